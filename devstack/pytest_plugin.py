@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from devstack.children import QUIET_POOLS
+from devstack.environment import new_field_key, settings_names
 from devstack.services import APP_ROLE, Postgres, Valkey
 
 _stop_later: list[Postgres | Valkey] = []
@@ -53,32 +54,22 @@ def pytest_unconfigure() -> None:
 
 
 def _settings_environment(folder: Path) -> dict[str, str]:
-    """Settings of a test run: secrets of its own, files in a folder of its own, no process behind any address."""
-    import base64
-
-    def key() -> str:
-        return base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
-
-    for name in ("EMAIL_URL", "SENTRY_DSN", "PORT"):
+    """Settings of a test run: secrets and files of its own, no process behind any address, defaults for the rest."""
+    for name in settings_names():
         os.environ.pop(name, None)
     return QUIET_POOLS | {
         "DJANGO_SETTINGS_MODULE": "marketplace.settings",
         "TESTING": "1",
+        "STATE_DIR": str(folder),
         "SECRET_KEY": secrets.token_urlsafe(48),
-        "FIELD_KEYS": key(),
-        "CONTENT_KEY": key(),
-        "RECORD_KEY": key(),
-        "LOG_KEY_FILE": str(folder / "log.key"),
+        "FIELD_KEYS": new_field_key(),
+        "CONTENT_KEY": secrets.token_hex(32),
+        "RECORD_KEY": secrets.token_hex(32),
         "LOG_ORIGIN": "test.openledger.example/log",
-        "WITNESSES": "[]",
-        "STORAGE_DIR": str(folder / "storage"),
-        "SITE_NAME": "OpenLedger",
         "SITE_URL": "http://testserver",
         "GATEWAY_URL": "http://127.0.0.1:1",
         "MODELS_URL": "http://127.0.0.1:1",
         "MODELS_API_KEY": secrets.token_urlsafe(24),
-        "DEMO_STATE": "0",
-        "EPOCH_S": "120",
         # Playwright keeps an event loop alive in the test's thread, and Django then refuses synchronous queries.
         "DJANGO_ALLOW_ASYNC_UNSAFE": "true",
     }

