@@ -1,0 +1,1 @@
+"""Attribution: who shaped an answer, by how much, and what that earns them."""

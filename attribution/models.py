@@ -1,0 +1,183 @@
+"""Who shaped an answer, and what that is worth: artifacts, traces, epochs, plans, lines.
+
+A call is known here by its uuid only. All that is needed of it came in the outbox payload; nothing is asked upwards.
+"""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+USER = settings.AUTH_USER_MODEL
+
+
+class Artifact(models.Model):
+    """A trained or assembled thing, known by the hash of its files. Same inputs, same hash."""
+
+    sha256 = models.CharField(primary_key=True, max_length=64)
+    engine = models.CharField(max_length=20)
+    settings = models.JSONField(default=dict)
+    versions = models.ManyToManyField("datanets.Version", related_name="artifacts")
+    record_count = models.PositiveIntegerField()
+    size_bytes = models.BigIntegerField()
+    metrics = models.JSONField(default=dict)  # measured on held-out rows when it was made
+    method = models.CharField(max_length=40)  # the attribution method and its version, e.g. "midpoint/1"
+    created_at = models.DateTimeField(default=timezone.now)
+
+
+class Trace(models.Model):
+    """What attribution knows of one call: enough to recompute its scores, or the few scores themselves."""
+
+    class Status(models.TextChoices):
+        DONE = "done", _("Attributed")
+        FAILED = "failed", _("Not attributable")
+
+    call_id = models.UUIDField(primary_key=True)
+    model_id = models.UUIDField()
+    model_version_id = models.UUIDField()
+    artifact = models.ForeignKey(Artifact, null=True, blank=True, on_delete=models.PROTECT, related_name="traces")
+    rule_sha256 = models.CharField(max_length=64)
+    data_nano = models.BigIntegerField()
+    curation_nano = models.BigIntegerField()
+    status = models.CharField(max_length=8, choices=Status.choices)
+    reason = models.CharField(max_length=40, blank=True)  # of a failure, or of an all-zero result
+    context = models.JSONField(default=dict)  # linear, neighbours: features and served class (<= 3 kB)
+    scores = models.JSONField(null=True, blank=True)  # retrieval: {record id: signed int at 1e-9}
+    causal_millionths = models.PositiveIntegerField(default=1_000_000)  # C of the design: attributed part of data_nano
+    method = models.CharField(max_length=40)
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                name="trace_amounts_are_not_negative", condition=Q(data_nano__gte=0, curation_nano__gte=0)
+            ),
+            models.CheckConstraint(name="causal_part_is_a_part", condition=Q(causal_millionths__lte=1_000_000)),
+        ]
+        indexes = [models.Index(fields=["model_id", "created_at"], name="trace_by_model")]
+
+
+class Epoch(models.Model):
+    """The calls of one model between two heads of the log, settled together."""
+
+    class Status(models.TextChoices):
+        CLOSED = "closed", _("Closed")
+        PLANNED = "planned", _("Planned")
+        POSTED = "posted", _("Posted")
+
+    id = models.UUIDField(primary_key=True, editable=False)
+    model_id = models.UUIDField()
+    number = models.PositiveIntegerField()
+    first_leaf = models.BigIntegerField()
+    end_leaf = models.BigIntegerField()  # exclusive
+    status = models.CharField(max_length=8, choices=Status.choices, default=Status.CLOSED)
+    call_count = models.PositiveIntegerField(default=0)
+    pool_nano = models.BigIntegerField(default=0)  # what its calls, accesses and trainings put into the pools
+    paid_nano = models.BigIntegerField(default=0)
+    unattributed_nano = models.BigIntegerField(default=0)
+    lines_root = models.CharField(max_length=64, blank=True)
+    closed_at = models.DateTimeField(default=timezone.now)
+    planned_at = models.DateTimeField(null=True, blank=True)
+    posted_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["model_id", "number"], name="epoch_number_is_unique"),
+            models.UniqueConstraint(fields=["model_id", "first_leaf"], name="epochs_do_not_start_together"),
+            models.CheckConstraint(name="epoch_covers_leaves", condition=Q(end_leaf__gt=models.F("first_leaf"))),
+            models.CheckConstraint(
+                name="posted_epoch_pays_its_pool",
+                condition=~Q(status="posted") | Q(pool_nano=models.F("paid_nano") + models.F("unattributed_nano")),
+            ),
+        ]
+
+
+class PlannedPosting(models.Model):
+    """One batch of a settlement, ready for the sequencer: its id was made once, so posting it twice is posting it once."""
+
+    id = models.UUIDField(primary_key=True, editable=False)
+    epoch = models.ForeignKey(Epoch, on_delete=models.PROTECT, related_name="postings")
+    moves = models.JSONField()  # [[source, target, amount_nano], ...]
+    posted_at = models.DateTimeField(null=True, blank=True)
+
+
+class Line(models.Model):
+    """A payment: this call (or access, or training), this payee, this role, this much. Or to nobody, with its reason.
+
+    Per (source, payee, role); the records behind it are RecordLine (the 20 largest of a call) and recomputed on request.
+    """
+
+    class Role(models.TextChoices):
+        DATA = "data", _("Data contributor")
+        CURATION = "curation", _("Curator")
+
+    class Source(models.TextChoices):
+        CALL = "call", _("Call")
+        ACCESS = "access", _("Access")
+        TRAINING = "training", _("Training")
+
+    id = models.BigAutoField(primary_key=True)
+    epoch = models.ForeignKey(Epoch, on_delete=models.PROTECT, related_name="lines")
+    source = models.CharField(max_length=8, choices=Source.choices, default=Source.CALL)
+    source_id = models.UUIDField()
+    role = models.CharField(max_length=8, choices=Role.choices)
+    payee = models.ForeignKey(USER, null=True, blank=True, on_delete=models.PROTECT, related_name="lines")
+    reason = models.CharField(max_length=40, blank=True)  # of the unattributed part
+    record_count = models.PositiveIntegerField(default=0)
+    amount_nano = models.BigIntegerField()
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(name="line_pays_something", condition=Q(amount_nano__gt=0)),
+            models.CheckConstraint(
+                name="unattributed_line_has_a_reason",
+                condition=Q(payee__isnull=False, reason="") | (Q(payee__isnull=True) & ~Q(reason="")),
+            ),
+            models.UniqueConstraint(
+                fields=["source_id", "role", "payee"],
+                name="payee_has_one_line_per_source_and_role",
+                nulls_distinct=False,
+            ),
+        ]
+        indexes = [models.Index(fields=["payee", "id"], name="line_by_payee")]
+
+
+class RecordLine(models.Model):
+    """What one record earned in one call: the 20 largest of each call are kept."""
+
+    id = models.BigAutoField(primary_key=True)
+    epoch = models.ForeignKey(Epoch, on_delete=models.PROTECT, related_name="record_lines")
+    source_id = models.UUIDField()
+    record = models.ForeignKey("datanets.Record", on_delete=models.PROTECT, related_name="lines")
+    score = models.BigIntegerField()  # signed, 1e-9 of the call's L1 norm
+    amount_nano = models.BigIntegerField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["source_id", "record"], name="record_has_one_line_per_source")]
+        indexes = [models.Index(fields=["record", "id"], name="record_line_by_record")]
+
+
+class RecordEpoch(models.Model):
+    """A record's running sums at the end of an epoch, and what it earned in it. Sums can exceed 2^63: decimal, scale 0."""
+
+    id = models.BigAutoField(primary_key=True)
+    epoch = models.ForeignKey(Epoch, on_delete=models.PROTECT, related_name="record_epochs")
+    model_version_id = models.UUIDField()
+    record = models.ForeignKey("datanets.Record", on_delete=models.PROTECT, related_name="record_epochs")
+    net = models.DecimalField(max_digits=60, decimal_places=0)  # N: sum of data_nano * score over all calls so far
+    positive = models.DecimalField(max_digits=60, decimal_places=0)  # P: its positive part
+    phi = models.BigIntegerField()  # floor(1e9 * max(N, 0) / P)
+    gated = models.BooleanField(default=False)
+    call_count = models.PositiveIntegerField()
+    amount_nano = models.BigIntegerField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["epoch", "model_version_id", "record"], name="record_is_summed_once_per_epoch"
+            )
+        ]
+        indexes = [models.Index(fields=["record", "epoch"], name="record_epoch_by_record")]

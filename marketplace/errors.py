@@ -1,0 +1,113 @@
+"""The one place that turns a broken rule into a status code, for pages and for /api/v1/ (the gateway has its own shape).
+
+An app raises its own exceptions; each has a `code`, and a message that says what happened, what was kept, what to do.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from django.db import OperationalError
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+from rest_framework.response import Response
+from rest_framework.views import exception_handler
+
+from datanets.errors import DatanetError
+from ledger.errors import LedgerError
+
+logger = logging.getLogger(__name__)
+
+
+class MarketplaceError(Exception):
+    """A rule of the shop was broken. Subclasses say which one; `status` is how HTTP says it."""
+
+    code = "marketplace_error"
+    status = 409
+    message = gettext_lazy("This is not possible now. Nothing was changed.")
+
+    def __init__(self, message: str | None = None, **params) -> None:
+        self.params = params
+        super().__init__(message or str(self.message))
+
+
+class NotAllowed(MarketplaceError):
+    """The person may see the thing but not do this to it."""
+
+    code = "not_allowed"
+    status = 403
+    message = gettext_lazy("You may not do this. Nothing was changed.")
+
+
+class NotReady(MarketplaceError):
+    """The thing is in a state in which this act makes no sense."""
+
+    code = "not_ready"
+
+
+class Invalid(MarketplaceError):
+    """A value is not acceptable."""
+
+    code = "invalid_value"
+    status = 422
+    message = gettext_lazy("A value is not acceptable. Nothing was changed.")
+
+
+LEDGER_STATUS = {"insufficient_funds": 402, "payload_mismatch": 422, "unknown_account": 404}
+
+
+def describe(exception: Exception) -> tuple[int, str, str] | None:
+    """(status, code, message) of a business error, or None for what is not one."""
+    if isinstance(exception, MarketplaceError | DatanetError):
+        return exception.status, exception.code, str(exception)
+    if isinstance(exception, LedgerError):
+        return LEDGER_STATUS.get(exception.code, 409), exception.code, str(exception)
+    if isinstance(exception, OperationalError):
+        return (
+            503,
+            "database_unavailable",
+            _("The database does not answer. Nothing was changed; try again in a minute."),
+        )
+    return None
+
+
+def page_for(request: HttpRequest, exception: Exception) -> HttpResponse | None:
+    """The page of a business error; None lets Django answer (404, 500)."""
+    found = describe(exception)
+    if found is None:
+        return None
+    status, code, message = found
+    if status >= 500:
+        logger.error("%s %s: %s", request.method, request.path, exception, exc_info=exception)
+    context = {"status": status, "code": code, "message": message}
+    response = render(request, "error.html", context, status=status)
+    if status == 503:
+        response["Retry-After"] = "30"
+    return response
+
+
+def api_exception_handler(exception: Exception, context: dict) -> Response | None:
+    """DRF's handler, with business errors as `{"error": {"code", "message"}}`."""
+    found = describe(exception)
+    if found is None:
+        response = exception_handler(exception, context)
+        if response is not None:
+            response.data = {
+                "error": {
+                    "code": getattr(exception, "default_code", "invalid"),
+                    "message": _first_message(response.data),
+                },
+                "fields": response.data if isinstance(response.data, dict) and "detail" not in response.data else {},
+            }
+        return response
+    status, code, message = found
+    headers = {"Retry-After": "30"} if status == 503 else None
+    return Response({"error": {"code": code, "message": message}, "fields": {}}, status=status, headers=headers)
+
+
+def _first_message(data) -> str:
+    while isinstance(data, dict | list) and data:
+        data = next(iter(data.values())) if isinstance(data, dict) else data[0]
+    return str(data)

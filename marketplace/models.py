@@ -1,0 +1,485 @@
+"""The shop on top: listings, prices, training, access, keys, calls, wallets, payouts. Amounts are integer nano-OPEN.
+
+Every row that causes a posting holds that posting's id, made once, in Python: a retry re-reads it (design of the ledger).
+"""
+
+from __future__ import annotations
+
+import uuid
+
+from django.conf import settings
+from django.db import models
+from django.db.models import F, Q
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+USER = settings.AUTH_USER_MODEL
+SUPPLY_NANO = 10**18
+
+
+def amount(**kwargs) -> models.BigIntegerField:
+    """A column of nano-OPEN."""
+    return models.BigIntegerField(**kwargs)
+
+
+# --- Prices and rules
+
+
+class SplitRule(models.Model):
+    """How a charge is split, in basis points. Immutable once used: a new rule is a new row."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    name = models.CharField(max_length=80)
+    data_bp = models.PositiveIntegerField()
+    curation_bp = models.PositiveIntegerField()
+    developer_bp = models.PositiveIntegerField()
+    platform_bp = models.PositiveIntegerField()
+    owner_bp = models.PositiveIntegerField(default=0)
+    sha256 = models.CharField(max_length=64, unique=True)  # of the canonical JSON of the five parts
+    adopted_by = models.ForeignKey(USER, null=True, blank=True, on_delete=models.PROTECT, related_name="+")
+    adopted_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                name="split_rule_adds_up_to_the_whole",
+                condition=Q(
+                    data_bp=10_000 - F("curation_bp") - F("developer_bp") - F("platform_bp") - F("owner_bp"),
+                ),
+            ),
+            models.CheckConstraint(name="platform_takes_a_part", condition=Q(platform_bp__gt=0)),
+        ]
+
+    @property
+    def parts(self) -> dict[str, int]:
+        """Role -> basis points, in the order that breaks ties."""
+        return {
+            "data": self.data_bp,
+            "curation": self.curation_bp,
+            "developer": self.developer_bp,
+            "platform": self.platform_bp,
+            "owner": self.owner_bp,
+        }
+
+
+class DatanetTerms(models.Model):
+    """What training on a Datanet costs. A new fee is a new row; the newest counts."""
+
+    datanet = models.ForeignKey("datanets.Datanet", on_delete=models.PROTECT, related_name="terms")
+    training_fee_nano = amount()
+    adopted_by = models.ForeignKey(USER, on_delete=models.PROTECT, related_name="+")
+    adopted_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(name="training_fee_is_not_negative", condition=Q(training_fee_nano__gte=0))
+        ]
+
+
+class ListedModel(models.Model):
+    """A model in the shop, `owner/slug`. Its versions answer; its mode says who may call."""
+
+    class Engine(models.TextChoices):
+        LINEAR = "linear", _("Linear")
+        NEIGHBOURS = "neighbours", _("Neighbours")
+        RETRIEVAL = "retrieval", _("Retrieval chat")
+        CONNECTED = "connected", _("Connected")
+
+    class AccessMode(models.TextChoices):
+        OPEN = "open", _("Open")
+        PASS = "pass", _("Pass")
+        INVITE = "invite", _("By invitation")
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    owner = models.ForeignKey(USER, on_delete=models.PROTECT, related_name="models")
+    slug = models.SlugField(max_length=60)
+    name = models.CharField(max_length=120)
+    purpose = models.CharField(max_length=300)
+    card = models.TextField(blank=True)
+    engine = models.CharField(max_length=12, choices=Engine.choices)
+    access_mode = models.CharField(max_length=8, choices=AccessMode.choices, default=AccessMode.OPEN)
+    pass_price_nano = amount(null=True, blank=True)
+    pass_days = models.PositiveIntegerField(null=True, blank=True)
+    split_rule = models.ForeignKey(SplitRule, on_delete=models.PROTECT, related_name="models")
+    # connected: where it answers. The key is a Fernet token under FIELD_KEYS.
+    upstream_url = models.URLField(max_length=300, blank=True)
+    upstream_model = models.CharField(max_length=120, blank=True)
+    upstream_key_token = models.TextField(blank=True)
+    context_tokens = models.PositiveIntegerField(default=2048)
+    max_output_tokens = models.PositiveIntegerField(default=512)
+    listed_at = models.DateTimeField(null=True, blank=True)
+    retired_at = models.DateTimeField(null=True, blank=True)
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["owner", "slug"], name="model_slug_is_unique_per_owner"),
+            models.CheckConstraint(
+                name="pass_has_price_and_days",
+                condition=~Q(access_mode="pass") | Q(pass_price_nano__gte=0, pass_days__gte=1),
+            ),
+            models.CheckConstraint(
+                name="connected_model_has_an_upstream", condition=~Q(engine="connected") | ~Q(upstream_url="")
+            ),
+        ]
+
+    @property
+    def path(self) -> str:
+        """What a program sends as `model`."""
+        return f"{self.owner.username}/{self.slug}"
+
+
+class PriceList(models.Model):
+    """Nano-OPEN per call, per prompt token and per answer token. Immutable; a new one holds for calls that start after it."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    model = models.ForeignKey(ListedModel, on_delete=models.PROTECT, related_name="price_lists")
+    price_call_nano = amount()
+    price_in_nano = amount()
+    price_out_nano = amount()
+    sha256 = models.CharField(max_length=64)  # of the canonical JSON: the `price_version` that a call may pin
+    effective_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                name="prices_are_not_negative",
+                condition=Q(price_call_nano__gte=0, price_in_nano__gte=0, price_out_nano__gte=0),
+            )
+        ]
+        indexes = [models.Index(fields=["model", "-effective_at"], name="newest_price_list")]
+
+
+class TrainingRun(models.Model):
+    """Binding an engine to frozen versions. The fee is held, and charged once the artifact is stored; a failure releases it."""
+
+    class Status(models.TextChoices):
+        WAITING = "waiting", _("Waiting")
+        RUNNING = "running", _("Running")
+        DONE = "done", _("Done")
+        FAILED = "failed", _("Failed")
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    model = models.ForeignKey(ListedModel, on_delete=models.PROTECT, related_name="training_runs")
+    requested_by = models.ForeignKey(USER, on_delete=models.PROTECT, related_name="training_runs")
+    versions = models.ManyToManyField("datanets.Version", related_name="training_runs")
+    settings = models.JSONField(default=dict)
+    split_rule = models.ForeignKey(SplitRule, on_delete=models.PROTECT, related_name="+")
+    fee_nano = amount()
+    hold_id = models.UUIDField(null=True, blank=True)
+    posting_id = models.UUIDField(unique=True)
+    status = models.CharField(max_length=8, choices=Status.choices, default=Status.WAITING)
+    error_code = models.CharField(max_length=40, blank=True)
+    error_detail = models.TextField(blank=True)
+    created_at = models.DateTimeField(default=timezone.now)
+    started_at = models.DateTimeField(null=True, blank=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+
+
+class ModelVersion(models.Model):
+    """What answers: `owner/slug@vN` is this artifact for ever. What was tested is what is served (same hash)."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    model = models.ForeignKey(ListedModel, on_delete=models.PROTECT, related_name="versions")
+    number = models.PositiveIntegerField()
+    artifact_sha256 = models.CharField(max_length=64)
+    training_run = models.OneToOneField(TrainingRun, on_delete=models.PROTECT, related_name="model_version")
+    notes = models.TextField(blank=True)
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["model", "number"], name="model_version_number_is_unique")]
+
+    @property
+    def path(self) -> str:
+        return f"{self.model.path}@v{self.number}"
+
+
+# --- Access and keys
+
+
+class Access(models.Model):
+    """A buyer may call a pass or invite model until `ends_at`. A pass never renews by itself."""
+
+    class Mode(models.TextChoices):
+        PASS = "pass", _("Pass")
+        INVITE = "invite", _("Invitation")
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    model = models.ForeignKey(ListedModel, on_delete=models.PROTECT, related_name="accesses")
+    buyer = models.ForeignKey(USER, on_delete=models.PROTECT, related_name="accesses")
+    mode = models.CharField(max_length=8, choices=Mode.choices)
+    price_nano = amount(default=0)
+    split_rule = models.ForeignKey(SplitRule, null=True, blank=True, on_delete=models.PROTECT, related_name="+")
+    posting_id = models.UUIDField(null=True, blank=True, unique=True)
+    starts_at = models.DateTimeField(default=timezone.now)
+    ends_at = models.DateTimeField(null=True, blank=True)
+    revoked_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        indexes = [models.Index(fields=["model", "buyer", "ends_at"], name="access_of_buyer")]
+
+
+class ApiKey(models.Model):
+    """`open_sk_...`: only its hash is stored, it is shown once, and revoking it takes less than a second."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    owner = models.ForeignKey(USER, on_delete=models.PROTECT, related_name="api_keys")
+    name = models.CharField(max_length=80)
+    sha256 = models.BinaryField(max_length=32, unique=True)
+    prefix = models.CharField(max_length=20)  # shown in lists and in snippets
+    spend_cap_nano = amount(null=True, blank=True)
+    requests_per_minute = models.PositiveIntegerField(null=True, blank=True)
+    tokens_per_minute = models.PositiveIntegerField(null=True, blank=True)
+    allowed_models = models.ManyToManyField(ListedModel, blank=True, related_name="keys")  # empty: all
+    expires_at = models.DateTimeField(null=True, blank=True)
+    created_at = models.DateTimeField(default=timezone.now)
+    last_used_at = models.DateTimeField(null=True, blank=True)
+    revoked_at = models.DateTimeField(null=True, blank=True)
+
+
+# --- Calls
+
+
+class Call(models.Model):
+    """A call that ran. One id inside and outside: `call:<uuid>`, `x-receipt-id`, `/r/<uuid>`.
+
+    Charged calls are inserted by the capture function only, in the statement that charges them.
+    """
+
+    class Status(models.TextChoices):
+        SUCCEEDED = "succeeded", _("Succeeded")
+        FAILED = "failed", _("Failed")
+        LEFT = "left", _("Left")
+        REFUSED = "refused", _("Refused")
+
+    id = models.UUIDField(primary_key=True, editable=False)
+    buyer = models.ForeignKey(USER, on_delete=models.PROTECT, related_name="calls")
+    key = models.ForeignKey(ApiKey, null=True, blank=True, on_delete=models.PROTECT, related_name="calls")
+    model = models.ForeignKey(ListedModel, on_delete=models.PROTECT, related_name="calls")
+    version = models.ForeignKey(ModelVersion, on_delete=models.PROTECT, related_name="calls")
+    price_list = models.ForeignKey(PriceList, on_delete=models.PROTECT, related_name="+")
+    split_rule = models.ForeignKey(SplitRule, on_delete=models.PROTECT, related_name="+")
+    endpoint = models.CharField(max_length=20)  # chat, classify, predict, embeddings
+    status = models.CharField(max_length=9, choices=Status.choices)
+    error_code = models.CharField(max_length=40, blank=True)
+    streamed = models.BooleanField(default=False)
+    free = models.BooleanField(default=False)  # paid by the developer's promotion wallet
+    prompt_tokens = models.PositiveIntegerField(default=0)
+    answer_tokens = models.PositiveIntegerField(default=0)
+    cost_nano = amount(default=0)
+    data_nano = amount(default=0)
+    curation_nano = amount(default=0)
+    developer_nano = amount(default=0)
+    platform_nano = amount(default=0)
+    owner_nano = amount(default=0)
+    started_at = models.DateTimeField()
+    finished_at = models.DateTimeField(default=timezone.now)
+    published_at = models.DateTimeField(null=True, blank=True)  # its buyer chose to show it as a sample
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                name="call_parts_add_up_to_its_cost",
+                condition=Q(
+                    cost_nano=F("data_nano")
+                    + F("curation_nano")
+                    + F("developer_nano")
+                    + F("platform_nano")
+                    + F("owner_nano")
+                ),
+            ),
+            models.CheckConstraint(
+                name="only_answers_cost", condition=Q(status__in=["succeeded", "left"]) | Q(cost_nano=0)
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["buyer", "-finished_at"], name="call_by_buyer"),
+            models.Index(fields=["model", "-finished_at"], name="call_by_model"),
+            models.Index(fields=["key", "-finished_at"], name="call_by_key"),
+        ]
+
+
+class CallContent(models.Model):
+    """Request, answer and passages of a call: one AES-GCM blob under a key of its own. Erased by deleting the key."""
+
+    call_id = models.UUIDField(primary_key=True)
+    sealed = models.BinaryField()
+    sealed_key = models.BinaryField(null=True)  # the per-call key, wrapped under CONTENT_KEY
+    expires_at = models.DateTimeField(db_index=True)
+
+
+class Idempotency(models.Model):
+    """One row per owner and Idempotency-Key: who comes second waits, gets the stored answer, or is refused."""
+
+    class Status(models.TextChoices):
+        RUNNING = "running", _("Running")
+        DONE = "done", _("Done")
+
+    owner = models.ForeignKey(USER, on_delete=models.CASCADE, related_name="+")
+    key = models.CharField(max_length=255)
+    body_sha256 = models.BinaryField(max_length=32)
+    call_id = models.UUIDField()
+    status = models.CharField(max_length=8, choices=Status.choices, default=Status.RUNNING)
+    process = models.CharField(max_length=80)  # of a running one: a dead process frees it
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["owner", "key"], name="idempotency_key_is_used_once")]
+        indexes = [models.Index(fields=["created_at"], name="idempotency_age")]
+
+
+# --- Wallets
+
+
+class Deposit(models.Model):
+    """Money in: recorded by an admin with a unique outside reference, above a limit by two."""
+
+    class Status(models.TextChoices):
+        WAITING = "waiting", _("Waiting for a second admin")
+        POSTED = "posted", _("Posted")
+        REFUSED = "refused", _("Refused")
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    user = models.ForeignKey(USER, on_delete=models.PROTECT, related_name="deposits")
+    amount_nano = amount()
+    external_reference = models.CharField(max_length=120, unique=True)
+    is_test = models.BooleanField(default=False)
+    status = models.CharField(max_length=8, choices=Status.choices, default=Status.WAITING)
+    posting_id = models.UUIDField(unique=True)
+    recorded_by = models.ForeignKey(USER, on_delete=models.PROTECT, related_name="+")
+    approved_by = models.ForeignKey(USER, null=True, blank=True, on_delete=models.PROTECT, related_name="+")
+    created_at = models.DateTimeField(default=timezone.now)
+    posted_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(name="deposit_is_positive", condition=Q(amount_nano__gt=0)),
+            models.CheckConstraint(
+                name="deposit_is_approved_by_another",
+                condition=Q(approved_by__isnull=True) | ~Q(approved_by=F("recorded_by")),
+            ),
+        ]
+
+
+class PayoutDestination(models.Model):
+    """Where withdrawals go. Setting it asks for re-authentication; a change waits before it counts."""
+
+    user = models.OneToOneField(USER, primary_key=True, on_delete=models.PROTECT, related_name="payout_destination")
+    kind = models.CharField(max_length=20)  # bank, wallet
+    details_token = models.TextField()  # Fernet
+    hint = models.CharField(max_length=40)  # the last characters, shown
+    set_at = models.DateTimeField(default=timezone.now)
+    usable_from = models.DateTimeField(default=timezone.now)
+
+
+class PayoutRun(models.Model):
+    """A batch of withdrawals, approved by two admins, exported, confirmed or returned item by item."""
+
+    class Status(models.TextChoices):
+        DRAFT = "draft", _("Draft")
+        APPROVED = "approved", _("Approved")
+        SENT = "sent", _("Sent")
+        CLOSED = "closed", _("Closed")
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    number = models.PositiveIntegerField(unique=True)
+    status = models.CharField(max_length=8, choices=Status.choices, default=Status.DRAFT)
+    created_by = models.ForeignKey(USER, on_delete=models.PROTECT, related_name="+")
+    created_at = models.DateTimeField(default=timezone.now)
+    first_approver = models.ForeignKey(USER, null=True, blank=True, on_delete=models.PROTECT, related_name="+")
+    first_approved_at = models.DateTimeField(null=True, blank=True)
+    second_approver = models.ForeignKey(USER, null=True, blank=True, on_delete=models.PROTECT, related_name="+")
+    second_approved_at = models.DateTimeField(null=True, blank=True)
+    sent_at = models.DateTimeField(null=True, blank=True)
+    closed_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                name="payout_run_has_two_different_approvers",
+                condition=Q(second_approver__isnull=True)
+                | (Q(first_approver__isnull=False) & ~Q(first_approver=F("second_approver"))),
+            ),
+            models.CheckConstraint(
+                name="approved_payout_run_has_both_approvals",
+                condition=Q(status="draft") | Q(first_approver__isnull=False, second_approver__isnull=False),
+            ),
+        ]
+
+
+class Withdrawal(models.Model):
+    """Money out: requested -> in_run -> approved -> sent -> confirmed | returned; cancelled until in_run."""
+
+    class Status(models.TextChoices):
+        REQUESTED = "requested", _("Requested")
+        IN_RUN = "in_run", _("In a payout run")
+        APPROVED = "approved", _("Approved")
+        SENT = "sent", _("Sent")
+        CONFIRMED = "confirmed", _("Confirmed")
+        RETURNED = "returned", _("Returned")
+        CANCELLED = "cancelled", _("Cancelled")
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    user = models.ForeignKey(USER, on_delete=models.PROTECT, related_name="withdrawals")
+    amount_nano = amount()
+    destination_kind = models.CharField(max_length=20)
+    destination_token = models.TextField()
+    destination_hint = models.CharField(max_length=40)
+    status = models.CharField(max_length=9, choices=Status.choices, default=Status.REQUESTED)
+    run = models.ForeignKey(PayoutRun, null=True, blank=True, on_delete=models.PROTECT, related_name="withdrawals")
+    hold_id = models.UUIDField(unique=True)  # from the request until it joins a run
+    in_run_posting_id = models.UUIDField(unique=True)
+    end_posting_id = models.UUIDField(unique=True)  # confirmed or returned, whichever comes: never both
+    returned_reason = models.CharField(max_length=200, blank=True)
+    created_at = models.DateTimeField(default=timezone.now)
+    ended_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(name="withdrawal_is_positive", condition=Q(amount_nano__gt=0)),
+            models.CheckConstraint(
+                name="withdrawal_is_in_a_run_when_it_says_so",
+                condition=Q(status__in=["requested", "cancelled"], run__isnull=True)
+                | (~Q(status__in=["requested", "cancelled"]) & Q(run__isnull=False)),
+            ),
+        ]
+
+
+# --- What people are told, and what is remembered
+
+
+class Notification(models.Model):
+    """One line in somebody's inbox."""
+
+    user = models.ForeignKey(USER, on_delete=models.CASCADE, related_name="notifications")
+    kind = models.CharField(max_length=40)
+    params = models.JSONField(default=dict)
+    url = models.CharField(max_length=300, blank=True)
+    created_at = models.DateTimeField(default=timezone.now)
+    read_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        indexes = [models.Index(fields=["user", "-created_at"], name="notification_inbox")]
+
+
+class AuditEvent(models.Model):
+    """A privileged act: who, what, on what, when. Append-only (a trigger)."""
+
+    actor = models.ForeignKey(USER, null=True, on_delete=models.PROTECT, related_name="+")
+    act = models.CharField(max_length=60)
+    target = models.CharField(max_length=120)
+    detail = models.JSONField(default=dict)
+    request_id = models.CharField(max_length=40, blank=True)
+    at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        indexes = [models.Index(fields=["-at"], name="audit_newest")]
+
+
+class DemoProgress(models.Model):
+    """How far the demo has loaded: one row per step, shown on the home page until all are done."""
+
+    step = models.CharField(primary_key=True, max_length=60)
+    position = models.PositiveSmallIntegerField()
+    done_at = models.DateTimeField(null=True, blank=True)

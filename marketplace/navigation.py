@@ -1,0 +1,79 @@
+"""The left rail, the balance chip and the demo line: what surrounds every page."""
+
+from __future__ import annotations
+
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.translation import gettext as _
+
+from datanets.models import Membership
+from ledger import chart
+from ledger import services as ledger
+
+from .models import DemoProgress
+
+
+def for_request(request: HttpRequest) -> dict:
+    """Values for the base template. Two queries for a signed-in person, one for a visitor of a loading demo."""
+    user = getattr(request, "user", None)
+    context: dict = {"demo_progress": _demo_progress()}
+    if user is None or not user.is_authenticated:
+        return context
+    curates = Membership.objects.filter(user=user, role__in=["curator", "owner"]).exists()
+    context["header_balance_nano"] = ledger.balance_nano(chart.wallet(user.pk))
+    context["rail"] = _rail(request.path, curates=curates, is_staff=user.is_staff)
+    return context
+
+
+def _rail(path: str, *, curates: bool, is_staff: bool) -> list[dict]:
+    groups = [
+        (
+            _("Contribute"),
+            [
+                ("contribute_new", _("New submission"), "upload"),
+                ("contribute", _("My submissions"), "files"),
+                ("earnings", _("Earnings"), "wallet"),
+            ],
+        ),
+        (_("Curate"), [("review", _("Review queue"), "list-checks")] if curates else []),
+        (
+            _("Build"),
+            [
+                ("build_models", _("My models"), "box"),
+                ("build_keys", _("API keys"), "key"),
+                ("build_usage", _("Usage"), "chart"),
+                ("wallet", _("Wallet"), "coins"),
+            ],
+        ),
+        (
+            _("Administer"),
+            [
+                ("admin_revenue", _("Revenue report"), "scale"),
+                ("admin_payouts", _("Payout runs"), "banknote"),
+                ("admin_deposits", _("Deposits"), "landmark"),
+                ("admin_audit", _("Audit log"), "scroll"),
+            ]
+            if is_staff
+            else [],
+        ),
+    ]
+    return [
+        {
+            "label": label,
+            "items": [
+                {"url": reverse(name), "label": text, "icon": icon, "current": path == reverse(name)}
+                for name, text, icon in items
+            ],
+        }
+        for label, items in groups
+        if items
+    ]
+
+
+def _demo_progress() -> dict | None:
+    """Steps done of all, while a demo loads; None once it is complete or where there is none."""
+    steps = list(DemoProgress.objects.order_by("position").values_list("step", "done_at"))
+    waiting = [step for step, done_at in steps if done_at is None]
+    if not waiting:
+        return None
+    return {"done": len(steps) - len(waiting), "total": len(steps), "step": waiting[0]}

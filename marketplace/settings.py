@@ -1,0 +1,319 @@
+"""All settings, in one file. Every value that differs between two sites comes from the environment (.env.example).
+
+`DEMO_STATE=1` is what `dev.py up` runs: development mail, no second factor demanded, windows of zero.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from csp.constants import NONE, SELF
+from django.core.exceptions import ImproperlyConfigured
+from django.utils.translation import gettext_lazy as _
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+
+def env(name: str, default: str | None = None) -> str:
+    """A value of the environment; without a default its absence stops the start with a sentence."""
+    value = os.environ.get(name, default)
+    if value is None:
+        raise ImproperlyConfigured(f"The environment variable {name} is not set. See .env.example.")
+    return value
+
+
+def env_bool(name: str, default: bool = False) -> bool:
+    """Exactly 1 or 0: anything else is refused, so that a typing error never turns a guard off."""
+    value = os.environ.get(name, "1" if default else "0")
+    if value not in ("0", "1"):
+        raise ImproperlyConfigured(f"{name} must be 1 or 0, not {value!r}.")
+    return value == "1"
+
+
+def env_list(name: str, default: str = "") -> list[str]:
+    return [part.strip() for part in os.environ.get(name, default).split(",") if part.strip()]
+
+
+def database(url: str) -> dict:
+    """Django's form of `postgres://user:password@host:port/name`."""
+    parts = urlsplit(url)
+    return {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": parts.path.lstrip("/"),
+        "USER": unquote(parts.username or ""),
+        "PASSWORD": unquote(parts.password or ""),
+        "HOST": parts.hostname or "",
+        "PORT": str(parts.port or ""),
+        "CONN_MAX_AGE": 60,
+        "CONN_HEALTH_CHECKS": True,
+        # An open write transaction anywhere stalls the fold (design of the ledger), so none may idle.
+        "OPTIONS": {"options": "-c idle_in_transaction_session_timeout=30000 -c lock_timeout=10000"},
+    }
+
+
+TESTING = env_bool("TESTING", "pytest" in sys.modules)
+DEMO_STATE = env_bool("DEMO_STATE", TESTING)
+# Tools that never serve a request (makemigrations, mypy, a build step) start without secrets.
+_WITHOUT_SECRETS = TESTING or (len(sys.argv) > 1 and sys.argv[1] in {"makemigrations", "makemessages", "collectstatic"})
+_OPTIONAL = "" if _WITHOUT_SECRETS or "mypy" in sys.argv[0] else None
+
+DEBUG = env_bool("DJANGO_DEBUG", False)
+SECRET_KEY = env("SECRET_KEY", "test-only-" + "x" * 50 if _OPTIONAL is not None else None)
+SITE_NAME = env("SITE_NAME", "OpenLedger")
+SITE_URL = env("SITE_URL", "http://127.0.0.1:8000").rstrip("/")
+GATEWAY_URL = env("GATEWAY_URL", "http://127.0.0.1:8001").rstrip("/")
+MEDIA_ORIGIN = env("MEDIA_ORIGIN", "").rstrip("/")
+ALLOWED_HOSTS = env_list("ALLOWED_HOSTS", "127.0.0.1,localhost,[::1],testserver" if DEMO_STATE else "")
+CSRF_TRUSTED_ORIGINS = [SITE_URL]
+
+INSTALLED_APPS = [
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "django.contrib.postgres",
+    "django.contrib.humanize",
+    "rest_framework",
+    "rest_framework.authtoken",
+    "drf_spectacular",
+    "csp",
+    "template_partials",
+    "django_htmx",
+    "allauth",
+    "allauth.account",
+    "allauth.mfa",
+    "allauth.usersessions",
+    "accounts",
+    "ledger",
+    "datanets",
+    "attribution",
+    "marketplace",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "csp.middleware.CSPMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.locale.LocaleMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "django_htmx.middleware.HtmxMiddleware",
+    "allauth.account.middleware.AccountMiddleware",
+    "allauth.usersessions.middleware.UserSessionsMiddleware",
+    "marketplace.middleware.RequestIdMiddleware",
+    "marketplace.middleware.BusinessErrorMiddleware",
+    "marketplace.middleware.SecondFactorMiddleware",
+]
+
+ROOT_URLCONF = "marketplace.urls"
+WSGI_APPLICATION = "marketplace.wsgi.application"
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.template.context_processors.i18n",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+                "marketplace.context_processors.site",
+            ],
+            "builtins": ["django.templatetags.i18n", "django.templatetags.static", "marketplace.templatetags.ui"],
+        },
+    }
+]
+
+# --- Database: the application's role may not write the books; the owner's role migrates (`manage.py setup`).
+DATABASE_URL = env("DATABASE_URL", "postgres://openledger@127.0.0.1:5432/openledger" if _OPTIONAL is not None else None)
+DATABASE_OWNER_URL = env("DATABASE_OWNER_URL", DATABASE_URL)
+APP_DB_ROLE = env("APP_DB_ROLE", urlsplit(DATABASE_URL).username or "openledger_app")
+_AS_OWNER = len(sys.argv) > 1 and sys.argv[1] in {"setup", "migrate", "sqlmigrate"}
+DATABASES = {"default": database(DATABASE_OWNER_URL if _AS_OWNER else DATABASE_URL)}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# --- Redis: queue and cache. It may lose everything; the books stay right.
+REDIS_URL = env("REDIS_URL", "redis://127.0.0.1:6379/0")
+CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL}}
+CELERY_BROKER_URL = REDIS_URL
+CELERY_RESULT_BACKEND = REDIS_URL
+CELERY_TASK_ACKS_LATE = True
+CELERY_TASK_REJECT_ON_WORKER_LOST = True
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_TASK_TIME_LIMIT = 1800
+CELERY_TASK_SOFT_TIME_LIMIT = 1740
+CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 3600}
+CELERY_RESULT_EXPIRES = 3600
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_TIMEZONE = "UTC"
+
+# --- People
+AUTH_USER_MODEL = "accounts.User"
+AUTHENTICATION_BACKENDS = ["allauth.account.auth_backends.AuthenticationBackend"]
+PASSWORD_HASHERS = (
+    ["django.contrib.auth.hashers.MD5PasswordHasher"]
+    if TESTING
+    else ["django.contrib.auth.hashers.ScryptPasswordHasher", "django.contrib.auth.hashers.PBKDF2PasswordHasher"]
+)
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 10}},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+    {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
+]
+ACCOUNT_LOGIN_METHODS = {"email"}
+ACCOUNT_SIGNUP_FIELDS = ["email*", "username*", "password1*"]
+ACCOUNT_SIGNUP_FORM_CLASS = "marketplace.forms_accounts.SignupForm"
+ACCOUNT_ADAPTER = "marketplace.accounts_adapter.AccountAdapter"
+ACCOUNT_EMAIL_VERIFICATION = "mandatory"
+ACCOUNT_CONFIRM_EMAIL_ON_GET = False
+ACCOUNT_LOGIN_ON_EMAIL_CONFIRMATION = True
+ACCOUNT_EMAIL_NOTIFICATIONS = True
+ACCOUNT_PRESERVE_USERNAME_CASING = False
+ACCOUNT_REAUTHENTICATION_TIMEOUT = 300
+ACCOUNT_RATE_LIMITS = {} if TESTING else {"login_failed": "10/m/ip,5/5m/key"}
+LOGIN_REDIRECT_URL = "/"
+ACCOUNT_LOGOUT_REDIRECT_URL = "/"
+MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
+MFA_PASSKEY_LOGIN_ENABLED = True
+MFA_WEBAUTHN_ALLOW_INSECURE_ORIGIN = SITE_URL.startswith("http://")
+MFA_TOTP_ISSUER = SITE_NAME
+USERSESSIONS_TRACK_ACTIVITY = False
+# Admins, curators and whoever withdraws must hold a second factor; a demo state does not insist.
+REQUIRE_MFA = env_bool("REQUIRE_MFA", not DEMO_STATE)
+
+# --- Mail: a demo state keeps it in a folder that /dev/mail/ shows.
+STATE_DIR = Path(env("STATE_DIR", str(BASE_DIR / ".state")))
+EMAIL_FILE_PATH = STATE_DIR / "mail"
+if DEMO_STATE and not TESTING:
+    EMAIL_BACKEND = "django.core.mail.backends.filebased.EmailBackend"
+elif not TESTING:
+    _mail = urlsplit(env("EMAIL_URL", "smtp://localhost:25"))
+    EMAIL_HOST, EMAIL_PORT = _mail.hostname or "localhost", _mail.port or 25
+    EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = unquote(_mail.username or ""), unquote(_mail.password or "")
+    EMAIL_USE_TLS = _mail.scheme == "smtp+tls"
+DEFAULT_FROM_EMAIL = env("DEFAULT_FROM_EMAIL", f"{SITE_NAME} <noreply@localhost>")
+
+# --- Language and time
+LANGUAGE_CODE = "en"
+LANGUAGES = [("en", _("English")), ("fr", _("French"))]
+LOCALE_PATHS = [BASE_DIR / "locale"]
+USE_TZ = True
+TIME_ZONE = "UTC"
+
+# --- Files
+STATIC_URL = "/static/"
+STATIC_ROOT = Path(env("STATIC_ROOT", str(STATE_DIR / "static")))
+STATICFILES_DIRS = [BASE_DIR / "static"]
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {
+        "BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"
+        if TESTING
+        else "whitenoise.storage.CompressedManifestStaticFilesStorage"
+    },
+}
+STORAGE_DIR = Path(env("STORAGE_DIR", str(STATE_DIR / "storage")))
+FILE_UPLOAD_MAX_MEMORY_SIZE = 2 * 1024 * 1024
+DATA_UPLOAD_MAX_MEMORY_SIZE = 10 * 1024 * 1024
+UPLOAD_FILE_MAX_BYTES = int(env("UPLOAD_FILE_MAX_BYTES", str(200 * 1024 * 1024)))
+UPLOAD_USER_QUOTA_BYTES = int(env("UPLOAD_USER_QUOTA_BYTES", str(5 * 1024**3)))
+
+# --- Web security
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = "Lax"
+CSRF_COOKIE_SAMESITE = "Lax"
+SECURE_CONTENT_TYPE_NOSNIFF = True
+SECURE_REFERRER_POLICY = "same-origin"
+SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+_HTTPS = SITE_URL.startswith("https://")
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = _HTTPS
+SECURE_SSL_REDIRECT = env_bool("SECURE_SSL_REDIRECT", _HTTPS)
+SECURE_HSTS_SECONDS = 31536000 if _HTTPS else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = _HTTPS
+if env_bool("BEHIND_PROXY", False):
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": [NONE],
+        "script-src": [SELF],
+        "style-src": [SELF],
+        "img-src": [SELF, *([MEDIA_ORIGIN] if MEDIA_ORIGIN else [])],
+        "media-src": [SELF, *([MEDIA_ORIGIN] if MEDIA_ORIGIN else [])],
+        "font-src": [SELF],
+        "connect-src": [SELF, GATEWAY_URL],
+        "form-action": [SELF],
+        "base-uri": [NONE],
+        "frame-ancestors": [NONE],
+        "manifest-src": [SELF],
+    }
+}
+
+# --- Keys. All come from the environment; `dev.py up` makes them in its state folder.
+FIELD_KEYS = env_list("FIELD_KEYS", "dGVzdC1vbmx5LXRlc3Qtb25seS10ZXN0LW9ubHktMTI=" if _OPTIONAL is not None else "")
+CONTENT_KEY = env("CONTENT_KEY", "00" * 32 if _OPTIONAL is not None else None)
+RECORD_KEY = env("RECORD_KEY", "11" * 32 if _OPTIONAL is not None else None)
+LOG_KEY_FILE = env("LOG_KEY_FILE", str(STATE_DIR / "log.key"))
+LOG_ORIGIN = env("LOG_ORIGIN", "openledger.localhost/log")
+# [{"url": "http://127.0.0.1:7001", "vkey": "name+hash+key"}, ...]
+WITNESSES = json.loads(env("WITNESSES", "[]"))
+WITNESS_QUORUM = int(env("WITNESS_QUORUM", "2"))
+
+# --- Neighbours on the loopback
+MODELS_URL = env("MODELS_URL", "http://127.0.0.1:8002").rstrip("/")
+MODELS_API_KEY = env("MODELS_API_KEY", "")
+# Hosts (host:port) that outbound.py may reach by plain http or on a private address; empty in production.
+OUTBOUND_ALLOW = env_list("OUTBOUND_ALLOW")
+
+# --- Rules with a number
+EPOCH_S = int(env("EPOCH_S", "120" if DEMO_STATE else "86400"))
+CHALLENGE_WINDOW_S = int(env("CHALLENGE_WINDOW_S", "0" if DEMO_STATE else str(7 * 86400)))
+PAYOUT_CHANGE_WAIT_S = int(env("PAYOUT_CHANGE_WAIT_S", "0" if DEMO_STATE else "86400"))
+REVIEW_UNDO_S = int(env("REVIEW_UNDO_S", "10" if DEMO_STATE else "600"))
+REVIEW_LEASE_S = 1800
+QUOTE_VALID_S = 300
+IDEMPOTENCY_KEPT_S = 86400
+CONTENT_KEPT_S = 30 * 86400
+TERMS_VERSION = "2026-11"
+CONTRIBUTOR_AGREEMENT_VERSION = "2026-11"
+PLATFORM_HANDLE = "openledger"
+VERIFY_MODULES = ["ledger.verify", "datanets.verify", "attribution.verify", "marketplace.verify"]
+
+REST_FRAMEWORK = {
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "rest_framework.authentication.TokenAuthentication",
+        "rest_framework.authentication.SessionAuthentication",
+    ],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "EXCEPTION_HANDLER": "marketplace.errors.api_exception_handler",
+    "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
+    "DEFAULT_THROTTLE_RATES": {},
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "OpenLedger API",
+    "VERSION": "1",
+    "COMPONENT_SPLIT_REQUEST": True,
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SCHEMA_PATH_PREFIX": r"/api/v1",
+}
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "{asctime} {levelname} {name} {message}", "style": "{"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["console"], "level": "WARNING"},
+    "loggers": {app: {"level": "INFO"} for app in ("ledger", "datanets", "attribution", "marketplace")},
+}
