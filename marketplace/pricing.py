@@ -1,0 +1,82 @@
+"""What a call costs and how the charge is split. Pure arithmetic on whole nano-OPEN: nothing is ever rounded.
+
+1 OPEN = 1,000,000,000 nano-OPEN. Prices are nano-OPEN per call and per token; pages show them per million tokens
+(1 nano per token = 0.001 OPEN per million).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from attribution.shares import split_by_basis_points
+
+NANO_PER_OPEN = 1_000_000_000
+OPEN_AMOUNT = re.compile(r"^(\d{1,10})(?:\.(\d{1,9}))?$", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Prices:
+    """A price list: nano-OPEN per call, per prompt token, per answer token."""
+
+    price_call_nano: int
+    price_in_nano: int
+    price_out_nano: int
+
+
+def cost_nano(prices: Prices, *, prompt_tokens: int, answer_tokens: int) -> int:
+    """Return the cost of a call in nano-OPEN: call + in + out."""
+    return prices.price_call_nano + prices.price_in_nano * prompt_tokens + prices.price_out_nano * answer_tokens
+
+
+def split_charge(charge_nano: int, parts: Mapping[str, int]) -> dict[str, int]:
+    """Split a charge over the roles of a rule; the parts add up to it.
+
+    Args:
+        charge_nano: Whole nano-OPEN, >= 0.
+        parts: Role -> basis points, adding up to 10,000.
+
+    Returns:
+        Role -> nano-OPEN by largest remainder, ties in the order data, curation, developer, platform, owner.
+    """
+    return split_by_basis_points(charge_nano, parts)
+
+
+def price_sha256(prices: Prices) -> str:
+    """Return the hash that names a price list: the `price_version` a call may pin."""
+    return _canonical_sha256(
+        {"call": prices.price_call_nano, "in": prices.price_in_nano, "out": prices.price_out_nano, "v": "open-prices/1"}
+    )
+
+
+def rule_sha256(parts: Mapping[str, int]) -> str:
+    """Return the hash that names a split rule."""
+    return _canonical_sha256({"parts": dict(parts), "v": "open-rule/1"})
+
+
+def open_to_nano(text: str) -> int:
+    """Read an amount as people write it ("1.5") into nano-OPEN.
+
+    Raises:
+        ValueError: it is not a plain decimal number with at most nine places.
+    """
+    found = OPEN_AMOUNT.match(text.strip())
+    if found is None:
+        raise ValueError(f"{text!r} is not an amount of OPEN: write digits, and at most nine places after the point.")
+    whole, places = found.groups()
+    return int(whole) * NANO_PER_OPEN + int((places or "").ljust(9, "0"))
+
+
+def nano_to_open(amount_nano: int) -> str:
+    """Write nano-OPEN exactly, with all nine places: the form of exports and of the API."""
+    sign = "-" if amount_nano < 0 else ""
+    whole, places = divmod(abs(amount_nano), NANO_PER_OPEN)
+    return f"{sign}{whole}.{places:09d}"
+
+
+def _canonical_sha256(value: dict) -> str:
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode("ascii")).hexdigest()
