@@ -23,7 +23,7 @@ def main() -> int:
         from devstack import checking
 
         return checking.run(arguments[1:])
-    options = _parser().parse_args(arguments)
+    options = _parser().parse_args(arguments[:1] + _state_first(arguments[1:]))
     state = state_folder(options.state)
     if options.command == "manage":
         return _manage(options)
@@ -49,6 +49,15 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("test", help="run the tests; arguments go to pytest")
     commands.add_parser("check", help="lint, types and contracts; arguments choose steps")
     return parser
+
+
+def _state_first(arguments: list[str]) -> list[str]:
+    """Move `--state DIR` to the front: after `manage` the rest of the line is Django's."""
+    for place, argument in enumerate(arguments):
+        if argument == "--state" or argument.startswith("--state="):
+            width = 2 if argument == "--state" else 1
+            return arguments[place : place + width] + arguments[:place] + arguments[place + width :]
+    return arguments
 
 
 def _manage(options: argparse.Namespace) -> int:

@@ -95,3 +95,8 @@ def _unquoted(quoted: str) -> str:
     if not isinstance(value, str):
         raise ValueError(f"not a string: {quoted[:60]}")
     return value
+
+
+if __name__ == "__main__":
+    for catalogue in compile_all(Path(__file__).resolve().parent.parent / "locale"):
+        print(catalogue)

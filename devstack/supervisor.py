@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, NoReturn
 
-from devstack import messages, outside, probes
+from devstack import messages, native, outside, probes
 from devstack.children import bound_to_parent, kill_group, stop
 from devstack.environment import (
     ROOT,
@@ -74,7 +74,7 @@ class Site:
         self.lock = _lock(self.state)
         secret = load_secrets(self.state)
         self.ports = choose_ports(self.state, **self.asked_ports)
-        self.environment = environment(self.state, secret, self.ports)
+        self.environment = environment(self.state, secret, self.ports) | native.environment()
         self._start_guardian()
         self._start_servers(secret)
         messages.compile_all(ROOT / "locale")

@@ -10,7 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from devstack import messages
+from devstack import messages, native
 from devstack.children import QUIET_POOLS, bound_to_parent, stop
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -27,7 +27,11 @@ def run(arguments: list[str]) -> int:
     folder = Path(tempfile.mkdtemp(prefix="openledger-tests-"))
     folder.chmod(0o711)
     environment = {name: value for name, value in os.environ.items() if name not in ("DATABASE_URL", "REDIS_URL")}
-    environment |= QUIET_POOLS | {"PYTEST_PLUGINS": "devstack.pytest_plugin", "DEVSTACK_TEST_DIR": str(folder)}
+    environment |= (
+        QUIET_POOLS
+        | native.environment()
+        | {"PYTEST_PLUGINS": "devstack.pytest_plugin", "DEVSTACK_TEST_DIR": str(folder)}
+    )
     for caught in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(caught, _interrupt)
     process = subprocess.Popen(

