@@ -1,0 +1,60 @@
+-- Lots: what a pending account is made of. Open lots of an account always add up to its balance.
+
+-- Public, for the sequencer. Move what is due and not on hold from pending to wallet: one posting per person and round,
+-- in the transaction that marks the lots. A lot being taken from right now is left for the next round.
+CREATE FUNCTION ledger_vest(at_most int) RETURNS int
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+DECLARE
+  due uuid[];
+  postings jsonb;
+  r record;
+BEGIN
+  SELECT array_agg(l.id) INTO due
+  FROM (SELECT id FROM ledger_lot
+        WHERE vested_at IS NULL AND taken_nano < amount_nano AND due_at <= clock_timestamp()
+          AND (held_at IS NULL OR held_until <= clock_timestamp())
+        ORDER BY due_at, id LIMIT at_most FOR UPDATE SKIP LOCKED) l;
+  IF due IS NULL THEN
+    RETURN 0;
+  END IF;
+  WITH person AS (
+    SELECT account_id, gen_random_uuid() AS vesting_id, sum(amount_nano - taken_nano) AS amount
+    FROM ledger_lot WHERE id = ANY (due) GROUP BY account_id
+  ), marked AS (
+    UPDATE ledger_lot l SET vested_at = clock_timestamp(), vesting_id = p.vesting_id
+    FROM person p WHERE l.id = ANY (due) AND l.account_id = p.account_id
+  )
+  SELECT jsonb_agg(jsonb_build_object('id', p.vesting_id, 'kind', 'vesting', 'reference', 'vesting:' || p.vesting_id,
+    'moves', jsonb_build_array(jsonb_build_array(a.code, replace(a.code, 'pending:', 'wallet:'), p.amount))))
+  INTO postings FROM person p JOIN ledger_account a ON a.id = p.account_id;
+  FOR r IN SELECT b.payer, sum(b.amount)::bigint AS amount FROM ledger_book(postings, true) b
+           GROUP BY b.payer ORDER BY b.payer LOOP
+    PERFORM ledger_debit(r.payer, r.amount);
+  END LOOP;
+  RETURN cardinality(due);
+END $$;
+
+-- Public. Keep a lot from vesting, with a reason; `until` null means until released. False: it vested before.
+CREATE FUNCTION ledger_hold_lot(lot uuid, reason text, held_by text, until timestamptz) RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+#variable_conflict use_variable
+BEGIN
+  UPDATE ledger_lot l SET held_at = coalesce(l.held_at, clock_timestamp()), held_until = until, hold_reason = reason,
+    held_by = held_by
+  WHERE l.id = lot AND l.vested_at IS NULL;
+  RETURN FOUND;
+END $$;
+
+-- Public. Let a lot vest when it is due. False: it was not on hold.
+CREATE FUNCTION ledger_release_lot(lot uuid, released_by text) RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+BEGIN
+  UPDATE ledger_lot l SET held_at = NULL, held_until = NULL, held_by = released_by
+  WHERE l.id = lot AND l.held_at IS NOT NULL AND l.vested_at IS NULL;
+  RETURN FOUND;
+END $$;
+
+-- reverse:
+DROP FUNCTION ledger_release_lot(uuid, text);
+DROP FUNCTION ledger_hold_lot(uuid, text, text, timestamptz);
+DROP FUNCTION ledger_vest(int);
