@@ -1,0 +1,198 @@
+"""Images: one picture is one record. It is always drawn anew: metadata, hidden payloads and odd encodings do not pass.
+
+Body: {"width", "height", "mode", "pixels", "label", "name"}; pixels is the SHA-256 of the stored picture's decoded pixels.
+Media: PNG, or JPEG for what came as JPEG.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import struct
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import rfc8785
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from datanets.kinds import archives, content, rows
+from datanets.kinds.shapes import Limits, Parsed, Problem, Refused
+
+ACCEPTS = (".png", ".jpg", ".webp", ".zip")
+FIELDS = {"width": "integer", "height": "integer", "label": "category", "name": "text"}
+
+_LABELS = "labels.csv"
+_JPEG_QUALITY = 95
+
+
+def parse(path: str | Path, *, schema: dict, limits: Limits, name: str = "") -> Iterator[Parsed | Problem]:
+    """The picture, or the pictures of a zip with an optional labels.csv (file,label). Run it in the sandbox only.
+
+    Raises:
+        Refused: the file as a whole is not acceptable.
+    """
+    name = name or Path(path).name
+    extension = content.require_accepted(name, ACCEPTS)
+    with open(path, "rb") as file:
+        content.require_content(file, extension=extension, limits=limits)
+        if extension == ".zip":
+            yield from _members(archives.Archive(file, limits=limits), limits=limits)
+        else:
+            yield _picture(file.read(), name=content.clean_name(name), label=None, limits=limits)
+
+
+def canonical(body: dict) -> bytes:
+    """The bytes that define equality: size, pixels and label as RFC 8785 JSON. A file name does not count."""
+    return rfc8785.dumps({key: body.get(key) for key in ("width", "height", "mode", "pixels", "label")})
+
+
+def preview(body: dict) -> dict:
+    """What a list shows beside the thumbnail."""
+    return {key: body.get(key) for key in ("width", "height", "label", "name")}
+
+
+def pixels_of(media: bytes) -> Image.Image:
+    """Open a stored picture (which this module has drawn) and load its pixels."""
+    picture = Image.open(io.BytesIO(media), formats=("PNG", "JPEG"))
+    picture.load()
+    return picture
+
+
+def _members(archive: archives.Archive, *, limits: Limits) -> Iterator[Parsed | Problem]:
+    members = archive.members()
+    listed = [member for member in members if content.clean_name(member.filename).lower() == _LABELS]
+    pictures = [member for member in members if member not in listed]
+    if not pictures:
+        raise Refused("empty", "empty.archive")
+    labels: dict[str, str] = {}
+    if listed:
+        names = {member.filename for member in pictures} | {_last(member.filename) for member in pictures}
+        for event in _labels(archive.read(listed[0]), names=names, limits=limits):
+            if isinstance(event, Problem):
+                yield event
+            else:
+                labels[event[0]] = event[1]
+    for member in pictures:
+        yield _member(archive, member, labels=labels, limits=limits)
+
+
+def _member(
+    archive: archives.Archive, member: zipfile.ZipInfo, *, labels: dict[str, str], limits: Limits
+) -> Parsed | Problem:
+    name = content.clean_name(member.filename)
+    data = archive.read(member)
+    archives.refuse_nested(member.filename, data, accepted=ACCEPTS)
+    try:
+        extension = content.require_accepted(name, ACCEPTS[:-1])
+        content.require_content(io.BytesIO(data), extension=extension, limits=limits)
+        label = labels.get(member.filename, labels.get(_last(member.filename)))
+        return _picture(data, name=name, label=label, limits=limits)
+    except Refused as refused:
+        if refused.code in ("malware", "archive"):
+            raise
+        return refused.as_problem(name=name)
+
+
+def _labels(data: bytes, *, names: set[str], limits: Limits) -> Iterator[tuple[str, str] | Problem]:
+    stream = io.BytesIO(data)
+    content.require_content(stream, extension=".csv", limits=limits)
+    events = rows.csv_rows(stream, limits=limits, cell_chars_max=500)
+    header = {column.casefold() for column in next(events)}
+    if not {"file", "label"} <= header:
+        raise Refused("schema", "schema.columns_missing", {"columns": "file, label"}, line=1)
+    seen: dict[str, str] = {}
+    for event in events:
+        if isinstance(event, Problem):
+            yield event
+            continue
+        values = {column.casefold(): value.strip() for column, value in event.values.items()}
+        file, label = values["file"], values["label"]
+        if file not in names:
+            yield Problem(event.line, "schema", "schema.label_file", {"name": file[:80]}, column="file", name=_LABELS)
+        elif seen.get(file, label) != label:
+            yield Problem(event.line, "schema", "schema.label_twice", {"name": file[:80]}, column="label", name=_LABELS)
+        elif label:
+            seen[file] = label
+            yield file, label
+
+
+def _picture(data: bytes, *, name: str, label: str | None, limits: Limits) -> Parsed:
+    _require_declared_size(data, limits=limits)
+    Image.MAX_IMAGE_PIXELS = limits.pixels_max
+    try:
+        picture = Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "WEBP"))
+        if picture.width * picture.height > limits.pixels_max:
+            raise _too_many(picture.width, picture.height, limits)
+        if getattr(picture, "is_animated", False):
+            raise Refused("content", "content.animated")
+        kind = picture.format
+        picture.load()
+        upright = ImageOps.exif_transpose(picture)
+        plain = _plain(upright)
+    except (Refused, MemoryError):
+        raise
+    except Image.DecompressionBombError as error:
+        raise Refused("pixels", "pixels.too_many", {"width": "?", "height": "?", "limit": limits.pixels_max}) from error
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, struct.error, EOFError, KeyError) as error:
+        raise Refused("content", "content.broken", {"detail": type(error).__name__}) from error
+    except Exception as error:  # decoders fail on hostile files in many ways; each of them means the same
+        raise Refused("content", "content.broken", {"detail": type(error).__name__}) from error
+    media, media_type = _draw(plain, as_jpeg=kind == "JPEG")
+    stored = plain if media_type == "image/png" else pixels_of(media)
+    body = {
+        "width": plain.width,
+        "height": plain.height,
+        "mode": plain.mode,
+        "pixels": hashlib.sha256(stored.tobytes()).hexdigest(),
+        "label": label,
+        "name": name,
+    }
+    return Parsed(None, name, body, media, media_type)
+
+
+def _require_declared_size(data: bytes, *, limits: Limits) -> None:
+    """Judge a PNG by its header alone, before a decoder sees it; and that its packed data could hold its pixels."""
+    if not data.startswith(b"\x89PNG"):
+        return
+    if len(data) < 33 or data[12:16] != b"IHDR":
+        raise Refused("content", "content.broken", {"detail": "IHDR"})
+    width, height, depth, colour = struct.unpack(">IIBB", data[16:26])
+    channels = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}.get(colour)
+    if not width or not height or channels is None:
+        raise Refused("content", "content.broken", {"detail": "IHDR"})
+    if width * height > limits.pixels_max:
+        raise _too_many(width, height, limits)
+    row_bytes = (width * channels * depth + 7) // 8
+    if row_bytes * height > 1_100 * len(data):  # deflate packs at most 1032 : 1
+        raise Refused("pixels", "pixels.lies", {"width": width, "height": height})
+
+
+def _too_many(width: int, height: int, limits: Limits) -> Refused:
+    return Refused("pixels", "pixels.too_many", {"width": width, "height": height, "limit": limits.pixels_max})
+
+
+def _plain(picture: Image.Image) -> Image.Image:
+    """Pixels only, in one of L, RGB, RGBA. No palette, profile or metadata stays."""
+    if picture.mode in ("I;16", "I;16B", "I;16L", "I"):
+        picture = picture.point(lambda value: value / 256).convert("L")
+    has_alpha = "A" in picture.getbands() or "transparency" in picture.info
+    mode = "RGBA" if has_alpha else "L" if picture.mode in ("1", "L") else "RGB"
+    plain = picture.convert(mode)
+    if mode == "RGBA" and plain.getextrema()[3][0] == 255:
+        plain = plain.convert("RGB")
+    plain.info = {}
+    return plain
+
+
+def _draw(picture: Image.Image, *, as_jpeg: bool) -> tuple[bytes, str]:
+    out = io.BytesIO()
+    if as_jpeg and picture.mode != "RGBA":
+        picture.save(out, "JPEG", quality=_JPEG_QUALITY, subsampling=0)
+        return out.getvalue(), "image/jpeg"
+    picture.save(out, "PNG", compress_level=6)
+    return out.getvalue(), "image/png"
+
+
+def _last(name: str) -> str:
+    return name.rsplit("/", 1)[-1]

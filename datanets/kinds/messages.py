@@ -1,0 +1,87 @@
+"""The sentences of refused files and broken rows, in English. The Django layer translates them by the same text.
+
+A key is `code.what`; parameters are filled in with `%(name)s`.
+"""
+
+from __future__ import annotations
+
+_ = str  # marks the text for makemessages; this module imports no Django
+
+SENTENCES: dict[str, str] = {
+    "empty.file": _("The file is empty."),
+    "empty.rows": _("The file has a header but no rows."),
+    "empty.archive": _("The archive holds nothing this Datanet accepts."),
+    "empty.text": _("No text was found in this document. A scanned PDF has to be read by OCR first."),
+    "size.file": _("The file is larger than the limit of %(limit_mib)s MiB."),
+    "size.rows": _("The file has more than %(limit)s rows. Split it into smaller files."),
+    "size.line": _("This line is longer than %(limit)s bytes."),
+    "size.record": _("This text is longer than %(limit)s characters."),
+    "size.cell": _("This value is longer than %(limit)s characters."),
+    "size.pages": _("The document has more than %(limit)s pages."),
+    "size.memory": _("Reading the file needs too much memory."),
+    "type.extension": _("Files of the type %(extension)s are not accepted here. Accepted: %(accepted)s."),
+    "content.mismatch": _("The file is named %(extension)s, but its content is something else: %(found)s."),
+    "content.nul": _("The file contains NUL bytes, so it is not a text file."),
+    "content.control": _("Line %(line)s contains a control character (%(character)s)."),
+    "content.encoding": _("Line %(line)s is not valid UTF-8. Save the file as UTF-8 and send it again."),
+    "content.markup": _("The file is a web page or a drawing in markup (%(found)s), not plain text."),
+    "content.broken": _("The file is damaged and cannot be read: %(detail)s."),
+    "content.encrypted": _("The document is encrypted. Remove its password and send it again."),
+    "content.macros": _("The document contains macros."),
+    "content.doctype": _("The document declares XML entities, which are not accepted."),
+    "content.animated": _("Animated images are not accepted. Send the frames as single images."),
+    "content.number": _("The text contains a number that is not finite."),
+    "malware.signature": _("The file carries a malware signature (%(signature)s)."),
+    "archive.broken": _("The archive is damaged or truncated."),
+    "archive.entries": _("The archive has more than %(limit)s entries."),
+    "archive.expanded": _("The archive would expand to more than %(limit_mib)s MiB."),
+    "archive.ratio": _("%(name)s is packed more tightly than real data would be."),
+    "archive.member": _("%(name)s is larger than the limit of %(limit_mib)s MiB."),
+    "archive.overlap": _("Entries of the archive overlap."),
+    "archive.lies": _("%(name)s is not what the archive's directory says it is."),
+    "archive.encrypted": _("The archive is encrypted. Remove its password and send it again."),
+    "archive.method": _("%(name)s is packed by a method that is not accepted. Use a plain zip."),
+    "archive.name": _("The archive contains a file name that is not allowed: %(name)s."),
+    "archive.link": _("The archive contains a link or a device: %(name)s."),
+    "archive.twice": _("The archive contains the same name twice: %(name)s."),
+    "archive.nested": _("The archive contains another archive: %(name)s."),
+    "pixels.too_many": _("The image has %(width)s x %(height)s pixels; the limit is %(limit)s in all."),
+    "pixels.lies": _("The image does not hold the %(width)s x %(height)s pixels it declares."),
+    "schema.header_missing": _("The file has no header line."),
+    "schema.columns_missing": _("These columns are missing: %(columns)s."),
+    "schema.column_unknown": _("The column %(column)s is not in the schema and was left out."),
+    "schema.header_twice": _("The column %(column)s appears twice in the header."),
+    "schema.header_empty": _("Column %(position)s has no name in the header."),
+    "schema.columns_many": _("The file has %(count)s columns; the limit is %(limit)s."),
+    "schema.ragged": _("This row has %(found)s values; the header has %(expected)s columns."),
+    "schema.quote": _("A quotation mark is opened here and never closed, or text follows a closed one."),
+    "schema.required": _("%(column)s is required."),
+    "schema.number": _("%(column)s must be a number, not %(value)s."),
+    "schema.integer": _("%(column)s must be a whole number, not %(value)s."),
+    "schema.boolean": _("%(column)s must be true or false, not %(value)s."),
+    "schema.text": _("%(column)s must be text."),
+    "schema.category": _("%(column)s must be one of %(values)s, not %(value)s."),
+    "schema.range": _("%(column)s must be between %(min)s and %(max)s, not %(value)s."),
+    "schema.finite": _("%(column)s is too large or not a finite number: %(value)s."),
+    "schema.url": _("%(column)s must be a web address that starts with http:// or https://."),
+    "schema.nested": _("%(column)s holds a list or an object; a table cell holds one value."),
+    "schema.type": _("The column %(column)s has a type that is not accepted (%(found)s)."),
+    "schema.label_file": _("labels.csv names %(name)s, which is not in the archive."),
+    "schema.label_twice": _("labels.csv gives %(name)s two labels."),
+    "json.syntax": _("This line is not valid JSON (column %(at)s)."),
+    "json.object": _("This line must be a JSON object."),
+    "json.depth": _("This line is nested more than %(limit)s levels deep."),
+    "json.constant": _("This line contains %(value)s, which is not JSON."),
+    "json.number": _("This line contains a number that is too large."),
+    "json.twice": _("The key %(key)s appears twice in this line."),
+    "json.surrogate": _("This line contains half a character (a lone surrogate)."),
+    "json.nul": _("This line contains an escaped control character."),
+    "parquet.broken": _("The Parquet file is damaged or truncated."),
+    "parquet.expanded": _("The Parquet file would expand to more than %(limit_mib)s MiB."),
+    "problems.many": _("More than %(limit)s rows are broken; reading stopped here."),
+}
+
+
+def sentence(reason: str, params: dict) -> str:
+    """The English sentence of a reason. A parameter that is missing is a bug and raises KeyError."""
+    return SENTENCES[reason] % params
