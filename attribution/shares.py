@@ -31,7 +31,7 @@ class Unattributed(StrEnum):
 
     OWN_WEIGHTS = "own_weights"  # the model answered from its own weights
     PROXY_CAP = "proxy_cap"  # scores are a proxy, which is trusted with half at most
-    NO_SCORES = "no_scores"  # every score is zero
+    ALL_ZERO = "all_zero"  # every score is zero
     NO_POSITIVE = "no_positive"  # every score speaks against the answer
     NET_NEGATIVE = "net_negative"  # the records that supported this answer net to zero or less over all calls
     GATED = "gated"  # ... or all of them do harm on held-out data
@@ -264,7 +264,7 @@ def call_lines(
 
 def curation_lines(
     calls: Iterable[tuple[EpochCall, int]],
-    data_lines: Iterable[Line],
+    result: EpochResult,
     approvers_of: Mapping[int, Sequence[int]],
     accuracy_millionths: Mapping[int, int] | None = None,
 ) -> tuple[list[CuratorLine], dict[Hashable, tuple[int, Unattributed]]]:
@@ -276,7 +276,7 @@ def curation_lines(
 
     Args:
         calls: Each call with its `curation_nano`.
-        data_lines: `EpochResult.lines` of these calls.
+        result: What `settle` made of these calls.
         approvers_of: Curator ids by record id.
         accuracy_millionths: Measured accuracy by curator, 0 to 1e6; 1e6 until measured.
 
@@ -288,47 +288,45 @@ def curation_lines(
     # A common multiple lets a line be shared by 2 or 3 approvers in whole numbers.
     common = math.lcm(*(len(set(curators)) for curators in approvers_of.values() if curators), 1)
     by_call: dict[Hashable, list[Line]] = {}
-    for line in data_lines:
+    for line in result.lines:
         by_call.setdefault(line.call_id, []).append(line)
     out: list[CuratorLine] = []
     unattributed: dict[Hashable, tuple[int, Unattributed]] = {}
     for call, curation_nano in calls:
-        lines = by_call.get(call.call_id, [])
-        attributed_nano = sum(line.amount_nano for line in lines)
-        payable = curation_nano * attributed_nano // call.data_nano if call.data_nano else 0
-        nobody = 0
         weights: dict[int, int] = {}
-        for line in lines:
+        nobody = attributed_nano = 0
+        for line in by_call.get(call.call_id, ()):
+            attributed_nano += line.amount_nano
             curators = sorted(set(approvers_of.get(line.record_id, ())))
             if not curators:
                 nobody += line.amount_nano * common * MILLION
             for curator in curators:
                 weight = line.amount_nano * (common // len(curators)) * accuracy.get(curator, MILLION)
                 weights[curator] = weights.get(curator, 0) + weight
+        left_nano = curation_nano
         payees = sorted(weights)
-        paid = 0
-        if payable and sum(weights.values()):
+        if sum(weights.values()):
+            payable_nano = curation_nano * attributed_nano // call.data_nano
             # `nobody` comes last, so a tie never goes past a curator.
-            amounts = largest_remainder(payable, [*(weights[curator] for curator in payees), nobody])
-            for curator, amount in zip(payees, amounts, strict=False):
-                if amount:
-                    out.append(CuratorLine(call.call_id, curator, amount))
-                    paid += amount
-        if curation_nano > paid:
-            unattributed[call.call_id] = (curation_nano - paid, _why_no_curator(call, lines, attributed_nano))
+            amounts = largest_remainder(payable_nano, [*(weights[curator] for curator in payees), nobody])
+            lines = [
+                CuratorLine(call.call_id, curator, amount)
+                for curator, amount in zip(payees, amounts, strict=False)
+                if amount
+            ]
+            left_nano -= sum(line.amount_nano for line in lines)
+            out.extend(lines)
+        if left_nano:
+            _, reason = result.unattributed.get(call.call_id, (0, Unattributed.NO_CURATOR))
+            unattributed[call.call_id] = (left_nano, reason)
     return out, unattributed
 
 
 def _why_nobody(scores: Mapping[int, int], gated: Collection[int]) -> Unattributed:
     if not any(scores.values()):
-        return Unattributed.NO_SCORES
+        return Unattributed.ALL_ZERO
     supporters = [record for record, score in scores.items() if score > 0]
     if not supporters:
         return Unattributed.NO_POSITIVE
     return Unattributed.GATED if all(record in gated for record in supporters) else Unattributed.NET_NEGATIVE
 
-
-def _why_no_curator(call: EpochCall, lines: Sequence[Line], attributed_nano: int) -> Unattributed:
-    if lines and attributed_nano < call.data_nano:
-        return call.withheld_reason
-    return Unattributed.NO_CURATOR
