@@ -45,6 +45,12 @@ def split_charge(charge_nano: int, parts: Mapping[str, int]) -> dict[str, int]:
     return split_by_basis_points(charge_nano, parts)
 
 
+def split_equally(total_nano: int, count: int) -> list[int]:
+    """Split an amount into `count` parts that differ by at most one nano; the first ones get the remainder."""
+    part_nano, rest = divmod(total_nano, count)
+    return [part_nano + (1 if place < rest else 0) for place in range(count)]
+
+
 def price_sha256(prices: Prices) -> str:
     """Return the hash that names a price list: the `price_version` a call may pin."""
     return _canonical_sha256(

@@ -1,0 +1,101 @@
+"""How a charge becomes a posting: one payer, the roles' parts, and what the public log says of it.
+
+The gateway builds the same posting for calls in its own process (gateway/capture.py) with the pure functions here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from uuid import UUID
+
+from django.conf import settings
+
+from datanets.models import Datanet
+from ledger import chart
+from ledger import services as ledger
+
+from . import pricing
+from .models import ModelVersion, SplitRule
+
+ENTRY_TYPE = {
+    ledger.Kind.ACCESS_CHARGED: "access.charged",
+    ledger.Kind.TRAINING_CHARGED: "training.charged",
+}
+
+
+def build(
+    *,
+    id: UUID,
+    kind: ledger.Kind,
+    reference: str,
+    payer: str,
+    version: ModelVersion,
+    rule: SplitRule,
+    amount_nano: int,
+    pool: str,
+    private: Mapping[str, str],
+    developer_id: int | None = None,
+) -> ledger.Posting:
+    """Build the posting of an access or a training charge.
+
+    Args:
+        payer: Account code of who pays.
+        pool: "access" or "training": where the data's and the curators' parts wait.
+        private: Committed fields of the entry besides `price`.
+        developer_id: Who gets the developer's part; the model's owner by default.
+    """
+    model = version.model
+    parts = pricing.split_charge(amount_nano, rule.parts)
+    targets = role_targets(
+        model_id=model.pk,
+        pool=pool,
+        parts=parts,
+        developer_id=developer_id or model.owner_id,
+        owner_ids=owner_ids_of(version.pk) if parts["owner"] else (),
+    )
+    return ledger.Posting(
+        id=id,
+        kind=kind,
+        reference=reference,
+        moves=[ledger.Move(payer, account, part_nano) for _role, account, part_nano in targets if part_nano],
+        entry=ledger.Entry(
+            type=ENTRY_TYPE[kind],
+            public={"model": version.path, "model_id": str(model.pk), "rule": f"sha256:{rule.sha256}"},
+            private={**private, "price": str(amount_nano)},
+            split=split_lines(targets),
+        ),
+        vest_after_s=settings.CHALLENGE_WINDOW_S,
+    )
+
+
+def role_targets(
+    *, model_id: UUID, pool: str, parts: Mapping[str, int], developer_id: int, owner_ids: Sequence[int]
+) -> list[tuple[str, str, int]]:
+    """Return (role of the log, account, nano) for every part. A rule without owners' money needs no owners."""
+    targets = [
+        ("data-pool", chart.pool(model_id, pool, "data"), parts["data"]),
+        ("curation-pool", chart.pool(model_id, pool, "curation"), parts["curation"]),
+        ("developer", chart.pending(developer_id), parts["developer"]),
+        ("platform", chart.FEES, parts["platform"]),
+    ]
+    if parts["owner"]:
+        shares = pricing.split_equally(parts["owner"], len(owner_ids))
+        targets += [
+            ("owner", chart.pending(owner_id), share) for owner_id, share in zip(owner_ids, shares, strict=True)
+        ]
+    return targets
+
+
+def owner_ids_of(version_id: UUID) -> list[int]:
+    """Owners of the Datanets that a model version is bound to, each once, in a fixed order: they share the owner's part."""
+    owners = Datanet.objects.filter(versions__training_runs__model_version=version_id)
+    return sorted(set(owners.values_list("owner_id", flat=True)))
+
+
+def split_lines(targets: Sequence[tuple[str, str, int]]) -> list[dict[str, str]]:
+    """The role lines that the log commits to; they add up to the price."""
+    return [
+        {"payee": account, "role": role, "item": "", "amount": str(part_nano)}
+        for role, account, part_nano in targets
+        if part_nano
+    ]

@@ -1,0 +1,186 @@
+"""Models in the shop: create, price, list, retire, find."""
+
+from __future__ import annotations
+
+import re
+
+from cryptography.fernet import Fernet, MultiFernet
+from django.conf import settings
+from django.db import connection, transaction
+from django.db.models import Q, QuerySet
+from django.utils import timezone
+from django.utils.text import slugify
+from django.utils.translation import gettext as _
+
+from accounts.models import User
+
+from . import audit, outbound, pricing, rules
+from .errors import Invalid, NotAllowed, NotReady
+from .models import ListedModel, ModelVersion, PriceList, SplitRule
+
+MODEL_PATH = re.compile(r"^(?P<owner>[a-z0-9-]{1,40})/(?P<slug>[a-z0-9-]{1,60})(?:@v(?P<number>[1-9]\d{0,5}))?$")
+PRICE_NANO_MAX = 10**15  # a million OPEN per token is a typing error
+
+
+@transaction.atomic
+def create_model(
+    *,
+    owner: User,
+    name: str,
+    purpose: str,
+    engine: str,
+    slug: str = "",
+    card: str = "",
+    access_mode: str = ListedModel.AccessMode.OPEN,
+    pass_price_nano: int | None = None,
+    pass_days: int | None = None,
+    split_rule: SplitRule | None = None,
+    upstream_url: str = "",
+    upstream_model: str = "",
+    upstream_key: str = "",
+) -> ListedModel:
+    """Create a model that is not listed yet: it needs a version and a price list first.
+
+    Raises:
+        Invalid: the name or the address is taken or not acceptable, or a connected model's upstream may not be reached.
+    """
+    slug = slugify(slug or name)[:60].strip("-")
+    if not slug or not name.strip():
+        raise Invalid(_("A model needs a name with letters or digits in it."))
+    if ListedModel.objects.filter(owner=owner, slug=slug).exists():
+        raise Invalid(_("You already have a model at this address. Choose another name."))
+    if access_mode == ListedModel.AccessMode.PASS and (pass_price_nano is None or not pass_days):
+        raise Invalid(_("A pass needs a price and a number of days."))
+    if engine == ListedModel.Engine.CONNECTED:
+        _check_upstream(upstream_url)
+    return ListedModel.objects.create(
+        owner=owner,
+        slug=slug,
+        name=name.strip(),
+        purpose=purpose.strip(),
+        card=card,
+        engine=engine,
+        access_mode=access_mode,
+        pass_price_nano=pass_price_nano if access_mode == ListedModel.AccessMode.PASS else None,
+        pass_days=pass_days if access_mode == ListedModel.AccessMode.PASS else None,
+        split_rule=split_rule or rules.default_rule(),
+        upstream_url=upstream_url,
+        upstream_model=upstream_model,
+        upstream_key_token=seal_field(upstream_key) if upstream_key else "",
+    )
+
+
+@transaction.atomic
+def set_prices(
+    model: ListedModel, *, by: User, price_call_nano: int, price_in_nano: int, price_out_nano: int
+) -> PriceList:
+    """Publish a price list. It holds for calls that start after it; the same prices again change nothing."""
+    _check_owner(model, by)
+    values = (price_call_nano, price_in_nano, price_out_nano)
+    if any(not 0 <= value <= PRICE_NANO_MAX for value in values):
+        raise Invalid(_("A price is 0 or more, and at most a million OPEN."))
+    sha256 = pricing.price_sha256(pricing.Prices(*values))
+    current = prices_of(model)
+    if current is not None and current.sha256 == sha256:
+        return current
+    prices = PriceList.objects.create(
+        model=model,
+        price_call_nano=price_call_nano,
+        price_in_nano=price_in_nano,
+        price_out_nano=price_out_nano,
+        sha256=sha256,
+    )
+    announce_catalogue()
+    return prices
+
+
+def prices_of(model: ListedModel) -> PriceList | None:
+    """The price list in force now."""
+    return model.price_lists.order_by("-effective_at").first()
+
+
+@transaction.atomic
+def list_model(model: ListedModel, *, by: User) -> ListedModel:
+    """Offer a model to callers. Needs a version that answers and a price list."""
+    _check_owner(model, by)
+    if model.retired_at is not None:
+        raise NotReady(_("A retired model cannot be listed again. Create a new one."))
+    if not model.versions.exists():
+        raise NotReady(_("Train a version first: there is nothing to call yet."))
+    if prices_of(model) is None:
+        raise NotReady(_("Set a price list first. A price may be 0."))
+    if model.listed_at is None:
+        model.listed_at = timezone.now()
+        model.save(update_fields=["listed_at"])
+        audit.record(by, "list_model", f"model:{model.pk}")
+        announce_catalogue()
+    return model
+
+
+@transaction.atomic
+def unlist_model(model: ListedModel, *, by: User) -> ListedModel:
+    """Take a model out of the shop: no new calls. Its versions, receipts and earnings stay."""
+    _check_owner(model, by)
+    if model.listed_at is not None:
+        model.listed_at = None
+        model.save(update_fields=["listed_at"])
+        audit.record(by, "unlist_model", f"model:{model.pk}")
+        announce_catalogue()
+    return model
+
+
+def resolve(path: str) -> tuple[ListedModel, ModelVersion | None] | None:
+    """Find `owner/model` (its newest version) or `owner/model@vN`; None when there is no such thing."""
+    found = MODEL_PATH.match(path)
+    if found is None:
+        return None
+    model = (
+        ListedModel.objects.select_related("owner").filter(owner__username=found["owner"], slug=found["slug"]).first()
+    )
+    if model is None:
+        return None
+    versions = model.versions.order_by("-number")
+    if found["number"]:
+        version = versions.filter(number=int(found["number"])).first()
+        return (model, version) if version else None
+    return model, versions.first()
+
+
+def visible_to(user: User | None) -> QuerySet[ListedModel]:
+    """Listed models, and one's own."""
+    condition = Q(listed_at__isnull=False, retired_at__isnull=True)
+    if user is not None and user.is_authenticated:
+        condition |= Q(owner=user)
+    return ListedModel.objects.filter(condition).select_related("owner", "split_rule")
+
+
+def announce_catalogue() -> None:
+    """Tell the gateways, when this transaction commits, that models, prices, keys or accesses changed."""
+    with connection.cursor() as cursor:
+        cursor.execute("NOTIFY openledger_catalogue")
+
+
+def seal_field(text: str) -> str:
+    """Encrypt a secret that must be read again (an upstream's key, a payout destination) under FIELD_KEYS."""
+    return _fernet().encrypt(text.encode()).decode()
+
+
+def open_field(token: str) -> str:
+    """Read what `seal_field` wrote; rotated keys still open what they sealed."""
+    return _fernet().decrypt(token.encode()).decode()
+
+
+def _fernet() -> MultiFernet:
+    return MultiFernet([Fernet(key) for key in settings.FIELD_KEYS])
+
+
+def _check_owner(model: ListedModel, user: User) -> None:
+    if model.owner_id != user.pk:
+        raise NotAllowed(_("Only the owner of a model may change it. Nothing was changed."))
+
+
+def _check_upstream(url: str) -> None:
+    try:
+        outbound.resolve(url, allow=settings.OUTBOUND_ALLOW)
+    except outbound.OutboundRefused as refused:
+        raise Invalid(str(refused)) from refused

@@ -1,0 +1,58 @@
+"""Acts that need data and the public log together: publish a version, withdraw a record."""
+
+from __future__ import annotations
+
+import uuid
+
+from django.db import transaction
+from django.utils.translation import gettext as _
+
+from accounts.models import User
+from datanets import records, versions
+from datanets import services as datanets
+from datanets.models import Datanet, Record, Version
+from ledger import services as ledger
+
+from . import audit
+from .errors import NotAllowed
+
+
+@transaction.atomic
+def publish_version(datanet: Datanet, *, by: User, note: str = "") -> Version:
+    """Freeze the approved records into the next version, and say so in the public log: both or neither."""
+    if not datanets.can_own(by, datanet):
+        raise NotAllowed(_("Only the owner of a Datanet may publish a version."))
+    version = versions.freeze(datanet, by=by, note=note)
+    ledger.record_fact(
+        id=version.pk,
+        reference=f"version:{version.pk}",
+        entry=ledger.Entry(
+            type="version.published",
+            public={
+                "datanet": datanet.path,
+                "version": f"v{version.number}",
+                "records": version.record_count,
+                "root": version.root,
+                "licence": datanet.licence,
+            },
+        ),
+    )
+    audit.record(by, "publish_version", f"version:{version.pk}")
+    return version
+
+
+@transaction.atomic
+def withdraw_record(record: Record, *, by: User) -> Record:
+    """Take a record back: out of retrieval and previews at once, out of the next version; calls before stay paid."""
+    record = records.withdraw(record, by=by)
+    ledger.record_fact(
+        id=uuid.uuid5(record.datanet_id, f"record:{record.pk}:withdrawn"),
+        reference=f"record:{record.pk}",
+        entry=ledger.Entry(
+            type="consent.withdrawn",
+            public={"datanet": record.datanet.path},
+            private={"contributor": str(record.contributor_id), "records": [record.identity]},
+        ),
+    )
+    audit.record(by, "withdraw_record", f"record:{record.pk}")
+    return record

@@ -1,0 +1,58 @@
+"""Split rules: published, hashed, immutable. The same parts are always the same rule."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from django.db import transaction
+from django.utils.translation import gettext as _
+
+from accounts.models import User
+from ledger import services as ledger
+
+from . import pricing
+from .errors import Invalid
+from .models import SplitRule
+
+DEFAULT_PARTS = {"data": 3500, "curation": 500, "developer": 5500, "platform": 500, "owner": 0}
+# A training fee is paid by the developer, so it has no developer's part.
+TRAINING_PARTS = {"data": 9000, "curation": 500, "developer": 0, "platform": 500, "owner": 0}
+WHOLE_BP = 10_000
+
+
+def default_rule() -> SplitRule:
+    """The rule of a model that publishes none of its own."""
+    return adopt(name="Default", parts=DEFAULT_PARTS, by=None)
+
+
+def training_rule() -> SplitRule:
+    """The rule of every training fee."""
+    return adopt(name="Training", parts=TRAINING_PARTS, by=None)
+
+
+@transaction.atomic
+def adopt(*, name: str, parts: Mapping[str, int], by: User | None) -> SplitRule:
+    """Adopt a rule and say so in the public log. Adopting the same parts again returns the first rule.
+
+    Args:
+        parts: Role -> basis points for data, curation, developer, platform, owner.
+
+    Raises:
+        Invalid: a role is missing, a part is negative, they do not add up to 10,000, or the platform's part is 0.
+    """
+    if set(parts) != set(DEFAULT_PARTS) or any(type(bp) is not int or bp < 0 for bp in parts.values()):
+        raise Invalid(_("A split rule names a part of 0 or more for each of the five roles."))
+    if sum(parts.values()) != WHOLE_BP or parts["platform"] == 0:
+        raise Invalid(_("The parts of a split rule add up to 100 %, and the platform has one."))
+    sha256 = pricing.rule_sha256(parts)
+    rule, created = SplitRule.objects.get_or_create(
+        sha256=sha256,
+        defaults={"name": name, "adopted_by": by, **{f"{role}_bp": bp for role, bp in parts.items()}},
+    )
+    if created:
+        ledger.record_fact(
+            id=rule.pk,
+            reference=f"rule:{rule.pk}",
+            entry=ledger.Entry(type="rule.adopted", public={"rule": f"sha256:{sha256}", "parts": dict(parts)}),
+        )
+    return rule

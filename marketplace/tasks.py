@@ -1,0 +1,15 @@
+"""Doorbells of the shop: each takes ids, calls a service, and may ring twice."""
+
+from celery import shared_task
+
+from . import training
+
+
+@shared_task(acks_late=True, max_retries=5, retry_backoff=True, autoretry_for=(OSError,))
+def train(training_run_id: str) -> None:
+    training.run(training_run_id)
+
+
+@shared_task
+def fail_overdue_training() -> None:
+    training.fail_overdue()
