@@ -1,0 +1,194 @@
+"""The public log: facts in, receipts out. The sequencer turns postings and facts into leaves in between."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+from uuid import UUID
+
+from django.conf import settings
+from django.db.models import Count, QuerySet
+
+from ledger import database, merkle, receipts
+from ledger.models import Checkpoint, Cursor, Fact, Journal, Leaf, Opening
+from ledger.postings import Entry, posting_of
+
+Status = Literal["waiting", "sequenced", "proved"]
+POSTING_MADE = receipts.POSTING_MADE
+
+
+@dataclass(frozen=True)
+class Head:
+    """A signed head. `checkpoint` is the signed note with its cosignatures; "" while the log is empty."""
+
+    size: int
+    root: bytes
+    checkpoint: str
+    cosigned_by: list[str]
+
+
+@dataclass(frozen=True)
+class LogRow:
+    """What anybody may see of one leaf; `public` are the type's clear fields."""
+
+    index: int
+    id: UUID
+    type: str
+    public: dict
+    reference: str
+
+
+@dataclass(frozen=True)
+class EntryRow:
+    """One entry with what it commits to; private and split are None once erased."""
+
+    id: UUID
+    type: str
+    public: dict
+    private: dict | None
+    split: list[dict] | None
+    reference: str
+    at: datetime
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """waiting: no leaf yet. sequenced: no cosigned head covers it yet. proved: `body` is an open-receipt/1."""
+
+    status: Status
+    body: dict | None
+
+
+def record_fact(*, id: UUID, reference: str, entry: Entry) -> bool:
+    """Record something that should be provable and moves no money. Returns False if exactly it was there already.
+
+    Raises:
+        PayloadMismatch: the id was used for something else.
+        receipts.Malformed: the log could not publish the entry.
+    """
+    entry.check()
+    said = database.as_json([{"id": id, "reference": reference, "entry": entry.said()}])
+    return bool(database.rows("SELECT ledger_record(%s)", said))
+
+
+def head(*, quorum: bool = True) -> Head:
+    """Read the newest head that enough witnesses cosigned; with quorum=False the newest signed one."""
+    found = Checkpoint.objects.order_by("-size")
+    if quorum and settings.WITNESS_QUORUM:
+        found = found.annotate(witnesses=Count("cosignatures")).filter(witnesses__gte=settings.WITNESS_QUORUM)
+    newest = found.first()
+    return Head(0, merkle.EMPTY_ROOT, "", []) if newest is None else _head(newest)
+
+
+def log_size() -> int:
+    """How many leaves are sequenced; a head over all of them follows within a second or so."""
+    return Cursor.objects.get(name="log").next_index
+
+
+def leaf_of(entry_id: UUID) -> int | None:
+    """The index of an entry's leaf; None while it waits."""
+    return Leaf.objects.filter(entry_id=entry_id).values_list("index", flat=True).first()
+
+
+def entries(
+    first: int, last: int, *, types: Sequence[str] | None = None, public_filter: Mapping[str, object] | None = None
+) -> Iterator[LogRow]:
+    """Read the leaves with first <= index < last, in order; only of these types, only with these clear fields."""
+    found = Leaf.objects.filter(index__gte=first, index__lt=last).order_by("index")
+    if types is not None:
+        found = found.filter(type__in=types)
+    if public_filter:
+        found = found.filter(entry__contains=dict(public_filter))
+    for leaf in found.iterator():
+        yield LogRow(leaf.index, leaf.entry_id, leaf.type, _public(leaf), leaf.reference)
+
+
+def entry_of(entry_id: UUID) -> EntryRow | None:
+    """Read one entry, before or after it was sequenced; None if there is none."""
+    source = _source(entry_id)
+    if source is None:
+        return None
+    leaf = Leaf.objects.filter(entry_id=entry_id).first()
+    opening = _opening(entry_id, leaf)
+    public = _public(leaf) if leaf else opening.public
+    return EntryRow(
+        entry_id,
+        leaf.type if leaf else opening.type,
+        public,
+        opening.private if opening else None,
+        opening.split if opening else None,
+        source.reference,
+        source.at,
+    )
+
+
+def receipt(entry_id: UUID, *, with_openings: bool) -> Receipt | None:
+    """Build the receipt of an entry; None if there is no such entry.
+
+    Openings are for those who took part, and the caller decides who that is; after an erasure there are none.
+    """
+    leaf = Leaf.objects.filter(entry_id=entry_id).first()
+    if leaf is None:
+        return Receipt("waiting", None) if _source(entry_id) else None
+    newest = head()
+    if newest.size <= leaf.index:
+        return Receipt("sequenced", None)
+    hashes = merkle.inclusion_proof(
+        leaf.index, newest.size, stored(merkle.required_nodes(merkle.inclusion_proof, leaf.index, newest.size))
+    )
+    opening = _opening(entry_id, leaf) if with_openings else None
+    opened = receipts.openings(opening.private, opening.split, bytes(opening.secret)) if opening else None
+    return Receipt("proved", receipts.build_receipt(leaf.entry, opened, leaf.index, hashes, newest.checkpoint))
+
+
+def erase_openings(entry_ids: Iterable[UUID]) -> int:
+    """Forget what entries commit to, for ever; entries that wait for their leaf are left. Returns how many."""
+    return database.value("SELECT ledger_erase(%s::uuid[])", list(entry_ids))
+
+
+def stored(wanted: Sequence[tuple[int, int]]) -> merkle.HashSource:
+    """Read stored hashes of the tree, (level, index), in one query."""
+    found = {
+        (level, index): bytes(digest)
+        for level, index, digest in database.rows(
+            """SELECT w.level, w.index, coalesce(n.hash, l.hash)
+               FROM unnest(%s::int[], %s::bigint[]) AS w(level, index)
+               LEFT JOIN ledger_node n ON n.level = w.level AND n.index = w.index
+               LEFT JOIN ledger_leaf l ON w.level = 0 AND l.index = w.index""",
+            [level for level, _ in wanted],
+            [index for _, index in wanted],
+        )
+    }
+    return lambda level, index: found[level, index]
+
+
+def _head(checkpoint: Checkpoint) -> Head:
+    signed = list(checkpoint.cosignatures.order_by("witness"))
+    note = checkpoint.note + "".join(cosignature.line for cosignature in signed)
+    return Head(checkpoint.size, bytes(checkpoint.root), note, [cosignature.witness for cosignature in signed])
+
+
+def _public(leaf: Leaf) -> dict:
+    return {name: value for name, value in leaf.entry.items() if name not in ("v", "type", "id", "hour", "commit")}
+
+
+def _source(entry_id: UUID) -> Journal | Fact | None:
+    return Journal.objects.filter(pk=entry_id).first() or Fact.objects.filter(pk=entry_id).first()
+
+
+def _opening(entry_id: UUID, leaf: Leaf | None) -> Opening | None:
+    """Read what the entry commits to, unsaved: a plain posting's opening is filled in from the journal."""
+    opening = Opening.objects.filter(pk=entry_id).first()
+    if opening and (opening.type is None or (leaf and leaf.type != opening.type)):
+        posting = posting_of(entry_id)
+        moves = [{"source": m.source, "target": m.target, "amount": str(m.amount_nano)} for m in posting.moves]
+        opening.type, opening.public = POSTING_MADE, {"kind": posting.kind.value}
+        opening.private, opening.split = {"moves": moves}, None
+    return opening
+
+
+def newest_signed() -> QuerySet[Checkpoint]:
+    """Signed heads, newest first."""
+    return Checkpoint.objects.order_by("-size")
