@@ -111,7 +111,7 @@ class Application:
 
     async def _answer(self, scope: Scope, receive: Receive, reply: Reply) -> None:
         path, method = scope["path"], scope["method"]
-        if path == "/health" and method == "GET":
+        if path in ("/health", "/healthz") and method == "GET":
             await reply.json(200, self._health())
             return
         # Before the path: who has no key learns nothing, not even what exists.
