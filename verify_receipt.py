@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Check a receipt, or the log's growth, offline and by the given keys alone. Exits 0 verified, 1 not verified, 2 usage.
 
-    verify_receipt.py receipt FILE --log VKEY [--witness VKEY ... --quorum N]
-    verify_receipt.py consistency OLD NEW PROOF --log VKEY"""
+verify_receipt.py receipt FILE --log VKEY [--witness VKEY ... --quorum N]
+verify_receipt.py consistency OLD NEW PROOF --log VKEY"""
 
 import argparse
 import base64
