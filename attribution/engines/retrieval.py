@@ -83,27 +83,13 @@ def cut_passages(text: str, count_tokens: Callable[[str], int], max_tokens: int 
     """
     if max_tokens < 1:
         raise ValueError("A passage needs room for at least one token.")
-    pieces = _pieces(text, 0, len(text), count_tokens, max_tokens, level=0)
-    cuts: list[Cut] = []
-    for piece in pieces:
-        if cuts:
-            # Token counts do not add up across a join, so the joined text is counted and not the sum.
-            last = cuts[-1]
-            if last.tokens < max_tokens:
-                tokens = count_tokens(text[last.start : piece.end])
-                if tokens <= max_tokens:
-                    cuts[-1] = Cut(last.start, piece.end, tokens)
-                    continue
-        cuts.append(piece)
-    return cuts
+    return _cut(text, 0, len(text), count_tokens, max_tokens, level=0)
 
 
 _BOUNDARIES = (re.compile(r"\n\s*\n"), re.compile(r"(?<=[.!?;:])\s+|\n"), re.compile(r"\s+"))
 
 
-def _pieces(
-    text: str, start: int, end: int, count_tokens: Callable[[str], int], max_tokens: int, level: int
-) -> list[Cut]:
+def _cut(text: str, start: int, end: int, count_tokens: Callable[[str], int], max_tokens: int, level: int) -> list[Cut]:
     start, end = _trimmed(text, start, end)
     if start == end:
         return []
@@ -116,10 +102,20 @@ def _pieces(
         edges = [start, (start + end) // 2, end]
     else:
         raise ValueError("One character is longer than a passage may be.")
-    deeper = min(level + 1, len(_BOUNDARIES))
     out: list[Cut] = []
+    last_is_whole = False
     for one, two in zip(edges, edges[1:], strict=False):
-        out.extend(_pieces(text, one, two, count_tokens, max_tokens, deeper))
+        part = _cut(text, one, two, count_tokens, max_tokens, min(level + 1, len(_BOUNDARIES)))
+        # Whole parts are joined while they fit. The end of a part that had to be cut is not: half a sentence would
+        # stand at the head of the next paragraph.
+        if len(part) == 1 and last_is_whole:
+            # Token counts do not add up across a join, so the joined text is counted and not the sum.
+            tokens = count_tokens(text[out[-1].start : part[0].end])
+            if tokens <= max_tokens:
+                out[-1] = Cut(out[-1].start, part[0].end, tokens)
+                continue
+        out.extend(part)
+        last_is_whole = len(part) == 1 or (not part and last_is_whole)
     return out
 
 

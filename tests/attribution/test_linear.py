@@ -1,0 +1,357 @@
+"""The linear engine against really retraining, closed forms and other implementations."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.metrics import roc_auc_score
+
+from attribution.engines import ENGINES, gated, linear
+from attribution.engines.answers import pack_vector, unpack_vector
+from attribution.engines.artifact import from_files
+from attribution.shares import quantise
+from tests.attribution.science import linear_datamodeling_score
+
+
+@pytest.fixture(scope="module")
+def tumours():
+    data = load_breast_cancer()
+    labels = [str(data.target_names[t]) for t in data.target]
+    return data.data[:200], labels[:200], data.data[200:400], labels[200:400]
+
+
+@pytest.fixture(scope="module")
+def tumour_model(tumours):
+    features, labels, _, _ = tumours
+    return linear.fit(features, labels, np.ones(len(features)), {"task": "classification", "l2": 1.0})
+
+
+@pytest.fixture(scope="module")
+def digits():
+    data = load_digits(n_class=5)
+    return data.data / 16.0, [str(t) for t in data.target]
+
+
+def made_up(rows=40, columns=3, classes=3, seed=0):
+    """A small problem whose classes overlap, so that every record has some influence."""
+    random = np.random.default_rng(seed)
+    features = random.normal(size=(rows, columns))
+    labels = [str(c) for c in (features[:, 0] + random.normal(size=rows)).argsort().argsort() * classes // rows]
+    return features, labels
+
+
+# --- The fit
+
+
+def test_the_fit_is_the_minimum_that_scikit_learn_finds(tumours, tumour_model):
+    features, labels, questions, _ = tumours
+    a = tumour_model.arrays
+    other = LogisticRegression(C=1.0, tol=1e-10, max_iter=10_000, fit_intercept=False)
+    design = np.column_stack([(features - a["mean"]) / a["scale"], np.ones(len(features))])
+    # Two softmax rows with penalty l2 are one logistic row with half of it, because they share it equally.
+    other.set_params(C=2.0)
+    other.fit(design, labels)
+    expected = other.predict_proba(np.column_stack([(questions - a["mean"]) / a["scale"], np.ones(len(questions))]))
+
+    got = [linear.answer(tumour_model, row).outputs["probabilities"] for row in questions]
+
+    assert np.abs(np.array([[p["benign"], p["malignant"]] for p in got]) - expected).max() < 1e-6
+
+
+def test_ridge_is_what_scikit_learn_computes():
+    data = load_diabetes()
+    model = linear.fit(data.data, data.target, np.ones(442), {"task": "regression", "l2": 3.0})
+    a = model.arrays
+    other = Ridge(alpha=3.0, solver="cholesky").fit((data.data - a["mean"]) / a["scale"], data.target)
+
+    values = [linear.answer(model, row).outputs["value"] for row in data.data[:50]]
+
+    assert np.allclose(values, other.predict(((data.data - a["mean"]) / a["scale"])[:50]), rtol=0, atol=1e-8)
+
+
+def test_the_gradient_at_the_fit_is_zero_at_full_and_at_half_weights(tumour_model):
+    a = tumour_model.arrays
+    problem = linear._Problem(a["X"], a["targets"], tumour_model.settings)
+    for theta, w in ((a["theta"], a["weights"]), (a["theta_half"], 0.5 * a["weights"])):
+        gradient = (problem.residuals(theta) * w[:, None]).T @ a["X"] + problem.penalty * theta
+        assert np.abs(gradient).max() < 1e-9
+
+
+def test_the_same_inputs_give_the_same_hash(tumours, tumour_model):
+    features, labels, _, _ = tumours
+
+    again = linear.fit(features, labels, np.ones(len(features)), {"task": "classification", "l2": 1.0})
+
+    assert again.sha256 == tumour_model.sha256
+
+
+def test_answers_and_scores_survive_storage(tumours, tumour_model):
+    _, _, questions, _ = tumours
+    stored = from_files(tumour_model.to_files())
+    served = linear.answer(tumour_model, questions[0])
+    kept = json.loads(json.dumps({"outputs": served.outputs, "context": served.context}))
+
+    again = linear.answer(stored, questions[0])
+
+    assert again.outputs == kept["outputs"]
+    assert again.context == kept["context"]
+    assert (linear.attribute(stored, again) == linear.attribute(tumour_model, served)).all()
+
+
+def test_the_context_of_an_answer_fits_into_three_kilobytes():
+    random = np.random.default_rng(5)
+    embedding = random.normal(size=384).astype(np.float32).astype(np.float64)
+    pixels = random.integers(0, 256, size=2000) / 255.0
+
+    for vector in (random.normal(size=260), embedding, pixels):
+        assert len(json.dumps({"features": pack_vector(vector), "served": 9})) <= 3000
+
+
+@given(st.lists(st.floats(allow_nan=False, allow_infinity=False), max_size=20))
+def test_a_packed_vector_comes_back_bit_by_bit(values):
+    vector = np.array(values, dtype=np.float64)
+
+    assert unpack_vector(pack_vector(vector)).tobytes() == vector.tobytes()
+
+
+# --- Attribution against retraining
+
+
+def test_leave_one_out_of_ridge_is_exactly_what_retraining_shows():
+    random = np.random.default_rng(1)
+    features, targets = random.normal(size=(30, 4)), random.normal(size=30) * 50 + 1000
+    model = linear.fit(features, targets, np.ones(30), {"task": "regression", "l2": 0.7})
+    questions = random.normal(size=(5, 4))
+
+    audit = linear.leave_one_out(model, questions)
+
+    full = linear.outputs_of(model, questions)
+    for i in range(30):
+        without = linear.outputs_of(model, questions, theta=linear.retrain(model, np.arange(30) != i))
+        assert np.allclose(audit[:, i], full - without, rtol=1e-7, atol=1e-8)
+
+
+@pytest.mark.parametrize(("l2", "audit_min", "midpoint_min"), [(10.0, 0.995, 0.95), (1.0, 0.97, 0.85)])
+def test_the_leave_one_out_audit_follows_real_retraining(tumours, l2, audit_min, midpoint_min):
+    features, labels, questions, truths = tumours
+    asked = questions[:20], truths[:20]
+    model = linear.fit(features, labels, np.ones(200), {"l2": l2})
+    full = linear.outputs_of(model, *asked)
+    retrained = [linear.retrain(model, np.arange(200) != i) for i in range(200)]
+    real = np.array([full - linear.outputs_of(model, *asked, theta=theta) for theta in retrained]).T
+
+    audit = linear.leave_one_out(model, *asked)
+
+    assert np.corrcoef(audit.ravel(), real.ravel())[0, 1] > audit_min
+    # The midpoint score asks about random halves, yet has to agree on who matters for single records, too.
+    midpoint = linear.midpoint_scores(model, *asked)
+    assert np.corrcoef(midpoint.ravel(), real.ravel())[0, 1] > midpoint_min
+
+
+def test_scores_predict_the_outputs_of_models_retrained_on_random_halves(digits):
+    # Given a digits model and 20 questions to it, answered by itself
+    features, labels = digits
+    rows, questions = np.arange(400), np.arange(500, 520)
+    model = linear.fit(features[rows], [labels[i] for i in rows], np.ones(400), {"standardise": False, "l2": 1.0})
+    served = [linear.answer(model, features[i]) for i in questions]
+    asked = [answer.outputs["label"] for answer in served]
+    scores = np.array([linear.attribute(model, answer) for answer in served])
+
+    # When it is really trained again on 32 random halves
+    random = np.random.default_rng(0)
+    masks = np.array([random.permutation(400) < 200 for _ in range(32)])
+    real = np.array(
+        [linear.outputs_of(model, features[questions], asked, theta=linear.retrain(model, mask)) for mask in masks]
+    )
+
+    # Then the sums of scores rank those 32 models nearly as they came out
+    assert linear_datamodeling_score(scores, masks, real) > 0.95
+    # and better than influence at full weights does
+    full = exact_influence(model, features[questions], asked)
+    assert linear_datamodeling_score(scores, masks, real) > linear_datamodeling_score(full, masks, real)
+
+
+def exact_influence(model, questions, asked):
+    """The usual influence function, at full weights, through the audit's own route: only in this test."""
+    a = model.arrays
+    problem = linear._Problem(a["X"], a["targets"], model.settings)
+    x, served = linear._queries(model, questions, asked)
+    right = linear._output_gradients(model, x, served, theta=a["theta"])[:, :, None] * x[:, None, :]
+    moved = problem.solve_hessian(a["theta"], a["weights"], right)
+    return -np.einsum("qkd,nd,nk->qn", moved, a["X"], problem.residuals(a["theta"]))
+
+
+def test_one_score_is_the_derivative_of_the_margin_by_the_weight_of_its_record():
+    features, labels = made_up()
+    model = linear.fit(features, labels, np.ones(40), {"l2": 0.5})
+    answer = linear.answer(model, np.array([0.3, -1.0, 2.0]))
+    scores = linear.attribute(model, answer)
+    step = 1e-4
+    for i in range(0, 40, 7):
+        up, down = np.full(40, 0.5), np.full(40, 0.5)
+        up[i] += step
+        down[i] -= step
+        asked = ([[0.3, -1.0, 2.0]], [answer.outputs["label"]])
+        slope = (
+            linear.outputs_of(model, *asked, theta=linear.retrain(model, up))
+            - linear.outputs_of(model, *asked, theta=linear.retrain(model, down))
+        ) / (2 * step)
+        assert slope[0] == pytest.approx(scores[i], rel=1e-4, abs=1e-7)
+
+
+def test_many_questions_at_once_get_the_scores_they_get_one_by_one(tumours, tumour_model):
+    _, _, questions, _ = tumours
+    served = [linear.answer(tumour_model, row) for row in questions[:10]]
+
+    together = linear.midpoint_scores(tumour_model, questions[:10], [one.outputs["label"] for one in served])
+
+    alone = np.array([linear.attribute(tumour_model, one) for one in served])
+    assert np.allclose(together, alone, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("task", ["classification", "regression"])
+def test_conjugate_gradients_give_the_scores_of_the_stored_inverse(task):
+    features, labels = made_up()
+    exact = linear.fit(features, labels, np.ones(40), {"task": task})
+    lean = linear.fit(features, labels, np.ones(40), {"task": task, "exact_parameters_max": 1})
+
+    assert "inverse_half" not in lean.arrays
+    for row in features[:5]:
+        one = linear.attribute(exact, linear.answer(exact, row))
+        other = linear.attribute(lean, linear.answer(lean, row))
+        assert np.allclose(one, other, rtol=1e-7, atol=1e-9)
+
+
+# --- Copies
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 40), st.integers(0, 39)), min_size=1, max_size=30), st.booleans())
+def test_copies_with_weight_zero_change_no_bit_of_anybodys_score(copies, regression):
+    # Given a model, and one whose version also holds copies of its records, anywhere in between
+    features, labels = made_up()
+    task = {"task": "regression" if regression else "classification"}
+    places = sorted([(float(i), i, 1.0) for i in range(40)] + [(at - 0.5, of, 0.0) for at, of in copies])
+    order = [of for _, of, _ in places]
+    weights = np.array([weight for _, _, weight in places])
+    alone = linear.fit(features, labels, np.ones(40), task)
+    crowded = linear.fit(features[order], [labels[i] for i in order], weights, task)
+
+    # When both answer the same question
+    question = features[7] * 0.9
+    one, two = linear.answer(alone, question), linear.answer(crowded, question)
+
+    # Then answer and scores are equal, bit by bit, and the copies have exactly 0
+    assert one == two
+    before, after = linear.attribute(alone, one), linear.attribute(crowded, two)
+    assert after[weights > 0].tobytes() == before.tobytes()
+    assert not after[weights == 0].any()
+    assert [unit for unit, weight in zip(quantise(after), weights, strict=True) if weight] == quantise(before)
+
+
+# --- Validation
+
+
+def test_validation_scores_find_the_flipped_labels_and_gate_few_honest_records(tumours):
+    features, labels, held_out, truths = tumours
+    other = {"benign": "malignant", "malignant": "benign"}
+    found, caught, wronged = [], [], []
+    for seed in range(3):
+        # Given 200 tumours, 20 of them with the wrong label
+        wrong = np.isin(np.arange(200), np.random.default_rng(seed).permutation(200)[:20])
+        noisy = [other[label] if flip else label for label, flip in zip(labels, wrong, strict=True)]
+        model = linear.fit(features, noisy, np.ones(200), {"l2": 10.0})
+
+        # When they are judged on 200 other tumours
+        mean, error = linear.validation_scores(model, held_out, truths)
+
+        shut = gated(mean, error)
+        found.append(roc_auc_score(wrong, -mean))
+        caught.append(shut[wrong].mean())
+        wronged.append(shut[~wrong].mean())
+
+    # Then the flipped ones stand last and most of them are gated, and hardly any of the honest ones
+    assert np.mean(found) > 0.9
+    assert np.mean(caught) > 0.75
+    assert np.mean(wronged) < 0.07
+
+
+def test_validation_scores_are_the_mean_and_its_error_over_the_rows(tumours, tumour_model):
+    _, _, held_out, truths = tumours
+    scores = linear.midpoint_scores(tumour_model, held_out, truths)
+
+    mean, error = linear.validation_scores(tumour_model, held_out, truths)
+
+    assert np.allclose(mean, scores.mean(0), rtol=1e-9, atol=1e-12)
+    assert np.allclose(error, scores.std(0, ddof=1) / np.sqrt(len(held_out)), rtol=1e-6, atol=1e-10)
+
+
+def test_validation_scores_of_a_regression_are_the_slope_of_the_held_out_loss():
+    random = np.random.default_rng(2)
+    features, questions = random.normal(size=(30, 3)), random.normal(size=(12, 3))
+    targets, truths = features @ [3, -2, 1] + random.normal(size=30), questions @ [3, -2, 1]
+    model = linear.fit(features, targets, np.ones(30), {"task": "regression"})
+
+    mean, _ = linear.validation_scores(model, questions, truths)
+
+    def held_out_gain(weights):
+        values = linear.outputs_of(model, questions, theta=linear.retrain(model, weights))
+        return -0.5 * ((values - truths) ** 2).mean()
+
+    for i in range(0, 30, 6):
+        up, down = np.full(30, 0.5), np.full(30, 0.5)
+        up[i] += 1e-4
+        down[i] -= 1e-4
+        assert (held_out_gain(up) - held_out_gain(down)) / 2e-4 == pytest.approx(mean[i], rel=1e-4, abs=1e-7)
+
+
+def test_validation_rows_of_a_class_the_model_does_not_know_are_left_out(tumours, tumour_model):
+    _, _, held_out, truths = tumours
+
+    with_stranger = linear.validation_scores(tumour_model, held_out[:31], [*truths[:30], "cyst"])
+
+    assert np.allclose(with_stranger, linear.validation_scores(tumour_model, held_out[:30], truths[:30]))
+
+
+# --- What is refused
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"labels": ["a"] * 39}, "targets"),
+        ({"labels": ["a"] * 40}, "two classes"),
+        ({"weights": np.zeros(40)}, "above zero"),
+        ({"weights": -np.ones(40)}, "negative"),
+        ({"settings": {"l2": 0}}, "l2"),
+        ({"settings": {"lambda": 1}}, "lambda"),
+        ({"settings": {"task": "ranking"}}, "task"),
+        ({"features": np.full((40, 3), np.nan)}, "finite"),
+    ],
+)
+def test_a_training_that_makes_no_sense_is_refused(changes, message):
+    features, labels = made_up()
+    given_ = {"features": features, "labels": labels, "weights": np.ones(40), "settings": {}, **changes}
+
+    with pytest.raises(ValueError, match=message):
+        linear.fit(given_["features"], given_["labels"], given_["weights"], given_["settings"])
+
+
+@pytest.mark.parametrize("question", [np.zeros(2), np.full(3, np.inf), np.zeros((1, 3))])
+def test_a_question_of_the_wrong_shape_is_refused(question):
+    features, labels = made_up()
+    model = linear.fit(features, labels, np.ones(40), {})
+
+    with pytest.raises(ValueError):
+        linear.answer(model, question)
+
+
+def test_every_engine_has_the_same_four_functions():
+    for name, engine in ENGINES.items():
+        assert name == engine.NAME
+        for function in ("fit", "answer", "attribute", "validation_scores"):
+            assert callable(getattr(engine, function))
