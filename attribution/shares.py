@@ -329,4 +329,3 @@ def _why_nobody(scores: Mapping[int, int], gated: Collection[int]) -> Unattribut
     if not supporters:
         return Unattributed.NO_POSITIVE
     return Unattributed.GATED if all(record in gated for record in supporters) else Unattributed.NET_NEGATIVE
-
