@@ -4,7 +4,7 @@ const one = (selector, scope = document) => scope.querySelector(selector);
 const all = (selector, scope = document) => [...scope.querySelectorAll(selector)];
 const TOAST_MS = 6000;
 
-export function toast(text, level = "") {
+function toast(text, level = "") {
   const box = document.createElement("div");
   box.className = `toast ${level}`;
   box.textContent = text;
@@ -137,3 +137,7 @@ document.addEventListener("allauth.error", (event) => {
   event.preventDefault();
   toast(document.body.dataset.failed, "error");
 });
+
+// Page scripts say something with: document.dispatchEvent(new CustomEvent("toast", { detail: { text, level } })).
+// An import of this module by its plain name would run it twice beside its hashed copy.
+document.addEventListener("toast", (event) => toast(event.detail.text, event.detail.level));
