@@ -639,6 +639,21 @@ def _step(name: str, ok: bool, key: str | None = None, **values: object) -> Step
 # --- Forms -----------------------------------------------------------------------------------------------------------
 
 
+def is_number(text: str) -> bool:
+    """Say whether a text is a size or index as the formats write it: decimal, no sign, no leading zeros."""
+    return _NUMBER.fullmatch(text) is not None
+
+
+def decode_hash(text: str) -> bytes:
+    """Read one base64 line of a proof. Raises Malformed unless it is 32 bytes, canonically written."""
+    return _from_base64(text, 32)
+
+
+def encode_hash(digest: bytes) -> str:
+    """Write one base64 line of a proof."""
+    return _base64(digest)
+
+
 def _numbered(lines: Iterable) -> list[tuple[str, object]]:
     return [(f"split.{number}", line) for number, line in enumerate(lines)]
 
