@@ -17,8 +17,6 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from numpy.typing import ArrayLike
-
 BILLION = 1_000_000_000
 MILLION = 1_000_000
 BASIS_POINTS = 10_000
@@ -162,7 +160,7 @@ def split_by_basis_points(total_nano: int, parts: Mapping[str, int]) -> dict[str
     return dict(zip(roles, largest_remainder(total_nano, [parts[role] for role in roles]), strict=True))
 
 
-def quantise(scores: ArrayLike) -> list[int]:
+def quantise(scores: Iterable[float]) -> list[int]:
     """Scores of one call as whole billionths of their L1 norm, signs kept; all zero stays all zero.
 
     The norm is summed exactly, so zeros (followers) in between and the order of records change nothing.
@@ -170,7 +168,7 @@ def quantise(scores: ArrayLike) -> list[int]:
     Raises:
         ValueError: a score is not finite, or they are too large to be added.
     """
-    values = [float(score) for score in scores]  # type: ignore[union-attr]
+    values = [float(score) for score in scores]
     if not all(math.isfinite(value) for value in values):
         raise ValueError("A score is not a finite number.")
     try:

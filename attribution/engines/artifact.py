@@ -58,7 +58,7 @@ class Artifact:
 
     def to_files(self) -> dict[str, bytes]:
         """Both files by name. The same artifact always gives the same bytes."""
-        header = {"format": FORMAT, "engine": self.engine, "settings": self.settings}
+        header: dict[str, Any] = {"format": FORMAT, "engine": self.engine, "settings": self.settings}
         return {
             # safetensors orders by type and name, so the bytes do not depend on the order of the dictionary.
             ARRAYS_FILE: save(dict(self.arrays)),

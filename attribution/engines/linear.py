@@ -296,13 +296,13 @@ class _Problem:
         """Second derivative of J, shape (K d, K d)."""
         K, d = theta.shape
         curvature = self.curvature(theta)
-        H = np.empty((K, d, K, d))
+        blocks = np.empty((K, d, K, d))
         for k in range(K):
             for j in range(k + 1):
                 block = (self.X * (w * curvature[:, k, j])[:, None]).T @ self.X
-                H[k, :, j, :] = block
-                H[j, :, k, :] = block.T
-        H = H.reshape(K * d, K * d)
+                blocks[k, :, j, :] = block
+                blocks[j, :, k, :] = block.T
+        H = blocks.reshape(K * d, K * d)
         H.flat[:: K * d + 1] += np.tile(self.penalty, K)
         return H
 

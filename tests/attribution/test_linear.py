@@ -1,6 +1,10 @@
 """The linear engine against really retraining, closed forms and other implementations."""
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +18,7 @@ from attribution.engines import ENGINES, gated, linear
 from attribution.engines.answers import pack_vector, unpack_vector
 from attribution.engines.artifact import from_files
 from attribution.shares import quantise
-from tests.attribution.science import linear_datamodeling_score
+from tests.attribution.science import linear_datamodeling_score, unhurried
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +115,7 @@ def test_the_context_of_an_answer_fits_into_three_kilobytes():
         assert len(json.dumps({"features": pack_vector(vector), "served": 9})) <= 3000
 
 
+@unhurried
 @given(st.lists(st.floats(allow_nan=False, allow_infinity=False), max_size=20))
 def test_a_packed_vector_comes_back_bit_by_bit(values):
     vector = np.array(values, dtype=np.float64)
@@ -226,10 +231,45 @@ def test_conjugate_gradients_give_the_scores_of_the_stored_inverse(task):
         assert np.allclose(one, other, rtol=1e-7, atol=1e-9)
 
 
+# --- Replay
+
+
+REPLAY = """
+import json, sys
+from pathlib import Path
+from attribution.engines import Answer, from_files, linear
+from attribution.shares import quantise
+folder = Path(sys.argv[1])
+model = from_files({name: (folder / name).read_bytes() for name in ("artifact.json", "arrays.safetensors")})
+contexts = json.loads((folder / "contexts.json").read_text())
+print(json.dumps([quantise(linear.attribute(model, Answer({}, context))) for context in contexts]))
+"""
+
+
+def test_a_replay_on_other_threads_and_another_processor_agrees_within_one_unit(tmp_path, digits):
+    # Given a stored model and the traces of 50 calls, attributed here
+    features, labels = digits
+    model = linear.fit(features[:300], labels[:300], np.ones(300), {"standardise": False})
+    served = [linear.answer(model, row) for row in features[300:350]]
+    here = np.array([quantise(linear.attribute(model, one)) for one in served])
+    for name, content in model.to_files().items():
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "contexts.json").write_text(json.dumps([one.context for one in served]))
+
+    # When they are replayed with two threads and the code paths of an older processor (ignored where there is none)
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "2", "OMP_NUM_THREADS": "2", "OPENBLAS_CORETYPE": "Nehalem"}
+    root = Path(__file__).resolve().parents[2]
+    replay = subprocess.run(
+        [sys.executable, "-c", REPLAY, str(tmp_path)], cwd=root, env=environment, capture_output=True, check=True
+    )
+
+    assert np.abs(np.array(json.loads(replay.stdout)) - here).max() <= 1
+
+
 # --- Copies
 
 
-@settings(max_examples=20, deadline=None)
+@settings(unhurried, max_examples=20)
 @given(st.lists(st.tuples(st.integers(0, 40), st.integers(0, 39)), min_size=1, max_size=30), st.booleans())
 def test_copies_with_weight_zero_change_no_bit_of_anybodys_score(copies, regression):
     # Given a model, and one whose version also holds copies of its records, anywhere in between
