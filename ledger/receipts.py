@@ -136,6 +136,7 @@ def build_entry(
         raise Malformed(
             f"{type} takes public {fields.public}, private {fields.private} and {'a' if fields.split else 'no'} split"
         )
+    _check_value(dict(public))
     if split is not None:
         for line in split:
             _check_line(line)
