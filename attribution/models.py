@@ -28,14 +28,26 @@ class Artifact(models.Model):
     created_at = models.DateTimeField(default=timezone.now)
 
 
+class Source(models.TextChoices):
+    """Where money for records comes from."""
+
+    CALL = "call", _("Call")
+    ACCESS = "access", _("Access")
+    TRAINING = "training", _("Training")
+
+
 class Trace(models.Model):
-    """What attribution knows of one call: enough to recompute its scores, or the few scores themselves."""
+    """What attribution knows of one charge: enough to recompute its scores, or the few scores themselves.
+
+    `charge_id` is the id of the charge's posting: for a call the call's own.
+    """
 
     class Status(models.TextChoices):
         DONE = "done", _("Attributed")
         FAILED = "failed", _("Not attributable")
 
-    call_id = models.UUIDField(primary_key=True)
+    charge_id = models.UUIDField(primary_key=True)
+    source = models.CharField(max_length=8, choices=Source.choices, default=Source.CALL)
     model_id = models.UUIDField()
     model_version_id = models.UUIDField()
     artifact = models.ForeignKey(Artifact, null=True, blank=True, on_delete=models.PROTECT, related_name="traces")
@@ -60,8 +72,22 @@ class Trace(models.Model):
         indexes = [models.Index(fields=["model_id", "created_at"], name="trace_by_model")]
 
 
+class Cut(models.Model):
+    """One moment at which epochs end: the log from the last cut's end to the head then. One per boundary of EPOCH_S."""
+
+    boundary = models.BigIntegerField(primary_key=True)  # unix time // EPOCH_S
+    first_leaf = models.BigIntegerField(unique=True)
+    end_leaf = models.BigIntegerField()  # exclusive
+    at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(name="cut_covers_leaves", condition=Q(end_leaf__gt=models.F("first_leaf")))
+        ]
+
+
 class Epoch(models.Model):
-    """The calls of one model between two heads of the log, settled together."""
+    """The charges of one model between two heads of the log, settled together."""
 
     class Status(models.TextChoices):
         CLOSED = "closed", _("Closed")
@@ -69,12 +95,13 @@ class Epoch(models.Model):
         POSTED = "posted", _("Posted")
 
     id = models.UUIDField(primary_key=True, editable=False)
+    cut = models.ForeignKey(Cut, on_delete=models.PROTECT, related_name="epochs")
     model_id = models.UUIDField()
     number = models.PositiveIntegerField()
     first_leaf = models.BigIntegerField()
     end_leaf = models.BigIntegerField()  # exclusive
     status = models.CharField(max_length=8, choices=Status.choices, default=Status.CLOSED)
-    call_count = models.PositiveIntegerField(default=0)
+    charge_ids = models.JSONField(default=list)  # of the log entries it covers, in the order of their leaves
     pool_nano = models.BigIntegerField(default=0)  # what its calls, accesses and trainings put into the pools
     paid_nano = models.BigIntegerField(default=0)
     unattributed_nano = models.BigIntegerField(default=0)
@@ -100,6 +127,7 @@ class PlannedPosting(models.Model):
 
     id = models.UUIDField(primary_key=True, editable=False)
     epoch = models.ForeignKey(Epoch, on_delete=models.PROTECT, related_name="postings")
+    number = models.PositiveIntegerField()
     moves = models.JSONField()  # [[source, target, amount_nano], ...]
     posted_at = models.DateTimeField(null=True, blank=True)
 
@@ -113,11 +141,6 @@ class Line(models.Model):
     class Role(models.TextChoices):
         DATA = "data", _("Data contributor")
         CURATION = "curation", _("Curator")
-
-    class Source(models.TextChoices):
-        CALL = "call", _("Call")
-        ACCESS = "access", _("Access")
-        TRAINING = "training", _("Training")
 
     id = models.BigAutoField(primary_key=True)
     epoch = models.ForeignKey(Epoch, on_delete=models.PROTECT, related_name="lines")

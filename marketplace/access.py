@@ -76,6 +76,7 @@ def buy_pass(model: ListedModel, *, buyer: User) -> Access:
             private={"buyer": str(buyer.pk)},
         )
         ledger.post_many([charge])
+        charges.ring_attribution(charge, source="access", version=version, rule=model.split_rule)
     listings.announce_catalogue()
     notifications.notify(model.owner, "pass_sold", model=model.path, buyer=buyer.username)
     return access

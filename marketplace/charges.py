@@ -10,6 +10,7 @@ from uuid import UUID
 
 from django.conf import settings
 
+from attribution import traces
 from datanets.models import Datanet
 from ledger import chart
 from ledger import services as ledger
@@ -65,6 +66,26 @@ def build(
             split=split_lines(targets),
         ),
         vest_after_s=settings.CHALLENGE_WINDOW_S,
+    )
+
+
+def ring_attribution(posting: ledger.Posting, *, source: str, version: ModelVersion, rule: SplitRule) -> None:
+    """Leave an outbox row, in the transaction of the charge: its data and curation parts must reach the records."""
+    parts = pricing.split_charge(sum(move.amount_nano for move in posting.moves), rule.parts)
+    ledger.enqueue(
+        topic=traces.TOPIC,
+        reference=f"{source}:{posting.id}",
+        payload=traces.payload_of(
+            charge_id=posting.id,
+            source=source,
+            model_id=version.model_id,
+            model_version_id=version.pk,
+            artifact_sha256=version.artifact_sha256,
+            engine=version.model.engine,
+            rule_sha256=rule.sha256,
+            data_nano=parts["data"],
+            curation_nano=parts["curation"],
+        ),
     )
 
 

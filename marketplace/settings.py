@@ -277,6 +277,7 @@ OUTBOUND_ALLOW = env_list("OUTBOUND_ALLOW")
 
 # --- Rules with a number
 EPOCH_S = int(env("EPOCH_S", "120" if DEMO_STATE else "86400"))
+TRACE_WAIT_S = 86400  # a charge without a trace for so long is settled as not attributable
 CHALLENGE_WINDOW_S = int(env("CHALLENGE_WINDOW_S", "0" if DEMO_STATE else str(7 * 86400)))
 PAYOUT_CHANGE_WAIT_S = int(env("PAYOUT_CHANGE_WAIT_S", "0" if DEMO_STATE else "86400"))
 REVIEW_UNDO_S = int(env("REVIEW_UNDO_S", "10" if DEMO_STATE else "600"))

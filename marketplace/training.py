@@ -127,6 +127,7 @@ def _finish(training: TrainingRun, artifact: Artifact, versions: Sequence[Versio
             private={"developer": str(training.requested_by_id)},
         )
         ledger.draw([ledger.Draw(hold_id=training.hold_id, posting=posting, close=True)])
+        charges.ring_attribution(posting, source="training", version=version, rule=training.split_rule)
     ledger.record_fact(
         id=version.pk,
         reference=f"model_version:{version.pk}",

@@ -1,0 +1,73 @@
+"""What a model version serves: an engine's artifact, and how inputs become features and rows become records.
+
+Three files under one content hash, in the storage folder `artifacts/<sha256>/`: the engine's two and `serving.json`.
+Reading needs no database, so the gateway reads them, too.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import lru_cache
+
+import rfc8785
+
+from attribution.engines import Artifact, from_files
+from attribution.engines.artifact import ARRAYS_FILE, SETTINGS_FILE, content_hash
+from datanets import storage
+
+SERVING_FILE = "serving.json"
+SERVING_FORMAT = "open-serving/1"
+CACHED_MAX = 24
+
+
+@dataclass(frozen=True, eq=False)
+class Bundle:
+    """A served thing.
+
+    Args:
+        artifact: What the engine made.
+        serving: JSON: `kind`, `spec` (features), `versions` ([{id, root}]), `records` (ids in the order of the fit),
+            `identities` (their commitments), `gated` and `shares` (per record, from held-out rows), `upstream`.
+        sha256: Content hash over all three files.
+    """
+
+    artifact: Artifact
+    serving: dict
+    sha256: str
+
+    @property
+    def record_ids(self) -> list[int]:
+        return self.serving["records"]
+
+
+def pack(artifact: Artifact, serving: dict) -> tuple[Bundle, dict[str, bytes]]:
+    """Return the bundle and its files. The same content always gives the same bytes and hash."""
+    header = {**serving, "format": SERVING_FORMAT}
+    files = {**artifact.to_files(), SERVING_FILE: rfc8785.dumps(header)}
+    return Bundle(artifact=artifact, serving=header, sha256=content_hash(files)), files
+
+
+def save(files: dict[str, bytes], sha256: str) -> int:
+    """Write a bundle's files and return their size in bytes. Writing the same bundle again changes nothing."""
+    for name, data in files.items():
+        storage.put(_key(sha256, name), data)
+    return sum(len(data) for data in files.values())
+
+
+@lru_cache(maxsize=CACHED_MAX)
+def load(sha256: str) -> Bundle:
+    """Read a bundle, checking its hash. Kept in memory: a bundle never changes.
+
+    Raises:
+        FileNotFoundError: there is none. ValueError: its files do not have that hash.
+    """
+    files = {name: storage.get(_key(sha256, name)) for name in (SETTINGS_FILE, ARRAYS_FILE, SERVING_FILE)}
+    if content_hash(files) != sha256:
+        raise ValueError("The artifact's files do not have the hash they are stored under.")
+    serving = json.loads(files.pop(SERVING_FILE))
+    return Bundle(artifact=from_files(files), serving=serving, sha256=sha256)
+
+
+def _key(sha256: str, name: str) -> str:
+    return f"artifacts/{sha256}/{name}"

@@ -1,0 +1,294 @@
+"""Answers for people: who was paid for a call and why, why a record earned what it did, or why nothing.
+
+Every amount comes with the whole numbers that reproduce it, so that a page can show the sum and a reader can do it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from django.db.models import Count, Max, QuerySet, Sum
+
+from attribution import planning
+from attribution.models import Epoch, Line, RecordEpoch, RecordLine, Trace
+from attribution.shares import MILLION, largest_remainder
+from datanets.models import Record, Version, VersionFollower
+
+
+@dataclass(frozen=True)
+class RecordShare:
+    """One record in one call, with what its amount is computed from.
+
+    amount = floor(split * weight / weights) plus 1 nano where `got_remainder`; weight = max(score, 0) * phi.
+    """
+
+    record_id: int
+    payee_id: int
+    score: int
+    phi: int
+    weight: int
+    amount_nano: int
+    got_remainder: bool
+
+
+@dataclass(frozen=True)
+class CallExplanation:
+    """A settled call, down to the record.
+
+    Args:
+        data_nano, curation_nano: Its parts of the charge.
+        split_nano: floor(data_nano * causal_millionths / 1e6), which is split over records.
+        weights_total: Sum of the weights.
+        records: Largest amount first; everybody who took part, also with 0.
+        lines: What was posted, per payee and role.
+    """
+
+    charge_id: UUID
+    status: str
+    reason: str
+    method: str
+    data_nano: int
+    curation_nano: int
+    causal_millionths: int
+    split_nano: int
+    weights_total: int
+    records: list[RecordShare] = field(default_factory=list)
+    lines: list[Line] = field(default_factory=list)
+
+
+def why_call(charge_id: UUID) -> CallExplanation | None:
+    """Explain a call; None while it is not attributed. Lines and amounts appear once its epoch is planned."""
+    trace = Trace.objects.filter(charge_id=charge_id).first()
+    if trace is None:
+        return None
+    lines = list(Line.objects.filter(source_id=charge_id).select_related("payee", "epoch").order_by("role", "pk"))
+    call = planning.epoch_call(trace)
+    people = planning.people_of(call.scores)
+    phi = _phi(trace, lines[0].epoch if lines else None)
+    weights = {record_id: max(score, 0) * phi.get(record_id, 0) for record_id, score in call.scores.items()}
+    payable = sorted((i for i in weights if weights[i]), key=lambda i: (people.identity[i], i))
+    total = sum(weights.values())
+    amounts = (
+        dict(zip(payable, largest_remainder(call.split_nano, [weights[i] for i in payable]), strict=True))
+        if total
+        else {}
+    )
+    shares = [
+        RecordShare(
+            record_id=record_id,
+            payee_id=people.contributor[record_id],
+            score=score,
+            phi=phi.get(record_id, 0),
+            weight=weights[record_id],
+            amount_nano=amounts.get(record_id, 0),
+            got_remainder=bool(total) and amounts.get(record_id, 0) > call.split_nano * weights[record_id] // total,
+        )
+        for record_id, score in call.scores.items()
+    ]
+    return CallExplanation(
+        charge_id=charge_id,
+        status=trace.status,
+        reason=trace.reason,
+        method=trace.method,
+        data_nano=trace.data_nano,
+        curation_nano=trace.curation_nano,
+        causal_millionths=trace.causal_millionths,
+        split_nano=call.split_nano,
+        weights_total=total,
+        records=sorted(shares, key=lambda share: (-share.amount_nano, -share.score, share.record_id)),
+        lines=lines,
+    )
+
+
+def _phi(trace: Trace, epoch: Epoch | None) -> dict[int, int]:
+    """Net factors as of the call's epoch; empty before it is planned."""
+    if epoch is None:
+        return {}
+    rows = RecordEpoch.objects.filter(epoch=epoch, model_version_id=trace.model_version_id)
+    return dict(rows.values_list("record_id", "phi"))
+
+
+# --- Records
+
+
+@dataclass(frozen=True)
+class RecordExplanation:
+    """What a record earned, and, if nothing, the one reason."""
+
+    earned_nano: int
+    call_count: int
+    reason: str  # a code of REASONS, or "" when it earned something
+    leader_id: int | None = None
+    net: int = 0
+    positive: int = 0
+    phi: int = 0
+    model_version_ids: list[UUID] = field(default_factory=list)
+
+
+def why_record(record: Record) -> RecordExplanation:
+    """Explain a record's earnings. A record that earned nothing has exactly one reason, the first that applies.
+
+    waiting, rejected, withdrawn, not_in_version, follower, no_call, gated, net_negative, own_weights, rounds_to_zero
+    """
+    totals = RecordEpoch.objects.filter(record=record).aggregate(amount=Sum("amount_nano"), calls=Sum("call_count"))
+    fees = (
+        RecordLine.objects.filter(record=record)
+        .exclude(source_id__in=_calls_of(record))
+        .aggregate(t=Sum("amount_nano"))
+    )
+    earned_nano = (totals["amount"] or 0) + (fees["t"] or 0)
+    newest = list(
+        RecordEpoch.objects.filter(record=record)
+        .order_by("model_version_id", "-epoch__number")
+        .distinct("model_version_id")
+    )
+    leader_id = (
+        VersionFollower.objects.filter(record=record)
+        .order_by("-version__number")
+        .values_list("leader_id", flat=True)
+        .first()
+    )
+    reason = "" if earned_nano else _reason(record, leader_id, newest)
+    worst = min(newest, key=lambda row: row.net, default=None)
+    return RecordExplanation(
+        earned_nano=earned_nano,
+        call_count=totals["calls"] or 0,
+        reason=reason,
+        leader_id=leader_id,
+        net=int(worst.net) if worst else 0,
+        positive=int(worst.positive) if worst else 0,
+        phi=worst.phi if worst else 0,
+        model_version_ids=[row.model_version_id for row in newest],
+    )
+
+
+def _calls_of(record: Record) -> QuerySet:
+    """Calls are summed in RecordEpoch; what is left of RecordLine are access and training charges."""
+    return Trace.objects.filter(source="call").values("charge_id")
+
+
+def _reason(record: Record, leader_id: int | None, newest: list[RecordEpoch]) -> str:
+    if record.status in (Record.Status.CHECKING, Record.Status.WAITING):
+        return "waiting"
+    if record.status == Record.Status.REJECTED:
+        return "rejected"
+    if record.status == Record.Status.WITHDRAWN and not newest:
+        return "withdrawn"
+    if record.added_in is None:
+        return "not_in_version"
+    if leader_id is not None:
+        return "follower"
+    if not newest:
+        return "no_call"
+    if all(row.gated for row in newest):
+        return "gated"
+    if all(row.net <= 0 for row in newest):
+        return "net_negative"
+    if not RecordLine.objects.filter(record=record).exists() and all(row.phi == 0 for row in newest):
+        return "own_weights"
+    return "rounds_to_zero"
+
+
+# --- Sums
+
+
+def posted_totals() -> dict[tuple[str, int | None], int]:
+    """(role, payee) -> nano over every line of posted epochs; payee None is the unattributed account."""
+    rows = (
+        Line.objects.filter(epoch__status=Epoch.Status.POSTED)
+        .values("role", "payee_id")
+        .annotate(total=Sum("amount_nano"))
+    )
+    return {(row["role"], row["payee_id"]): row["total"] for row in rows}
+
+
+def lines_of(user_id: int) -> QuerySet[Line]:
+    """A payee's lines, newest first."""
+    return Line.objects.filter(payee_id=user_id).select_related("epoch").order_by("-pk")
+
+
+def payments_of(user_id: int) -> QuerySet:
+    """A payee's lines summed per epoch and role: the rows of the earnings page, newest first."""
+    return (
+        Line.objects.filter(payee_id=user_id)
+        .values(
+            "epoch_id",
+            "epoch__model_id",
+            "epoch__number",
+            "epoch__status",
+            "epoch__closed_at",
+            "epoch__posted_at",
+            "role",
+        )
+        .annotate(
+            amount_nano=Sum("amount_nano"), charges=Count("source_id", distinct=True), records=Sum("record_count")
+        )
+        .order_by("-epoch__closed_at", "role")
+    )
+
+
+def earned_by_datanet(user_id: int) -> dict[UUID, int]:
+    """What a contributor's records earned in calls, per Datanet."""
+    rows = (
+        RecordEpoch.objects.filter(record__contributor_id=user_id)
+        .values("record__datanet_id")
+        .annotate(total=Sum("amount_nano"))
+    )
+    return {row["record__datanet_id"]: row["total"] for row in rows}
+
+
+def records_of_payment(epoch: Epoch, user_id: int) -> QuerySet[RecordEpoch]:
+    """The records behind a contributor's payment, largest first."""
+    return (
+        RecordEpoch.objects.filter(epoch=epoch, record__contributor_id=user_id)
+        .select_related("record", "record__datanet")
+        .order_by("-amount_nano", "record_id")
+    )
+
+
+def contributors_of(versions: Iterable[Version]) -> list[dict]:
+    """Who earned what with the records of these versions' Datanets, largest first."""
+    datanet_ids = {version.datanet_id for version in versions}
+    return list(
+        RecordEpoch.objects.filter(record__datanet_id__in=datanet_ids)
+        .values("record__contributor_id", "record__contributor__username", "record__contributor__display_name")
+        .annotate(amount_nano=Sum("amount_nano"), records=Count("record_id", distinct=True))
+        .order_by("-amount_nano")
+    )
+
+
+def model_totals(model_id: UUID) -> dict:
+    """Public totals of a model: what its epochs paid, left unattributed, and how much of it was attributed."""
+    found = Epoch.objects.filter(model_id=model_id).aggregate(
+        pool=Sum("pool_nano"), paid=Sum("paid_nano"), unattributed=Sum("unattributed_nano"), last=Max("posted_at")
+    )
+    pool = found["pool"] or 0
+    paid = found["paid"] or 0
+    return {
+        "pool_nano": pool,
+        "paid_nano": paid,
+        "unattributed_nano": found["unattributed"] or 0,
+        "coverage_millionths": MILLION * paid // pool if pool else 0,
+        "last_posted_at": found["last"],
+    }
+
+
+def unattributed_by_reason(model_id: UUID) -> dict[str, int]:
+    """What nothing supported, per reason: public."""
+    rows = (
+        Line.objects.filter(epoch__model_id=model_id, payee__isnull=True)
+        .values("reason")
+        .annotate(total=Sum("amount_nano"))
+        .order_by("-total")
+    )
+    return {row["reason"]: row["total"] for row in rows}
+
+
+def status_of(charge_id: UUID) -> str:
+    """Where a charge stands: waiting, attributed (has a trace), planned, posted."""
+    line = Line.objects.filter(source_id=charge_id).select_related("epoch").first()
+    if line is not None:
+        return "posted" if line.epoch.status == Epoch.Status.POSTED else "planned"
+    return "attributed" if Trace.objects.filter(charge_id=charge_id).exists() else "waiting"

@@ -1,0 +1,274 @@
+"""From frozen versions to a stored artifact: features per kind, the engine's fit, what held-out rows say.
+
+Served models are fitted on all leaders. What held-out rows say (accuracy on the card, gating, and the shares of access
+and training money) comes from five folds, so that nobody's record is set aside and never paid: each fold's rows judge
+a model that was fitted without them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from django.db import transaction
+from django.utils.translation import gettext as _
+from PIL import Image
+
+from attribution import bundles, modelclient, shares
+from attribution import features as feature_tools
+from attribution.engines import ENGINES, Artifact, gated, retrieval
+from attribution.engines.design import one_blas_thread
+from attribution.models import Artifact as StoredArtifact
+from datanets import records as datanet_records
+from datanets import storage, versions
+from datanets.models import Version
+
+FOLDS = 5
+JUDGED_MIN = 50  # below this many leaders held-out rows say too little: nobody is gated, shares are equal
+CONNECTED = "connected"
+CONNECTED_METHOD = "none/1"
+SETTINGS = {
+    "linear": {"l2": float, "image_side": int},
+    "neighbours": {"k": int, "image_side": int},
+    "retrieval": {},
+    CONNECTED: {},
+}
+
+
+class CannotFit(Exception):
+    """These versions cannot be bound to this engine. Nothing was stored, nothing is charged."""
+
+    code = "cannot_fit"
+
+
+def fit(*, engine: str, versions: Sequence[Version], settings: dict[str, Any]) -> StoredArtifact:
+    """Bind an engine to frozen versions. The same versions and settings give the same artifact, by hash.
+
+    Args:
+        engine: "linear", "neighbours", "retrieval" or "connected".
+        versions: Of one kind, tables of one schema.
+        settings: Of the run; unknown ones are refused.
+
+    Raises:
+        CannotFit: the data does not allow it (no label, one class, too few records, an unknown setting).
+        modelclient.ModelsUnavailable: embeddings are needed and the models process does not answer; try again.
+    """
+    settings = _checked_settings(engine, settings)
+    pool = _Pool(versions)
+    if not pool.leader_rows:
+        raise CannotFit(_("These versions hold no record to learn from."))
+    serving = {
+        "kind": pool.kind,
+        "versions": [{"id": str(version.pk), "root": version.root} for version in versions],
+        "records": [row.id for row in pool.rows],
+        "identities": [row.identity for row in pool.rows],
+        "spec": None,
+    }
+    try:
+        with one_blas_thread():
+            artifact, extra, metrics = _FITTERS[engine](pool, settings)
+    except (ValueError, ArithmeticError) as problem:
+        raise CannotFit(str(problem)) from problem
+    bundle, files = bundles.pack(artifact, {**serving, **extra})
+    size_bytes = bundles.save(files, bundle.sha256)
+    return _store(bundle, engine=engine, versions=versions, metrics=metrics, size_bytes=size_bytes)
+
+
+class _Pool:
+    """The records of all versions in a fixed order, with one leader map over them all."""
+
+    def __init__(self, chosen: Sequence[Version]) -> None:
+        self.kind = chosen[0].datanet.kind
+        self.schema = chosen[0].datanet.schema
+        leader_of = versions.merged_leaders(chosen)
+        withdrawn = datanet_records.excluded([version.pk for version in chosen])
+        found = {row.id: row for version in chosen for row in versions.records_of(version)}
+        self.rows = [found[record_id] for record_id in sorted(found) if record_id not in withdrawn]
+        self.weights = np.array([0.0 if row.id in leader_of else 1.0 for row in self.rows])
+        self.leader_rows = [row for row, weight in zip(self.rows, self.weights, strict=True) if weight]
+
+    def folds(self) -> np.ndarray:
+        """Fold of each row, by its commitment: nobody can choose it, and a copy never changes it."""
+        return np.array(
+            [int.from_bytes(hashlib.sha256(bytes.fromhex(row.identity)).digest()[:4]) % FOLDS for row in self.rows]
+        )
+
+
+def _fit_head(engine_name: str):
+    """The fitter of an engine that maps features to labels."""
+    engine = ENGINES[engine_name]
+
+    def fitter(pool: _Pool, settings: dict[str, Any]) -> tuple[Artifact, dict, dict]:
+        inputs = _inputs(pool)
+        leader_inputs = [one for one, weight in zip(inputs, pool.weights, strict=True) if weight]
+        side = settings.pop("image_side", feature_tools.IMAGE_SIDE)
+        spec = feature_tools.fit_spec(leader_inputs, pool.schema, pool.kind, image_side=side)
+        matrix = feature_tools.transform(spec, _without_label(inputs, spec))
+        targets = _targets(pool, spec, inputs)
+        task = "regression" if spec.get("label_type") == "number" else "classification"
+        if engine_name == "neighbours" and task == "regression":
+            raise CannotFit(_("A neighbours model answers with a class; this table's label is a number."))
+        options = {**settings, "standardise": spec["standardise"]}
+        if engine_name == "linear":
+            options["task"] = task
+        artifact = engine.fit(matrix, targets, pool.weights, options)
+        judged, metrics = _judge(engine, matrix, targets, pool, options, task)
+        return artifact, {"spec": spec, **judged}, metrics
+
+    return fitter
+
+
+def _fit_retrieval(pool: _Pool, settings: dict[str, Any]) -> tuple[Artifact, dict, dict]:
+    if pool.kind != "text":
+        raise CannotFit(_("A retrieval chat model quotes texts; choose versions of text Datanets."))
+    texts, targets = [], []
+    for place, (row, weight) in enumerate(zip(pool.rows, pool.weights, strict=True)):
+        if not weight:
+            continue
+        text = row.body.get("text", "")
+        for cut in retrieval.cut_passages(text, modelclient.count_tokens):
+            texts.append(text[cut.start : cut.end])
+            targets.append((place, cut.start, cut.end, cut.tokens))
+    if not texts:
+        raise CannotFit(_("These versions hold no text that could be quoted."))
+    embeddings = modelclient.embed(texts)
+    artifact = retrieval.fit(embeddings, np.array(targets, dtype=np.int64), pool.weights, dict(settings))
+    metrics = {"passages": len(texts), "records": len(pool.rows), "leaders": len(pool.leader_rows)}
+    return artifact, _equal_shares(pool), metrics
+
+
+def _fit_connected(pool: _Pool, settings: dict[str, Any]) -> tuple[Artifact, dict, dict]:
+    artifact = Artifact(engine=CONNECTED, settings={"method": CONNECTED_METHOD, "records": len(pool.rows)}, arrays={})
+    return artifact, _equal_shares(pool), {"records": len(pool.rows), "leaders": len(pool.leader_rows)}
+
+
+_FITTERS = {
+    "linear": _fit_head("linear"),
+    "neighbours": _fit_head("neighbours"),
+    "retrieval": _fit_retrieval,
+    CONNECTED: _fit_connected,
+}
+
+
+def _inputs(pool: _Pool) -> list[Any]:
+    """What the features are made of: rows of a table, embeddings of texts, pictures."""
+    if pool.kind == "tabular":
+        return [row.body for row in pool.rows]
+    if pool.kind == "text":
+        return list(modelclient.embed([row.body.get("text", "") for row in pool.rows]))
+    return [Image.open(io.BytesIO(storage.get(row.media_key))) for row in pool.rows]
+
+
+def _without_label(inputs: Sequence[Any], spec: dict) -> Sequence[Any]:
+    if spec["kind"] != "tabular":
+        return inputs
+    return [{name: value for name, value in row.items() if name != spec["label"]} for row in inputs]
+
+
+def _targets(pool: _Pool, spec: dict, inputs: Sequence[Any]) -> list[Any]:
+    if pool.kind == "tabular":
+        return list(feature_tools.labels_of(spec, inputs))
+    labels = [row.body.get("label") for row in pool.rows]
+    if any(label in (None, "") for label in labels):
+        raise CannotFit(_("Not every record has a label, and this engine needs one."))
+    return [str(label) for label in labels]
+
+
+def _judge(engine, matrix, targets, pool: _Pool, options: dict, task: str) -> tuple[dict, dict]:
+    """Fit without each fold, let its rows judge: gated records, integer shares, and the figures of the card."""
+    leaders = np.flatnonzero(pool.weights > 0)
+    folds = pool.folds()
+    if len(leaders) < JUDGED_MIN:
+        return _equal_shares(pool), {"records": len(pool.rows), "leaders": len(leaders)}
+    total = np.zeros(len(pool.rows))
+    variance = np.zeros(len(pool.rows))
+    seen = np.zeros(len(pool.rows))
+    answered: list[tuple[Any, Any]] = []
+    for fold in range(FOLDS):
+        held_out = leaders[folds[leaders] == fold]
+        weights = pool.weights.copy()
+        weights[held_out] = 0.0
+        if len(held_out) < 2 or (task == "classification" and _classes(targets, weights) < 2):
+            continue
+        model = engine.fit(matrix, targets, weights, options)
+        mean, error = engine.validation_scores(model, matrix[held_out], [targets[i] for i in held_out])
+        judged = weights > 0
+        total[judged] += mean[judged]
+        variance[judged] += error[judged] ** 2
+        seen[judged] += 1
+        for i in held_out:
+            outputs = engine.answer(model, matrix[i]).outputs
+            answered.append((targets[i], outputs["value"] if task == "regression" else outputs["label"]))
+    times = np.maximum(seen, 1)
+    mean, error = total / times, np.sqrt(variance) / times
+    is_gated = gated(mean, error) & (seen > 0)
+    useful = np.where(is_gated, 0.0, np.maximum(mean, 0.0)) * pool.weights
+    quantised = shares.quantise(useful)
+    judged = {
+        "gated": [pool.rows[i].id for i in np.flatnonzero(is_gated)],
+        "shares": quantised if any(quantised) else _equal_shares(pool)["shares"],
+    }
+    return judged, {"records": len(pool.rows), "leaders": len(leaders), **_figures(answered, task)}
+
+
+def _figures(answered: list[tuple[Any, Any]], task: str) -> dict:
+    """Accuracy with its baseline, or R^2 and mean absolute error, over rows the model had not seen."""
+    if not answered:
+        return {}
+    if task == "classification":
+        truth = [true for true, _served in answered]
+        most_common = max(truth.count(label) for label in set(truth))
+        right = sum(true == served for true, served in answered)
+        return {
+            "accuracy": right / len(answered),
+            "baseline_accuracy": most_common / len(answered),
+            "judged_rows": len(answered),
+        }
+    truth, served = (np.array(column, dtype=np.float64) for column in zip(*answered, strict=True))
+    spread = float(((truth - truth.mean()) ** 2).sum())
+    return {
+        "r2": 1.0 - float(((truth - served) ** 2).sum()) / spread if spread else 0.0,
+        "mean_absolute_error": float(np.abs(truth - served).mean()),
+        "judged_rows": len(answered),
+    }
+
+
+def _equal_shares(pool: _Pool) -> dict:
+    return {"gated": [], "shares": [int(weight) for weight in pool.weights]}
+
+
+def _classes(targets: Sequence[Any], weights: np.ndarray) -> int:
+    return len({targets[i] for i in np.flatnonzero(weights > 0)})
+
+
+def _checked_settings(engine: str, settings: dict[str, Any]) -> dict[str, Any]:
+    known = SETTINGS.get(engine)
+    if known is None:
+        raise CannotFit(_("There is no engine of this name."))
+    if unknown := set(settings) - set(known):
+        raise CannotFit(_("Unknown setting: %(names)s.") % {"names": ", ".join(sorted(unknown))})
+    try:
+        return {name: known[name](value) for name, value in settings.items()}
+    except (TypeError, ValueError) as problem:
+        raise CannotFit(_("A setting is not a number.")) from problem
+
+
+@transaction.atomic
+def _store(bundle, *, engine: str, versions: Sequence[Version], metrics: dict, size_bytes: int) -> StoredArtifact:
+    stored, created = StoredArtifact.objects.get_or_create(
+        sha256=bundle.sha256,
+        defaults={
+            "engine": engine,
+            "settings": bundle.artifact.settings,
+            "record_count": len(bundle.record_ids),
+            "size_bytes": size_bytes,
+            "metrics": metrics,
+            "method": bundle.artifact.settings["method"],
+        },
+    )
+    if created:
+        stored.versions.set(versions)
+    return stored

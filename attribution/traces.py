@@ -1,0 +1,189 @@
+"""One charge becomes one trace: scores, or what recomputes them. Rung by the outbox, until it is done.
+
+All that is needed of a charge comes in the outbox payload (CONTRACT in ARCHITECTURE.md); nothing is asked upwards.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+from uuid import UUID
+
+from django.conf import settings
+from django.db import transaction
+
+from attribution import bundles, content, modelclient
+from attribution.engines import ENGINES, Answer, retrieval
+from attribution.models import Trace
+from attribution.shares import MILLION, quantise
+from datanets.models import Record
+from ledger import services as ledger
+
+logger = logging.getLogger(__name__)
+
+TOPIC = "attribution.tasks.trace_charge"
+ATTEMPTS_MAX = 3
+NOT_ATTRIBUTABLE = "not_attributable"
+NO_METHOD_YET = "no_method_yet"
+# Engines whose scores are recomputed from the stored context and the artifact; others keep their few scores.
+RECOMPUTED = ("linear", "neighbours")
+
+
+def trace(reference: str) -> Trace | None:
+    """Attribute the charge of an outbox row and mark the row done, in one transaction. Repeating changes nothing.
+
+    A third failure that is not a passing one ends in a trace that says *not attributable*.
+    """
+    payload = ledger.outbox_payload(TOPIC, reference)
+    if payload is None:
+        return None
+    try:
+        found = _attributed(payload)
+    except modelclient.ModelsUnavailable as problem:
+        if ledger.outbox_failed(TOPIC, reference, str(problem)) < 10 * ATTEMPTS_MAX:
+            raise
+        found = {"status": Trace.Status.FAILED, "reason": NOT_ATTRIBUTABLE, "method": "none/1"}
+    except (ValueError, KeyError, FileNotFoundError, content.Unreadable) as problem:
+        logger.exception("charge %s could not be attributed", reference)
+        if ledger.outbox_failed(TOPIC, reference, str(problem)) < ATTEMPTS_MAX:
+            raise
+        found = {"status": Trace.Status.FAILED, "reason": NOT_ATTRIBUTABLE, "method": "none/1"}
+    with transaction.atomic():
+        stored, _created = Trace.objects.get_or_create(
+            charge_id=UUID(payload["charge_id"]),
+            defaults={
+                "source": payload["source"],
+                "model_id": UUID(payload["model_id"]),
+                "model_version_id": UUID(payload["model_version_id"]),
+                "artifact_id": payload["artifact_sha256"],
+                "rule_sha256": payload["rule_sha256"],
+                "data_nano": payload["data_nano"],
+                "curation_nano": payload["curation_nano"],
+                **found,
+            },
+        )
+        ledger.outbox_done(TOPIC, reference)
+    return stored
+
+
+def payload_of(
+    *,
+    charge_id: UUID,
+    source: str,
+    model_id: UUID,
+    model_version_id: UUID,
+    artifact_sha256: str,
+    engine: str,
+    rule_sha256: str,
+    data_nano: int,
+    curation_nano: int,
+    context: dict | None = None,
+    sealed: bytes | None = None,
+    sealed_key: bytes | None = None,
+) -> dict:
+    """The outbox payload of a charge. Pure JSON; `sealed` is what `content.seal` made of a retrieval call's content."""
+    return {
+        "charge_id": str(charge_id),
+        "source": source,
+        "model_id": str(model_id),
+        "model_version_id": str(model_version_id),
+        "artifact_sha256": artifact_sha256,
+        "engine": engine,
+        "rule_sha256": rule_sha256,
+        "data_nano": data_nano,
+        "curation_nano": curation_nano,
+        "context": context,
+        "sealed": base64.b64encode(sealed).decode() if sealed else None,
+        "sealed_key": base64.b64encode(sealed_key).decode() if sealed_key else None,
+    }
+
+
+def scores_of(stored: Trace) -> dict[int, int]:
+    """Signed billionths per record id, zeros left out: recomputed where the trace keeps what that needs.
+
+    A record that was withdrawn before the charge scores 0, even while a trained model still holds it.
+    """
+    if stored.scores is not None:
+        return {int(record_id): score for record_id, score in stored.scores.items()}
+    if stored.status == Trace.Status.FAILED or not stored.context:
+        return {}
+    bundle = bundles.load(stored.artifact_id)
+    engine = ENGINES[bundle.artifact.engine]
+    scores = engine.attribute(bundle.artifact, Answer(outputs={}, context=stored.context))
+    withdrawn = _withdrawn_before(stored)
+    quantised = quantise([0.0 if i in withdrawn else one for i, one in zip(bundle.record_ids, scores, strict=True)])
+    return {record_id: score for record_id, score in zip(bundle.record_ids, quantised, strict=True) if score}
+
+
+def _withdrawn_before(stored: Trace) -> set[int]:
+    found = Record.objects.filter(
+        datanet__versions__artifacts=stored.artifact_id, withdrawn_at__isnull=False, withdrawn_at__lte=stored.created_at
+    )
+    return set(found.values_list("pk", flat=True))
+
+
+def _attributed(payload: dict) -> dict:
+    """Fields of the trace besides those that the payload states."""
+    if payload["source"] != "call":
+        # Access and training money follows the shares that held-out rows measured when the version was made.
+        return {"status": Trace.Status.DONE, "method": "validation shares/1"}
+    engine = payload["engine"]
+    if engine in RECOMPUTED:
+        return {
+            "status": Trace.Status.DONE,
+            "context": _checked_context(payload),
+            "method": ENGINES[engine].METHOD,
+        }
+    if engine == "retrieval":
+        return _of_retrieval(payload)
+    return {
+        "status": Trace.Status.DONE,
+        "reason": NO_METHOD_YET,
+        "scores": {},
+        "causal_millionths": 0,
+        "method": "none/1",
+    }
+
+
+def _checked_context(payload: dict) -> dict:
+    """The context, proved to give scores: a trace that cannot be settled later is found out now."""
+    bundle = bundles.load(payload["artifact_sha256"])
+    answer = Answer(outputs={}, context=payload["context"])
+    quantise(ENGINES[payload["engine"]].attribute(bundle.artifact, answer))
+    return payload["context"]
+
+
+def _of_retrieval(payload: dict) -> dict:
+    call_id = UUID(payload["charge_id"])
+    opened = content.open_sealed(
+        settings.CONTENT_KEY,
+        call_id,
+        base64.b64decode(payload["sealed"]),
+        base64.b64decode(payload["sealed_key"]),
+    )
+    call = json.loads(opened)
+    passages = [retrieval.Passage(**row) for row in call["passages"]]
+    bundle = bundles.load(payload["artifact_sha256"])
+    answer = Answer(outputs={}, context={"records": retrieval.cited_records(passages)})
+    if not passages:
+        return {"status": Trace.Status.DONE, "scores": {}, "causal_millionths": 0, "method": retrieval.METHOD}
+    if call["scorable"]:
+        masks = retrieval.subsets(len(answer.context["records"]))
+        prompts = [retrieval.build_messages(call["messages"], passages, mask=mask) for mask in masks]
+        values = modelclient.log_probabilities(prompts, call["answer"])
+        answer = retrieval.scored(answer, dict(zip(masks, values, strict=True)))
+    else:
+        documents = ["\n".join(p.text for p in passages if p.record == record) for record in answer.context["records"]]
+        answer = retrieval.proxied(answer, call["answer"], documents)
+    quantised = quantise(retrieval.attribute(bundle.artifact, answer))
+    return {
+        "status": Trace.Status.DONE,
+        "scores": {
+            str(record_id): score for record_id, score in zip(bundle.record_ids, quantised, strict=True) if score
+        },
+        "causal_millionths": min(retrieval.causal_fraction_of(answer), MILLION),
+        "context": {key: answer.context[key] for key in ("records", "centinats", "proxy") if key in answer.context},
+        "reason": "" if call["scorable"] else "proxy_cap",
+        "method": answer.context["method"],
+    }
