@@ -58,11 +58,12 @@ document.addEventListener(
 );
 
 // A typed confirmation: <input data-must-equal="2026-W47"> keeps its form's button off until it matches.
-document.addEventListener("input", (event) => {
-  const word = event.target.dataset.mustEqual;
-  const button = word && one("[type=submit]", event.target.form);
-  if (button) button.setAttribute("aria-disabled", event.target.value.trim() !== word);
-});
+function matchWord(input) {
+  const off = input.value.trim() !== input.dataset.mustEqual;
+  one("[type=submit]", input.form)?.setAttribute("aria-disabled", off);
+}
+
+document.addEventListener("input", (event) => event.target.matches("[data-must-equal]") && matchWord(event.target));
 
 document.addEventListener("keydown", (event) => {
   if (
@@ -120,6 +121,7 @@ function wire(scope) {
   all("[role=tablist]", scope).forEach(wireTabs);
   all("[data-chart]", scope).forEach(wireChart);
   all(".toast", scope).forEach(fade);
+  all("[data-must-equal]", scope).forEach(matchWord);
 }
 
 wire(document);
