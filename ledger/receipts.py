@@ -85,15 +85,17 @@ WITHDRAWAL_SENT = "withdrawal.sent"
 KEY_ROTATED = "key.rotated"
 POSTING_MADE = "posting.made"
 
+_CHARGE = ("model", "model_id", "rule")
+
 ENTRY_TYPES: dict[str, EntryType] = {
-    CALL_CHARGED: EntryType(("model", "rule"), ("buyer", "request", "response", "tokens", "price"), split=True),
+    CALL_CHARGED: EntryType(_CHARGE, ("buyer", "request", "response", "tokens", "price"), split=True),
     CALL_ATTRIBUTED: EntryType(("charge", "epoch"), ("price",), split=True),
-    ACCESS_CHARGED: EntryType(("model", "rule"), ("buyer", "price"), split=True),
-    TRAINING_CHARGED: EntryType(("model", "rule"), ("developer", "price"), split=True),
+    ACCESS_CHARGED: EntryType(_CHARGE, ("buyer", "price"), split=True),
+    TRAINING_CHARGED: EntryType(_CHARGE, ("buyer", "price"), split=True),
     REFUND_MADE: EntryType(("reverses",), ("buyer", "price"), split=True),
-    EPOCH_SETTLED: EntryType(("model", "epoch", "pool", "paid", "unattributed", "lines_root")),
+    EPOCH_SETTLED: EntryType(("model", "model_id", "epoch", "pool", "paid", "unattributed", "lines_root")),
     VERSION_PUBLISHED: EntryType(("datanet", "version", "records", "root", "licence")),
-    MODEL_PUBLISHED: EntryType(("model", "artifact", "versions")),
+    MODEL_PUBLISHED: EntryType(("model", "model_id", "artifact", "versions")),
     RULE_ADOPTED: EntryType(("rule", "parts")),
     CONSENT_WITHDRAWN: EntryType(("datanet",), ("contributor", "records")),
     WITHDRAWAL_SENT: EntryType(("run",), ("payee", "amount", "destination")),

@@ -17,7 +17,7 @@ WITNESSES = [receipts.new_signing_key(f"w{number}.test", WITNESS_KEY, bytes([num
 WITNESS_VKEYS = [witness.verifier.encode() for witness in WITNESSES]
 LOG_VKEY = LOG.verifier.encode()
 
-PUBLIC = {"model": "alice/wren@v1", "rule": "sha256:" + "ab" * 32}
+PUBLIC = {"model": "alice/wren@v1", "model_id": "0198c0de-0000-7000-8000-000000000002", "rule": "sha256:" + "ab" * 32}
 PRIVATE = {
     "buyer": "0198c0de-0000-7000-8000-00000000da00",
     "request": "11" * 32,

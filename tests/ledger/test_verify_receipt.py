@@ -97,7 +97,7 @@ def test_a_grown_log_is_verified_and_a_shrunk_or_rewritten_one_is_not(tmp_path):
     lines = proof.read_text().split("\n")
     changed = tmp_path / "proof.txt"
     for number, line in enumerate(lines):
-        for text in ["/" + line[1:], "", line + "\n" + line, line.rstrip("=")]:
+        for text in [("B" if line[0] == "A" else "A") + line[1:], "", line + "\n" + line, line.rstrip("=")]:
             changed.write_text("\n".join([*lines[:number], text, *lines[number + 1 :]]))
             assert run("consistency", old, new, changed, "--log", LOG_VKEY).returncode == 1, (number, text)
 
