@@ -1,0 +1,118 @@
+"""What must be true of calls, withdrawals and training runs, recomputed by SQL. Imports nothing of the code it verifies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from django.db import connection
+
+
+@dataclass(frozen=True)
+class Failure:
+    """The first row of its kind that breaks an invariant."""
+
+    invariant: str
+    row: str
+    sentence: str
+
+
+# The amounts of every charge, per role of its targets, straight from the journal. Each query below may read it.
+CHARGES = """
+WITH charge AS (
+    SELECT j.id, j.kind, -sum(u.amount) FILTER (WHERE u.amount < 0) AS charged,
+           coalesce(sum(u.amount) FILTER (WHERE a.code LIKE 'pool:%:data'), 0) AS data,
+           coalesce(sum(u.amount) FILTER (WHERE a.code LIKE 'pool:%:curation'), 0) AS curation,
+           coalesce(sum(u.amount) FILTER (WHERE a.code = 'platform:fees'), 0) AS platform
+    FROM ledger_journal j, unnest(j.accounts, j.amounts) AS u(account_id, amount)
+    JOIN ledger_ledgeraccount a ON a.id = u.account_id
+    WHERE j.kind IN ('call_charged', 'training_charged') GROUP BY j.id
+)
+"""
+
+CHECKS = (
+    (
+        "I4",
+        "call {0} cost {1} nano and was charged {2}",
+        """
+        SELECT c.id, c.cost_nano, coalesce(j.charged, 0) FROM marketplace_call c
+        LEFT JOIN charge j ON j.id = c.id AND j.kind = 'call_charged'
+        WHERE c.cost_nano <> coalesce(j.charged, 0) ORDER BY 1 LIMIT 1
+        """,
+    ),
+    (
+        "I4",
+        "charge {0} of {1} nano belongs to no call",
+        """
+        SELECT j.id, j.charged FROM charge j
+        LEFT JOIN marketplace_call c ON c.id = j.id
+        WHERE j.kind = 'call_charged' AND c.id IS NULL ORDER BY 1 LIMIT 1
+        """,
+    ),
+    (
+        "I4",
+        "call {0} cost {1} nano, its price list says {2}",
+        """
+        SELECT c.id, c.cost_nano,
+               p.price_call_nano + p.price_in_nano * c.prompt_tokens + p.price_out_nano * c.answer_tokens
+        FROM marketplace_call c JOIN marketplace_pricelist p ON p.id = c.price_list_id
+        WHERE c.cost_nano > 0
+          AND c.cost_nano <> p.price_call_nano + p.price_in_nano * c.prompt_tokens + p.price_out_nano * c.answer_tokens
+        ORDER BY 1 LIMIT 1
+        """,
+    ),
+    (
+        "I7",
+        "the parts of call {0} on its page differ from the books (data {1}, books {2})",
+        """
+        SELECT c.id, c.data_nano, j.data FROM marketplace_call c
+        JOIN charge j ON j.id = c.id AND j.kind = 'call_charged'
+        WHERE (c.data_nano, c.curation_nano, c.platform_nano) <> (j.data, j.curation, j.platform) ORDER BY 1 LIMIT 1
+        """,
+    ),
+    (
+        "I6",
+        "charged call {0} has neither a trace nor an outbox row",
+        """
+        SELECT c.id FROM marketplace_call c
+        LEFT JOIN attribution_trace t ON t.charge_id = c.id
+        LEFT JOIN ledger_outbox o ON o.reference = 'call:' || c.id
+        WHERE c.data_nano + c.curation_nano > 0 AND t.charge_id IS NULL AND o.reference IS NULL ORDER BY 1 LIMIT 1
+        """,
+    ),
+    (
+        "I5",
+        "payout run {0} holds {1} nano, its unfinished items are {2}",
+        """
+        SELECT r.id, coalesce(b.balance, 0), coalesce(w.total, 0) FROM marketplace_payoutrun r
+        LEFT JOIN (SELECT run_id, sum(amount_nano) AS total FROM marketplace_withdrawal
+                   WHERE status IN ('in_run', 'approved', 'sent') GROUP BY 1) w ON w.run_id = r.id
+        LEFT JOIN (SELECT a.code, sum(u.amount) AS balance
+                   FROM ledger_journal j, unnest(j.accounts, j.amounts) AS u(account_id, amount)
+                   JOIN ledger_ledgeraccount a ON a.id = u.account_id
+                   WHERE a.code LIKE 'withdrawals:%' GROUP BY 1) b ON b.code = 'withdrawals:' || r.id
+        WHERE coalesce(b.balance, 0) <> coalesce(w.total, 0) ORDER BY 1 LIMIT 1
+        """,
+    ),
+    (
+        "I4",
+        "training run {0} is done and its fee of {1} nano was charged as {2}",
+        """
+        SELECT t.id, t.fee_nano, coalesce(j.charged, 0) FROM marketplace_trainingrun t
+        LEFT JOIN charge j ON j.id = t.posting_id AND j.kind = 'training_charged'
+        WHERE (t.status = 'done' AND t.fee_nano <> coalesce(j.charged, 0))
+           OR (t.status = 'failed' AND coalesce(j.charged, 0) <> 0) ORDER BY 1 LIMIT 1
+        """,
+    ),
+)
+
+
+def failures() -> list[Failure]:
+    """Run every check; each that fails names its first wrong row. An empty list means all is well."""
+    found = []
+    with connection.cursor() as cursor:
+        for invariant, sentence, query in CHECKS:
+            cursor.execute(CHARGES + query)
+            row = cursor.fetchone()
+            if row is not None:
+                found.append(Failure(invariant=invariant, row=str(row[0]), sentence=sentence.format(*row)))
+    return found
