@@ -147,7 +147,7 @@ def refuse_escapes(*, folder: str, input_path: str) -> bool:
 
     def may_read(path: str) -> bool:
         code = inside(path, package) and path.endswith((".py", ".pyc"))
-        return inside(path, home) or path == given or inside(path, *library) or code or path == package
+        return inside(path, home) or path in (given, package) or inside(path, *library) or code
 
     def watch(event: str, arguments: tuple) -> None:
         if event == "open":

@@ -1,0 +1,87 @@
+"""What every check gets and gives."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from datanets.leaders import Index
+
+Severity = Literal["pass", "info", "flag", "fail"]
+
+EVIDENCE_MAX = 20  # places shown per record; the number counts all
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A record as the checks see it. media: the stored picture of an image. line: its place in its file, if it has one."""
+
+    key: Hashable
+    body: dict
+    media: bytes | None = None
+    line: int | None = None
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a check may know beside the records. Everything has a meaning when it is absent: then nothing is compared.
+
+    kind, schema, language: the Datanet's. problems: rows and members that could not be read, as dictionaries of
+    sandbox.parse_file or kinds.Problem. equal_to: record -> an earlier record with the same canonical bytes (from the site's
+    HMAC). copies: record -> (leader, distance), where copies have been decided already; else `index` holds the leaders to
+    compare with (it is extended). elsewhere: keys of leaders that stand in another Datanet. reference: labelled records
+    that are approved already.
+    """
+
+    kind: str
+    schema: dict = field(default_factory=dict)
+    language: str = ""
+    problems: Sequence = ()
+    equal_to: Mapping[Hashable, Hashable] = field(default_factory=dict)
+    copies: Mapping[Hashable, tuple[Hashable, float]] | None = None
+    index: Index | None = None
+    elsewhere: frozenset[Hashable] = frozenset()
+    reference: Sequence[Checked] = ()
+
+    @property
+    def label_name(self) -> str | None:
+        """The field that holds the label: the schema's column of a table, else "label"."""
+        return self.schema.get("label") if self.kind == "tabular" else "label"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One result: a number, a sentence (code and parameters, see checks.messages), evidence.
+
+    record_key: the record it is about, or None for the whole submission. number: what was measured; its meaning is in the
+    sentence. evidence: places to point at, in JSON.
+    """
+
+    check: str
+    record_key: Hashable | None
+    severity: Severity
+    number: float | int | None
+    code: str
+    params: dict = field(default_factory=dict)
+    evidence: dict = field(default_factory=dict)
+
+
+def texts_of(record: Checked) -> Iterator[tuple[str, str]]:
+    """(field, text) of everything in a record that is written language; addresses and pixels are not."""
+    for name, value in record.body.items():
+        if isinstance(value, str) and name not in ("source_url", "pixels", "mode"):
+            yield name, value
+
+
+def spans(found: Sequence[tuple[str, int, int, str]]) -> dict:
+    """Evidence: the first places, each with its field, start, end (in characters) and what it is."""
+    shown = found[:EVIDENCE_MAX]
+    return {"spans": [dict(zip(("field", "start", "end", "what"), each, strict=True)) for each in shown]}
+
+
+def summary(check: str, *, flagged: int, of: int, severity: Severity = "flag") -> Finding:
+    """The line that stands for a whole check: passed, or how many records it marked."""
+    if not flagged:
+        return Finding(check, None, "pass", 0, f"{check}.none", {"count": of})
+    return Finding(check, None, severity, flagged, f"{check}.some", {"count": flagged, "of": of})
