@@ -58,3 +58,19 @@ class Conflict(DatanetError):
 
     code = "conflict"
     message = _("The upload does not continue where the server stands. Ask for the offset and go on from there.")
+
+
+class Expired(DatanetError):
+    """The server no longer keeps the bytes of an unfinished upload."""
+
+    code = "expired"
+    status = 410
+    message = _("This upload was left unfinished for too long. Send the file again.")
+
+
+class ChecksumMismatch(DatanetError):
+    """A part did not arrive as it was sent. What came before it is kept."""
+
+    code = "checksum_mismatch"
+    status = 460
+    message = _("This part was damaged on its way. Send it again.")

@@ -189,12 +189,17 @@ class SubmissionFile(models.Model):
     received_bytes = models.BigIntegerField(default=0)
     declared_sha256 = models.CharField(max_length=64, blank=True)
     sha256 = models.CharField(max_length=64, blank=True)
-    storage_key = models.CharField(max_length=120)
+    # while uploading: the storage keys of what has arrived, in order; then one original under storage_key
+    parts = models.JSONField(default=list, blank=True)
+    storage_key = models.CharField(max_length=120, blank=True)
     status = models.CharField(max_length=12, choices=Status.choices, default=Status.UPLOADING)
     error_code = models.CharField(max_length=40, blank=True)
     error_params = models.JSONField(default=dict, blank=True)
     records_ok = models.PositiveIntegerField(default=0)
     rows_broken = models.PositiveIntegerField(default=0)
+    # all its rows are records or broken rows: a check that was killed goes on after this point
+    parsed_at = models.DateTimeField(null=True, blank=True)
+    dropped_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField(default=timezone.now)
     expires_at = models.DateTimeField(null=True, blank=True)
 
@@ -207,17 +212,27 @@ class SubmissionFile(models.Model):
         ]
 
 
+class BrokenRowQuerySet(models.QuerySet):
+    def still_broken(self) -> BrokenRowQuerySet:
+        """Neither corrected nor dropped yet."""
+        return self.filter(fixed_at__isnull=True, dropped_at__isnull=True)
+
+
 class BrokenRow(models.Model):
     """A row that did not fit the schema. Its author corrects it on the page; the others go on without it."""
 
     file = models.ForeignKey(SubmissionFile, on_delete=models.CASCADE, related_name="broken_rows")
-    line = models.PositiveIntegerField()
+    line = models.PositiveIntegerField()  # 0: a member without lines (a document or picture of an archive)
+    name = models.CharField(max_length=255, blank=True)  # of the member, inside an archive
     column = models.CharField(max_length=120, blank=True)
     code = models.CharField(max_length=40)
     params = models.JSONField(default=dict, blank=True)
     values = models.JSONField(default=dict, blank=True)
+    record = models.ForeignKey("Record", null=True, blank=True, on_delete=models.PROTECT, related_name="+")
     fixed_at = models.DateTimeField(null=True, blank=True)
     dropped_at = models.DateTimeField(null=True, blank=True)
+
+    objects = BrokenRowQuerySet.as_manager()
 
     class Meta:
         indexes = [models.Index(fields=["file", "line"], name="broken_row_by_line")]
@@ -406,11 +421,17 @@ class Appeal(models.Model):
     due_at = models.DateTimeField()
     decided_by = models.ForeignKey(USER, null=True, blank=True, on_delete=models.PROTECT, related_name="+")
     decided_at = models.DateTimeField(null=True, blank=True)
+    note = models.TextField(blank=True)
     created_at = models.DateTimeField(default=timezone.now)
 
     class Meta:
         constraints = [
             models.UniqueConstraint(fields=["record"], condition=Q(status="open"), name="record_has_one_open_appeal"),
+            models.CheckConstraint(
+                name="appeal_answer_has_author_and_date",
+                condition=Q(status="open", decided_by__isnull=True, decided_at__isnull=True)
+                | (~Q(status="open") & Q(decided_by__isnull=False, decided_at__isnull=False)),
+            ),
         ]
 
 

@@ -1,0 +1,32 @@
+"""Who may review whom: curators of the Datanet, never the contributor, never their organisation."""
+
+from __future__ import annotations
+
+from django.utils.translation import gettext as _
+
+from accounts.models import User
+
+from . import services
+from .errors import NotAllowed, SelfReview
+from .models import Submission
+
+
+def require_reviewer(submission: Submission, curator: User) -> None:
+    """Raises SelfReview, NotAllowed."""
+    contributor = submission.contributor
+    if contributor.pk == curator.pk:
+        raise SelfReview
+    theirs, ours = contributor.organisation.strip().casefold(), curator.organisation.strip().casefold()
+    if theirs and theirs == ours:
+        raise SelfReview(_("You cannot review records of your own organisation. Nothing was changed."))
+    if not services.can_curate(curator, submission.datanet):
+        raise NotAllowed(_("Only curators of this Datanet review its records."))
+
+
+def may_review(submission: Submission, curator: User) -> bool:
+    """Whether `decide` would let this person vote on it at all."""
+    try:
+        require_reviewer(submission, curator)
+    except (NotAllowed, SelfReview):
+        return False
+    return True

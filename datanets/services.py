@@ -1,0 +1,161 @@
+"""Datanets and their people: create, curate, ask to read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+from django.utils.text import slugify
+from django.utils.translation import gettext as _
+
+from accounts.models import User
+
+from . import licences, schemas
+from .errors import Invalid, NotAllowed, NotReady
+from .models import AccessRequest, Datanet, Membership
+
+Role = Membership.Role
+
+
+@transaction.atomic
+def create_datanet(
+    *,
+    owner: User,
+    name: str,
+    purpose: str,
+    kind: Datanet.Kind | str,
+    licence: str,
+    rights_statement: str,
+    slug: str = "",
+    schema: dict | None = None,
+    guidelines: str = "",
+    attribution_note: str = "",
+    language: str = "",
+    topics: Iterable[str] = (),
+    access: Datanet.Access | str = Datanet.Access.OPEN,
+    approvals_needed: int = 1,
+    preview_rows: int = 200,
+    export_allowed: bool = True,
+) -> Datanet:
+    """Create a Datanet; its owner becomes its first member.
+
+    Raises:
+        Invalid: an unknown kind or licence, a schema that does not hold together, a name that is taken.
+    """
+    if kind not in Datanet.Kind.values or access not in Datanet.Access.values:
+        raise Invalid(_("This kind of data or of access does not exist."))
+    if licence not in licences.LICENCES:
+        raise Invalid(_("This licence is not in the list."))
+    if not name.strip() or not purpose.strip() or not rights_statement.strip():
+        raise Invalid(_("A Datanet needs a name, a purpose and a rights statement."))
+    if not 1 <= approvals_needed <= 3:
+        raise Invalid(_("A record needs one, two or three approvals."))
+    datanet = Datanet(
+        owner=owner,
+        slug=slug or slugify(name)[:60],
+        name=name.strip(),
+        purpose=purpose.strip(),
+        kind=kind,
+        schema=schemas.checked(kind, schema or {}),
+        licence=licence,
+        rights_statement=rights_statement.strip(),
+        guidelines=guidelines,
+        attribution_note=attribution_note,
+        language=language,
+        topics=[topic.strip()[:60] for topic in topics if topic.strip()],
+        access=access,
+        approvals_needed=approvals_needed,
+        preview_rows=preview_rows,
+        export_allowed=export_allowed,
+    )
+    if not datanet.slug or slugify(datanet.slug) != datanet.slug:
+        raise Invalid(_("The address may hold lower-case letters, digits and hyphens."))
+    try:
+        with transaction.atomic():
+            datanet.save(force_insert=True)
+    except IntegrityError as error:
+        raise Invalid(_("You already have a Datanet at this address.")) from error
+    Membership.objects.create(datanet=datanet, user=owner, role=Role.OWNER)
+    return datanet
+
+
+def add_curator(datanet: Datanet, *, user: User, by: User) -> Membership:
+    """Let somebody review. Repeating changes nothing. Raises NotAllowed."""
+    _require_owner(datanet, by)
+    return Membership.objects.get_or_create(datanet=datanet, user=user, role=Role.CURATOR)[0]
+
+
+def remove_curator(datanet: Datanet, *, user: User, by: User) -> None:
+    """Their decisions stand and still earn; they decide nothing more. Raises NotAllowed."""
+    _require_owner(datanet, by)
+    Membership.objects.filter(datanet=datanet, user=user, role=Role.CURATOR).delete()
+    user.claims.filter(submission__datanet=datanet).delete()
+
+
+def add_reader(datanet: Datanet, *, user: User, by: User) -> Membership:
+    """Let somebody read a Datanet that is not open. Repeating changes nothing. Raises NotAllowed."""
+    _require_owner(datanet, by)
+    return Membership.objects.get_or_create(datanet=datanet, user=user, role=Role.READER)[0]
+
+
+def note_contributor(datanet: Datanet, user: User) -> None:
+    """Who sends data is a member from then on."""
+    Membership.objects.get_or_create(datanet=datanet, user=user, role=Role.CONTRIBUTOR)
+
+
+def request_access(datanet: Datanet, *, user: User, purpose: str) -> AccessRequest:
+    """Ask to read an on-request Datanet. A request that waits is returned as it is.
+
+    Raises:
+        NotReady: the Datanet is open to this person already, or is closed. Invalid: no purpose.
+    """
+    if datanet.access != Datanet.Access.ON_REQUEST or can_read(user, datanet):
+        raise NotReady(_("There is nothing to ask for: this Datanet is open to you, or takes no requests."))
+    if not purpose.strip():
+        raise Invalid(_("Say what you want to do with the data."))
+    return AccessRequest.objects.get_or_create(
+        datanet=datanet, user=user, status=AccessRequest.Status.WAITING, defaults={"purpose": purpose.strip()}
+    )[0]
+
+
+@transaction.atomic
+def answer_access_request(request: AccessRequest, *, by: User, grant: bool, answer: str = "") -> AccessRequest:
+    """Grant or refuse. The same answer again changes nothing. Raises NotAllowed, NotReady (answered otherwise)."""
+    request = AccessRequest.objects.select_for_update().select_related("datanet").get(pk=request.pk)
+    _require_owner(request.datanet, by)
+    wanted = AccessRequest.Status.GRANTED if grant else AccessRequest.Status.REFUSED
+    if request.status == wanted:
+        return request
+    if request.status != AccessRequest.Status.WAITING:
+        raise NotReady(_("This request has been answered already."))
+    request.status, request.answer, request.answered_by, request.answered_at = wanted, answer, by, timezone.now()
+    request.save(update_fields=["status", "answer", "answered_by", "answered_at"])
+    if grant:
+        Membership.objects.get_or_create(datanet=request.datanet, user=request.user, role=Role.READER)
+    return request
+
+
+def can_read(user: User | None, datanet: Datanet) -> bool:
+    """Open Datanets are everybody's to preview; the others are their members' and the administrators'."""
+    if datanet.access == Datanet.Access.OPEN:
+        return True
+    return _is_person(user) and (user.is_staff or datanet.memberships.filter(user=user).exists())
+
+
+def can_curate(user: User | None, datanet: Datanet) -> bool:
+    """Curators and the owner review. An administrator does not, unless made a curator."""
+    return _is_person(user) and datanet.memberships.filter(user=user, role__in=[Role.OWNER, Role.CURATOR]).exists()
+
+
+def can_own(user: User | None, datanet: Datanet) -> bool:
+    return _is_person(user) and datanet.owner_id == user.pk
+
+
+def _is_person(user: User | None) -> bool:
+    return user is not None and user.is_authenticated
+
+
+def _require_owner(datanet: Datanet, by: User) -> None:
+    if not can_own(by, datanet):
+        raise NotAllowed(_("Only the owner of this Datanet may do this."))

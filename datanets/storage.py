@@ -1,0 +1,75 @@
+"""Files by key: five functions, behind which a local disk stands now and an object store may stand later.
+
+Keys: incoming/<file>/<part>, originals/<aa>/<uuid>, records/<aa>/<uuid>, thumbs/<aa>/<uuid>, versions/<version>/<name>,
+artifacts/<sha256>/<name>, indexes/<version>/<name>. A key is made by us, never by a contributor.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import uuid
+from pathlib import Path
+from typing import BinaryIO
+
+from django.conf import settings
+
+_KEY = re.compile(r"[a-z]+(?:/[A-Za-z0-9][A-Za-z0-9._-]{0,99}){1,3}")
+_COPY_BYTES = 1024 * 1024
+
+
+def new_key(folder: str) -> str:
+    """A fresh random key below `folder`, spread over 256 folders: a directory of a million files is slow."""
+    name = uuid.uuid4()
+    return f"{folder}/{name.hex[:2]}/{name}"
+
+
+def put(key: str, data: bytes | BinaryIO) -> int:
+    """Store bytes or what is left of a stream under a key, replacing what was there. Returns the number of bytes.
+
+    A reader sees the old or the new content, never a part; after a crash at most a hidden temporary file is left.
+    """
+    path = _path(key)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.parent / f".{path.name}.{uuid.uuid4().hex}"
+    try:
+        with unfinished.open("wb") as file:
+            if isinstance(data, bytes | bytearray | memoryview):
+                file.write(data)
+            else:
+                shutil.copyfileobj(data, file, _COPY_BYTES)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(unfinished, path)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
+    return path.stat().st_size
+
+
+def get(key: str) -> bytes:
+    """All bytes under a key. Raises FileNotFoundError."""
+    return _path(key).read_bytes()
+
+
+def open_file(key: str) -> BinaryIO:
+    """Open a key for reading. Raises FileNotFoundError."""
+    return _path(key).open("rb")
+
+
+def delete(key: str) -> None:
+    """Remove a key. Removing what is not there changes nothing."""
+    if key:
+        _path(key).unlink(missing_ok=True)
+
+
+def size_bytes(key: str) -> int:
+    """Raises FileNotFoundError."""
+    return _path(key).stat().st_size
+
+
+def _path(key: str) -> Path:
+    if not _KEY.fullmatch(key) or ".." in key:
+        raise ValueError(f"{key!r} is not a storage key")
+    return Path(settings.STORAGE_DIR) / key

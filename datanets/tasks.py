@@ -1,0 +1,23 @@
+"""Doorbells of the data side. Each may be lost, or rung twice."""
+
+from __future__ import annotations
+
+from celery import shared_task
+from django.db import OperationalError
+
+from . import checking, uploads
+
+
+@shared_task(acks_late=True, max_retries=5, retry_backoff=True, autoretry_for=(OSError, OperationalError))
+def check_file(file_id: str) -> None:
+    checking.check_file(file_id)
+
+
+@shared_task
+def recheck_waiting_files() -> None:
+    checking.recheck_waiting_files()
+
+
+@shared_task
+def expire_uploads() -> None:
+    uploads.expire_uploads()
