@@ -36,6 +36,11 @@ def as_json(said: object) -> str:
     return json.dumps(said, default=_plain)
 
 
+def from_json(text: str) -> object:
+    """Read a jsonb value that was selected as text."""
+    return json.loads(text)
+
+
 def _plain(said: object) -> object:
     if isinstance(said, UUID):
         return str(said)

@@ -9,7 +9,7 @@ from typing import Literal
 from uuid import UUID
 
 from django.conf import settings
-from django.db.models import Count, QuerySet
+from django.db.models import Count
 
 from ledger import database, merkle, receipts
 from ledger.models import Checkpoint, Cursor, Fact, Journal, Leaf, Opening
@@ -21,11 +21,12 @@ POSTING_MADE = receipts.POSTING_MADE
 
 @dataclass(frozen=True)
 class Head:
-    """A signed head. `checkpoint` is the signed note with its cosignatures; "" while the log is empty."""
+    """A signed head. `checkpoint` is the signed note with its cosignatures, `note` without; "" if there is none."""
 
     size: int
     root: bytes
     checkpoint: str
+    note: str
     cosigned_by: list[str]
 
 
@@ -79,7 +80,7 @@ def head(*, quorum: bool = True) -> Head:
     if quorum and settings.WITNESS_QUORUM:
         found = found.annotate(witnesses=Count("cosignatures")).filter(witnesses__gte=settings.WITNESS_QUORUM)
     newest = found.first()
-    return Head(0, merkle.EMPTY_ROOT, "", []) if newest is None else _head(newest)
+    return Head(0, merkle.EMPTY_ROOT, "", "", []) if newest is None else _head(newest)
 
 
 def log_size() -> int:
@@ -166,8 +167,13 @@ def stored(wanted: Sequence[tuple[int, int]]) -> merkle.HashSource:
 
 def _head(checkpoint: Checkpoint) -> Head:
     signed = list(checkpoint.cosignatures.order_by("witness"))
-    note = checkpoint.note + "".join(cosignature.line for cosignature in signed)
-    return Head(checkpoint.size, bytes(checkpoint.root), note, [cosignature.witness for cosignature in signed])
+    return Head(
+        checkpoint.size,
+        bytes(checkpoint.root),
+        checkpoint.note + "".join(cosignature.line for cosignature in signed),
+        checkpoint.note,
+        [cosignature.witness for cosignature in signed],
+    )
 
 
 def _public(leaf: Leaf) -> dict:
@@ -182,13 +188,17 @@ def _opening(entry_id: UUID, leaf: Leaf | None) -> Opening | None:
     """Read what the entry commits to, unsaved: a plain posting's opening is filled in from the journal."""
     opening = Opening.objects.filter(pk=entry_id).first()
     if opening and (opening.type is None or (leaf and leaf.type != opening.type)):
-        posting = posting_of(entry_id)
-        moves = [{"source": m.source, "target": m.target, "amount": str(m.amount_nano)} for m in posting.moves]
-        opening.type, opening.public = POSTING_MADE, {"kind": posting.kind.value}
-        opening.private, opening.split = {"moves": moves}, None
+        return plain_opening(entry_id)
     return opening
 
 
-def newest_signed() -> QuerySet[Checkpoint]:
-    """Signed heads, newest first."""
-    return Checkpoint.objects.order_by("-size")
+def plain_opening(entry_id: UUID) -> Opening | None:
+    """What a plain posting's entry says and commits to, unsaved, from the journal; None for a fact."""
+    posting = posting_of(entry_id)
+    if posting is None:
+        return None
+    opening = Opening.objects.get(pk=entry_id)
+    moves = [{"source": m.source, "target": m.target, "amount": str(m.amount_nano)} for m in posting.moves]
+    opening.type, opening.public = POSTING_MADE, {"kind": posting.kind.value}
+    opening.private, opening.split = {"moves": moves}, None
+    return opening

@@ -51,6 +51,8 @@ class Journal(models.Model):
     vest_after_s = models.IntegerField(null=True)
     #: The posting whose lot the payer, a pending account, gives from; null otherwise.
     takes_from = models.UUIDField(null=True)
+    #: The hold it was drawn from; null if the payer's available money paid.
+    hold_id = models.UUIDField(null=True)
     #: SHA-256 of everything the caller said, so that a repeat can be told from a reuse of the id.
     payload = models.BinaryField()
 

@@ -109,6 +109,7 @@ class Migration(migrations.Migration):
                 ('amounts', django.contrib.postgres.fields.ArrayField(base_field=models.BigIntegerField(), size=None)),
                 ('vest_after_s', models.IntegerField(null=True)),
                 ('takes_from', models.UUIDField(null=True)),
+                ('hold_id', models.UUIDField(null=True)),
                 ('payload', models.BinaryField()),
             ],
             options={

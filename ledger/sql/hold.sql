@@ -25,6 +25,9 @@ BEGIN
   IF amount <= 0 OR at_least <= 0 OR at_least > amount OR amount > 1000000000000000000 OR expires_in_s <= 0 THEN
     PERFORM ledger_refuse('OL006', 'a hold is 0 < at_least <= amount, for 1 s or more', jsonb_build_object('hold', hold_id));
   END IF;
+  IF account LIKE 'pending:%' THEN  -- or what is held could not vest, and everything due with it
+    PERFORM ledger_refuse('OL013', 'a pending account pays from its lots only', jsonb_build_object('account', account));
+  END IF;
   SELECT a.id INTO account_number FROM ledger_account a WHERE a.code = account;
   IF NOT FOUND THEN
     PERFORM ledger_open(ARRAY[account]);
@@ -123,12 +126,10 @@ DECLARE
   closing uuid[];
   r record;
 BEGIN
-  SELECT array_agg(b.posting_id), array_agg(d.hold_id), array_agg(b.payer), array_agg(b.amount)
+  SELECT array_agg(b.posting_id), array_agg(b.hold_id), array_agg(b.payer), array_agg(b.amount)
   INTO ids, holds, payers, amounts
-  FROM ledger_book(jsonb_path_query_array(draws, '$[*].posting'), false) b
-  JOIN (SELECT DISTINCT ON ((x->'posting'->>'id')::uuid) (x->'posting'->>'id')::uuid AS posting_id,
-          (x->>'hold_id')::uuid AS hold_id
-        FROM jsonb_array_elements(draws) x) d ON d.posting_id = b.posting_id;
+  FROM ledger_book((SELECT jsonb_agg((x->'posting') || jsonb_build_object('hold_id', x->'hold_id'))
+                    FROM jsonb_array_elements(draws) x), 'draw') b;
   SELECT array_agg(DISTINCT (x->>'hold_id')::uuid) INTO closing
   FROM jsonb_array_elements(draws) x WHERE (x->>'close')::boolean;
 

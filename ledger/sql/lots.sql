@@ -27,7 +27,7 @@ BEGIN
   SELECT jsonb_agg(jsonb_build_object('id', p.vesting_id, 'kind', 'vesting', 'reference', 'vesting:' || p.vesting_id,
     'moves', jsonb_build_array(jsonb_build_array(a.code, replace(a.code, 'pending:', 'wallet:'), p.amount))))
   INTO postings FROM person p JOIN ledger_account a ON a.id = p.account_id;
-  FOR r IN SELECT b.payer, sum(b.amount)::bigint AS amount FROM ledger_book(postings, true) b
+  FOR r IN SELECT b.payer, sum(b.amount)::bigint AS amount FROM ledger_book(postings, 'vest') b
            GROUP BY b.payer ORDER BY b.payer LOOP
     PERFORM ledger_debit(r.payer, r.amount);
   END LOOP;

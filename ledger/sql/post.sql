@@ -14,8 +14,9 @@ CREATE FUNCTION ledger_new_secret() RETURNS bytea LANGUAGE sql VOLATILE AS $$
 $$;
 
 -- Append to journal and openings. Returns the new postings only; a repeat is silent, a reused id raises OL002.
-CREATE FUNCTION ledger_book(postings jsonb, is_vesting boolean)
-RETURNS TABLE (posting_id uuid, payer bigint, amount bigint, takes_from uuid)
+-- `door` says who calls: post, draw (each posting then names its hold) or vest.
+CREATE FUNCTION ledger_book(postings jsonb, door text)
+RETURNS TABLE (posting_id uuid, payer bigint, amount bigint, takes_from uuid, hold_id uuid)
 LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
@@ -35,7 +36,8 @@ BEGIN
   WITH said AS (
     SELECT DISTINCT ON ((p->>'id')::uuid) (p->>'id')::uuid AS id, p->>'kind' AS kind, p->>'reference' AS reference,
       p->'moves' AS moves, nullif(p->'entry', 'null') AS entry, (p->>'vest_after_s')::int AS vest_after_s,
-      (p->>'takes_from')::uuid AS takes_from, ledger_payload(p) AS payload
+      (p->>'takes_from')::uuid AS takes_from, CASE door WHEN 'draw' THEN (p->>'hold_id')::uuid END AS hold_id,
+      ledger_payload(p) AS payload
     FROM jsonb_array_elements(postings) WITH ORDINALITY t(p, n) ORDER BY (p->>'id')::uuid, n
   ), moved AS (
     SELECT s.id, m->>0 AS source, m->>1 AS target, min(n) AS n,
@@ -47,7 +49,7 @@ BEGIN
     GROUP BY s.id, m->>0, m->>1
   ), legs AS (
     SELECT m.id, min(a.id) AS payer, min(m.source) AS source, sum(m.amount) AS amount,
-      array_agg(b.id ORDER BY m.n) AS payees, array_agg(m.amount::bigint ORDER BY m.n) AS amounts,
+      array_agg(b.id ORDER BY m.n) AS payees, array_agg(least(m.amount, 1000000000000000001)::bigint ORDER BY m.n) AS amounts,
       CASE WHEN count(DISTINCT m.source) > 1 OR bool_or(m.source = m.target) THEN
         ledger_refuse('OL005', 'the moves of a posting share one payer, who is not a payee',
                       jsonb_build_object('posting', m.id)) END AS unbalanced,
@@ -62,27 +64,28 @@ BEGIN
            WHEN l.into_pending <> (s.vest_after_s IS NOT NULL)
              THEN ledger_refuse('OL006', 'vest_after_s is for moves into pending accounts, and those need it',
                                 jsonb_build_object('posting', s.id))
-           WHEN is_vesting <> (s.kind = 'vesting')
+           WHEN (door = 'vest') <> (s.kind = 'vesting')
              THEN ledger_refuse('OL013', 'only the ledger vests', jsonb_build_object('posting', s.id))
-           WHEN (l.source LIKE 'pending:%' AND NOT is_vesting) <> (s.takes_from IS NOT NULL)
+           WHEN (l.source LIKE 'pending:%' AND door <> 'vest') <> (s.takes_from IS NOT NULL)
              THEN ledger_refuse('OL013', 'takes_from names the lot a pending account pays from',
                                 jsonb_build_object('posting', s.id))
            ELSE l.amount END::bigint AS amount
     FROM said s LEFT JOIN legs l ON l.id = s.id
   ), booked AS (
-    INSERT INTO ledger_journal AS j (id, kind, reference, accounts, amounts, vest_after_s, takes_from, payload)
+    INSERT INTO ledger_journal AS j (id, kind, reference, accounts, amounts, vest_after_s, takes_from, hold_id,
+      payload)
     SELECT w.id, w.kind, w.reference, w.payer || w.payees, (-w.amount) || w.amounts, w.vest_after_s, w.takes_from,
-      w.payload
+      w.hold_id, w.payload
     FROM whole w ORDER BY w.id
     ON CONFLICT (id) DO NOTHING
-    RETURNING j.id, j.accounts[1] AS payer, -j.amounts[1] AS amount, j.takes_from
+    RETURNING j.id, j.accounts[1] AS payer, -j.amounts[1] AS amount, j.takes_from, j.hold_id
   ), opened AS (
     INSERT INTO ledger_opening (entry_id, secret, type, public, private, split)
     SELECT b.id, ledger_new_secret(), s.entry->>'type', s.entry->'public', s.entry->'private',
       nullif(s.entry->'split', 'null')
     FROM booked b JOIN said s ON s.id = b.id
   )
-  SELECT b.id, b.payer, b.amount, b.takes_from FROM booked b;
+  SELECT b.id, b.payer, b.amount, b.takes_from, b.hold_id FROM booked b;
 
   GET DIAGNOSTICS booked = ROW_COUNT;
   IF booked <> jsonb_array_length(postings) THEN
@@ -144,7 +147,7 @@ DECLARE
   r record;
 BEGIN
   SELECT array_agg(b.posting_id), array_agg(b.payer), array_agg(b.amount), array_agg(b.takes_from)
-  INTO ids, payers, amounts, lots FROM ledger_book(postings, false) b;
+  INTO ids, payers, amounts, lots FROM ledger_book(postings, 'post') b;
   IF cardinality(ids) = 1 THEN
     IF lots[1] IS NOT NULL THEN
       PERFORM ledger_take(lots[1], payers[1], amounts[1]);
@@ -167,6 +170,6 @@ END $$;
 DROP FUNCTION ledger_post(jsonb);
 DROP FUNCTION ledger_take(uuid, bigint, bigint);
 DROP FUNCTION ledger_debit(bigint, bigint);
-DROP FUNCTION ledger_book(jsonb, boolean);
+DROP FUNCTION ledger_book(jsonb, text);
 DROP FUNCTION ledger_new_secret();
 DROP FUNCTION ledger_payload(jsonb);

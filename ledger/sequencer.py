@@ -1,0 +1,244 @@
+"""The steps of the one loop that moves the books forward. A marketplace command calls them; each returns how much it did.
+
+Each step is safe to run twice at once: it takes its rows under a lock, or its cursor. Due times are columns, so an hour
+in which no sequencer ran is caught up. None of them needs Celery or Redis; `relay` only rings.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from django.conf import settings
+from django.db import connection, transaction
+from kombu.exceptions import OperationalError as BrokerError
+
+from ledger import database, holds, keys, lots, merkle, outbox, receipts, witness
+from ledger import log as public_log
+from ledger.errors import BehindWitness, OutOfStep
+from ledger.models import Cosignature
+
+logger = logging.getLogger(__name__)
+
+#: How long a witness that did not answer is left alone, so that it does not slow the loop down.
+WITNESS_PAUSE_S = 10.0
+_ask_again_at: dict[str, float] = {}
+
+
+def step(*, ring: Callable[[str, str], object] | None = None) -> dict[str, int]:
+    """Run one round of all steps. Returns what each did."""
+    return {
+        "expired": expire(),
+        "folded": fold(),
+        "vested": vest(),
+        "logged": log(),
+        "cosigned": sign_and_witness(),
+        "relayed": relay(ring=ring),
+    }
+
+
+def fold(limit: int = 5000) -> int:
+    """Count the credits of committed postings: entries, positions, lots. Returns how many postings.
+
+    A posting waits while any transaction older than it is open, in any database of the cluster; `lag` tells.
+    """
+    return database.value("SELECT ledger_fold(%s)", limit)
+
+
+def log(limit: int = 1000) -> int:
+    """Give postings and facts their leaves in the public log. Returns how many."""
+    with transaction.atomic():
+        found = database.rows(
+            """SELECT index, id, at, secret, type, public::text, private::text, split::text
+               FROM ledger_next_entries(%s) ORDER BY index""",
+            limit,
+        )
+        if not found:
+            return 0
+        first, entries = found[0][0], [_entry(*row[1:]) for row in found]
+        hashes = [receipts.leaf_hash(entry) for entry in entries]
+        neighbours = [(level, (first >> level) - 1) for level in range(first.bit_length()) if first >> level & 1]
+        inner = [node for node in merkle.new_nodes(first, hashes, public_log.stored(neighbours)) if node[0] > 0]
+        return database.value(
+            "SELECT ledger_append(%s, %s::uuid[], %s, %s::jsonb[], %s::bytea[], %s::int[], %s::bigint[], %s::bytea[])",
+            first,
+            [row[1] for row in found],
+            [entry["type"] for entry in entries],
+            [database.as_json(entry) for entry in entries],
+            hashes,
+            *([node[part] for node in inner] for part in range(3)),
+        )
+
+
+def sign_and_witness() -> int:
+    """Sign a head over the newest leaves, keep it, and ask the witnesses that have not cosigned it.
+
+    Two sequencers cannot sign two heads of one size: the second one's head is refused, and it asks for the first's.
+
+    Returns:
+        How many cosignatures were added.
+
+    Raises:
+        BehindWitness: a witness knows a head that this log does not extend. Nothing more should be signed.
+    """
+    size = public_log.log_size()
+    newest = public_log.head(quorum=False)
+    if size > newest.size:
+        root = merkle.root(size, public_log.stored(merkle.required_nodes(merkle.root, size)))
+        note = receipts.sign_checkpoint(receipts.checkpoint_text(settings.LOG_ORIGIN, size, root), keys.signing_key())
+        try:
+            # Committed here, before a witness or a reader sees it: whatever dies now, no other head is signed.
+            with transaction.atomic(durable=True):
+                database.rows("SELECT ledger_sign(%s, %s, %s)", size, root, note)
+        except OutOfStep:
+            logger.info("another sequencer signed a head of size %s", size)
+        newest = public_log.head(quorum=False)
+    added = 0
+    for asked in settings.WITNESSES if newest.size else []:
+        name = receipts.decode_vkey(asked["vkey"]).name
+        if name in newest.cosigned_by or time.monotonic() < _ask_again_at.get(asked["url"], 0):
+            continue
+        last = Cosignature.objects.filter(witness=name).order_by("-size_id").values_list("size_id", flat=True).first()
+        line = _ask(asked, last or 0, newest.size, newest.note)
+        if line:
+            database.rows("SELECT ledger_cosign(%s, %s, %s)", newest.size, name, line)
+            added += 1
+    return added
+
+
+def check_not_behind_witness() -> None:
+    """Refuse to start on a database that was restored from before the last witnessed head. Raises BehindWitness.
+
+    A witness that does not answer cannot be asked; `sign_and_witness` raises as soon as it does.
+    """
+    newest = public_log.head(quorum=False)
+    text = receipts.checkpoint_text(settings.LOG_ORIGIN, newest.size, newest.root)
+    note = newest.note or receipts.sign_checkpoint(text, keys.signing_key())
+    for asked in settings.WITNESSES:
+        # "Extends itself" is true for the witness only if this is its own last head.
+        _ask(asked, newest.size, newest.size, note)
+
+
+def vest(limit: int = 1000) -> int:
+    """Move lots that are due and not held from pending to wallet. Returns how many."""
+    return lots.vest_due(limit)
+
+
+def expire(limit: int = 500) -> int:
+    """Close holds past their time. Returns how many."""
+    return holds.expire_holds(limit)
+
+
+def relay(limit: int = 200, *, ring: Callable[[str, str], object] | None = None) -> int:
+    """Ring for outbox rows that are due: at once, then after 5 s, 30 s, 2 min, 10 min and every 30 min until done.
+
+    Args:
+        limit: At most so many rows.
+        ring: What is called with (topic, reference); None: Celery's send_task(topic, [reference]).
+
+    Returns:
+        How many were rung. A broker that does not answer ends the round; its rows come again.
+    """
+    ring = ring or _send_task
+    rung = 0
+    for topic, reference in outbox.take_due(limit):
+        try:
+            ring(topic, reference)
+        except (BrokerError, OSError) as error:
+            logger.warning("the broker does not answer (%s); %s %s will be rung again", error, topic, reference)
+            break
+        rung += 1
+    return rung
+
+
+def lag() -> dict[str, float]:
+    """Measure how far each step is behind: rows (counted up to 100,000) and the age in seconds of the oldest one."""
+    waiting = """SELECT count(*), coalesce(extract(epoch FROM clock_timestamp() - min(at)), 0)::float FROM (
+                   SELECT j.at FROM {table} j, ledger_cursor c WHERE c.name = %s AND (j.xid, j.id) > (c.xid, c.posting)
+                   LIMIT 100000) w"""
+    fold_rows, fold_s = database.rows(waiting.format(table="ledger_journal"), "fold")[0]
+    posting_rows, posting_s = database.rows(waiting.format(table="ledger_journal"), "log")[0]
+    fact_rows, fact_s = database.rows(waiting.format(table="ledger_fact"), "log")[0]
+    outbox_rows, outbox_s = database.rows(
+        """SELECT count(*), coalesce(extract(epoch FROM clock_timestamp() - min(created_at)), 0)::float
+           FROM ledger_outbox WHERE done_at IS NULL"""
+    )[0]
+    # The first leaf without a quorum has waited since the first head that covers it was signed, or is not signed yet.
+    unwitnessed_s = database.value(
+        """SELECT coalesce(extract(epoch FROM clock_timestamp() - min(signed_at)), 0)::float FROM ledger_checkpoint
+           WHERE size > coalesce((SELECT max(size) FROM (SELECT size FROM ledger_cosignature GROUP BY size
+                                                         HAVING count(*) >= %s) q), 0)""",
+        settings.WITNESS_QUORUM,
+    )
+    return {
+        "fold_rows": fold_rows,
+        "fold_s": fold_s,
+        "log_rows": posting_rows + fact_rows,
+        "log_s": max(posting_s, fact_s),
+        "unwitnessed_s": unwitnessed_s if settings.WITNESS_QUORUM else 0.0,
+        "outbox_rows": outbox_rows,
+        "outbox_s": outbox_s,
+    }
+
+
+@contextmanager
+def only_one(name: str) -> Iterator[bool]:
+    """Hold a lock that one process of the whole database can have; yields whether this one has it.
+
+    It is bound to the connection: should that be lost, the lock is free again, and the next query fails.
+    """
+    taken = database.value("SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", f"openledger {name}")
+    try:
+        yield taken
+    finally:
+        if taken and connection.connection and not connection.connection.closed:
+            database.rows("SELECT pg_advisory_unlock(hashtextextended(%s, 0))", f"openledger {name}")
+
+
+def _ask(asked: dict, old_size: int, size: int, note: str) -> str:
+    """Get one witness's line under our head; "" if it has none to give now. Raises BehindWitness."""
+    for _ in range(2):  # the second time from the size that the witness names
+        try:
+            proof = merkle.consistency_proof(
+                old_size, size, public_log.stored(merkle.required_nodes(merkle.consistency_proof, old_size, size))
+            )
+            lines = witness.cosign(asked["url"], old_size, proof, note)
+            return receipts.add_cosignatures(note, lines, [asked["vkey"]]).removeprefix(note)
+        except witness.WitnessConflict as conflict:
+            if conflict.size > size or conflict.size == old_size == size:
+                raise BehindWitness(
+                    f"{asked['url']} has cosigned a head of size {conflict.size} that is not ours (size {size}): this "
+                    "database is an old copy, or its log was changed. Restore the newest copy."
+                ) from conflict
+            old_size = conflict.size
+        except witness.WitnessError as error:
+            # Paid calls go on, receipts wait; `lag` shows for how long.
+            logger.warning("no cosignature from %s: %s", asked["url"], error)
+            _ask_again_at[asked["url"]] = time.monotonic() + WITNESS_PAUSE_S
+            return ""
+    return ""
+
+
+def _entry(entry_id, at, secret, type, public, private, split) -> dict:
+    public, private, split = (None if text is None else database.from_json(text) for text in (public, private, split))
+    hour = receipts.hour_of(at)
+    try:
+        return receipts.build_entry(type, str(entry_id), hour, public, private, split, bytes(secret))
+    except receipts.Malformed as error:
+        # Only SQL that passes by `Entry.check` gets here. The posting is real, so it is logged as a plain one: a
+        # malformed description must not keep everything after it out of the log.
+        opening = public_log.plain_opening(entry_id)
+        if opening is None:
+            raise
+        logger.error("entry %s is logged as a plain posting: %s", entry_id, error)
+        return receipts.build_entry(
+            public_log.POSTING_MADE, str(entry_id), hour, opening.public, opening.private, None, bytes(secret)
+        )
+
+
+def _send_task(topic: str, reference: str) -> None:
+    from celery import current_app
+
+    current_app.send_task(topic, [reference], retry=False)

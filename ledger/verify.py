@@ -1,0 +1,351 @@
+"""Recompute the ledger's invariants from the rows alone. Imports nothing of what it verifies.
+
+Every check names the invariant of ARCHITECTURE.md it belongs to. The journal is taken as the truth about money, the
+leaves as the truth about the log; everything else must follow from them. All checks read one snapshot.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import rfc8785
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from django.db import connection, transaction
+
+ROWS_SHOWN = 20
+
+#: What stands in VERIFY_MODULES' reports for this app.
+INVARIANTS = ("I1", "I2", "I3", "I5", "I8", "I9", "I12")
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One wrong row: which invariant it breaks, which row it is, and what is wrong, as a sentence."""
+
+    invariant: str
+    row: str
+    sentence: str
+
+
+# Every check may use these: each leg of the journal, and those that the fold has reached.
+_LEGS = """
+    WITH leg AS (
+      SELECT j.id, j.xid, j.kind, j.at, j.vest_after_s, j.takes_from, j.hold_id, u.account, u.amount, u.n
+      FROM ledger_journal j, unnest(j.accounts, j.amounts) WITH ORDINALITY AS u(account, amount, n)
+    ), folded AS (
+      SELECT l.* FROM leg l, ledger_cursor c WHERE c.name = 'fold' AND (l.xid, l.id) <= (c.xid, c.posting)
+    )
+"""
+
+# (invariant, sentence, query). A row of the query is a failure: its first column names the row.
+_CHECKS: tuple[tuple[str, str, str], ...] = (
+    (
+        "I1",
+        "posting {0} has legs that add up to {1}, not 0",
+        "SELECT id, sum(amount) FROM leg GROUP BY id HAVING sum(amount) <> 0",
+    ),
+    (
+        "I1",
+        "posting {0} does not have one payer first and only payees after it",
+        """SELECT id FROM leg GROUP BY id
+            HAVING count(*) < 2 OR bool_or((n = 1) <> (amount < 0)) OR count(DISTINCT account) < count(*)""",
+    ),
+    (
+        "I2",
+        "a leg of posting {0} in account {1} over {2} is {3}",
+        """SELECT coalesce(f.id, e.posting_id), coalesce(f.account, e.account_id),
+              coalesce(f.amount, e.amount_nano), CASE WHEN e.posting_id IS NULL THEN 'missing in the statement'
+                                                 ELSE 'in the statement only, or changed there' END
+            FROM folded f FULL JOIN ledger_entry e
+              ON e.posting_id = f.id AND e.account_id = f.account AND e.amount_nano = f.amount
+            WHERE f.id IS NULL OR e.posting_id IS NULL""",
+    ),
+    (
+        "I2",
+        "the statement of {0} shows {2} after line {1}, and its lines add up to {3}",
+        """SELECT a.code, e.seq, e.balance_after_nano, e.total FROM (
+             SELECT *, sum(amount_nano) OVER (PARTITION BY account_id ORDER BY seq) AS total FROM ledger_entry) e
+           JOIN ledger_account a ON a.id = e.account_id WHERE e.balance_after_nano <> e.total""",
+    ),
+    (
+        "I2",
+        "{0} is positioned at {1} credited and {2} debited, its statement says {3} and {4}",
+        """SELECT a.code, p.credited_nano, p.debited_nano, coalesce(e.credited, 0), coalesce(e.debited, 0)
+           FROM ledger_position p JOIN ledger_account a ON a.id = p.account_id LEFT JOIN (
+             SELECT account_id, sum(greatest(amount_nano, 0)) AS credited, sum(greatest(-amount_nano, 0)) AS debited
+             FROM ledger_entry GROUP BY account_id) e ON e.account_id = p.account_id
+           WHERE (p.credited_nano, p.debited_nano) IS DISTINCT FROM (coalesce(e.credited, 0), coalesce(e.debited, 0))""",
+    ),
+    (
+        "I2",
+        "{0} has spent {1}, the journal says {2}",
+        """SELECT a.code, s.debited_nano, coalesce(j.paid, 0)
+            FROM ledger_spend s JOIN ledger_account a ON a.id = s.account_id
+            LEFT JOIN (SELECT account, -sum(amount) AS paid FROM leg WHERE amount < 0 GROUP BY account) j
+              ON j.account = s.account_id
+            WHERE s.debited_nano <> coalesce(j.paid, 0)""",
+    ),
+    (
+        "I2",
+        "account {0} has no spend or no position row",
+        """SELECT a.code FROM ledger_account a LEFT JOIN ledger_spend s ON s.account_id = a.id
+           LEFT JOIN ledger_position p ON p.account_id = a.id WHERE s.account_id IS NULL OR p.account_id IS NULL""",
+    ),
+    (
+        "I3",
+        "{0} stands at {1}; the least it may is {2}",
+        """SELECT a.code, sum(l.amount), CASE a.code WHEN 'world' THEN -1000000000000000000 ELSE 0 END
+            FROM leg l JOIN ledger_account a ON a.id = l.account GROUP BY a.code
+            HAVING sum(l.amount) < CASE a.code WHEN 'world' THEN -1000000000000000000 ELSE 0 END""",
+    ),
+    (
+        "I3",
+        "{0} was granted {1}, more than the {2} it had received",
+        """SELECT a.code, s.granted_nano, p.credited_nano + CASE a.code WHEN 'world' THEN 1000000000000000000 ELSE 0 END
+           FROM ledger_spend s JOIN ledger_position p USING (account_id) JOIN ledger_account a ON a.id = s.account_id
+           WHERE s.granted_nano > p.credited_nano + CASE a.code WHEN 'world' THEN 1000000000000000000 ELSE 0 END
+              OR s.debited_nano + s.held_nano > s.granted_nano""",
+    ),
+    (
+        "I5",
+        "hold {0} over {1} says {2} was drawn, the journal {3}",
+        """SELECT h.id, h.amount_nano, h.drawn_nano, coalesce(j.drawn, 0) FROM ledger_hold h LEFT JOIN (
+              SELECT hold_id, -sum(amount) AS drawn FROM leg WHERE n = 1 AND hold_id IS NOT NULL GROUP BY hold_id) j
+              ON j.hold_id = h.id
+            WHERE h.drawn_nano <> coalesce(j.drawn, 0) OR h.drawn_nano > h.amount_nano""",
+    ),
+    (
+        "I5",
+        "posting {0} was drawn from hold {1}, which is unknown, of another account, or was closed before",
+        """SELECT l.id, l.hold_id FROM leg l LEFT JOIN ledger_hold h ON h.id = l.hold_id
+            WHERE l.n = 1 AND l.hold_id IS NOT NULL AND (h.id IS NULL OR h.account_id <> l.account OR h.closed_at < l.at)""",
+    ),
+    (
+        "I5",
+        "{0} has {1} set aside, its open holds have {2} left",
+        """SELECT a.code, s.held_nano, coalesce(h.rest, 0) FROM ledger_spend s JOIN ledger_account a ON a.id = s.account_id
+           LEFT JOIN (SELECT account_id, sum(amount_nano - drawn_nano) AS rest FROM ledger_hold WHERE closed_at IS NULL
+                      GROUP BY account_id) h ON h.account_id = s.account_id
+           WHERE s.held_nano <> coalesce(h.rest, 0)""",
+    ),
+    (
+        # After an hour a consumer is broken, not slow.
+        "I8",
+        "{0} is in the outbox since {1}, rung {2} times, failed {3} times: {4}",
+        """SELECT topic || ' ' || reference, date_trunc('second', created_at), rung, failures, last_failure
+            FROM ledger_outbox WHERE done_at IS NULL
+              AND created_at < clock_timestamp() - make_interval(secs => 3600) ORDER BY created_at""",
+    ),
+    (
+        "I9",
+        "entry {0} is {1}",
+        """SELECT coalesce(d.id, l.entry_id), CASE WHEN l.entry_id IS NULL THEN 'missing in the log'
+             WHEN d.id IS NULL THEN 'in the log, and nothing stands behind it' ELSE 'in the log at another place' END
+           FROM (SELECT s.id, s.reference, row_number() OVER (ORDER BY s.xid, s.id) - 1 AS index
+                 FROM (SELECT xid, id, reference FROM ledger_journal UNION ALL
+                       SELECT xid, id, reference FROM ledger_fact) s, ledger_cursor c
+                 WHERE c.name = 'log' AND (s.xid, s.id) <= (c.xid, c.posting)) d FULL JOIN ledger_leaf l ON l.entry_id = d.id
+           WHERE (d.index, d.reference) IS DISTINCT FROM (l.index, l.reference)""",
+    ),
+    (
+        "I9",
+        "leaf {0} shows another id or type than its row",
+        "SELECT index FROM ledger_leaf WHERE entry->>'id' <> entry_id::text OR entry->>'type' <> type",
+    ),
+    (
+        "I9",
+        "the inner node {0} is not the hash of its two children",
+        r"""SELECT n.level || '/' || n.index FROM ledger_node n
+            LEFT JOIN ledger_leaf l ON n.level = 1 AND l.index = n.index * 2
+            LEFT JOIN ledger_leaf r ON n.level = 1 AND r.index = n.index * 2 + 1
+            LEFT JOIN ledger_node a ON a.level = n.level - 1 AND a.index = n.index * 2
+            LEFT JOIN ledger_node b ON b.level = n.level - 1 AND b.index = n.index * 2 + 1
+            WHERE n.hash IS DISTINCT FROM sha256('\x01'::bytea || coalesce(l.hash, a.hash) || coalesce(r.hash, b.hash))""",
+    ),
+    (
+        "I9",
+        "the log of {0} leaves has {1} inner nodes, not {2}",
+        """SELECT l.n, (SELECT count(*) FROM ledger_node), k.n FROM (SELECT count(*) AS n FROM ledger_leaf) l,
+             LATERAL (SELECT coalesce(sum(l.n >> level), 0) AS n FROM generate_series(1, 62) level) k
+           WHERE (SELECT count(*) FROM ledger_node) <> k.n""",
+    ),
+    (
+        "I12",
+        "the lot of posting {0} in account {1} is missing, or not what the posting says",
+        """SELECT coalesce(f.id, t.posting_id), coalesce(f.account, t.account_id)
+            FROM (SELECT f.* FROM folded f JOIN ledger_account a ON a.id = f.account
+                  WHERE f.amount > 0 AND starts_with(a.code, 'pending:')) f
+            FULL JOIN ledger_lot t ON t.posting_id = f.id AND t.account_id = f.account
+            WHERE (f.amount, f.at + make_interval(secs => f.vest_after_s)) IS DISTINCT FROM (t.amount_nano, t.due_at)""",
+    ),
+    (
+        "I12",
+        "{1} was taken from the lot of posting {0}, the journal says {2}",
+        """SELECT t.posting_id, t.taken_nano, coalesce(j.taken, 0) FROM ledger_lot t LEFT JOIN (
+              SELECT takes_from, account, -sum(amount) AS taken FROM leg WHERE n = 1 AND takes_from IS NOT NULL
+              GROUP BY takes_from, account) j ON j.takes_from = t.posting_id AND j.account = t.account_id
+            WHERE t.taken_nano <> coalesce(j.taken, 0)""",
+    ),
+    (
+        "I12",
+        "vesting {0} moved {1}, its lots had {2} that was due",
+        """SELECT coalesce(j.id, t.vesting_id), coalesce(j.vested, 0), coalesce(t.due, 0)
+            FROM (SELECT id, account, -amount AS vested FROM leg WHERE n = 1 AND kind = 'vesting') j
+            FULL JOIN (SELECT vesting_id, account_id, sum(amount_nano - taken_nano) FILTER (WHERE due_at <= vested_at) AS due
+                       FROM ledger_lot WHERE vesting_id IS NOT NULL GROUP BY vesting_id, account_id) t
+              ON t.vesting_id = j.id AND t.account_id = j.account
+            WHERE j.vested IS DISTINCT FROM t.due""",
+    ),
+    (
+        "I12",
+        "{0} has {1} pending, its open lots add up to {2}",
+        """SELECT a.code, p.credited_nano - s.debited_nano, coalesce(t.open, 0)
+           FROM ledger_account a JOIN ledger_position p ON p.account_id = a.id JOIN ledger_spend s ON s.account_id = a.id
+           LEFT JOIN (SELECT account_id, sum(amount_nano - taken_nano) AS open FROM ledger_lot WHERE vested_at IS NULL
+                      GROUP BY account_id) t ON t.account_id = a.id
+           WHERE starts_with(a.code, 'pending:') AND p.credited_nano - s.debited_nano <> coalesce(t.open, 0)""",
+    ),
+)
+
+
+def failures() -> list[Failure]:
+    """Check every invariant of the ledger. Returns at most ROWS_SHOWN wrong rows per check; [] if all hold."""
+    found = []
+    with _one_snapshot():
+        for invariant, sentence, query in _CHECKS:
+            for row in _rows(f"{_LEGS} SELECT * FROM ({query}) q LIMIT {ROWS_SHOWN}"):  # noqa: S608
+                found.append(Failure(invariant, str(row[0]), sentence.format(*row)))
+        found += _log_failures()
+        found += _commitment_failures()
+    return found
+
+
+def _log_failures() -> list[Failure]:
+    """I9: every leaf hashes to what is stored, and every signed head is the root of the leaves below its size.
+
+    Two heads over one sequence of leaves extend each other, so that is what "extends the last" means here.
+    """
+    found: list[Failure] = []
+    heads = {size: (bytes(root), note) for size, root, note in _rows("SELECT size, root, note FROM ledger_checkpoint")}
+    # Roots of the complete subtrees to the left of the next leaf, (level, hash), the largest first.
+    peaks: list[tuple[int, bytes]] = []
+    leaves = _rows("SELECT index, entry::text, hash FROM ledger_leaf ORDER BY index")
+    for expected, (index, entry, stored) in enumerate(leaves):
+        if index != expected:
+            return [*found, Failure("I9", str(expected), f"leaf {expected} is missing; the next one is {index}")]
+        digest = hashlib.sha256(b"\x00" + rfc8785.dumps(json.loads(entry))).digest()
+        if digest != bytes(stored):
+            found.append(Failure("I9", str(index), f"leaf {index} does not hash to what was stored for it"))
+        level = 0
+        while peaks and peaks[-1][0] == level:
+            digest = hashlib.sha256(b"\x01" + peaks.pop()[1] + digest).digest()
+            level += 1
+        peaks.append((level, digest))
+        if index + 1 in heads:
+            found += _head_failures(index + 1, *heads.pop(index + 1), _root(peaks))
+    found += [
+        Failure("I9", str(size), f"the head of size {size} is over more leaves than there are")
+        for size in sorted(heads)
+    ]
+    return found[:ROWS_SHOWN]
+
+
+def _root(peaks: list[tuple[int, bytes]]) -> bytes:
+    root = peaks[-1][1]
+    for _, left in reversed(peaks[:-1]):
+        root = hashlib.sha256(b"\x01" + left + root).digest()
+    return root
+
+
+def _head_failures(size: int, root: bytes, note: str, recomputed: bytes) -> Iterator[Failure]:
+    if root != recomputed:
+        yield Failure("I9", str(size), f"the leaves do not hash to the signed root of size {size}")
+    _, _, signatures = note.partition("\n\n")
+    if note.split("\n")[1:3] != [str(size), base64.b64encode(root).decode()] or not signatures:
+        yield Failure("I9", str(size), f"the note of the head of size {size} says another size or root")
+
+
+def check_signatures(vkeys: list[str]) -> list[Failure]:
+    """I9 against pinned keys: every signed head carries a valid signature of one of these log keys (name+id+base64).
+
+    Apart from `failures` because keys come from outside the database, or they would prove nothing.
+    """
+    keys = [(vkey.split("+")[0], base64.b64decode(vkey.split("+", 2)[2])[1:]) for vkey in vkeys]
+    return [
+        Failure("I9", str(size), f"no log key signed the head of size {size}")
+        for size, note in _rows("SELECT size, note FROM ledger_checkpoint ORDER BY size")
+        if not any(_is_signed(note, name, public) for name, public in keys)
+    ][:ROWS_SHOWN]
+
+
+def _is_signed(note: str, name: str, public: bytes) -> bool:
+    text, _, signatures = note.partition("\n\n")
+    for line in signatures.splitlines():
+        _, signer, blob = line.split(" ")
+        if signer == name:
+            try:
+                Ed25519PublicKey.from_public_bytes(public).verify(base64.b64decode(blob)[4:], (text + "\n").encode())
+            except InvalidSignature:
+                continue
+            return True
+    return False
+
+
+def _commitment_failures() -> list[Failure]:
+    """I9: what is kept in openings is what the leaves commit to, and a charge's price is what the payer paid."""
+    found = []
+    for index, entry, secret, private, split, paid, moves, is_charge in _rows(
+        """SELECT l.index, l.entry::text, o.secret, o.private::text, o.split::text, -j.amounts[1],
+             (SELECT jsonb_agg(jsonb_build_object('source', s.code, 'target', t.code, 'amount', u.amount::text) ORDER BY n)
+              FROM unnest(j.accounts, j.amounts) WITH ORDINALITY AS u(account, amount, n)
+              JOIN ledger_account t ON t.id = u.account JOIN ledger_account s ON s.id = j.accounts[1] WHERE n > 1)::text,
+             j.kind IN ('call_charged', 'access_charged', 'training_charged')
+           FROM ledger_leaf l JOIN ledger_opening o ON o.entry_id = l.entry_id
+           LEFT JOIN ledger_journal j ON j.id = l.entry_id ORDER BY l.index"""
+    ):
+        entry, plain = json.loads(entry), json.loads(entry)["type"] == "posting.made"
+        values = {"moves": json.loads(moves)} if plain and moves else json.loads(private or "{}")
+        lines = [] if plain else json.loads(split or "null") or []
+        committed = dict(entry.get("commit", {}))
+        for number, digest in enumerate(committed.pop("split", [])):
+            committed[f"split.{number}"] = digest
+            values[f"split.{number}"] = (
+                lines[number] if number < len(lines) else {"payee": "", "role": "pad", "item": "", "amount": "0"}
+            )
+        if committed != {name: _commitment(bytes(secret), name, value) for name, value in values.items()}:
+            found.append(Failure("I9", str(index), f"leaf {index} does not commit to what is kept for it"))
+        elif is_charge and not plain and values.get("price") != str(paid):
+            found.append(
+                Failure("I9", str(index), f"leaf {index} commits to price {values.get('price')}, {paid} was paid")
+            )
+    return found[:ROWS_SHOWN]
+
+
+def _commitment(secret: bytes, name: str, value: object) -> str:
+    salt = hmac.digest(secret, name.encode(), "sha256")
+    return hashlib.sha256(b"open-commit/1\n" + name.encode() + b"\n" + salt + rfc8785.dumps(value)).hexdigest()
+
+
+def _rows(query: str) -> Iterator[tuple]:
+    """Stream the rows of a query with a cursor on the server, so that a long log fits in memory."""
+    with connection.chunked_cursor() as cursor:
+        cursor.execute(query)
+        while chunk := cursor.fetchmany(2000):
+            yield from chunk
+
+
+@contextmanager
+def _one_snapshot() -> Iterator[None]:
+    with transaction.atomic():
+        if len(connection.savepoint_ids) == 0 and connection.in_atomic_block:
+            with connection.cursor() as cursor:
+                # Read-only: a long look takes no transaction id, so it never stalls the fold.
+                cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        yield

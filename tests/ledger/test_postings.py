@@ -1,0 +1,298 @@
+"""Postings: money moves once, between accounts of the chart, and only if it is there."""
+
+from __future__ import annotations
+
+from uuid import uuid4
+
+import pytest
+from django.db import transaction
+
+from ledger import chart, database, verify
+from ledger import services as ledger
+
+ALICE, BOB, DAN = chart.wallet(1), chart.wallet(2), chart.wallet(4)
+
+
+def payment(source: str, target: str, amount_nano: int, **more) -> ledger.Posting:
+    id = ledger.new_id()
+    return ledger.Posting(
+        id=id,
+        kind=more.pop("kind", ledger.Kind.ADJUSTMENT),
+        reference=more.pop("reference", f"test:{id}"),
+        moves=[ledger.Move(source, target, amount_nano)],
+        **more,
+    )
+
+
+def test_a_deposit_can_be_spent_once_it_is_folded(books):
+    books.deposit(DAN, 1000)
+
+    assert ledger.balance(DAN) == ledger.Balance(available_nano=1000, credited_nano=1000)
+    assert ledger.balance_nano(chart.WORLD) == chart.SUPPLY_NANO - 1000
+    assert ledger.post_many([payment(DAN, ALICE, 400)])
+    assert ledger.balance_nano(DAN) == 600, "the payer is debited at once"
+    assert ledger.balance_nano(ALICE) == 0, "the payee waits for the fold"
+    books.fold()
+    assert ledger.balance_nano(ALICE) == 400
+    assert verify.failures() == []
+
+
+def test_nobody_spends_more_than_they_have(books):
+    books.deposit(DAN, 100)
+
+    with pytest.raises(ledger.InsufficientFunds) as refused:
+        ledger.post_many([payment(DAN, ALICE, 101)])
+
+    assert refused.value.detail == {"account": DAN, "amount_nano": 101}
+    assert ledger.balance_nano(DAN) == 100
+    assert ledger.post_many([payment(DAN, ALICE, 100)])
+
+
+def test_a_credit_that_is_not_folded_yet_cannot_be_spent(books):
+    books.deposit(DAN, 100)
+    ledger.post_many([payment(DAN, ALICE, 100)])
+
+    with pytest.raises(ledger.InsufficientFunds):
+        ledger.post_many([payment(ALICE, BOB, 1)])
+
+    books.fold()
+    assert ledger.post_many([payment(ALICE, BOB, 100)])
+
+
+def test_a_repeated_posting_does_nothing(books):
+    books.deposit(DAN, 100)
+    once = payment(DAN, ALICE, 60)
+
+    assert ledger.post_many([once]) == {once.id}
+    assert ledger.post_many([once]) == set()
+    assert ledger.post_many([once, once]) == set(), "nor twice in one batch"
+    assert ledger.balance_nano(DAN) == 40
+
+
+def test_a_posting_twice_in_one_batch_is_booked_once(books):
+    books.deposit(DAN, 100)
+    once = payment(DAN, ALICE, 60)
+
+    assert ledger.post_many([once, once]) == {once.id}
+    assert ledger.balance_nano(DAN) == 40
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"moves": [ledger.Move(DAN, ALICE, 59)]},
+        {"moves": [ledger.Move(DAN, BOB, 60)]},
+        {"kind": ledger.Kind.REFUND},
+        {"reference": "another"},
+        {"entry": ledger.Entry("rule.adopted", {"rule": "r", "parts": []})},
+    ],
+    ids=["amount", "payee", "kind", "reference", "entry"],
+)
+def test_an_id_cannot_be_used_for_something_else(books, change):
+    books.deposit(DAN, 1000)
+    first = payment(DAN, ALICE, 60)
+    ledger.post_many([first])
+
+    with pytest.raises(ledger.PayloadMismatch):
+        ledger.post_many([ledger.Posting(**{**first.__dict__, **change})])
+
+    assert ledger.balance_nano(DAN) == 940
+
+
+def test_a_reference_is_taken_for_ever_but_per_kind(books):
+    books.deposit(DAN, 100)
+    ledger.post_many([payment(DAN, ALICE, 1, reference="call:7")])
+
+    with pytest.raises(ledger.ReferenceTaken):
+        ledger.post_many([payment(DAN, ALICE, 1, reference="call:7")])
+
+    assert ledger.post_many([payment(DAN, ALICE, 1, reference="call:7", kind=ledger.Kind.REFUND)])
+
+
+def test_a_batch_is_all_or_nothing(books):
+    books.deposit(DAN, 100)
+
+    with pytest.raises(ledger.InsufficientFunds):
+        ledger.post_many([payment(DAN, ALICE, 60), payment(DAN, ALICE, 60)])
+
+    assert ledger.balance_nano(DAN) == 100
+    assert ledger.posting_by_reference(ledger.Kind.ADJUSTMENT, "none") is None
+
+
+def test_a_batch_may_have_many_payers(books):
+    books.deposit(DAN, 100)
+    books.deposit(ALICE, 100)
+
+    ledger.post_many([payment(DAN, BOB, 100), payment(ALICE, BOB, 50), payment(ALICE, BOB, 50)])
+    books.fold()
+
+    assert [ledger.balance_nano(account) for account in (ALICE, BOB, DAN)] == [0, 200, 0]
+
+
+@pytest.mark.parametrize(
+    ("moves", "error"),
+    [
+        ([("wallet:4", "wallet:1", -1)], ledger.BadAmount),
+        ([("wallet:4", "wallet:1", 0)], ledger.BadAmount),
+        ([], ledger.BadAmount),
+        ([("wallet:4", "wallet:1", 1.0)], ledger.BadAmount),
+        ([("wallet:4", "wallet:1", True)], ledger.BadAmount),
+        ([("world", "wallet:1", 2 * 10**18)], ledger.BadAmount),
+        ([("world", "wallet:1", 10**30)], ledger.BadAmount),
+        ([("world", "wallet:1", 10**18 + 1)], ledger.BadAmount),
+        ([("wallet:4", "wallet:4", 1)], ledger.Unbalanced),
+        ([("wallet:4", "wallet:1", 1), ("wallet:1", "wallet:2", 1)], ledger.Unbalanced),
+        ([("wallet:4", "walet:1", 1)], ledger.UnknownAccount),
+        ([("wallet:04", "wallet:1", 1)], ledger.UnknownAccount),
+        ([("wallet:4", "wallet:1\n", 1)], ledger.UnknownAccount),
+        ([("wallet:4", "pending:1", 1)], ledger.BadAmount),
+    ],
+)
+def test_moves_that_make_no_sense_are_refused(books_of_module, moves, error):
+    books_of_module.deposit(DAN, 10)
+
+    with pytest.raises(error):
+        ledger.post(
+            id=ledger.new_id(),
+            kind=ledger.Kind.ADJUSTMENT,
+            reference=f"test:{uuid4()}",
+            moves=[ledger.Move(*move) for move in moves],
+        )
+
+
+def test_a_move_of_zero_is_dropped_and_moves_to_one_payee_are_added_up(books):
+    books.deposit(DAN, 100)
+    id = ledger.new_id()
+
+    ledger.post(
+        id=id,
+        kind=ledger.Kind.CALL_CHARGED,
+        reference="call:1",
+        moves=[ledger.Move(DAN, chart.FEES, 5), ledger.Move(DAN, BOB, 0), ledger.Move(DAN, chart.FEES, 2)],
+    )
+
+    assert ledger.posting_of(id).moves == (ledger.Move(DAN, chart.FEES, 7),)
+
+
+def test_the_supply_cannot_be_exceeded(books):
+    books.deposit(DAN, chart.SUPPLY_NANO - 1)
+
+    with pytest.raises(ledger.SupplyExceeded):
+        books.deposit(ALICE, 2)
+
+    books.deposit(ALICE, 1)
+    ledger.post_many([payment(ALICE, chart.WORLD, 1, kind=ledger.Kind.WITHDRAWAL_CONFIRMED)])
+    books.fold()
+    books.deposit(BOB, 1)
+    assert verify.failures() == []
+
+
+def test_a_posting_belongs_to_the_callers_transaction(books):
+    books.deposit(DAN, 100)
+
+    with pytest.raises(RuntimeError), transaction.atomic():
+        ledger.post_many([payment(DAN, ALICE, 60)])
+        raise RuntimeError("the business row could not be stored")
+
+    assert ledger.balance_nano(DAN) == 100
+    assert books.fold() == 0
+
+
+def test_a_statement_reads_newest_first_page_by_page(books):
+    books.deposit(DAN, 100)
+    for amount_nano in (10, 20, 30):
+        ledger.post_many([payment(DAN, ALICE, amount_nano)])
+    books.fold()
+
+    first = ledger.statement_of(DAN, limit=2)
+    second = ledger.statement_of(DAN, limit=2, after=first[-1].cursor)
+
+    assert [(row.amount_nano, row.balance_after_nano) for row in first + second] == [
+        (-30, 40),
+        (-20, 70),
+        (-10, 90),
+        (100, 100),
+    ]
+    assert second[-1].kind is ledger.Kind.DEPOSIT
+    assert ledger.statement_of(DAN, until=second[-1].at) == []
+    assert len(ledger.statement_of(DAN, since=second[-1].at)) == 4
+
+
+def test_totals_come_from_statements_and_movements_from_the_journal(books):
+    model = uuid4()
+    books.deposit(DAN, 100)
+    data, curation = (chart.pool(model, "calls", part) for part in ("data", "curation"))
+    ledger.post(
+        id=ledger.new_id(),
+        kind=ledger.Kind.CALL_CHARGED,
+        reference="call:1",
+        moves=[ledger.Move(DAN, data, 35), ledger.Move(DAN, curation, 5)],
+    )
+    pools = f"pool:{model}:"
+
+    assert ledger.total_by_prefix(pools) == 0
+    assert ledger.movements(prefix=pools) == [
+        ledger.Movement(curation, ledger.Kind.CALL_CHARGED, 5, 0, 1),
+        ledger.Movement(data, ledger.Kind.CALL_CHARGED, 35, 0, 1),
+    ]
+    books.fold()
+    assert ledger.total_by_prefix(pools) == 40
+    assert ledger.movements(accounts=[DAN], kinds=[ledger.Kind.DEPOSIT]) == [
+        ledger.Movement(DAN, ledger.Kind.DEPOSIT, 100, 0, 1)
+    ]
+    assert ledger.movements(accounts=[DAN], until=ledger.statement_of(DAN)[-1].at) == []
+    assert ledger.total_by_prefix("") == 0, "the books add up to nothing"
+
+
+def test_python_and_the_database_agree_on_the_chart(books_of_module):
+    model = uuid4()
+    codes = [
+        chart.WORLD,
+        chart.FEES,
+        chart.wallet(1),
+        chart.promotion(12),
+        chart.pending(10**17),
+        chart.unattributed(model),
+        chart.bounty(model),
+        chart.withdrawals(model),
+        *(
+            chart.pool(model, source, part)
+            for source in ("calls", "access", "training")
+            for part in ("data", "curation")
+        ),
+    ]
+    wrong = [
+        "",
+        "world ",
+        "worlds",
+        "wallet:0",
+        "wallet:01",
+        "wallet:-1",
+        "wallet:1x",
+        "wallet:",
+        "Wallet:1",
+        "wallet:1\n",
+    ]
+    wrong += [
+        f"pool:{model}:calls",
+        f"pool:{str(model).upper()}:calls:data",
+        f"bounty:{model}0",
+        "platform:fee",
+        "wallet:١",
+    ]
+
+    said = dict(database.rows("SELECT c, ledger_is_account(c) FROM unnest(%s) c", codes + wrong))
+
+    assert {code: chart.is_account(code) for code in codes + wrong} == said
+    assert all(said[code] for code in codes)
+    assert not any(said[code] for code in wrong)
+
+
+@pytest.mark.parametrize(("code", "user_id"), [("wallet:7", 7), ("pending:12", 12), ("promotion:1", 1)])
+def test_a_persons_account_names_the_person(code, user_id):
+    assert chart.user_of(code) == user_id
+
+
+@pytest.mark.parametrize("code", ["world", "platform:fees", f"bounty:{uuid4()}"])
+def test_other_accounts_name_nobody(code):
+    assert chart.user_of(code) is None
