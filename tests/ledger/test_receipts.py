@@ -1,7 +1,11 @@
 """Entries, notes and receipts as the log makes them. The verifiers of outsiders are tested in test_verify_receipt."""
 
+import hashlib
+import hmac
 import json
+import re
 from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
 
 import pytest
 import rfc8785
@@ -287,3 +291,48 @@ def test_the_lines_of_an_epoch_have_a_root_that_hides_them():
     assert receipts.lines_root(lines, SECRET) != receipts.lines_root(lines[::-1], SECRET)
     assert receipts.lines_root(lines, SECRET) != receipts.lines_root(lines, bytes(32))
     assert receipts.lines_root([], SECRET) == merkle.EMPTY_ROOT.hex()
+
+
+# --- docs/receipt.md ---
+
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "receipt.md").read_text(encoding="utf-8")
+VECTORS = [json.loads(block) for block in re.findall(r"```json\n(.*?)\n```", PAGE, re.DOTALL)]
+
+
+def test_the_page_has_a_vector_of_every_entry_type():
+    assert [vector["inputs"]["type"] for vector in VECTORS] == list(receipts.ENTRY_TYPES)
+
+
+@pytest.mark.parametrize("vector", VECTORS, ids=[vector["inputs"]["type"] for vector in VECTORS])
+def test_the_vectors_of_the_page_are_true(vector):
+    inputs = vector["inputs"] | {"secret": bytes.fromhex(vector["inputs"]["secret"])}
+
+    entry = receipts.build_entry(**inputs)
+    assert entry == vector["entry"]
+    assert receipts.leaf_hash(entry).hex() == vector["leaf_hash"]
+    # Once more from the page's own words, with the standard library and an RFC 8785 library alone.
+    assert hashlib.sha256(b"\x00" + rfc8785.dumps(vector["entry"])).hexdigest() == vector["leaf_hash"]
+    for field, value in inputs["private"].items():
+        salt = hmac.digest(inputs["secret"], field.encode(), "sha256")
+        message = b"open-commit/1\n" + field.encode() + b"\n" + salt + rfc8785.dumps(value)
+        assert hashlib.sha256(message).hexdigest() == entry["commit"][field]
+
+
+@pytest.mark.parametrize("vector", VECTORS, ids=[vector["inputs"]["type"] for vector in VECTORS])
+def test_every_entry_type_gives_a_receipt_that_verifies(vector):
+    inputs = vector["inputs"]
+    opened = receipts.openings(inputs["private"], inputs["split"], bytes.fromhex(inputs["secret"]))
+    assert failed(check(json.dumps(a_receipt(vector["entry"], opened)))) == []
+
+
+def test_the_page_names_every_field_and_every_sentence():
+    for name, fields in receipts.ENTRY_TYPES.items():
+        section = PAGE.split(f"### {name}\n")[1].split("```")[0]
+        assert all(f"`{field}`" in section for field in (*fields.public, *fields.private)), name
+    steps = check(a_receipt(call_charged(), receipts.openings(PRIVATE, SPLIT, SECRET)))
+    assert all(f"`{step.key}`" in PAGE for step in steps)
+
+
+def test_the_rotation_on_the_page_is_signed_by_both_keys():
+    public = next(vector["inputs"]["public"] for vector in VECTORS if vector["inputs"]["type"] == "key.rotated")
+    assert receipts.is_rotation_signed(public)
