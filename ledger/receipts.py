@@ -21,7 +21,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -441,7 +441,8 @@ def is_rotation_signed(public: Mapping[str, str]) -> bool:
 # --- Proofs and receipts ---------------------------------------------------------------------------------------------
 
 
-class Proof(NamedTuple):
+@dataclass(frozen=True)
+class Proof:
     """A parsed C2SP tlog-proof: leaf index, sibling hashes from the leaf upwards, the signed checkpoint's text."""
 
     index: int
@@ -673,7 +674,7 @@ def _amount(value: object) -> str:
     return value
 
 
-def _check_value(value: object, levels_left: int = NESTING_MAX) -> None:
+def _check_value(value: Any, levels_left: int = NESTING_MAX) -> None:
     kind = type(value)
     if not levels_left:
         raise Malformed("the value nests too deeply")

@@ -275,7 +275,7 @@ def serve(witness: Witness, *, host: str, port: int) -> ThreadingHTTPServer:
             self.end_headers()
             self.wfile.write(body)
 
-        def log_request(self, code: object = "-", size: object = "-") -> None:
+        def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
             """Stay silent on success: a head every second would fill the disk with lines that say nothing."""
             if code != HTTPStatus.OK:
                 super().log_request(code, size)

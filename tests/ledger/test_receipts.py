@@ -1,5 +1,6 @@
 """Entries, notes and receipts as the log makes them. The verifiers of outsiders are tested in test_verify_receipt."""
 
+import functools
 import hashlib
 import hmac
 import json
@@ -12,6 +13,7 @@ import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
 
+import verify_receipt
 from ledger import merkle, receipts
 from ledger.receipts import LOG_KEY, WITNESS_KEY, Malformed, Untrusted
 
@@ -291,6 +293,47 @@ def test_the_lines_of_an_epoch_have_a_root_that_hides_them():
     assert receipts.lines_root(lines, SECRET) != receipts.lines_root(lines[::-1], SECRET)
     assert receipts.lines_root(lines, SECRET) != receipts.lines_root(lines, bytes(32))
     assert receipts.lines_root([], SECRET) == merkle.EMPTY_ROOT.hex()
+
+
+# --- The same, seen by the file that outsiders run ---
+
+OUTSIDE_KEYS = verify_receipt.vkey(LOG_VKEY, 1), [verify_receipt.vkey(vkey, 4) for vkey in WITNESS_VKEYS], 2
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 8, 9, 100])
+def test_our_receipts_convince_the_outside_verifier_wherever_they_stand(size):
+    private = {**PRIVATE, "request": 'é \u2028 \U0001f426 \x7f \n\t"', "tokens": [{"b": 2**53 - 1, "a": 0}, []]}
+    entry, opened = call_charged(private=private), receipts.openings(private, SPLIT, SECRET)
+    for position in {0, size // 2, size - 1}:
+        receipt = a_receipt(entry, opened, position=position, size=size)
+        for text in (json.dumps(receipt), json.dumps(receipt, ensure_ascii=False, indent=2)):
+            assert f"entry {position} of {size}" in verify_receipt.check_receipt(text, *OUTSIDE_KEYS)
+            assert failed(check(text)) == []
+
+
+def test_our_consistency_proofs_convince_the_outside_verifier_at_every_pair_of_sizes(monkeypatch):
+    monkeypatch.setattr(verify_receipt, "is_signed", functools.cache(verify_receipt.is_signed))
+    hashes = [merkle.leaf_hash(b"%d" % number) for number in range(17)]
+    nodes = {(level, index): digest for level, index, digest in merkle.new_nodes(0, hashes, None)}
+
+    def hash_at(level, index):
+        return nodes[level, index]
+
+    def head(size):
+        text = receipts.checkpoint_text(LOG.verifier.name, size, merkle.root(size, hash_at))
+        return receipts.sign_checkpoint(text, LOG)
+
+    for new_size in range(1, 18):
+        for old_size in range(1, new_size + 1):
+            proof = merkle.consistency_proof(old_size, new_size, hash_at)
+            lines = "".join(receipts.encode_hash(digest) + "\n" for digest in proof)
+            log_key = OUTSIDE_KEYS[0]
+            assert verify_receipt.check_consistency(head(old_size), head(new_size), lines, log_key, [], 0)
+            if proof:
+                wrong = "\n".join(reversed(lines.splitlines()))
+                for other in ("", wrong if len(proof) > 1 else lines * 2):
+                    with pytest.raises(ValueError):
+                        verify_receipt.check_consistency(head(old_size), head(new_size), other, log_key, [], 0)
 
 
 # --- docs/receipt.md ---
