@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 import verify_receipt
 from ledger import receipts
+from tests.ledger import test_receipts as ours
 
 ROOT = Path(__file__).resolve().parents[2]
 VECTORS = Path(__file__).parent / "vectors"
@@ -265,13 +266,13 @@ console.log(JSON.stringify(results));
 """
 
 
-def in_node(cases, tmp_path):
+def in_node(cases, tmp_path, log=LOG_VKEY, witnesses=WITNESS_VKEYS):
     # A copy named .mjs: node takes a .js file for CommonJS where no package.json says otherwise.
     module = tmp_path / "verify-receipt.mjs"
     shutil.copy(ROOT / "static/js/verify-receipt.js", module)
     script = tmp_path / "check.mjs"
     script.write_text(SCRIPT)
-    given = {"module": str(module), "log": LOG_VKEY, "witnesses": WITNESS_VKEYS, "cases": cases}
+    given = {"module": str(module), "log": log, "witnesses": witnesses, "cases": cases}
     done = subprocess.run([NODE, str(script)], input=json.dumps(given), capture_output=True, text=True, check=True)
     return json.loads(done.stdout)
 
@@ -307,6 +308,22 @@ def test_the_browser_refuses_changed_bits(tmp_path):
 def test_the_browser_is_as_strict_as_the_command_line(tmp_path):
     results = in_node([case(rewritten(change).encode(), 2) for change in LAX.values()], tmp_path)
     assert [name for name, result in zip(LAX, results, strict=True) if result["ok"]] == []
+
+
+@pytest.mark.skipif(NODE is None, reason="node is not installed")
+def test_the_browser_verifies_what_our_log_makes(tmp_path):
+    private = {**ours.PRIVATE, "request": 'é \u2028 \U0001f426 \x7f \n\t"', "tokens": [{"b": 2**53 - 1, "a": 0}, []]}
+    entry, opened = ours.call_charged(private=private), receipts.openings(private, ours.SPLIT, ours.SECRET)
+    cases = [
+        case(json.dumps(ours.a_receipt(entry, opened, position=position, size=size)).encode())
+        for size in (1, 2, 3, 7, 8, 9, 100)
+        for position in {0, size // 2, size - 1}
+    ]
+    cases.append(case(json.dumps(ours.a_receipt(entry, None), ensure_ascii=False).encode()))
+    results = in_node(cases, tmp_path, ours.LOG_VKEY, ours.WITNESS_VKEYS)
+    assert [step for result in results for step in result["steps"] if not step["ok"]] == []
+    wrong_log = in_node(cases[:1], tmp_path, LOG_VKEY, ours.WITNESS_VKEYS)[0]
+    assert [step["name"] for step in wrong_log["steps"] if not step["ok"]] == ["log_signature"]
 
 
 def test_the_server_refuses_changed_bits():
