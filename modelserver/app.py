@@ -41,7 +41,7 @@ EMBEDDING_TOKENS_MAX = 16_384
 BACKGROUND_TOKENS_MAX = 131_072
 SCORED_CONTEXT_TOKENS_MAX = 4_096
 SCORED_TOKENS_MAX = 40_000
-_BACKGROUND_NICENESS = 10
+_BACKGROUND_NICENESS = 5
 
 
 class Application:
@@ -88,10 +88,14 @@ class Application:
         """Load what is installed. Blocks for about 2 s; nothing is served before."""
         self._embedder = Embedder()
         if self._settings.weights is not None:
-            self._chat = ChatModel(self._settings)
+            self._chat = ChatModel(self._settings.weights, self._settings)
 
     async def close(self) -> None:
         """Stop all threads and the runtime."""
+        # Not on the event loop: calls that were just cancelled need it to tell their threads to stop.
+        await asyncio.to_thread(self._join_threads)
+
+    def _join_threads(self) -> None:
         for threads in (self._backstage, self._embedding, self._tokenizing):
             threads.shutdown(wait=True, cancel_futures=True)
         if self._chat is not None:
@@ -177,6 +181,7 @@ class Application:
     async def _embed(self, body: dict[str, Any], reply: Reply, background: bool) -> None:
         request = bodies.embedding_request(body)
         embedder = self._embedder
+        assert embedder is not None, "requests come after start()"
         threads = self._backstage if background else self._embedding
         limit = BACKGROUND_TOKENS_MAX if background else EMBEDDING_TOKENS_MAX
 
@@ -217,7 +222,7 @@ class Application:
     async def _score(self, body: dict[str, Any], reply: Reply, background: bool) -> None:
         """Always background work, whoever asks."""
         request = bodies.score_request(body)
-        self._need_chat()
+        weights = self._need_chat().weights
         answer = await self._encode([request.answer])
         contexts = [await self._encode(tokens.chat_fragments(prompt)) for prompt in request.prompts]
         longest = max(map(len, contexts)) + len(answer)
@@ -233,7 +238,7 @@ class Application:
 
             before_step()
             if self._scorer is None:
-                self._scorer = llama.load(self._settings.weights)
+                self._scorer = llama.load(weights)
             return scoring.score_contexts(self._scorer, contexts, answer, before_step=before_step)
 
         async with self._background.place():

@@ -68,7 +68,7 @@ def chat_request(body: dict[str, Any]) -> ChatRequest:
         max_tokens=next((limit for limit in limits if limit is not None), MAX_TOKENS_DEFAULT),
         temperature=_number(fields, "temperature", 0, 2) or 0.0,
         top_p=_number(fields, "top_p", 0, 1, default=Sampling.top_p),
-        seed=_number(fields, "seed", 0, (1 << 32) - 1, whole=True),
+        seed=_number(fields, "seed", -(1 << 63), (1 << 63) - 1, whole=True),
         stop=_stop(fields.pop("stop", None)),
         presence_penalty=_number(fields, "presence_penalty", -2, 2) or 0.0,
         frequency_penalty=_number(fields, "frequency_penalty", -2, 2) or 0.0,
@@ -169,12 +169,10 @@ def _message(given: Any, param: str) -> Message:
         raise invalid(f"Each message needs a role of {', '.join(_ROLES)}.", param)
     content = given.get("content")
     if isinstance(content, list):
-        parts = [
-            part.get("text") if isinstance(part, dict) and part.get("type") == "text" else None for part in content
-        ]
-        if not all(isinstance(part, str) for part in parts):
+        texts = [part.get("text") for part in content if isinstance(part, dict) and part.get("type") == "text"]
+        if len(texts) < len(content):
             raise invalid("Only parts of type text are understood.", param)
-        content = "".join(parts)
+        content = "".join(_text(text, param, empty=True) for text in texts)
     return {"role": _ROLES[role], "content": _text(content, param, empty=True)}
 
 

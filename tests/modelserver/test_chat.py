@@ -6,13 +6,14 @@ import time
 
 import openai
 import pytest
+import requests
 
 from modelserver import config, tokens
 
-from .conftest import wait_until
+from .conftest import KEY, wait_until
 
 QUESTION = "Name three primary colours."
-LONG = {"max_tokens": 1500, "temperature": 1.5, "seed": 7, "stream": True}
+LONG = {"max_tokens": 900, "temperature": 1.5, "seed": 7, "stream": True}
 
 
 def test_an_answer_counts_exactly_the_prompt_tokens_that_a_reservation_counted(server):
@@ -62,16 +63,16 @@ def test_an_answer_ends_before_a_stop_text(server):
 
 
 def test_an_answer_never_outgrows_the_context(server):
-    prompt = "word " * 2000
+    prompt = "word " * 960
     answer = server.chat(prompt, max_tokens=500)
 
     assert answer.choices[0].finish_reason in ("length", "stop")
-    assert answer.usage.total_tokens <= 2048
+    assert answer.usage.total_tokens <= 1024
 
 
 def test_messages_longer_than_the_context_are_refused_before_the_model_runs(server):
     with pytest.raises(openai.BadRequestError) as refused:
-        server.chat("word " * 3000)
+        server.chat("word " * 1100)
     assert refused.value.code == "context_length_exceeded"
 
 
@@ -112,9 +113,22 @@ def test_a_client_that_leaves_stops_the_generation(server):
     # When its reader leaves
     stream.close()
 
-    # Then its place is free long before the 1,500 tokens (10 s or more) are made
+    # Then its place is free long before the 900 tokens (7 s or more) are made
     wait_until(lambda: server.queue("chat") == 0, timeout_s=3)
     assert server.chat(QUESTION, max_tokens=2).usage.completion_tokens == 2
+
+
+def test_a_client_that_gives_up_while_its_prompt_is_read_stops_that_too(server):
+    body = {
+        "model": config.CHAT_MODEL,
+        "messages": [{"role": "user", "content": "word " * 900}],
+        "max_tokens": 100,
+    }
+    with pytest.raises(requests.Timeout):
+        requests.post(
+            f"{server.url}/v1/chat/completions", json=body, headers={"authorization": f"Bearer {KEY}"}, timeout=0.2
+        )
+    wait_until(lambda: server.queue("chat") == 0, timeout_s=3)
 
 
 def test_a_full_queue_says_when_to_come_back(server, threads):
