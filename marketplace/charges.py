@@ -1,21 +1,20 @@
 """How a charge becomes a posting: one payer, the roles' parts, and what the public log says of it.
 
-The gateway builds the same posting for calls in its own process (gateway/capture.py) with the pure functions here.
+The gateway builds the same posting for calls in its own process (gateway/charging.py), from `splitting`, too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from uuid import UUID
 
 from django.conf import settings
 
 from attribution import traces
 from datanets.models import Datanet
-from ledger import chart
 from ledger import services as ledger
 
-from . import pricing
+from . import pricing, splitting
 from .models import ModelVersion, SplitRule
 
 ENTRY_TYPE = {
@@ -47,7 +46,7 @@ def build(
     """
     model = version.model
     parts = pricing.split_charge(amount_nano, rule.parts)
-    targets = role_targets(
+    targets = splitting.role_targets(
         model_id=model.pk,
         pool=pool,
         parts=parts,
@@ -63,7 +62,7 @@ def build(
             type=ENTRY_TYPE[kind],
             public={"model": version.path, "model_id": str(model.pk), "rule": f"sha256:{rule.sha256}"},
             private={**private, "price": str(amount_nano)},
-            split=split_lines(targets),
+            split=splitting.split_lines(targets),
         ),
         vest_after_s=settings.CHALLENGE_WINDOW_S,
     )
@@ -89,34 +88,7 @@ def ring_attribution(posting: ledger.Posting, *, source: str, version: ModelVers
     )
 
 
-def role_targets(
-    *, model_id: UUID, pool: str, parts: Mapping[str, int], developer_id: int, owner_ids: Sequence[int]
-) -> list[tuple[str, str, int]]:
-    """Return (role of the log, account, nano) for every part. A rule without owners' money needs no owners."""
-    targets = [
-        ("data-pool", chart.pool(model_id, pool, "data"), parts["data"]),
-        ("curation-pool", chart.pool(model_id, pool, "curation"), parts["curation"]),
-        ("developer", chart.pending(developer_id), parts["developer"]),
-        ("platform", chart.FEES, parts["platform"]),
-    ]
-    if parts["owner"]:
-        shares = pricing.split_equally(parts["owner"], len(owner_ids))
-        targets += [
-            ("owner", chart.pending(owner_id), share) for owner_id, share in zip(owner_ids, shares, strict=True)
-        ]
-    return targets
-
-
 def owner_ids_of(version_id: UUID) -> list[int]:
     """Owners of the Datanets that a model version is bound to, each once, in a fixed order: they share the owner's part."""
     owners = Datanet.objects.filter(versions__training_runs__model_version=version_id)
     return sorted(set(owners.values_list("owner_id", flat=True)))
-
-
-def split_lines(targets: Sequence[tuple[str, str, int]]) -> list[dict[str, str]]:
-    """The role lines that the log commits to; they add up to the price."""
-    return [
-        {"payee": account, "role": role, "item": "", "amount": str(part_nano)}
-        for role, account, part_nano in targets
-        if part_nano
-    ]

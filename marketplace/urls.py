@@ -1,4 +1,7 @@
-"""Every address of the site, grouped by audience. Pages carry their language; the API, receipts and files do not."""
+"""Every address of the site, by audience. Pages carry their language (/en/, /fr/); the API, receipts and files do not.
+
+Each views module lists its own addresses: `pages` with a language, `plain` without.
+"""
 
 from django.conf import settings
 from django.conf.urls.i18n import i18n_patterns
@@ -13,11 +16,8 @@ urlpatterns = [
 ]
 
 urlpatterns += i18n_patterns(
-    path("", site.home, name="home"),
+    *site.pages,
 )
 
 if settings.DEMO_STATE:
-    urlpatterns += [
-        path("dev/mail/", site.dev_mail, name="dev_mail"),
-        path("dev/styleguide/", site.dev_styleguide, name="dev_styleguide"),
-    ]
+    urlpatterns += site.demo_only

@@ -10,6 +10,7 @@ from django.conf import settings
 from django.db import connection
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
+from django.urls import path
 
 
 def healthz(request: HttpRequest) -> JsonResponse:
@@ -17,11 +18,6 @@ def healthz(request: HttpRequest) -> JsonResponse:
     with connection.cursor() as cursor:
         cursor.execute("SELECT 1")
     return JsonResponse({"status": "ok"})
-
-
-def home(request: HttpRequest) -> HttpResponse:
-    """The promise and the Datanets."""
-    return render(request, "marketplace/home.html")
 
 
 def dev_mail(request: HttpRequest) -> HttpResponse:
@@ -47,3 +43,10 @@ def _read(path: Path) -> dict:
 def dev_styleguide(request: HttpRequest) -> HttpResponse:
     """Every component on one page."""
     return render(request, "styleguide.html")
+
+
+pages: list = []
+demo_only = [
+    path("dev/mail/", dev_mail, name="dev_mail"),
+    path("dev/styleguide/", dev_styleguide, name="dev_styleguide"),
+]
