@@ -1,7 +1,7 @@
 """The two verifiers of outsiders, one file of Python and one module of the browser, against the example receipts.
 
 The vectors in tests/ledger/vectors were made by another program than ours; nothing here may regenerate them.
-EVERY_BIT=1 flips all 82,000 bits of the two receipts instead of a sample (about a minute).
+EVERY_BIT=1 flips all 82,000 bits of the two receipts instead of a sample (one to three minutes).
 """
 
 import base64

@@ -239,7 +239,7 @@ def test_a_witness_that_is_gone_is_reported_as_such(tmp_path):
     with pytest.raises(witness.WitnessUnreachable):
         process.cosign(HONEST, 0, 5)
     with pytest.raises(ValueError):
-        witness.cosign("file:///etc/passwd", 0, [], HONEST.head(5))
+        witness.cosign("ftp://w0.test", 0, [], HONEST.head(5))
 
 
 def test_the_witness_needs_no_django():
