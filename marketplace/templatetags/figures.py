@@ -1,7 +1,7 @@
 """Numbers as people read them, in their language. Exact: integers and decimals only, money never passes through a float.
 
-`1,204.50` in English, `1 204,50` in French (U+202F between thousands, as French typography asks). The unit follows
-after a no-break space. A minus is U+2212.
+`1,204.50` in English, `1 204,50` in French. French groups with U+00A0: the narrow U+202F all but vanishes in this
+typeface's bold figures. The unit follows after a no-break space. A minus is U+2212.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ PLACES_MAX = 9
 MINUS = "\u2212"
 NBSP = "\u00a0"
 # language -> (decimal mark, thousands mark, what stands before a percent sign)
-_MARKS = {"fr": (",", "\u202f", "\u202f")}
+_MARKS = {"fr": (",", NBSP, "\u202f")}
 _MARKS_ELSE = (".", ",", "")
 
 

@@ -75,9 +75,9 @@ def test_the_largest_possible_balance_is_exact():
     assert figures.open_text(10**18) == "1,000,000,000.000000000"
 
 
-def test_french_writes_a_comma_and_narrow_spaces():
+def test_french_writes_a_comma_and_spaces_that_do_not_break():
     with translation.override("fr"):
-        assert figures.open_text(1_204_500_000_000, 2) == "1\u202f204,50"
+        assert figures.open_text(1_204_500_000_000, 2) == "1\u00a0204,50"
         assert figures.share_text(3500) == "35\u202f%"
         assert figures.bytes_text(184_000_000) == "184\u00a0Mo"
 
