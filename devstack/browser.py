@@ -133,7 +133,7 @@ def _unpack(archive: Path, target: Path) -> None:
                     for name in inner.getnames():  # Python 3.11.0-3.11.3 has no extraction filters
                         if not (target / name).resolve().is_relative_to(target.resolve()):
                             raise NoBrowser(f"The package {PACKAGE} wants to write outside its folder: {name}")
-                    inner.extractall(target)  # noqa: S202 - checked above
+                    inner.extractall(target)  # noqa: S202 - checked above  # nosec B202
             else:
                 (target / name).write_bytes(content)
                 (target / name).chmod(0o755)

@@ -1,4 +1,4 @@
-"""`up` and its ends, tried with real servers and a site of three processes (small_site.py)."""
+"""`up` and its ends, tried with real servers and a site of three small processes (small_site.py)."""
 
 import contextlib
 import json
@@ -12,6 +12,7 @@ import time
 import urllib.request
 from pathlib import Path
 
+import psycopg2
 import pytest
 
 from devstack.environment import settings_names
@@ -76,6 +77,14 @@ def answers(url: str) -> bool:
         return False
 
 
+def accepts_connections(state: Path) -> bool:
+    try:
+        psycopg2.connect(json.loads((state / "environment.json").read_text())["DATABASE_URL"]).close()
+    except psycopg2.OperationalError:
+        return False
+    return True
+
+
 @pytest.fixture
 def state(tmp_path):
     folder = tmp_path / "site"
@@ -122,13 +131,14 @@ def test_ctrl_c_and_down_end_a_site_and_what_crashes_comes_back(state):
     def pid_of(part: str) -> int:
         return min(pid for pid, command in processes_of(state).items() if part in command)
 
-    for part in ("marketplace.wsgi", "bin/postgres -D"):
+    for part in ("gunicorn", "bin/postgres -D"):
         killed = pid_of(part)
         os.kill(killed, signal.SIGKILL)
         assert wait_until(
             lambda part=part, killed=killed: part in str(processes_of(state)) and pid_of(part) != killed, 20
         )
     assert wait_until(lambda: answers(address(state) + "/healthz"), 30)
+    assert wait_until(lambda: accepts_connections(state), 60)
 
     # A command finds the site by its folder
     shell = [sys.executable, "-m", "devstack", "manage", "--state", str(state), "shell", "-c"]
