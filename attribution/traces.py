@@ -16,13 +16,14 @@ from django.db import transaction
 from attribution import bundles, content, modelclient
 from attribution.engines import ENGINES, Answer, retrieval
 from attribution.models import Trace
+from attribution.payloads import TOPIC
 from attribution.shares import MILLION, quantise
 from datanets.models import Record
 from ledger import services as ledger
 
 logger = logging.getLogger(__name__)
 
-TOPIC = "attribution.tasks.trace_charge"
+
 ATTEMPTS_MAX = 3
 NOT_ATTRIBUTABLE = "not_attributable"
 NO_METHOD_YET = "no_method_yet"
@@ -65,38 +66,6 @@ def trace(reference: str) -> Trace | None:
         )
         ledger.outbox_done(TOPIC, reference)
     return stored
-
-
-def payload_of(
-    *,
-    charge_id: UUID,
-    source: str,
-    model_id: UUID,
-    model_version_id: UUID,
-    artifact_sha256: str,
-    engine: str,
-    rule_sha256: str,
-    data_nano: int,
-    curation_nano: int,
-    context: dict | None = None,
-    sealed: bytes | None = None,
-    sealed_key: bytes | None = None,
-) -> dict:
-    """The outbox payload of a charge. Pure JSON; `sealed` is what `content.seal` made of a retrieval call's content."""
-    return {
-        "charge_id": str(charge_id),
-        "source": source,
-        "model_id": str(model_id),
-        "model_version_id": str(model_version_id),
-        "artifact_sha256": artifact_sha256,
-        "engine": engine,
-        "rule_sha256": rule_sha256,
-        "data_nano": data_nano,
-        "curation_nano": curation_nano,
-        "context": context,
-        "sealed": base64.b64encode(sealed).decode() if sealed else None,
-        "sealed_key": base64.b64encode(sealed_key).decode() if sealed_key else None,
-    }
 
 
 def scores_of(stored: Trace) -> dict[int, int]:

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from django.conf import settings
 
-from attribution import traces
+from attribution import payloads
 from datanets.models import Datanet
 from ledger import services as ledger
 
@@ -72,9 +72,9 @@ def ring_attribution(posting: ledger.Posting, *, source: str, version: ModelVers
     """Leave an outbox row, in the transaction of the charge: its data and curation parts must reach the records."""
     parts = pricing.split_charge(sum(move.amount_nano for move in posting.moves), rule.parts)
     ledger.enqueue(
-        topic=traces.TOPIC,
+        topic=payloads.TOPIC,
         reference=f"{source}:{posting.id}",
-        payload=traces.payload_of(
+        payload=payloads.payload_of(
             charge_id=posting.id,
             source=source,
             model_id=version.model_id,

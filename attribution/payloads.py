@@ -1,0 +1,47 @@
+"""What a charge tells attribution, and the ids both sides compute. Pure: the gateway uses it without Django."""
+
+from __future__ import annotations
+
+import base64
+import uuid
+from uuid import UUID
+
+TOPIC = "attribution.tasks.trace_charge"
+ATTRIBUTED_NAMESPACE = uuid.UUID("6f2a1c1e-58a4-5f0e-9d53-0c8f3a4e7b10")
+
+
+def attributed_entry_id(charge_id: UUID) -> UUID:
+    """The id of the `call.attributed` entry of a call: the second part of its receipt."""
+    return uuid.uuid5(ATTRIBUTED_NAMESPACE, str(charge_id))
+
+
+def payload_of(
+    *,
+    charge_id: UUID,
+    source: str,
+    model_id: UUID | str,
+    model_version_id: UUID | str,
+    artifact_sha256: str,
+    engine: str,
+    rule_sha256: str,
+    data_nano: int,
+    curation_nano: int,
+    context: dict | None = None,
+    sealed: bytes | None = None,
+    sealed_key: bytes | None = None,
+) -> dict:
+    """The outbox payload of a charge. Pure JSON; `sealed` is what `content.seal` made of a retrieval call's content."""
+    return {
+        "charge_id": str(charge_id),
+        "source": source,
+        "model_id": str(model_id),
+        "model_version_id": str(model_version_id),
+        "artifact_sha256": artifact_sha256,
+        "engine": engine,
+        "rule_sha256": rule_sha256,
+        "data_nano": data_nano,
+        "curation_nano": curation_nano,
+        "context": context,
+        "sealed": base64.b64encode(sealed).decode() if sealed else None,
+        "sealed_key": base64.b64encode(sealed_key).decode() if sealed_key else None,
+    }
