@@ -11,7 +11,7 @@ import numpy as np
 from django.conf import settings
 
 EMBED_BATCH = 32
-TIMEOUT_S = 120
+TIMEOUT_S = 900  # background work waits while paid calls run, and 16 contexts take up to 40 s alone
 
 
 class ModelsUnavailable(OSError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from django.http import HttpRequest
-from django.urls import reverse
+from django.urls import NoReverseMatch, reverse
 from django.utils.translation import gettext as _
 
 from datanets.models import Membership
@@ -61,13 +61,22 @@ def _rail(path: str, *, curates: bool, is_staff: bool) -> list[dict]:
         {
             "label": label,
             "items": [
-                {"url": reverse(name), "label": text, "icon": icon, "current": path == reverse(name)}
-                for name, text, icon in items
+                {"url": url, "label": text, "icon": icon, "current": path == url}
+                for url, text, icon in _known(items)
             ],
         }
         for label, items in groups
         if items
     ]
+
+
+def _known(items):
+    """Items whose page exists."""
+    for name, text, icon in items:
+        try:
+            yield reverse(name), text, icon
+        except NoReverseMatch:
+            continue
 
 
 def _demo_progress() -> dict | None:
