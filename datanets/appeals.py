@@ -27,7 +27,7 @@ def appeal(record: Record, *, by: User, text: str) -> Appeal:
     Raises:
         NotAllowed: not its contributor. NotReady: not rejected, or appealed before. Invalid: no text.
     """
-    record = Record.objects.select_for_update().get(pk=record.pk)
+    record = Record.objects.select_for_update(no_key=True).get(pk=record.pk)
     if record.contributor_id != by.pk:
         raise NotAllowed(_("Only its contributor may appeal."))
     if not text.strip():
@@ -57,8 +57,8 @@ def decide_appeal(appeal: Appeal, *, curator: User, overturn: bool, note: str = 
         NotReady: answered already, or withdrawn meanwhile.
     """
     submission = states.locked(appeal.record.submission_id)
-    record = Record.objects.select_for_update().get(pk=appeal.record_id)
-    appeal = Appeal.objects.select_for_update().get(pk=appeal.pk)
+    record = Record.objects.select_for_update(no_key=True).get(pk=appeal.record_id)
+    appeal = Appeal.objects.select_for_update(no_key=True).get(pk=appeal.pk)
     _require_blind(record, submission, curator)
     if appeal.status != Appeal.Status.OPEN or record.status != Record.Status.REJECTED:
         raise NotReady(_("This appeal has been answered, or its record withdrawn."))

@@ -86,7 +86,7 @@ def _begin(file_id) -> SubmissionFile | None:
     with transaction.atomic():
         submission_id = SubmissionFile.objects.values_list("submission_id", flat=True).get(pk=file_id)
         submission = states.locked(submission_id)
-        file = SubmissionFile.objects.select_for_update().get(pk=file_id)
+        file = SubmissionFile.objects.select_for_update(no_key=True).get(pk=file_id)
         if file.status not in (Status.WAITING, Status.CHECKING) or file.dropped_at is not None:
             return None
         file.status = Status.CHECKING
@@ -167,7 +167,7 @@ def _fail(file: SubmissionFile, code: str, params: dict) -> None:
 def _finish(file: SubmissionFile) -> None:
     with transaction.atomic():
         submission = states.locked(file.submission_id)
-        file = SubmissionFile.objects.select_for_update().get(pk=file.pk)
+        file = SubmissionFile.objects.select_for_update(no_key=True).get(pk=file.pk)
         checked = Record.objects.filter(file=file, status=Record.Status.CHECKING)
         if file.dropped_at is not None:  # its author dropped it meanwhile
             registration.discard(list(checked))

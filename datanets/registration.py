@@ -18,7 +18,7 @@ from PIL import Image
 
 from . import leaders, storage
 from .kinds import KINDS
-from .models import Datanet, Record, RecordBody, SubmissionFile
+from .models import CheckResult, Datanet, Record, RecordBody, Review, SubmissionFile
 
 THUMB_SIDE = 256
 SALT_BYTES = 32
@@ -94,7 +94,7 @@ def freeze_spreads(datanet: Datanet, bodies: Sequence[dict]) -> Datanet:
     if datanet.kind != Datanet.Kind.TABULAR:
         return datanet
     with transaction.atomic():
-        datanet = Datanet.objects.select_for_update().get(pk=datanet.pk)
+        datanet = Datanet.objects.select_for_update(no_key=True).get(pk=datanet.pk)
         schema = leaders.with_spreads(datanet.schema, bodies)
         if schema != datanet.schema:
             datanet.schema = schema
@@ -115,11 +115,9 @@ def erase_content(records: Sequence[Record]) -> None:
         keys |= set(files.values_list("storage_key", flat=True))
         files.update(storage_key="")
         bodies.delete()
-        cleared = Record.objects.filter(pk__in=ids)
-        cleared.update(content_hmac="", signature=b"", bands=[], title="")
-        for record in cleared:
-            record.check_results.all().delete()
-            record.reviews.update(evidence={})
+        Record.objects.filter(pk__in=ids).update(content_hmac="", signature=b"", bands=[], title="")
+        CheckResult.objects.filter(record_id__in=ids).delete()
+        Review.objects.filter(record_id__in=ids).update(evidence={})
         transaction.on_commit(lambda: [storage.delete(key) for key in keys])
 
 

@@ -126,7 +126,9 @@ def decide(
         raise Invalid(_("A rejection needs a reason from the list."))
     ids = sorted({record.pk for record in records})
     locked_submissions = _lock_submissions(ids)
-    rows = list(Record.objects.select_for_update().filter(pk__in=ids).order_by("id").defer("signature", "bands"))
+    rows = list(
+        Record.objects.select_for_update(no_key=True).filter(pk__in=ids).order_by("id").defer("signature", "bands")
+    )
     if not rows or len(rows) != len(ids):
         raise Invalid(_("Choose at least one record."))
     for submission in locked_submissions.values():
@@ -189,8 +191,10 @@ def undo(act: uuid.UUID, *, by: User) -> int:
     votes = Review.objects.filter(act=act, undone_at=None)
     ids = list(votes.values_list("record_id", flat=True))
     locked_submissions = _lock_submissions(ids)
-    rows = list(Record.objects.select_for_update().filter(pk__in=ids).order_by("id").defer("signature", "bands"))
-    mine = list(votes.select_for_update())
+    rows = list(
+        Record.objects.select_for_update(no_key=True).filter(pk__in=ids).order_by("id").defer("signature", "bands")
+    )
+    mine = list(votes.select_for_update(no_key=True))
     if not mine:
         return 0
     if any(vote.curator_id != by.pk for vote in mine):
@@ -235,7 +239,7 @@ def _require_unclaimed(submission: Submission, curator: User) -> None:
 
 def _lock_submissions(record_ids: Sequence[int]) -> dict[uuid.UUID, Submission]:
     of_records = Record.objects.filter(pk__in=record_ids).values("submission_id")
-    rows = Submission.objects.select_for_update(of=("self",)).filter(pk__in=of_records).order_by("pk")
+    rows = Submission.objects.select_for_update(of=("self",), no_key=True).filter(pk__in=of_records).order_by("pk")
     return {row.pk: row for row in rows.select_related("datanet", "contributor")}
 
 

@@ -122,7 +122,7 @@ def request_access(datanet: Datanet, *, user: User, purpose: str) -> AccessReque
 @transaction.atomic
 def answer_access_request(request: AccessRequest, *, by: User, grant: bool, answer: str = "") -> AccessRequest:
     """Grant or refuse. The same answer again changes nothing. Raises NotAllowed, NotReady (answered otherwise)."""
-    request = AccessRequest.objects.select_for_update().select_related("datanet").get(pk=request.pk)
+    request = AccessRequest.objects.select_for_update(of=("self",)).select_related("datanet").get(pk=request.pk)
     _require_owner(request.datanet, by)
     wanted = AccessRequest.Status.GRANTED if grant else AccessRequest.Status.REFUSED
     if request.status == wanted:
@@ -137,10 +137,14 @@ def answer_access_request(request: AccessRequest, *, by: User, grant: bool, answ
 
 
 def can_read(user: User | None, datanet: Datanet) -> bool:
-    """Open Datanets are everybody's to preview; the others are their members' and the administrators'."""
+    """Open Datanets are everybody's to preview; the others are their readers', curators' and the administrators'."""
     if datanet.access == Datanet.Access.OPEN:
         return True
-    return _is_person(user) and (user.is_staff or datanet.memberships.filter(user=user).exists())
+    if not _is_person(user):
+        return False
+    # who only contributes has shown no purpose: sending one record must not open an on-request Datanet
+    readers = datanet.memberships.filter(user=user, role__in=[Role.OWNER, Role.CURATOR, Role.READER])
+    return user.is_staff or readers.exists()
 
 
 def can_curate(user: User | None, datanet: Datanet) -> bool:

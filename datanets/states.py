@@ -18,7 +18,9 @@ BEFORE_REVIEW = (Status.RECEIVING, Status.CHECKING, Status.NEEDS_AUTHOR)
 
 def locked(submission_id) -> Submission:
     """The row of a submission, locked until the transaction ends."""
-    return Submission.objects.select_for_update(of=("self",)).select_related("datanet").get(pk=submission_id)
+    return (
+        Submission.objects.select_for_update(of=("self",), no_key=True).select_related("datanet").get(pk=submission_id)
+    )
 
 
 def advance(submission: Submission) -> Submission:

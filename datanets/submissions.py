@@ -18,7 +18,7 @@ from accounts.models import User
 from . import registration, sandbox, services, states, storage, tasks
 from .checking import check_file
 from .errors import Invalid, NotAllowed, NotReady
-from .models import BrokenRow, Datanet, Membership, Record, Submission, SubmissionFile
+from .models import BrokenRow, CheckResult, Datanet, Membership, Record, Submission, SubmissionFile
 from .registration import Draft
 from .uploads import add_file, finish_file, receive_chunk, receive_file
 
@@ -116,7 +116,7 @@ def fix_row(broken_row: BrokenRow, *, by: User, values: dict) -> Record | Broken
     event = _read_again(values, datanet=datanet, name=broken_row.name or file.name)
     with transaction.atomic():
         submission = _own_before_review(file.submission, by)
-        broken_row = BrokenRow.objects.select_for_update().get(pk=broken_row.pk)
+        broken_row = BrokenRow.objects.select_for_update(no_key=True).get(pk=broken_row.pk)
         if broken_row.fixed_at is not None and broken_row.record_id:
             return Record.objects.get(pk=broken_row.record_id)
         if broken_row.dropped_at is not None or file.dropped_at is not None:
@@ -138,7 +138,7 @@ def fix_row(broken_row: BrokenRow, *, by: User, values: dict) -> Record | Broken
 def drop_row(broken_row: BrokenRow, *, by: User) -> None:
     """Go on without this row. Repeating changes nothing. Raises NotAllowed, NotReady."""
     submission = _own_before_review(broken_row.file.submission, by)
-    broken_row = BrokenRow.objects.select_for_update().get(pk=broken_row.pk)
+    broken_row = BrokenRow.objects.select_for_update(no_key=True).get(pk=broken_row.pk)
     if broken_row.fixed_at is None and broken_row.dropped_at is None:
         broken_row.dropped_at, broken_row.values = timezone.now(), {}
         broken_row.save(update_fields=["dropped_at", "values"])
@@ -153,7 +153,7 @@ def drop_file(file: SubmissionFile, *, by: User) -> None:
         NotAllowed, NotReady: already in review.
     """
     submission = _own_before_review(file.submission, by)
-    _discard_file(SubmissionFile.objects.select_for_update().get(pk=file.pk))
+    _discard_file(SubmissionFile.objects.select_for_update(no_key=True).get(pk=file.pk))
     states.advance(submission)
 
 
@@ -171,7 +171,7 @@ def withdraw(submission: Submission, *, by: User) -> Submission:
         return submission
     if submission.status == Status.DECIDED:
         raise NotReady(_("All of it is decided. Withdraw single records instead."))
-    for file in SubmissionFile.objects.select_for_update().filter(submission=submission):
+    for file in SubmissionFile.objects.select_for_update(no_key=True).filter(submission=submission):
         _discard_file(file)
     kept = Record.objects.filter(submission=submission, status=Record.Status.APPROVED).count()
     submission.status, submission.status_code, submission.status_params = Status.WITHDRAWN, "withdrawn", {"kept": kept}
@@ -218,7 +218,7 @@ def _free_position(file: SubmissionFile, line: int) -> int:
 
 def _after_row(submission: Submission, file: SubmissionFile) -> None:
     """When the last broken row of a file is dealt with, its new records pass the checks as well."""
-    file = SubmissionFile.objects.select_for_update().get(pk=file.pk)
+    file = SubmissionFile.objects.select_for_update(no_key=True).get(pk=file.pk)
     if not BrokenRow.objects.still_broken().filter(file=file).exists():
         new = Record.objects.filter(file=file, status=Record.Status.CHECKING).exists()
         file.status = SubmissionFile.Status.WAITING if new else SubmissionFile.Status.READY
@@ -234,8 +234,9 @@ def _discard_file(file: SubmissionFile) -> None:
     if file.dropped_at is not None:
         return
     undecided = (Record.Status.CHECKING, Record.Status.WAITING)
-    registration.discard(list(Record.objects.select_for_update().filter(file=file, status__in=undecided)))
-    BrokenRow.objects.still_broken().filter(file=file).update(dropped_at=timezone.now(), values={})
+    registration.discard(list(Record.objects.select_for_update(no_key=True).filter(file=file, status__in=undecided)))
+    BrokenRow.objects.filter(file=file).delete()  # they quote it
+    CheckResult.objects.filter(file=file).delete()
     keys = [*file.parts, file.storage_key]
     file.dropped_at, file.parts, file.storage_key, file.rows_broken = timezone.now(), [], "", 0
     file.save(update_fields=["dropped_at", "parts", "storage_key", "rows_broken"])

@@ -145,7 +145,7 @@ def finish_file(file: SubmissionFile) -> SubmissionFile:
     as_announced = file.declared_sha256 in ("", sha256)
     with transaction.atomic():
         submission = states.locked(file.submission_id)
-        file = SubmissionFile.objects.select_for_update().get(pk=file.pk)
+        file = SubmissionFile.objects.select_for_update(no_key=True).get(pk=file.pk)
         if file.status != Status.UPLOADING:
             storage.delete(key)
             return file
@@ -170,7 +170,7 @@ def expire_uploads() -> int:
     for pk, submission_id in late.values_list("pk", "submission_id"):
         with transaction.atomic():
             submission = states.locked(submission_id)
-            file = SubmissionFile.objects.select_for_update().get(pk=pk)
+            file = SubmissionFile.objects.select_for_update(no_key=True).get(pk=pk)
             if file.status != Status.UPLOADING or file.expires_at > timezone.now():
                 continue
             parts, file.parts = file.parts, []
@@ -207,7 +207,7 @@ def _require_receiving(file: SubmissionFile, offset_bytes: int) -> None:
 def _count_part(file: SubmissionFile, *, key: str, offset_bytes: int, arrived_bytes: int) -> SubmissionFile:
     with transaction.atomic():
         # mutation: without select_for_update two parts for one offset both count (test_uploads: race)
-        file = SubmissionFile.objects.select_for_update().get(pk=file.pk)
+        file = SubmissionFile.objects.select_for_update(no_key=True).get(pk=file.pk)
         _require_receiving(file, offset_bytes)
         if arrived_bytes:
             file.parts = [*file.parts, key]

@@ -38,10 +38,10 @@ def table(rows: Iterable[tuple], header: str = "radius,texture,diagnosis") -> by
 
 
 def measured(count: int, *, start: int = 0) -> list[tuple]:
-    """Rows of made-up measurements, each unlike the others."""
+    """Rows of made-up measurements, each unlike the others; what is malignant is far from what is benign."""
     labels = ("benign", "malignant")
     return [
-        (f"{10 + (i * 7919 % 9973) / 977:.7f}", f"{15 + (i * 6133 % 9941) / 871:.7f}", labels[i % 2])
+        (f"{10 + 90 * (i % 2) + (i * 7919 % 9973) / 977:.7f}", f"{15 + (i * 6133 % 9941) / 871:.7f}", labels[i % 2])
         for i in range(start, start + count)
     ]
 

@@ -1,0 +1,128 @@
+"""Single records: read them, search them, take them back, erase them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from django.db import transaction
+from django.db.models import Q, QuerySet, TextField
+from django.db.models.functions import Cast
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from accounts.models import User
+
+from . import registration, services, states
+from .errors import NotAllowed, NotReady
+from .models import Datanet, Membership, Record, RecordBody, Version
+
+
+@transaction.atomic
+def withdraw(record: Record, *, by: User) -> Record:
+    """Take a record back: out of previews and retrieval at once, out of the next version. Repeating changes nothing.
+
+    Its contributor may, and for a takedown the Datanet's owner and administrators. The content is still kept: `erase`.
+
+    Raises:
+        NotAllowed.
+    """
+    submission = states.locked(record.submission_id)
+    record = Record.objects.select_for_update(no_key=True).get(pk=record.pk)
+    if by.pk != record.contributor_id and not by.is_staff and not services.can_own(by, submission.datanet):
+        raise NotAllowed(_("Only its contributor may withdraw a record."))
+    if record.status != Record.Status.WITHDRAWN:
+        record.status, record.withdrawn_at = Record.Status.WITHDRAWN, timezone.now()
+        record.save(update_fields=["status", "withdrawn_at"])
+        states.advance(submission)
+    return record
+
+
+def erase(record: Record) -> None:
+    """Delete all a withdrawn record says: body, salt, pictures, fingerprints, findings, and the file it came in.
+
+    Its row, its identity and every root over it stay and say nothing. Repeating changes nothing.
+
+    Raises:
+        NotReady: the record is not withdrawn.
+    """
+    record.refresh_from_db()
+    if record.status != Record.Status.WITHDRAWN:
+        raise NotReady(_("Withdraw the record first."))
+    registration.erase_content([record])
+
+
+def excluded(version_ids: Iterable) -> set[int]:
+    """The records of these versions that have been withdrawn after the freeze: they score nothing from then on."""
+    gone: set[int] = set()
+    for version in Version.objects.filter(pk__in=list(version_ids)):
+        members = Record.objects.in_version(version).filter(status=Record.Status.WITHDRAWN)
+        gone |= set(members.values_list("id", flat=True))
+    return gone
+
+
+def versions_with(record: Record) -> QuerySet[Version]:
+    """The versions a record is in: what a certificate of its withdrawal lists."""
+    added_in, removed_in = Record.objects.values_list("added_in", "removed_in").get(pk=record.pk)
+    found = Version.objects.filter(datanet_id=record.datanet_id).order_by("number")
+    if added_in is None:
+        return found.none()
+    found = found.filter(number__gte=added_in)
+    return found if removed_in is None else found.filter(number__lt=removed_in)
+
+
+def content_of(record: Record) -> dict | None:
+    """The body, or None once it is erased."""
+    return RecordBody.objects.filter(record=record).values_list("body", flat=True).first()
+
+
+def can_see(user: User | None, record: Record) -> bool:
+    """Whether a person may see a record's content: its contributor and the curators always; readers once it is approved
+    and inside the preview. Withdrawn content is its contributor's alone."""
+    if user is not None and user.is_authenticated and user.pk == record.contributor_id:
+        return True
+    if record.status == Record.Status.WITHDRAWN:
+        return False
+    if services.can_curate(user, record.datanet):
+        return True
+    return preview(record.datanet, viewer=user).filter(pk=record.pk).exists()
+
+
+def preview(datanet: Datanet, *, viewer: User | None) -> QuerySet[Record]:
+    """The approved records a person may read in a Datanet, in the order of their ids.
+
+    Its owner and curators read all; others, where they may read at all, the first `preview_rows`.
+    """
+    approved = Record.objects.filter(datanet=datanet, status=Record.Status.APPROVED).order_by("id")
+    approved = approved.defer("signature", "bands").select_related("body")
+    if not services.can_read(viewer, datanet):
+        return approved.none()
+    if services.can_curate(viewer, datanet):
+        return approved
+    shown = approved.values_list("id", flat=True)[: datanet.preview_rows]
+    return approved.filter(pk__in=list(shown))
+
+
+def search(found: QuerySet[Record], words: str, *, label: str = "") -> QuerySet[Record]:
+    """Narrow a set of records to those whose title or content contains these words as they stand, in any case."""
+    if words.strip():
+        found = found.annotate(written=Cast("body__body", TextField()))
+        found = found.filter(Q(written__icontains=words.strip()) | Q(title__icontains=words.strip()))
+    if label:
+        found = found.filter(body__body__label=label)
+    return found
+
+
+def page(found: QuerySet[Record], *, after: int | None = None, limit: int = 50) -> tuple[list[Record], int | None]:
+    """(records, cursor of the next page or None) by key: page 10,000 costs what page 1 costs."""
+    rows = list((found.filter(pk__gt=after) if after else found).order_by("id")[: limit + 1])
+    return rows[:limit], rows[limit - 1].pk if len(rows) > limit else None
+
+
+def contributors_of(datanet: Datanet) -> QuerySet[User]:
+    """Who has an approved record in a Datanet."""
+    approved = Record.objects.filter(datanet=datanet, status=Record.Status.APPROVED)
+    return User.objects.filter(pk__in=approved.values("contributor_id")).order_by("username")
+
+
+def is_member(user: User, datanet: Datanet) -> bool:
+    return Membership.objects.filter(user=user, datanet=datanet).exists()
