@@ -1,7 +1,12 @@
 """Personal data: e-mail addresses, telephone numbers, bank accounts and payment cards, with their check digits.
 
 Patterns, not judgement: a public address on a licence is found like a private one. The curator sees the place.
-Measured in tests/datanets/test_checks_personal_data.py on the labelled sample beside it.
+Measured in tests/datanets/test_checks_personal_data.py. On the two samples the patterns were written for (all invented):
+recall 1.00 for e-mail (60), IBAN (57), card (57) and phone (86), no false alarm in 94 negatives. The odder of the two, before
+the patterns were extended for it: 0.76, 0.72, 0.84, 0.80. On a third sample, of formats the patterns were never changed for:
+e-mail 0.93, IBAN 0.87, card 0.87, phone 0.83 (15-18 of each) - the figure to expect from formats nobody thought of; numbers
+grouped by slashes and local numbers without a leading zero are what it misses. Licence texts of installed packages: every
+hit is a real e-mail address; no other kind is reported.
 """
 
 from __future__ import annotations
@@ -30,32 +35,46 @@ _CARDS = re.compile(
     r"|3(?:0[0-5]|[689]\d)\d{11}|6(?:011|5\d\d|4[4-9]\d)\d{12}|35(?:2[89]|[3-8]\d)\d{12}|62\d{14,17}"
 )
 
-_LOCAL = r"[A-Za-z0-9\u00c0-\u024f][A-Za-z0-9\u00c0-\u024f._%+'-]{0,63}"
-_DOMAIN = (
-    r"(?:[A-Za-z0-9\u00c0-\u024f](?:[A-Za-z0-9\u00c0-\u024f-]{0,61}[A-Za-z0-9\u00c0-\u024f])?\.){1,6}[A-Za-z]{2,24}"
+_LOCAL = r"[^\W_][\w.%+'-]{0,63}"
+_DOMAIN = r"(?:[^\W_](?:[\w-]{0,61}[^\W_])?\.){1,6}[A-Za-z]{2,24}"
+_EMAIL = re.compile(rf"(?<![\w.+-]){_LOCAL}(?:@|\s@\s)(?:{_DOMAIN}(?![\w@])|\[\d{{1,3}}(?:\.\d{{1,3}}){{3}}\])")
+# name [at] domain [dot] com, name (at) domain.com, name AT domain DOT com, name_AT_domain.com
+_BRACKETS = r"\s?[\[({<]\s?(?:at|@|arobase)\s?[\])}>]\s?"
+_AT = rf"(?:{_BRACKETS}|\sat\s|_at_)"
+_DOT = r"(?:\.|\s?[\[({<]\s?(?:dot|point|\.)\s?[\])}>]\s?|\sdot\s)"
+_DISGUISED = (
+    re.compile(
+        rf"(?<![\w.+-])[A-Za-z0-9][A-Za-z0-9._+-]{{0,40}}?{_BRACKETS}[\w-]{{1,40}}(?:{_DOT}[\w-]{{2,24}}){{1,4}}", re.I
+    ),
+    re.compile(
+        rf"(?<![\w.+-])[A-Za-z0-9][A-Za-z0-9._+-]{{0,40}}?{_AT}[A-Za-z0-9-]{{1,40}}(?:{_DOT}[A-Za-z0-9-]{{2,40}}){{0,3}}{_DOT}"
+        r"(?:com|org|net|edu|gov|info|io|eu|fr|de|uk|ch|be|it|es|nl|at|us|ca|se|no|dk|fi|pl|pt|ie|jp|cn|in|br|au|nz)\b",
+        re.I,
+    ),
 )
-_EMAIL = re.compile(rf"(?<![\w.+-]){_LOCAL}@{_DOMAIN}(?![\w@])")
-# name [at] domain [dot] com, name (at) domain.com, name AT domain DOT com
-_AT = r"\s?(?:[\[({<]\s?(?:at|@|arobase)\s?[\])}>]|\sat\s|\sAT\s)\s?"
-_DOT = r"(?:\.|\s?[\[({<]\s?(?:dot|point|\.)\s?[\])}>]\s?|\s(?:dot|DOT)\s)"
-_DISGUISED = re.compile(
-    rf"(?<![\w.+-])[A-Za-z0-9][A-Za-z0-9._+-]{{0,40}}{_AT}[A-Za-z0-9-]{{1,40}}(?:{_DOT}[A-Za-z0-9-]{{2,40}}){{0,3}}{_DOT}"
-    r"(?:com|org|net|edu|gov|info|io|eu|fr|de|uk|ch|be|it|es|nl|at|us|ca)\b",
-    re.IGNORECASE,
-)
-_IBAN = re.compile(r"(?<![A-Za-z0-9])[A-Za-z]{2}\d{2}(?:[ .-]?[A-Za-z0-9]){11,30}")
-_CARD = re.compile(r"(?<![\w.+-])(?:\d[ .-]?){12,18}\d(?![\w-])")
+_IBAN = re.compile(r"(?<![A-Za-z0-9])[A-Za-z]{2} ?\d{2}(?:[ .-]{0,2}[A-Za-z0-9]){11,30}")
+_CARD = re.compile(r"(?<![\w.+-])(?:\d[ .-]{0,2}){12,18}\d(?![\w-])")
 
 _GAP = r"[ .\u00a0\u2009/-]"
+_ALONE = r"(?<![\w.+/-])(?<!\d )"  # not the middle of a longer number or a list of numbers
 _PHONES = (
-    # +33 6 12 34 56 78, +1 (212) 555-0147, 0049 (0)30 123456
-    re.compile(rf"(?<![\w+])(?:\+|00(?=[1-9]))[1-9](?:{_GAP}{{0,2}}(?:\(\d{{1,5}}\)|\d)){{7,14}}(?![\w]|[.,]\d)"),
-    # (212) 555-0147, 212-555-0147, 212.555.0147, 1-800-555-0199
-    re.compile(r"(?<![\w.+/-])(?:1[ .-])?(?:\([2-9]\d\d\) ?|[2-9]\d\d[.-])[2-9]\d\d[ .-]\d{4}(?![\w-]|\.\d)"),
-    # 06 12 34 56 78 and 06.12.34.56.78
-    re.compile(r"(?<![\w.+/-])0[1-9](?:([ .\u00a0-])\d\d)(?:\1\d\d){3}(?![\w]|[.-]\d)"),
-    # 0612345678, 020 7946 0958, 030-1234567, 01632 960 001
-    re.compile(r"(?<![\w.+/,-])0(?:[1-9]\d{8,9}|[1-9]\d{1,4}[ /-]\d{3,4}[ -]?\d{3,6})(?![\w-]|[.,]\d)"),
+    # +33 6 12 34 56 78, +1 (212) 555-0147, 0049 (0)30 123456, (+33) 756789012
+    re.compile(
+        rf"(?<![\w+.,])(?:\(\+\d{{1,3}}\)|(?:\+|00 ?(?=[1-9]))[1-9])(?:{_GAP}{{0,2}}(?:\(\d{{1,5}}\)|\d)){{7,14}}"
+        r"(?![\w]|[.,]\d)"
+    ),
+    # (212) 555-0147, (212)-555-0147, 212-555-0147, 212.555.0147, 1-800-555-0199, 1 646 555 0123
+    re.compile(
+        rf"{_ALONE}(?:1[ .-])?(?:\([2-9]\d\d\)[ -]?[2-9]\d\d[ .-]|[2-9]\d\d([.-])[2-9]\d\d\1)\d{{4}}(?![\w-]|\.\d| \d)"
+    ),
+    re.compile(rf"{_ALONE}(?<!, )(?:1 )?[2-9]\d\d [2-9]\d\d \d{{4}}(?![\w-]|[.,]\d| \d)"),
+    # 06 12 34 56 78, 06.12.34.56.78, 0756 78 90 12, 079 123 45 67
+    re.compile(rf"{_ALONE}0[1-9](?:([ .\u00a0-])\d\d)(?:\1\d\d){{3}}(?![\w]|[ .-]\d)"),
+    re.compile(rf"{_ALONE}0[1-9]\d(?:\d \d\d \d\d \d\d| \d{{3}} \d\d \d\d)(?![\w]|[ .-]\d)"),
+    # 0612345678, 020 7946 0958, 030-1234567, 01632 960 001, 06-12345678
+    re.compile(
+        r"(?<![\w.+/,-])(?<!\d )0(?:[1-9]\d{8,9}|[1-9]\d{1,4}[ /-]\d{3,4}[ -]?\d{3,6}|[1-9]-\d{8})(?![\w-]|[.,]\d| \d)"
+    ),
     re.compile(r"(?<![\w.+/-])\(0\d{1,4}\)[ -]?\d{3,4}[ -]?\d{3,6}(?![\w-]|[.,]\d)"),
 )
 _PHONE_SAID = re.compile(
@@ -109,7 +128,8 @@ def _same_length(text: str) -> str:
 def _emails(text: str) -> Iterator[tuple[int, int]]:
     if "@" in text:
         yield from (match.span() for match in _EMAIL.finditer(text))
-    yield from (match.span() for match in _DISGUISED.finditer(text))
+    for pattern in _DISGUISED:
+        yield from (match.span() for match in pattern.finditer(text))
 
 
 def _ibans(text: str) -> Iterator[tuple[int, int]]:
@@ -121,7 +141,7 @@ def _ibans(text: str) -> Iterator[tuple[int, int]]:
 
 def _iban_end(text: str, start: int, end: int) -> int:
     """Where the account number that starts here ends, if its length and check digits are right; else 0."""
-    length = _IBAN_LENGTHS.get(text[start : start + 2].upper())
+    length = _IBAN_LENGTHS.get(text[start : start + 2].upper(), 0)
     compact, at = "", start
     while length and at < end and len(compact) < length:
         if text[at].isalnum():
