@@ -105,7 +105,8 @@ class Epoch(models.Model):
     pool_nano = models.BigIntegerField(default=0)  # what its calls, accesses and trainings put into the pools
     paid_nano = models.BigIntegerField(default=0)
     unattributed_nano = models.BigIntegerField(default=0)
-    lines_root = models.CharField(max_length=64, blank=True)
+    lines_root = models.CharField(max_length=64, blank=True)  # of salted commitments to its lines, in the public log
+    lines_secret = models.BinaryField(default=bytes)
     closed_at = models.DateTimeField(default=timezone.now)
     planned_at = models.DateTimeField(null=True, blank=True)
     posted_at = models.DateTimeField(null=True, blank=True)

@@ -10,8 +10,8 @@ cut and model, and a posting's id was made with its plan.
 
 from __future__ import annotations
 
-import json
 import logging
+import secrets
 import uuid
 from collections import defaultdict
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ from django.utils import timezone
 
 from attribution import planning, traces
 from attribution.models import Cut, Epoch, Line, PlannedPosting, RecordEpoch, RecordLine, Trace
-from ledger import chart, merkle
+from ledger import chart, receipts
 from ledger import services as ledger
 
 logger = logging.getLogger(__name__)
@@ -186,7 +186,8 @@ def _store(epoch: Epoch, planned: planning.Planned, found: Sequence[Trace]) -> N
     epoch.pool_nano = sum(trace.data_nano + trace.curation_nano for trace in found)
     epoch.paid_nano = sum(line.amount_nano for line in planned.lines if line.payee_id is not None)
     epoch.unattributed_nano = sum(line.amount_nano for line in planned.lines if line.payee_id is None)
-    epoch.lines_root = lines_root(planned.lines)
+    epoch.lines_secret = secrets.token_bytes(receipts.SECRET_BYTES)
+    epoch.lines_root = receipts.lines_root([said(line) for line in planned.lines], epoch.lines_secret)
     epoch.status, epoch.planned_at = Epoch.Status.PLANNED, timezone.now()
     epoch.save()
 
@@ -212,19 +213,15 @@ def _postings(epoch: Epoch, planned: planning.Planned, source_of: dict[uuid.UUID
     return [legs[start : start + LEGS_MAX] for legs in by_pool.values() for start in range(0, len(legs), LEGS_MAX)]
 
 
-def lines_root(lines: Sequence[planning.PlannedLine]) -> str:
-    """Merkle root over an epoch's lines, which its public entry names: changing a line changes it."""
-    leaves = [
-        merkle.leaf_hash(
-            json.dumps(
-                [str(line.source_id), line.role, line.payee_id, line.reason, line.amount_nano],
-                separators=(",", ":"),
-            ).encode()
-        )
-        for line in lines
-    ]
-    nodes = {(level, index): value for level, index, value in merkle.new_nodes(0, leaves, lambda *_at: b"")}
-    return merkle.root(len(leaves), lambda level, index: nodes[level, index]).hex()
+def said(line: planning.PlannedLine | Line) -> dict[str, str]:
+    """One line as the epoch's public root commits to it."""
+    return {
+        "source": str(line.source_id),
+        "role": line.role,
+        "payee": "" if line.payee_id is None else chart.pending(line.payee_id),
+        "item": line.reason,
+        "amount": str(line.amount_nano),
+    }
 
 
 # --- Post
@@ -272,6 +269,7 @@ def _post_locked(epoch_id: uuid.UUID) -> bool:
             type="epoch.settled",
             public={
                 "model": str(epoch.model_id),
+                "model_id": str(epoch.model_id),
                 "epoch": epoch.number,
                 "pool": str(epoch.pool_nano),
                 "paid": str(epoch.paid_nano),
