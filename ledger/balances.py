@@ -96,8 +96,11 @@ def movements(
     kinds: Sequence[Kind] | None = None,
     since: datetime | None = None,
     until: datetime | None = None,
+    paid_from: str | None = None,
 ) -> list[Movement]:
     """Sum the journal per account and kind, for postings with since <= at < until. None: no such limit.
+
+    `paid_from` is a LIKE pattern for the payer's account ("pool:%:data"): what came out of which pool.
 
     It reads the journal and nothing derived from it, so it can be compared with what is.
     """
@@ -106,11 +109,13 @@ def movements(
                   coalesce(-sum(u.amount) FILTER (WHERE u.amount < 0), 0)::bigint, count(*)
            FROM ledger_journal j, unnest(j.accounts, j.amounts) AS u(account, amount)
            JOIN ledger_account a ON a.id = u.account
-           WHERE (%s::text IS NULL OR starts_with(a.code, %s)) AND (%s::text[] IS NULL OR a.code = ANY (%s::text[]))
+           JOIN ledger_account payer ON payer.id = j.accounts[1]
+           WHERE (%s::text IS NULL OR payer.code LIKE %s)
+             AND (%s::text IS NULL OR starts_with(a.code, %s)) AND (%s::text[] IS NULL OR a.code = ANY (%s::text[]))
              AND (%s::text[] IS NULL OR j.kind = ANY (%s::text[]))
              AND j.at >= coalesce(%s::timestamptz, '-infinity') AND j.at < coalesce(%s::timestamptz, 'infinity')
            GROUP BY a.code, j.kind ORDER BY a.code, j.kind""",
-        *(prefix, prefix),
+        *(paid_from, paid_from, prefix, prefix),
         *[None if accounts is None else list(accounts)] * 2,
         *[None if kinds is None else [Kind(kind).value for kind in kinds]] * 2,
         *(since, until),

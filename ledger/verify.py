@@ -299,33 +299,43 @@ def _is_signed(note: str, name: str, public: bytes) -> bool:
 
 
 def _commitment_failures() -> list[Failure]:
-    """I9: what is kept in openings is what the leaves commit to, and a charge's price is what the payer paid."""
+    """I9: a leaf commits to what is kept in its opening, and says of its posting what the journal says."""
     found = []
-    for index, entry, secret, private, split, paid, moves, is_charge in _rows(
-        """SELECT l.index, l.entry::text, o.secret, o.private::text, o.split::text, -j.amounts[1],
+    for index, entry, secret, private, split, kind, hour, paid, moves in _rows(
+        """SELECT l.index, l.entry::text, o.secret, o.private::text, o.split::text, j.kind,
+             to_char(coalesce(j.at, f.at) AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24'), -j.amounts[1],
              (SELECT jsonb_agg(jsonb_build_object('source', s.code, 'target', t.code, 'amount', u.amount::text) ORDER BY n)
               FROM unnest(j.accounts, j.amounts) WITH ORDINALITY AS u(account, amount, n)
-              JOIN ledger_account t ON t.id = u.account JOIN ledger_account s ON s.id = j.accounts[1] WHERE n > 1)::text,
-             j.kind IN ('call_charged', 'access_charged', 'training_charged')
-           FROM ledger_leaf l JOIN ledger_opening o ON o.entry_id = l.entry_id
-           LEFT JOIN ledger_journal j ON j.id = l.entry_id ORDER BY l.index"""
+              JOIN ledger_account t ON t.id = u.account JOIN ledger_account s ON s.id = j.accounts[1] WHERE n > 1)::text
+           FROM ledger_leaf l LEFT JOIN ledger_opening o ON o.entry_id = l.entry_id
+           LEFT JOIN ledger_journal j ON j.id = l.entry_id LEFT JOIN ledger_fact f ON f.id = l.entry_id
+           ORDER BY l.index"""
     ):
-        entry, plain = json.loads(entry), json.loads(entry)["type"] == "posting.made"
-        values = {"moves": json.loads(moves)} if plain and moves else json.loads(private or "{}")
-        lines = [] if plain else json.loads(split or "null") or []
-        committed = dict(entry.get("commit", {}))
-        for number, digest in enumerate(committed.pop("split", [])):
-            committed[f"split.{number}"] = digest
-            values[f"split.{number}"] = (
-                lines[number] if number < len(lines) else {"payee": "", "role": "pad", "item": "", "amount": "0"}
-            )
-        if committed != {name: _commitment(bytes(secret), name, value) for name, value in values.items()}:
-            found.append(Failure("I9", str(index), f"leaf {index} does not commit to what is kept for it"))
-        elif is_charge and not plain and values.get("price") != str(paid):
-            found.append(
-                Failure("I9", str(index), f"leaf {index} commits to price {values.get('price')}, {paid} was paid")
-            )
+        entry = json.loads(entry)
+        is_plain, is_charge = entry["type"] == "posting.made", entry["type"].endswith(".charged")
+        values = {"moves": json.loads(moves)} if is_plain and moves else json.loads(private or "{}")
+        lines = [] if is_plain else json.loads(split or "null") or []
+        wrong = []
+        if secret is not None and not _opens(entry.get("commit", {}), bytes(secret), values, lines):
+            wrong.append("does not commit to what is kept for it")
+        if entry["hour"] != hour:
+            wrong.append(f"says {entry['hour']}, its row says {hour}")
+        if (is_plain and entry["kind"] != kind) or (is_charge and entry["type"].replace(".", "_") != kind):
+            wrong.append(f"is not about a posting of kind {kind}")
+        if is_charge and secret is not None and values.get("price") != str(paid):
+            wrong.append(f"commits to the price {values.get('price')}, and {paid} was paid")
+        found += [Failure("I9", str(index), f"leaf {index} {what}") for what in wrong]
     return found[:ROWS_SHOWN]
+
+
+def _opens(commit: dict, secret: bytes, values: dict, lines: list) -> bool:
+    committed = dict(commit)
+    values = dict(values)
+    for number, digest in enumerate(committed.pop("split", [])):
+        padding = {"payee": "", "role": "pad", "item": "", "amount": "0"}
+        committed[f"split.{number}"] = digest
+        values[f"split.{number}"] = lines[number] if number < len(lines) else padding
+    return committed == {name: _commitment(secret, name, value) for name, value in values.items()}
 
 
 def _commitment(secret: bytes, name: str, value: object) -> str:

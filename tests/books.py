@@ -152,7 +152,12 @@ def _copy(template: str, blocker) -> Iterator[Books]:
         finally:
             connections.close_all()
             connection.settings_dict["NAME"] = template
-            _administer(f"DROP DATABASE {name} WITH (FORCE)")
+            # Not WITH (FORCE): that would also try to end an autovacuum worker, which the owner may not.
+            _administer(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                f"WHERE datname = '{name}' AND usename IN (current_user, '{settings.APP_DB_ROLE}')"
+            )
+            _administer(f"DROP DATABASE {name}")
 
 
 def _site_database() -> str:

@@ -9,19 +9,7 @@ from django.db import transaction
 
 from ledger import chart, database, verify
 from ledger import services as ledger
-
-ALICE, BOB, DAN = chart.wallet(1), chart.wallet(2), chart.wallet(4)
-
-
-def payment(source: str, target: str, amount_nano: int, **more) -> ledger.Posting:
-    id = ledger.new_id()
-    return ledger.Posting(
-        id=id,
-        kind=more.pop("kind", ledger.Kind.ADJUSTMENT),
-        reference=more.pop("reference", f"test:{id}"),
-        moves=[ledger.Move(source, target, amount_nano)],
-        **more,
-    )
+from tests.ledger.builders import ALICE, BOB, DAN, payment
 
 
 def test_a_deposit_can_be_spent_once_it_is_folded(books):

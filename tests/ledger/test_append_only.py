@@ -1,0 +1,133 @@
+"""The journal cannot be edited: by privilege for the application, by trigger for the owner."""
+
+from __future__ import annotations
+
+import psycopg2
+import pytest
+
+from ledger import database, errors, privileges, sequencer
+from ledger import services as ledger
+from tests.ledger.builders import ALICE, DAN, hold, payment
+
+ADDED_TO_ONLY = ("account", "journal", "entry", "fact", "leaf", "node", "checkpoint")
+KEPT = ("spend", "position", "hold", "lot", "cursor")
+TABLES = (*ADDED_TO_ONLY, *KEPT, "cosignature", "opening", "outbox")
+
+
+@pytest.fixture(scope="module")
+def filled(books_of_module):
+    """Books with a row in every table that is only added to."""
+    books_of_module.deposit(DAN, 100)
+    ledger.post_many([payment(DAN, "pending:1", 10, vest_after_s=0)])
+    ledger.record_fact(
+        id=ledger.new_id(), reference="rule:1", entry=ledger.Entry("rule.adopted", {"rule": "r", "parts": []})
+    )
+    hold(DAN, 5)
+    books_of_module.fold()
+    books_of_module.log()
+    return books_of_module
+
+
+def refusal(connection, statement: str) -> str:
+    """The SQLSTATE with which a statement is refused."""
+    with connection.cursor() as cursor:
+        with pytest.raises(psycopg2.Error) as refused:
+            cursor.execute(statement)
+        connection.rollback()
+        return refused.value.pgcode
+
+
+def column_of(connection, table: str) -> str:
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT * FROM ledger_{table} LIMIT 0")
+        return cursor.description[0].name
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_the_application_may_only_read(filled, table):
+    with filled.connect("DATABASE_APP_URL") as app:
+        column = column_of(app, table)
+        for statement in (
+            f"UPDATE ledger_{table} SET {column} = {column}",
+            f"DELETE FROM ledger_{table}",
+            f"TRUNCATE ledger_{table}",
+            f"INSERT INTO ledger_{table} SELECT * FROM ledger_{table}",
+            f"ALTER TABLE ledger_{table} DISABLE TRIGGER ALL",
+        ):
+            assert refusal(app, statement) == "42501", statement
+
+
+@pytest.mark.parametrize("table", ADDED_TO_ONLY)
+def test_not_even_the_owner_changes_what_is_only_added_to(filled, table):
+    with filled.connect() as owner:
+        column = column_of(owner, table)
+        for statement in (
+            f"UPDATE ledger_{table} SET {column} = {column}",
+            f"DELETE FROM ledger_{table}",
+            f"TRUNCATE ledger_{table} CASCADE",
+        ):
+            assert refusal(owner, statement) == errors.AppendOnly.sqlstate, statement
+
+
+@pytest.mark.parametrize("table", KEPT)
+def test_not_even_the_owner_removes_what_is_counted_on(filled, table):
+    with filled.connect() as owner:
+        assert refusal(owner, f"DELETE FROM ledger_{table}") == errors.AppendOnly.sqlstate
+        assert refusal(owner, f"TRUNCATE ledger_{table} CASCADE") == errors.AppendOnly.sqlstate
+
+
+@pytest.mark.parametrize(
+    "amounts",
+    ["{-5,4}", "{5,-5}", "{-5,6,-1}", "{0,0}", "{-5}", "{-5,NULL}", "{-9223372036854775807,9223372036854775806}"],
+)
+def test_not_even_the_owner_inserts_an_unbalanced_posting(filled, amounts):
+    with filled.connect() as owner:
+        accounts = "{1,2,3}" if amounts.count(",") == 2 else "{1,2}"
+        assert (
+            refusal(
+                owner,
+                "INSERT INTO ledger_journal (id, kind, reference, accounts, amounts, payload) "
+                f"VALUES (gen_random_uuid(), 'adjustment', 'by hand', '{accounts}', '{amounts}', '')",
+            )
+            == "23514"
+        )
+
+
+def test_the_application_calls_the_public_functions_and_no_others(filled):
+    with filled.connect("DATABASE_APP_URL") as app, app.cursor() as cursor:
+        cursor.execute(
+            """SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace
+               AND starts_with(proname, 'ledger_') AND has_function_privilege(oid, 'EXECUTE')"""
+        )
+        callable_ones = {name for (name,) in cursor.fetchall()}
+    assert callable_ones == {*privileges.FOR_EVERYONE, *privileges.FOR_THE_SEQUENCER}
+
+
+def test_the_application_role_runs_the_whole_ledger(books):
+    books.deposit(DAN, 100)
+    database.rows("SET ROLE openledger_app")
+    lease = hold(DAN, 50)
+    ledger.draw([ledger.Draw(lease, payment(DAN, ALICE, 10), close=True)])
+    ledger.enqueue(topic="t", reference="r", payload={})
+    ledger.record_fact(
+        id=ledger.new_id(), reference="rule:1", entry=ledger.Entry("rule.adopted", {"rule": "r", "parts": []})
+    )
+
+    assert books.round()["folded"] == 1
+    assert books.rung == [("t", "r")]
+    assert ledger.balance_nano(ALICE) == 10
+    assert ledger.head().size == 3
+    database.rows("RESET ROLE")
+
+
+def test_an_opening_is_kept_until_its_leaf_exists_and_never_changed(books):
+    books.deposit(DAN, 100)
+    id = ledger.statement_of(DAN)[0].posting_id
+
+    assert ledger.erase_openings([id]) == 0
+    with books.connect() as owner:
+        assert refusal(owner, "DELETE FROM ledger_opening") == errors.AppendOnly.sqlstate
+        assert refusal(owner, "UPDATE ledger_opening SET type = 'x'") == errors.AppendOnly.sqlstate
+    sequencer.log()
+    assert ledger.erase_openings([id]) == 1
+    assert ledger.entry_of(id).private is None
