@@ -48,6 +48,8 @@ def _speaks_tus(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse
                 response = view(request, *args, **kwargs)
             except DatanetError as error:
                 response = _refusal(error)
+            except Http404:
+                response = HttpResponse(status=404)
         response["Tus-Resumable"] = VERSION
         response["Cache-Control"] = "no-store"
         return response
