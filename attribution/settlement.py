@@ -256,7 +256,9 @@ def _post_locked(epoch_id: uuid.UUID) -> bool:
                 kind=ledger.Kind.SETTLEMENT,
                 reference=f"epoch:{epoch.pk}:{posting.number}",
                 moves=[ledger.Move(*move) for move in posting.moves],
-                vest_after_s=settings.CHALLENGE_WINDOW_S,
+                vest_after_s=settings.CHALLENGE_WINDOW_S
+                if any(target.startswith("pending:") for _source, target, _amount in posting.moves)
+                else None,
             )
             for posting in planned
         ]

@@ -107,7 +107,7 @@ def movements(
     found = database.rows(
         """SELECT a.code, j.kind, coalesce(sum(u.amount) FILTER (WHERE u.amount > 0), 0)::bigint,
                   coalesce(-sum(u.amount) FILTER (WHERE u.amount < 0), 0)::bigint, count(*)
-           FROM ledger_journal j, unnest(j.accounts, j.amounts) AS u(account, amount)
+           FROM ledger_journal j CROSS JOIN LATERAL unnest(j.accounts, j.amounts) AS u(account, amount)
            JOIN ledger_account a ON a.id = u.account
            JOIN ledger_account payer ON payer.id = j.accounts[1]
            WHERE (%s::text IS NULL OR payer.code LIKE %s)

@@ -64,7 +64,9 @@ def build(
             private={**private, "price": str(amount_nano)},
             split=splitting.split_lines(targets),
         ),
-        vest_after_s=settings.CHALLENGE_WINDOW_S,
+        vest_after_s=settings.CHALLENGE_WINDOW_S
+        if any(account.startswith("pending:") for _role, account, nano in targets if nano)
+        else None,
     )
 
 

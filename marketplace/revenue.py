@@ -112,7 +112,7 @@ def _from_books() -> tuple[Counter[Key], int, int]:
         elif leg.account.startswith("pending:"):
             found["developer", chart.user_of(leg.account)] += leg.credited_nano
     for source, role in (("data", "contributor"), ("curation", "curator")):
-        for leg in ledger.movements(kinds=[ledger.Kind.SETTLEMENT], prefix="pending:", source_like=f"pool:%:{source}"):
+        for leg in ledger.movements(kinds=[ledger.Kind.SETTLEMENT], prefix="pending:", paid_from=f"pool:%:{source}"):
             found[role, chart.user_of(leg.account)] += leg.credited_nano
     for leg in ledger.movements(kinds=[ledger.Kind.SETTLEMENT], prefix="unattributed:"):
         found["unattributed", None] += leg.credited_nano

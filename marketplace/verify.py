@@ -24,7 +24,7 @@ WITH charge AS (
            coalesce(sum(u.amount) FILTER (WHERE a.code LIKE 'pool:%:curation'), 0) AS curation,
            coalesce(sum(u.amount) FILTER (WHERE a.code = 'platform:fees'), 0) AS platform
     FROM ledger_journal j, unnest(j.accounts, j.amounts) AS u(account_id, amount)
-    JOIN ledger_ledgeraccount a ON a.id = u.account_id
+    JOIN ledger_account a ON a.id = u.account_id
     WHERE j.kind IN ('call_charged', 'training_charged') GROUP BY j.id
 )
 """
@@ -88,7 +88,7 @@ CHECKS = (
                    WHERE status IN ('in_run', 'approved', 'sent') GROUP BY 1) w ON w.run_id = r.id
         LEFT JOIN (SELECT a.code, sum(u.amount) AS balance
                    FROM ledger_journal j, unnest(j.accounts, j.amounts) AS u(account_id, amount)
-                   JOIN ledger_ledgeraccount a ON a.id = u.account_id
+                   JOIN ledger_account a ON a.id = u.account_id
                    WHERE a.code LIKE 'withdrawals:%' GROUP BY 1) b ON b.code = 'withdrawals:' || r.id
         WHERE coalesce(b.balance, 0) <> coalesce(w.total, 0) ORDER BY 1 LIMIT 1
         """,

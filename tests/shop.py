@@ -1,0 +1,60 @@
+"""The shop's cast and builders: through the services, like everything in the tests. Carol curates, Erin owns, Devi trains."""
+
+from __future__ import annotations
+
+from accounts.models import User
+from datanets import reviews
+from datanets.models import Datanet, Record, Version
+from ledger import chart
+from ledger import services as ledger
+from marketplace import listings, publishing, training
+from marketplace.models import ListedModel, ModelVersion
+from tests.datanets.cast import make_datanet, measured, person, send, table
+
+OPEN = 10**9
+
+
+def fund(books, user: User, amount_open: int) -> None:
+    """Put OPEN into a wallet, ready to be spent."""
+    books.deposit(chart.wallet(user.pk), amount_open * OPEN)
+
+
+def published(rows_of: dict[str, list[tuple]], *, name: str = "Tumours", fee_open: int = 0, **fields) -> Version:
+    """A Datanet whose version 1 holds these contributors' rows, approved by Carol."""
+    datanet = make_datanet(name, **fields)
+    if fee_open:
+        training.set_fee(datanet, by=datanet.owner, training_fee_nano=fee_open * OPEN)
+    for handle, rows in rows_of.items():
+        send(datanet, table(rows), by=handle)
+    approve_all(datanet)
+    return publishing.publish_version(datanet, by=datanet.owner)
+
+
+def approve_all(datanet: Datanet) -> None:
+    waiting = list(Record.objects.filter(datanet=datanet, status=Record.Status.WAITING))
+    if waiting:
+        reviews.decide(waiting, curator=person("carol"), decision="approve")
+
+
+def make_model(name: str = "Check", *, owner: str = "devi", engine: str = "linear", **fields) -> ListedModel:
+    model = listings.create_model(owner=person(owner), name=name, purpose="Tests", engine=engine, **fields)
+    listings.set_prices(model, by=model.owner, price_call_nano=24_000_000, price_in_nano=0, price_out_nano=0)
+    return model
+
+
+def trained(books, version: Version, *, settings: dict | None = None, **fields) -> ModelVersion:
+    """A listed model with one trained version. The worker's part runs here."""
+    model = make_model(**fields)
+    books.fold()
+    run = training.run(training.request(model=model, by=model.owner, versions=[version], settings=settings or {}).pk)
+    assert run.status == "done", (run.error_code, run.error_detail)
+    listings.list_model(model, by=model.owner)
+    books.fold()
+    return run.model_version
+
+
+def wallet_nano(user: User) -> int:
+    return ledger.balance_nano(chart.wallet(user.pk))
+
+
+__all__ = ["OPEN", "approve_all", "fund", "make_model", "measured", "person", "published", "trained", "wallet_nano"]
