@@ -21,3 +21,5 @@ urlpatterns += i18n_patterns(
 
 if settings.DEMO_STATE:
     urlpatterns += site.demo_only
+
+handler500 = "marketplace.views.site.server_error"
