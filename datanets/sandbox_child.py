@@ -63,12 +63,12 @@ _REFUSED_EVENTS = (
     "pickle.find_class",
 )
 _PICTURES = ("PIL.PngImagePlugin", "PIL.JpegImagePlugin", "PIL.WebPImagePlugin", "PIL.ImageOps")
-_DOCUMENTS = ("pypdf", "docx")
+_PDF = ("pypdf", "pypdf.filters", "pypdf._crypt_providers")
 _READERS = {
-    ".pdf": ("pypdf",),
+    ".pdf": _PDF,
     ".docx": ("docx",),
     ".parquet": ("pyarrow.parquet",),
-    ".zip": _DOCUMENTS + _PICTURES,
+    ".zip": (*_PDF, "docx", *_PICTURES),
     ".png": _PICTURES,
     ".jpg": _PICTURES,
     ".jpeg": _PICTURES,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -206,19 +207,19 @@ class _Lines:
 
     def __init__(self, file: BinaryIO, *, limits: Limits):
         self._file, self._max = file, limits.line_bytes_max
-        self._pushed: list[str] = []
+        self._pushed: deque[str] = deque()
         self.number = 0
         self.taken: list[str] = []
 
     def push_back(self, lines: list[str]) -> None:
-        self._pushed = lines + self._pushed
+        self._pushed.extendleft(reversed(lines))
         self.number -= len(lines)
 
     def __iter__(self) -> _Lines:
         return self
 
     def __next__(self) -> str:
-        line = self._pushed.pop(0) if self._pushed else self._read()
+        line = self._pushed.popleft() if self._pushed else self._read()
         self.number += 1
         self.taken.append(line)
         return line

@@ -199,15 +199,13 @@ def _parquet(file: BinaryIO, *, limits: Limits) -> Iterator[list[str] | rows.Row
         table = pq.ParquetFile(file, pre_buffer=False, thrift_string_size_limit=_FOOTER_BYTES_MAX)
         header = _judge_metadata(table, limits=limits)
         yield header
-        texts = [field.name for field in table.schema_arrow if pa.types.is_string(field.type)]
+        texts = [field.name for field in table.schema_arrow if _is_text(field.type)]
         # Text stays packed as a dictionary, so that a page that repeats one huge value is seen before it is expanded.
         table = pq.ParquetFile(file, pre_buffer=False, read_dictionary=texts)
         number = 0
         for batch in table.iter_batches(batch_size=_BATCH_ROWS, use_threads=False):
             for column in batch.columns:
-                words = column.dictionary if pa.types.is_dictionary(column.type) else column
-                if words.nbytes > limits.member_bytes_max:
-                    raise Refused("parquet", "parquet.expanded", {"limit_mib": limits.member_bytes_max // MEBIBYTE})
+                _require_small_words(column, limits=limits)
             for values in _expanded(batch, limits=limits):
                 number += 1
                 yield rows.Row(number, values)
@@ -242,13 +240,30 @@ def _judge_metadata(table, *, limits: Limits) -> list[str]:
     names = []
     for field in table.schema_arrow:
         kind = field.type
-        simple = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_string)
+        simple = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, _is_text)
         if not any(test(kind) for test in simple) and not pa.types.is_null(kind):
             raise Refused("schema", "schema.type", {"column": field.name[:80], "found": str(kind)[:80]})
         if field.name in names:
             raise Refused("schema", "schema.header_twice", {"column": field.name[:80]})
         names.append(field.name)
     return names
+
+
+def _require_small_words(column, *, limits: Limits) -> None:
+    """Refuse a text far above the limit of a cell before each row that repeats it gets a copy."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    words = column.dictionary if pa.types.is_dictionary(column.type) else column
+    if _is_text(words.type) and (pc.max(pc.binary_length(words)).as_py() or 0) > limits.cell_chars_max * 4:
+        raise Refused("parquet", "size.cell", {"limit": limits.cell_chars_max})
+
+
+def _is_text(kind) -> bool:
+    import pyarrow as pa
+
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
 
 
 def _expanded(batch, *, limits: Limits) -> Iterator[dict]:
