@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 
+from devstack import control
 from devstack.environment import ROOT, state_folder
 
 DESCRIPTION = "OpenLedger on this machine: database, queue, models, site and gateway with one command."
@@ -27,10 +28,10 @@ def main() -> int:
     state = state_folder(options.state)
     if options.command == "manage":
         return _manage(options)
+    if options.command == "down":
+        return control.stop_running(state)
     from devstack import supervisor
 
-    if options.command == "down":
-        return supervisor.stop_running(state)
     site = supervisor.Site(state, web_port=options.port, gateway_port=options.gateway_port, demo=not options.no_demo)
     return supervisor.run(site)
 
@@ -63,10 +64,8 @@ def _state_first(arguments: list[str]) -> list[str]:
 
 def _manage(options: argparse.Namespace) -> int:
     """Run Django's command line with the environment of the running site."""
-    from devstack import supervisor
-
     state = state_folder(options.state)
-    if supervisor.running_pid(state) is None:
+    if control.running_pid(state) is None:
         print(
             f"devstack: no site runs in {state}. Start one with `python3 dev.py up`, or name its --state.",
             file=sys.stderr,

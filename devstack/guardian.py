@@ -11,11 +11,57 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import subprocess
 import sys
 import time
+from pathlib import Path
 
 GRACE_S = 3.0
 DRAIN_S = 7.0
+
+
+class Guard:
+    """The supervisor's end of the pipe. A guardian that is killed itself is replaced, and told everything again."""
+
+    def __init__(self, state: Path) -> None:
+        self._state = state  # in its command line, for whoever lists processes
+        self._groups: dict[int, str] = {}
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def see_to_it(self) -> None:
+        """Start the guardian unless it lives."""
+        if self._process is None or self._process.poll() is not None:
+            self._process = subprocess.Popen(
+                [sys.executable, "-S", "-m", "devstack.guardian", str(self._state)],
+                cwd=Path(__file__).resolve().parent.parent,
+                stdin=subprocess.PIPE,
+                start_new_session=True,
+            )
+            for group, verb in self._groups.items():
+                self._tell(verb, group)
+
+    def watch(self, group: int, *, drain: bool = False) -> None:
+        """End this process group should we die; `drain` gives it the time a database needs."""
+        self._groups[group] = "drain" if drain else "watch"
+        self._tell(self._groups[group], group)
+
+    def forget(self, group: int) -> None:
+        """This group has ended; its number may belong to somebody else soon."""
+        self._groups.pop(group, None)
+        self._tell("forget", group)
+
+    def end(self) -> None:
+        """Let the guardian end, after what is still watched."""
+        if self._process and self._process.stdin:
+            with contextlib.suppress(BrokenPipeError):
+                self._process.stdin.close()
+            self._process.wait(30)
+
+    def _tell(self, verb: str, group: int) -> None:
+        if self._process and self._process.stdin:
+            with contextlib.suppress(BrokenPipeError):
+                self._process.stdin.write(f"{verb} {group}\n".encode())
+                self._process.stdin.flush()
 
 
 def main() -> None:

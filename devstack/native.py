@@ -12,7 +12,7 @@ import os
 import sys
 from pathlib import Path
 
-from devstack.services import Missing, package_folder
+from devstack.machine import Missing, package_folder
 
 EXPECTED = "libgomp.so.1"
 

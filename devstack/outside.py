@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 
-from devstack.services import POSTGRES_OLDEST, Missing
+from devstack.machine import Missing
+from devstack.services import POSTGRES_OLDEST
 
 
 def database() -> dict[str, str]:

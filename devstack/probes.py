@@ -13,7 +13,7 @@ from celery import Celery
 from celery.exceptions import TimeoutError as TaskTimeout
 
 from devstack.environment import write_private
-from devstack.services import Missing, package_folder
+from devstack.machine import Missing, package_folder
 
 PING = "marketplace.ping"
 CANARY_S = 60

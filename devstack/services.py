@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import importlib.metadata
 import importlib.util
 import os
@@ -22,50 +21,11 @@ import time
 from pathlib import Path
 
 from devstack.children import bound_to_parent, free_port, stop
+from devstack.machine import SHARED, Missing, can_enter, make_shared, package_folder, service_user, tail
 
-SHARED = Path("/var/lib/openledger")  # as root: what the unprivileged database user must reach
 DATABASE = "openledger"
 OWNER_ROLE, APP_ROLE, SUPERUSER = "openledger_owner", "openledger_app", "postgres"
 POSTGRES_OLDEST = 15
-
-
-class Missing(Exception):
-    """Something this machine lacks. The message is a sentence that tells what to do."""
-
-
-def default_state(root: Path) -> Path:
-    """Where a site keeps its data. Root's is outside the clone, which the database user may not be able to enter."""
-    if os.geteuid() == 0:
-        return SHARED / hashlib.sha256(str(root).encode()).hexdigest()[:12]
-    return root / ".state"
-
-
-def package_folder(name: str) -> Path | None:
-    """The folder of an installed package, found without importing it."""
-    spec = importlib.util.find_spec(name)
-    return Path(spec.submodule_search_locations[0]) if spec and spec.submodule_search_locations else None
-
-
-def service_user() -> pwd.struct_passwd | None:
-    """Who runs PostgreSQL, which refuses root: an unprivileged user if we are root, else ourselves (None)."""
-    if os.geteuid():
-        return None
-    for name in ("postgres", "nobody"):
-        with contextlib.suppress(KeyError):
-            return pwd.getpwnam(name)
-    raise Missing("This is root, PostgreSQL refuses root, and there is no user `postgres` or `nobody` to run it as.")
-
-
-def can_enter(path: Path, user: pwd.struct_passwd) -> bool:
-    """Whether the user may run or enter `path`, all folders above it included."""
-    probe = ["/bin/sh", "-c", 'test -x "$0"', str(path)]
-    return subprocess.run(probe, preexec_fn=bound_to_parent(signal.SIGKILL, user), cwd="/").returncode == 0
-
-
-def make_shared() -> None:
-    """The folder that root's sites share; open to the database user whatever our umask."""
-    SHARED.mkdir(parents=True, exist_ok=True)
-    SHARED.chmod(0o755)
 
 
 class Postgres:
@@ -94,13 +54,14 @@ class Postgres:
         self.data = self._folder()
         if not (self.data / "PG_VERSION").exists():
             self._initdb()
-        for attempt in (1, 2, 3):
+        for attempt in range(12):
             self.port = free_port(self.port)
             if self._listens():
                 break
-            if attempt == 3:
-                raise Missing(f"PostgreSQL did not start; {self.log} ends with:\n{_tail(self.log)}")
+            if attempt == 11:
+                raise Missing(f"PostgreSQL did not start; {self.log} ends with:\n{tail(self.log)}")
             self.port = 0  # another process may have taken the port between our look and its bind
+            time.sleep(1)  # or the server of a killed site is still ending in this folder
         self._make_roles()
 
     def restart(self) -> None:
@@ -109,7 +70,7 @@ class Postgres:
             if self._listens():
                 return
             time.sleep(1)
-        raise Missing(f"PostgreSQL does not come back; {self.log} ends with:\n{_tail(self.log)}")
+        raise Missing(f"PostgreSQL does not come back; {self.log} ends with:\n{tail(self.log)}")
 
     def stop(self) -> None:
         stop(self.process, self.stop_signal, 30)
@@ -265,7 +226,7 @@ class Valkey:
             if self._listens(settings):
                 return
             if attempt == 3:
-                raise Missing(f"Valkey did not start; {self.log} ends with:\n{_tail(self.log)}")
+                raise Missing(f"Valkey did not start; {self.log} ends with:\n{tail(self.log)}")
             self.port = 0
 
     def restart(self) -> None:
@@ -274,7 +235,7 @@ class Valkey:
             if self._listens(self.state / "valkey" / "valkey.conf"):
                 return
             time.sleep(1)
-        raise Missing(f"Valkey does not come back; {self.log} ends with:\n{_tail(self.log)}")
+        raise Missing(f"Valkey does not come back; {self.log} ends with:\n{tail(self.log)}")
 
     def stop(self) -> None:
         stop(self.process, self.stop_signal)
@@ -361,7 +322,3 @@ def _valkey_binary() -> str:
 
 def _quoted(path: Path) -> str:
     return '"' + str(path).replace("\\", "\\\\").replace('"', '\\"') + '"'
-
-
-def _tail(log: Path) -> str:
-    return log.read_text(errors="replace")[-1500:] if log.exists() else "(nothing)"

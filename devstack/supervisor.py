@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import json
 import os
 import signal
@@ -14,9 +12,9 @@ import time
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
-from typing import IO, NoReturn
+from typing import NoReturn
 
-from devstack import messages, native, outside, probes
+from devstack import control, messages, native, outside, probes
 from devstack.children import bound_to_parent, kill_group, stop
 from devstack.environment import (
     ROOT,
@@ -27,8 +25,10 @@ from devstack.environment import (
     make_state,
     write_private,
 )
+from devstack.guardian import Guard
+from devstack.machine import Missing
 from devstack.processes import PROCESSES, Process
-from devstack.services import Missing, Postgres, Valkey
+from devstack.services import Postgres, Valkey
 
 LOG_MAX_BYTES = 10_000_000
 BACKOFF_MAX_S = 30.0
@@ -62,7 +62,7 @@ class Site:
         self.started = time.monotonic()
         self.servers: list[Postgres | Valkey] = []
         self.running: dict[str, Running] = {}
-        self.guardian: subprocess.Popen[bytes] | None = None
+        self.guard = Guard(state)
         self.restart_worker = threading.Event()
         self.stopping = threading.Event()
         self.log_vkey = ""
@@ -85,11 +85,11 @@ class Site:
     def begin(self) -> None:
         """State folder, lock, secrets, ports, guardian, and the two servers."""
         make_state(self.state)
-        self.lock = _lock(self.state)
+        self.lock = control.lock(self.state)
         secret = load_secrets(self.state)
         self.ports = choose_ports(self.state, **self.asked_ports)
         self.environment = environment(self.state, secret, self.ports) | native.environment()
-        self._start_guardian()
+        self.guard.see_to_it()
         self._start_servers(secret)
         write_private(self.state / "environment.json", self.environment)
 
@@ -176,19 +176,19 @@ class Site:
             self.say("using the database of DATABASE_URL")
         else:
             self.say("starting PostgreSQL")
-            self._start_server(Postgres(self.state, passwords=secret), "drain")
+            self._start_server(Postgres(self.state, passwords=secret))
         if os.environ.get("REDIS_URL"):
             self.environment |= outside.queue()
             self.say("using the queue of REDIS_URL")
         else:
             self.say("starting Valkey")
-            self._start_server(Valkey(self.state, password=secret["valkey"]), "watch")
+            self._start_server(Valkey(self.state, password=secret["valkey"]))
 
-    def _start_server(self, server: Postgres | Valkey, verb: str) -> None:
+    def _start_server(self, server: Postgres | Valkey) -> None:
         self.servers.append(server)
         server.start()
         if server.process:
-            self._tell_guardian(verb, server.process.pid)
+            self.guard.watch(server.process.pid, drain=isinstance(server, Postgres))
         self.environment |= server.environment()
 
     # --- keeping it up
@@ -202,14 +202,13 @@ class Site:
 
     def _tick(self) -> None:
         """Bring back what ended: servers first, then processes, each later the more often it crashed."""
-        if self.guardian and self.guardian.poll() is not None:
-            self._start_guardian()
+        self.guard.see_to_it()
         for server in self.servers:
             if server.process and server.process.poll() is not None:
                 self.say(f"{type(server).__name__} ended ({server.process.returncode}); starting it again")
-                self._tell_guardian("forget", server.process.pid)
+                self.guard.forget(server.process.pid)
                 server.restart()
-                self._tell_guardian("drain" if isinstance(server, Postgres) else "watch", server.process.pid)
+                self.guard.watch(server.process.pid, drain=isinstance(server, Postgres))
         if self.restart_worker.is_set():
             self.restart_worker.clear()
             worker = self.running["worker"]
@@ -224,7 +223,7 @@ class Site:
                 name = running.process.name
                 self.say(f"{name} ended ({running.child.returncode}); again in {delay_s:.1f} s; see {self._log(name)}")
                 kill_group(running.child.pid)  # workers of a killed master
-                self._tell_guardian("forget", running.child.pid)
+                self.guard.forget(running.child.pid)
                 running.child = None
             if running.child is None and now >= running.start_at:
                 self._spawn(running)
@@ -252,7 +251,7 @@ class Site:
                 preexec_fn=bound_to_parent(signal.SIGTERM),
             )
         running.started = time.monotonic()
-        self._tell_guardian("watch", running.child.pid)
+        self.guard.watch(running.child.pid)
 
     def _manage(self, *arguments: str, show: bool = False) -> str:
         return self._run("-W", "ignore", "manage.py", *arguments, log=f"manage-{arguments[0]}", show=show)
@@ -276,7 +275,7 @@ class Site:
                 stderr=subprocess.STDOUT,
                 preexec_fn=bound_to_parent(signal.SIGKILL),
             )
-            self._tell_guardian("watch", child.pid)
+            self.guard.watch(child.pid)
             try:
                 output = b""
                 while True:
@@ -292,7 +291,7 @@ class Site:
                     time.sleep(0.1)
             finally:
                 stop(child, signal.SIGTERM, 5)
-                self._tell_guardian("forget", child.pid)
+                self.guard.forget(child.pid)
         text = output.decode(errors="replace")
         if child.returncode:
             raise Missing(f"{' '.join(arguments)} failed:\n{text[-3000:]}")
@@ -329,26 +328,6 @@ class Site:
     def _log(self, name: str) -> Path:
         return self.state / "logs" / f"{name}.log"
 
-    def _start_guardian(self) -> None:
-        self.guardian = subprocess.Popen(
-            [sys.executable, "-S", "-m", "devstack.guardian", str(self.state)],  # named for whoever lists processes
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            start_new_session=True,
-        )
-        for server in self.servers:
-            if server.process and server.process.poll() is None:
-                self._tell_guardian("drain" if isinstance(server, Postgres) else "watch", server.process.pid)
-        for running in self.running.values():
-            if running.child and running.child.poll() is None:
-                self._tell_guardian("watch", running.child.pid)
-
-    def _tell_guardian(self, verb: str, group: int) -> None:
-        if self.guardian and self.guardian.stdin:
-            with contextlib.suppress(BrokenPipeError):
-                self.guardian.stdin.write(f"{verb} {group}\n".encode())
-                self.guardian.stdin.flush()
-
     # --- the way down
 
     def down(self) -> None:
@@ -364,10 +343,7 @@ class Site:
             thread.join()
         for server in reversed(self.servers):
             server.stop()
-        if self.guardian and self.guardian.stdin:
-            with contextlib.suppress(BrokenPipeError):
-                self.guardian.stdin.close()
-            self.guardian.wait(30)
+        self.guard.end()
 
 
 def run(site: Site) -> int:
@@ -389,54 +365,6 @@ def run(site: Site) -> int:
         site.down()
         print("devstack: all stopped", file=sys.stderr, flush=True)
     return code
-
-
-def stop_running(state: Path) -> int:
-    """`dev.py down`: ask a running `up` to end and wait until it has."""
-    pid = running_pid(state)
-    if pid is None:
-        print(f"devstack: no site runs in {state}")
-        return 0
-    os.kill(pid, signal.SIGTERM)
-    end = time.monotonic() + 90
-    while running_pid(state) is not None:
-        if time.monotonic() > end:
-            print(f"devstack: process {pid} does not end", file=sys.stderr)
-            return 1
-        time.sleep(0.1)
-    return 0
-
-
-def running_pid(state: Path) -> int | None:
-    """The supervisor of the site in `state`, if it runs: the lock is held exactly as long as it lives."""
-    try:
-        lock = (state / "lock").open("r+")
-    except FileNotFoundError:
-        return None
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            words = lock.read().split()
-            return int(words[0]) if words else None
-    return None
-
-
-def _lock(state: Path) -> IO[str]:
-    lock = (state / "lock").open("a+")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        lock.seek(0)
-        _, _, address = lock.read().strip().partition(" ")
-        raise Missing(
-            f"A site already runs in {state}{' at ' + address if address else ''}. "
-            "Stop it with `dev.py down`, or start a second one with --state DIR."
-        ) from None
-    lock.truncate(0)
-    lock.write(f"{os.getpid()} \n")
-    lock.flush()
-    return lock
 
 
 def _stop(number: int, _frame: object) -> None:
