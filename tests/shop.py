@@ -50,7 +50,7 @@ def trained(books, version: Version, *, settings: dict | None = None, **fields) 
     assert run.status == "done", (run.error_code, run.error_detail)
     listings.list_model(model, by=model.owner)
     books.fold()
-    return run.model_version
+    return ModelVersion.objects.select_related("model__owner").get(training_run=run)
 
 
 def wallet_nano(user: User) -> int:

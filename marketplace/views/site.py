@@ -22,7 +22,7 @@ def healthz(request: HttpRequest) -> JsonResponse:
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    """The page of a fault of ours, with the request id that our log knows. Without context processors: they read the database."""
+    """The page of a fault of ours, with its request id. Without context processors: they read the database."""
     return HttpResponse(get_template("500.html").render({"request": request}), status=500)
 
 
