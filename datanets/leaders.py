@@ -39,8 +39,9 @@ from decimal import Decimal
 from functools import cache
 
 import numpy as np
-import rfc8785
 from PIL import Image
+
+from datanets.kinds import tabular
 
 # A pair is a near copy when its distance is at most this; units per kind, see `distance`.
 THRESHOLDS = {"text": 0.45, "tabular": 1.0, "image": 0.10}
@@ -276,7 +277,7 @@ def _row_sketch(body: dict, media: bytes | None, schema: dict) -> tuple[bytes, b
     enough = _row_digits(cells, cells) >= ROW_DIGITS_MIN
     payload = b"".join(_CELL.pack(*cell) for cell in cells) if enough else b""
     # A row that says little is a copy only when it is the same to the last value, label included.
-    return rfc8785.dumps(values if enough else body), payload
+    return tabular.canonical(values if enough else body), payload
 
 
 def _decimals(value: float) -> int:

@@ -83,13 +83,22 @@ def row(values: dict, *, schema: dict, line: int | None, limits: Limits) -> dict
 
 
 def canonical(body: dict) -> bytes:
-    """The bytes that define equality: all values under their columns' names as RFC 8785 JSON (1.0 equals 1)."""
-    return rfc8785.dumps({key: value.strip() if isinstance(value, str) else value for key, value in body.items()})
+    """The bytes that define equality: all values under their columns' names as RFC 8785 JSON (1.0 equals 1).
+
+    The same for a body that has been through jsonb, which gives 1e17 back as an integer.
+    """
+    return rfc8785.dumps({key: _plain(value) for key, value in body.items()})
 
 
 def preview(body: dict) -> dict:
     """What a list shows: the first eight columns, long texts cut."""
     return {key: value[:80] if isinstance(value, str) else value for key, value in list(body.items())[:8]}
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, str):
+        return value.strip()
+    return float(value) if isinstance(value, int) and abs(value) > rows.INTEGER_MAX else value
 
 
 def _judge_header(header: list[str], schema: dict, *, missing_allowed: bool = False) -> Iterator[Problem]:
