@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import threading
 from datetime import timedelta
 
 import pytest
@@ -15,6 +14,7 @@ from datanets.errors import ChecksumMismatch, Conflict, Expired, Invalid, NotRea
 from datanets.models import SubmissionFile
 from tests.books import at_once
 from tests.datanets.cast import make_datanet, measured, person, table, upload
+from tests.datanets.races import race
 
 CONTENT = table(measured(200))
 
@@ -184,23 +184,12 @@ def test_a_submission_in_review_takes_no_more_files():
 def test_of_two_parts_for_one_offset_exactly_one_counts(books):
     """Fails without select_for_update in uploads._count_part (tests/mutations.py): both parts are counted."""
     file = announced()
-    barrier = threading.Barrier(2)
 
-    class Together(io.BytesIO):
-        """Both parts have been read to their end before either is counted."""
-
-        waited = False
-
-        def read(self, size: int = -1, /) -> bytes:
-            chunk = super().read(size)
-            if not chunk and not self.waited:
-                self.waited = True
-                barrier.wait(timeout=10)
-            return chunk
-
-    answers = at_once(
-        lambda: submissions.receive_chunk(file, offset_bytes=0, stream=Together(b"a" * 500)),
-        lambda: submissions.receive_chunk(file, offset_bytes=0, stream=Together(b"b" * 500)),
+    answers = race(
+        books,
+        lambda: send_part(file, b"a" * 500, at=0),
+        lambda: send_part(file, b"b" * 500, at=0),
+        behind="SELECT 1 FROM datanets_submissionfile FOR UPDATE",
     )
 
     file.refresh_from_db()
