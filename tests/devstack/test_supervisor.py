@@ -183,10 +183,10 @@ def test_a_port_in_use_is_told_in_a_sentence(tmp_path):
 @pytest.mark.parametrize(
     ("variable", "value"), [("DATABASE_URL", "postgres://nobody@127.0.0.1:1/x"), ("REDIS_URL", "redis://127.0.0.1:1/0")]
 )
-def test_an_outside_server_that_does_not_answer_is_told_in_a_sentence(tmp_path, variable, value):
+def test_an_outside_server_that_does_not_answer_is_told_in_a_sentence(state, variable, value):
     environment = {name: text for name, text in os.environ.items() if name not in settings_names()}
     done = subprocess.run(
-        [sys.executable, "-m", "devstack", "up", "--state", str(tmp_path / "s")],
+        [sys.executable, "-m", "devstack", "up", "--state", str(state)],
         cwd=ROOT,
         env=environment | {variable: value},
         capture_output=True,
