@@ -282,7 +282,7 @@ def _row_sketch(body: dict, media: bytes | None, schema: dict) -> tuple[bytes, b
 
 def _decimals(value: float) -> int:
     exponent = Decimal(repr(value)).normalize().as_tuple().exponent
-    return max(0, min(100, -exponent))
+    return max(0, min(100, -int(exponent)))
 
 
 def _row_digits(one: list, other: list) -> float:
@@ -348,6 +348,8 @@ def _row_distance(one: bytes, other: bytes) -> float | None:
 
 
 def _image_sketch(body: dict, media: bytes | None, schema: dict) -> tuple[bytes, bytes]:
+    if media is None:
+        raise ValueError("an image has no signature without its picture")
     picture = Image.open(io.BytesIO(media), formats=("PNG", "JPEG"))
     flat = Image.new("RGB", picture.size, (255, 255, 255))
     shown = picture.convert("RGBA")

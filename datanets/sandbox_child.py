@@ -221,7 +221,7 @@ class _Speaker:
         self.event({"type": "record", **told, "media_name": media_name, "media_type": parsed.media_type})
 
     def problem(self, problem: Problem) -> None:
-        told = {"line": problem.line, "column": problem.column, "name": problem.name, "code": problem.code}
+        told: dict = {"line": problem.line, "column": problem.column, "name": problem.name, "code": problem.code}
         told |= {"reason": problem.reason, "params": problem.params, "values": problem.values}
         self.event({"type": "problem", **told})
 
@@ -323,7 +323,10 @@ def _restrict_files(libc: ctypes.CDLL, *, folder: str, input_path: str) -> bool:
 
 
 def _allow_below(libc: ctypes.CDLL, call: int, ruleset: int, *, path: str, rights: int) -> None:
-    parent = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        parent = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    except OSError:
+        return  # what we cannot open we need no right to
     rule = ctypes.create_string_buffer(struct.pack("<Qi", rights, parent), 12)
     libc.syscall(call, ruleset, 1, rule, 0)
     os.close(parent)

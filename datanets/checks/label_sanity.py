@@ -59,7 +59,7 @@ def _unknown(records: Sequence[Checked], context: Context, label: str) -> list[F
 def _label_set(context: Context, label: str) -> list:
     if context.kind != "tabular":
         return context.schema.get("labels") or []
-    column = next((each for each in context.schema.get("columns", []) if each["name"] == label), {})
+    column: dict = next((each for each in context.schema.get("columns", []) if each["name"] == label), {})
     return column.get("values") or []
 
 

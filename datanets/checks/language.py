@@ -19,7 +19,8 @@ def run(records: list[Checked], context: Context) -> list[Finding]:
 
     number: of the submission, the share of records in its main language; of a record, the confidence.
     """
-    findings, languages = [], Counter()
+    findings: list[Finding] = []
+    languages: Counter[str] = Counter()
     for record in records:
         text = " ".join(text for _, text in texts_of(record))[:_CHARS_USED]
         if len(text) < _CHARS_MIN:

@@ -98,9 +98,8 @@ def _member(
 def _labels(data: bytes, *, names: set[str], limits: Limits) -> Iterator[tuple[str, str] | Problem]:
     stream = io.BytesIO(data)
     content.require_content(stream, extension=".csv", limits=limits)
-    events = rows.csv_rows(stream, limits=limits, cell_chars_max=500)
-    header = {column.casefold() for column in next(events)}
-    if not {"file", "label"} <= header:
+    header, events = rows.csv_rows(stream, limits=limits, cell_chars_max=500)
+    if not {"file", "label"} <= {column.casefold() for column in header}:
         raise Refused("schema", "schema.columns_missing", {"columns": "file, label"}, line=1)
     seen: dict[str, str] = {}
     for event in events:
@@ -122,7 +121,7 @@ def _picture(data: bytes, *, name: str, label: str | None, limits: Limits) -> Pa
     _require_declared_size(data, limits=limits)
     Image.MAX_IMAGE_PIXELS = limits.pixels_max
     try:
-        picture = Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "WEBP"))
+        picture: Image.Image = Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "WEBP"))
         if picture.width * picture.height > limits.pixels_max:
             raise _too_many(picture.width, picture.height, limits)
         if getattr(picture, "is_animated", False):

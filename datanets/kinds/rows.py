@@ -30,8 +30,8 @@ class Row:
     values: dict
 
 
-def csv_rows(file: BinaryIO, *, limits: Limits, cell_chars_max: int) -> Iterator[list[str] | Row | Problem]:
-    """Rows of a CSV file: first the header (a list of names), then a Row or a Problem for each row.
+def csv_rows(file: BinaryIO, *, limits: Limits, cell_chars_max: int) -> tuple[list[str], Iterator[Row | Problem]]:
+    """A CSV file: the names in its header, and a Row or a Problem for each of its rows.
 
     The delimiter is comma, semicolon or tab: the one that divides the header most. After an open quotation mark,
     reading goes on at the next line.
@@ -50,7 +50,12 @@ def csv_rows(file: BinaryIO, *, limits: Limits, cell_chars_max: int) -> Iterator
     except csv.Error as error:
         raise Refused("schema", "schema.quote", line=1) from error
     _require_header(header, limits=limits)
-    yield header
+    return header, _csv_rows(reader, lines, header, limits=limits, cell_chars_max=cell_chars_max, delimiter=delimiter)
+
+
+def _csv_rows(
+    reader, lines: _Lines, header: list[str], *, limits: Limits, cell_chars_max: int, delimiter: str
+) -> Iterator[Row | Problem]:
     rows = resumes = 0
     while True:
         lines.taken.clear()

@@ -196,7 +196,9 @@ def _shown(value: object) -> str:
 
 
 def _csv(file: BinaryIO, *, limits: Limits) -> Iterator[list[str] | rows.Row | Problem]:
-    return rows.csv_rows(file, limits=limits, cell_chars_max=limits.cell_chars_max)
+    header, events = rows.csv_rows(file, limits=limits, cell_chars_max=limits.cell_chars_max)
+    yield header
+    yield from events
 
 
 def _parquet(file: BinaryIO, *, limits: Limits) -> Iterator[list[str] | rows.Row | Problem]:

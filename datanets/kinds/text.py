@@ -173,8 +173,7 @@ def _docx(file: BinaryIO, *, limits: Limits) -> str:
 
 
 def _csv(file: BinaryIO, *, name: str, limits: Limits) -> Iterator[Parsed | Problem]:
-    events = rows.csv_rows(file, limits=limits, cell_chars_max=limits.record_chars_max)
-    header = next(events)
+    header, events = rows.csv_rows(file, limits=limits, cell_chars_max=limits.record_chars_max)
     if not any(column.casefold() in _TEXT_COLUMNS for column in header):
         raise Refused("schema", "schema.columns_missing", {"columns": "text"}, line=1)
     yield from _rows(events, name=name, limits=limits)
