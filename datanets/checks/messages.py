@@ -22,6 +22,7 @@ TITLES: dict[str, str] = {
 }
 
 SENTENCES: dict[str, str] = {
+    "check.broke": _("This check could not be run; the others were."),
     "file_format.none": _("All %(count)s records fit the schema."),
     "file_format.some": _("%(count)s of %(of)s rows or files could not be read."),
     "exact_copies.none": _("None of %(count)s records is an exact copy."),
@@ -30,8 +31,18 @@ SENTENCES: dict[str, str] = {
     "exact_copies.copy_site": _("The same as an earlier record: known from another Datanet."),
     "near_copies.none": _("None of %(count)s records is close to an earlier one."),
     "near_copies.some": _("%(count)s of %(of)s records are near copies of earlier ones."),
-    "near_copies.copy_here": _("%(likeness)s %% like an earlier record of this Datanet."),
-    "near_copies.copy_site": _("%(likeness)s %% like an earlier record: known from another Datanet."),
+    "near_copies.text_here": _("Shares about %(percent)s %% of its phrases with an earlier record of this Datanet."),
+    "near_copies.text_site": _("Shares about %(percent)s %% of its phrases with a record known from another Datanet."),
+    "near_copies.tabular_here": _("The same as an earlier row of this Datanet, but for rounding or a trace of noise."),
+    "near_copies.tabular_site": _(
+        "The same as a row known from another Datanet, but for rounding or a trace of noise."
+    ),
+    "near_copies.image_here": _(
+        "The same picture as an earlier one of this Datanet, slightly changed (%(percent)s %% alike)."
+    ),
+    "near_copies.image_site": _(
+        "The same picture as one known from another Datanet, slightly changed (%(percent)s %% alike)."
+    ),
     "language.none": _("All %(count)s records are in the expected language."),
     "language.some": _("%(count)s of %(of)s records are in another language than the Datanet's."),
     "language.main": _("%(percent)s %% of the texts are in this language: %(language)s."),

@@ -17,11 +17,18 @@ def run(records: list[Checked], context: Context) -> list[Finding]:
         if record.key not in found or record.key in context.equal_to:
             continue
         leader, distance = found[record.key]
-        likeness = max(0, round(100 * (1 - distance / leaders.THRESHOLDS[context.kind] / 2)))
-        code = f"near_copies.copy_{'site' if leader in context.elsewhere else 'here'}"
+        code = f"near_copies.{context.kind}_{'site' if leader in context.elsewhere else 'here'}"
+        params = _likeness(context.kind, distance)
         evidence = {"leader": leader, "distance": round(distance, 4), "limit": leaders.THRESHOLDS[context.kind]}
-        findings.append(Finding(NAME, record.key, "flag", distance, code, {"likeness": likeness}, evidence))
+        findings.append(Finding(NAME, record.key, "flag", distance, code, params, evidence))
     return [summary(NAME, flagged=len(findings), of=len(records)), *findings]
+
+
+def _likeness(kind: str, distance: float) -> dict:
+    """What a distance means in percent: shared phrases of a text, correlation of two pictures; a row's has no such scale."""
+    if kind == "text":
+        return {"percent": round(100 * (1 - distance))}
+    return {"percent": round(100 * (1 - distance**2 / 2), 1)} if kind == "image" else {}
 
 
 def _assigned(records: list[Checked], context: Context) -> dict:

@@ -79,7 +79,7 @@ def test_every_finding_fills_its_sentence():
 
 def test_only_known_placeholders_stand_in_sentences():
     for code, sentence in checks.SENTENCES.items():
-        assert code.split(".")[0] in checks.TITLES
+        assert code == "check.broke" or code.split(".")[0] in checks.TITLES
         assert all(name.strip(string.ascii_lowercase + "_") == "" for name in placeholders(sentence))
 
 
