@@ -1,0 +1,104 @@
+"""Codes of attribution as sentences in the reader's language, with the whole numbers that show it."""
+
+from __future__ import annotations
+
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from attribution.explain import RecordExplanation
+from datanets.models import Record, Review
+
+from ..templatetags import figures
+
+UNATTRIBUTED = {
+    "not_attributable": gettext_lazy("The call could not be traced to records."),
+    "all_zero": gettext_lazy("No record supported the answer."),
+    "own_weights": gettext_lazy("The model answered from its own weights, not from the records it was shown."),
+    "no_method_yet": gettext_lazy("There is no tested attribution method for this kind of model yet."),
+    "proxy_cap": gettext_lazy("Only a proxy could be measured, and what a proxy may pay is capped."),
+    "no_leaders": gettext_lazy("Everything behind the answer follows records that are in no version."),
+}
+
+
+def unattributed_sentence(code: str) -> str:
+    """Why a part of the money reached nobody."""
+    return str(UNATTRIBUTED.get(code, code))
+
+
+def why_sentence(found: RecordExplanation, record: Record) -> str:
+    """Why a record earned nothing; empty when it earned something."""
+    return _SENTENCES[found.reason](found, record) if found.reason in _SENTENCES else found.reason
+
+
+def _waiting(found: RecordExplanation, record: Record) -> str:
+    return _("No curator has decided yet.")
+
+
+def _rejected(found: RecordExplanation, record: Record) -> str:
+    reasons = dict(Review.Reason.choices)
+    reason = reasons.get(record.reject_reason, record.reject_reason)
+    return _("A curator rejected it: %(reason)s.") % {"reason": reason}
+
+
+def _withdrawn(found: RecordExplanation, record: Record) -> str:
+    return _("Its contributor took it back before any call used it.")
+
+
+def _not_in_version(found: RecordExplanation, record: Record) -> str:
+    return _("It is approved, but no version holds it yet. The owner publishes the next one.")
+
+
+def _follower(found: RecordExplanation, record: Record) -> str:
+    return _("It was merged with an earlier copy, record %(leader)s, which earns for both.") % {
+        "leader": found.leader_id
+    }
+
+
+def _no_call(found: RecordExplanation, record: Record) -> str:
+    return _("No settled call used a model that learned from it.")
+
+
+def _gated(found: RecordExplanation, record: Record) -> str:
+    return _("Held-out rows show beyond doubt that it makes the model worse, so it is set aside.")
+
+
+def _net_negative(found: RecordExplanation, record: Record) -> str:
+    return _(
+        "It spoke against the answers more than for them: its sum over %(calls)s calls is %(net)s, "
+        "made of %(positive)s for and %(negative)s against."
+    ) % {
+        "calls": figures.number_text(found.call_count),
+        "net": _signed(found.net),
+        "positive": figures.number_text(found.positive),
+        "negative": figures.number_text(found.positive - found.net),
+    }
+
+
+def _own_weights(found: RecordExplanation, record: Record) -> str:
+    return _("The models that know it answered from their own weights.")
+
+
+def _rounds_to_zero(found: RecordExplanation, record: Record) -> str:
+    return _("Its part was smaller than a nano-OPEN: its sum over %(calls)s calls is %(net)s of %(positive)s.") % {
+        "calls": figures.number_text(found.call_count),
+        "net": _signed(found.net),
+        "positive": figures.number_text(found.positive),
+    }
+
+
+def _signed(value: int) -> str:
+    return figures.number_text(value).replace("-", "\u2212")
+
+
+_SENTENCES = {
+    "waiting": _waiting,
+    "rejected": _rejected,
+    "withdrawn": _withdrawn,
+    "not_in_version": _not_in_version,
+    "follower": _follower,
+    "no_call": _no_call,
+    "gated": _gated,
+    "net_negative": _net_negative,
+    "own_weights": _own_weights,
+    "rounds_to_zero": _rounds_to_zero,
+}

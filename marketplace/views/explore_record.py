@@ -1,0 +1,94 @@
+"""One record: where it comes from, what was found, what it earned, and if nothing, why."""
+
+from __future__ import annotations
+
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import path
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_POST
+
+from attribution import explain
+from datanets import media, records, sentences
+from datanets import services as datanets
+from datanets.columns import columns_of
+from datanets.models import Datanet, Record
+
+from .. import publishing
+from .explanations import why_sentence
+
+
+def record(request: HttpRequest, record_id: int) -> HttpResponse:
+    """One record: where it comes from, what was found, what it earned, and if nothing, the one reason."""
+    found = _record(request, record_id)
+    pool = found.datanet
+    readable = records.can_see(request.user, found)
+    insider = request.user.pk == found.contributor_id or datanets.can_curate(request.user, pool)
+    explanation = explain.why_record(found)
+    columns = columns_of(pool.kind, pool.schema)
+    body = (records.content_of(found) or {}) if readable else {}
+    picture = found.body.media_key if readable and hasattr(found, "body") else ""
+    context = {
+        "record": found,
+        "datanet": pool,
+        "readable": readable,
+        "insider": insider,
+        "is_mine": request.user.pk == found.contributor_id,
+        "values": [(column.name, body.get(column.name), column.type == "text") for column in columns] if body else [],
+        "picture_url": media.url_of(picture) if picture else "",
+        "versions": records.versions_with(found).select_related("datanet"),
+        "checks": [_finding(result) for result in found.check_results.order_by("check_name")] if insider else [],
+        "earned": explanation,
+        "why": why_sentence(explanation, found),
+        "leader_visible": explanation.leader_id is not None,
+        "copies": found.copies.count(),
+        "lines": found.lines.select_related("epoch").order_by("-amount_nano")[:10] if insider else [],
+    }
+    return render(request, "marketplace/explore/record.html", context)
+
+
+@login_required
+@require_POST
+def record_withdraw(request: HttpRequest, record_id: int) -> HttpResponse:
+    """Take a record back."""
+    found = _record(request, record_id)
+    publishing.withdraw_record(found, by=request.user)
+    messages.success(
+        request, _("The record is withdrawn: no new answer quotes it, and the next version leaves it out.")
+    )
+    return redirect("record", record_id)
+
+
+def _record(request: HttpRequest, record_id: int) -> Record:
+    """A record one may know of: approved or withdrawn ones of visible Datanets; others for insiders only."""
+    found = get_object_or_404(
+        Record.objects.defer("signature", "bands").select_related(
+            "datanet__owner", "submission", "contributor", "body"
+        ),
+        pk=record_id,
+        datanet__in=Datanet.objects.visible_to(request.user),
+    )
+    public = found.status in (Record.Status.APPROVED, Record.Status.WITHDRAWN)
+    if not public and request.user.pk != found.contributor_id and not datanets.can_curate(request.user, found.datanet):
+        raise Http404
+    return found
+
+
+def _finding(result) -> dict:
+    shown = {"pass": ("ok", _("passed")), "info": ("skip", _("note")), "flag": ("warn", _("flagged"))}
+    state, word = shown.get(result.severity, ("bad", _("failed")))
+    return {
+        "name": sentences.title_of_check(result.check_name),
+        "result": state,
+        "word": word,
+        "text": sentences.of_finding(result.code, result.params),
+    }
+
+
+pages = [
+    path("records/<int:record_id>/", record, name="record"),
+    path("records/<int:record_id>/withdraw/", record_withdraw, name="record_withdraw"),
+]
+plain: list = []
