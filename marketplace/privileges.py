@@ -6,6 +6,18 @@ from django.apps import apps
 from django.db.backends.base.base import BaseDatabaseWrapper
 from psycopg2 import sql
 
+#: What the gateway reads and calls besides tables (marketplace/sql/).
+GATEWAY_VIEWS = (
+    *("gateway_models", "gateway_prices", "gateway_keys", "gateway_accesses"),
+    *("gateway_withdrawn", "gateway_passages", "gateway_calls", "gateway_balances"),
+)
+GATEWAY_FUNCTIONS = (
+    "capture_calls(jsonb)",
+    "gateway_lives(text)",
+    "gateway_free_key(bigint, text, uuid)",
+    "gateway_take_key(bigint, text, bytea, uuid, text, int)",
+)
+
 
 def apply(connection: BaseDatabaseWrapper, *, role: str) -> None:
     """Let `role` read and write every table except those of the ledger. The owner's own role needs no grant."""
@@ -23,3 +35,7 @@ def apply(connection: BaseDatabaseWrapper, *, role: str) -> None:
                 sql.SQL("GRANT SELECT, INSERT, UPDATE, DELETE ON {} TO {}").format(sql.Identifier(table), name)
             )
         cursor.execute(sql.SQL("GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA public TO {}").format(name))
+        for view in GATEWAY_VIEWS:
+            cursor.execute(sql.SQL("GRANT SELECT ON {} TO {}").format(sql.Identifier(view), name))
+        for signature in GATEWAY_FUNCTIONS:
+            cursor.execute(sql.SQL("GRANT EXECUTE ON FUNCTION {} TO {}").format(sql.SQL(signature), name))

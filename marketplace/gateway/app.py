@@ -1,0 +1,253 @@
+"""The ASGI application: what starts, what stops, and which address leads where."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import uuid
+from typing import Any
+from urllib.parse import parse_qsl
+
+import psycopg2
+
+from . import config, reading
+from .calls import PaidCalls
+from .capture import Capture
+from .catalogue import CHANNEL, Shelf, described, uuid_of
+from .chatting import Chats
+from .database import DatabaseThread
+from .engines import Engines
+from .errors import ApiError, ClientLeft, Unavailable, internal, unavailable, unknown_model
+from .idempotency import Idempotency
+from .keyring import CHANNEL as KEYS_CHANNEL
+from .keyring import Key, Keyring
+from .leases import Leases
+from .limits import Limits
+from .paying import Parts, Rules
+from .replies import Receive, Reply, Scope, Send, header
+from .upstreams import Upstreams
+
+logger = logging.getLogger("marketplace.gateway")
+
+PAID = {
+    "/v1/chat/completions": "chat",
+    "/v1/completions": "completions",
+    "/v1/classify": "classify",
+    "/v1/predict": "predict",
+}
+LISTS = {"/v1/calls": reading.calls_of, "/v1/usage": reading.usage_of}
+
+
+class Application:
+    """One process. `settings` is Django's settings object, read once."""
+
+    def __init__(self, settings: Any):
+        self._settings = settings
+        self._site = settings.SITE_URL.encode()
+        self._shelf = Shelf()
+        # Its name is on its leases and on the lock that says it lives.
+        self._process = f"gateway:{uuid.uuid4()}"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+        elif scope["type"] == "http":
+            await self._serve(scope, receive, send)
+
+    async def start(self) -> None:
+        """Open the connections and read the catalogue; without a database it starts, too, and says 503."""
+        settings, loop = self._settings, asyncio.get_running_loop()
+        dsn = settings.DATABASE_URL
+
+        def notified(channel: str, _payload: str) -> None:
+            if channel in (KEYS_CHANNEL, CHANNEL):
+                loop.call_soon_threadsafe(self._keyring.forget)
+
+        def say_alive(cursor) -> None:
+            cursor.execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", [self._process])
+
+        self._catalogue_db = DatabaseThread(
+            "catalogue",
+            dsn,
+            listen=(CHANNEL, KEYS_CHANNEL),
+            on_notify=notified,
+            on_tick=self._shelf.reload,
+            tick_s=config.CATALOGUE_S,
+        )
+        self._leases_db = DatabaseThread("leases", dsn, on_connect=say_alive)
+        self._capture = Capture(dsn)
+        self._keyring = Keyring(self._catalogue_db)
+        self._upstreams = Upstreams(
+            models_url=settings.MODELS_URL,
+            models_key=settings.MODELS_API_KEY,
+            field_keys=settings.FIELD_KEYS,
+            allow=settings.OUTBOUND_ALLOW,
+        )
+        self._engines = Engines(self._upstreams)
+        self._leases = Leases(self._leases_db, owner=self._process, generation=time.time_ns() // 1_000_000)
+        self._limits = Limits(self._catalogue_db)
+        parts = Parts(
+            shelf=self._shelf,
+            keyring=self._keyring,
+            limits=self._limits,
+            idempotency=Idempotency(
+                self._leases_db,
+                process=self._process,
+                kept_s=settings.IDEMPOTENCY_KEPT_S,
+                content_key=settings.CONTENT_KEY,
+            ),
+            leases=self._leases,
+            capture=self._capture,
+            engines=self._engines,
+            chats=Chats(
+                upstreams=self._upstreams, engines=self._engines, database=self._catalogue_db, shelf=self._shelf
+            ),
+            upstreams=self._upstreams,
+            rules=Rules(
+                content_key=settings.CONTENT_KEY,
+                content_kept_s=settings.CONTENT_KEPT_S,
+                vest_after_s=settings.CHALLENGE_WINDOW_S,
+                quote_valid_s=settings.QUOTE_VALID_S,
+                site_url=settings.SITE_URL,
+            ),
+            is_down=lambda: self._catalogue_db.is_down,
+        )
+        self._paid = PaidCalls(parts)
+        for thread in (self._catalogue_db, self._leases_db, self._capture):
+            thread.start()
+        await asyncio.to_thread(self._shelf.loaded.wait, 10)
+        self._carer = asyncio.ensure_future(self._leases.look_after())
+
+    async def stop(self) -> None:
+        """After the last answer: give back what is held, then end the threads."""
+        self._carer.cancel()
+        await asyncio.to_thread(self._capture.stop)
+        await self._leases.close_all()
+        await self._upstreams.client.close()
+        self._engines.stop()
+        for thread in (self._leases_db, self._catalogue_db):
+            await asyncio.to_thread(thread.stop)
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        await receive()
+        await self.start()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await self.stop()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        origin = header(scope, b"origin").encode()
+        reply = Reply(
+            send,
+            cross_origin=origin if origin == self._site else b"",
+            without_body=scope["method"] == "HEAD",
+        )
+        try:
+            await self._route(scope, receive, reply)
+        except ClientLeft:
+            pass
+        except ApiError as error:
+            await reply.error(error)
+        except Unavailable:
+            await reply.error(unavailable())
+        except Exception as error:
+            # The traceback names code, not content: prompts are in no message of ours.
+            if isinstance(error, psycopg2.Error):
+                logger.error("%s %s: the database refused: %s", scope["method"], scope["path"], error.pgcode)
+            else:
+                logger.exception("%s %s failed", scope["method"], scope["path"])
+            await reply.error(internal())
+
+    async def _route(self, scope: Scope, receive: Receive, reply: Reply) -> None:
+        path, method = scope["path"], scope["method"]
+        if method == "OPTIONS":
+            await reply.preflight()
+        elif path in ("/health", "/healthz"):
+            _only(method, "GET")
+            await self._health(reply)
+        elif path in PAID:
+            _only(method, "POST")
+            await self._paid.answer(scope, receive, reply, endpoint=PAID[path])
+        elif path == "/v1/quote":
+            _only(method, "POST")
+            await self._paid.quote(scope, receive, reply)
+        elif path == "/v1/models" or path.startswith("/v1/models/"):
+            _only(method, "GET")
+            await self._models(scope, reply, path.removeprefix("/v1/models").removeprefix("/"))
+        elif path == "/v1/embeddings":
+            _only(method, "POST")
+            await self._keyring.authenticate(header(scope, b"authorization"))
+            raise ApiError(404, "No embedding model is listed.", code="model_not_found", param="model")
+        else:
+            await self._look_up(scope, reply, path, method)
+
+    async def _look_up(self, scope: Scope, reply: Reply, path: str, method: str) -> None:
+        known = path in LISTS or path == "/v1/credits" or path.startswith("/v1/receipts/")
+        if not known:
+            raise ApiError(404, "There is nothing at this address.", code="not_found")
+        _only(method, "GET")
+        key = await self._keyring.authenticate(header(scope, b"authorization"))
+        query = dict(parse_qsl(scope["query_string"].decode("latin-1"), max_num_fields=20))
+        if any("\x00" in value for value in query.values()):
+            raise reading.not_found()
+        buyer_id = key.owner_id
+        if path in LISTS:
+            page = LISTS[path]
+            await reply.json(
+                200, await self._catalogue_db.run(lambda cursor: page(cursor, buyer_id=buyer_id, query=query))
+            )
+        elif path == "/v1/credits":
+            await reply.json(
+                200, await self._catalogue_db.run(lambda cursor: reading.credits_of(cursor, buyer_id=buyer_id))
+            )
+        else:
+            await self._receipt(reply, path.removeprefix("/v1/receipts/"), buyer_id, query.get("part", ""))
+
+    async def _receipt(self, reply: Reply, name: str, buyer_id: int, part: str) -> None:
+        call_id = uuid_of(name)
+        if call_id is None:
+            raise reading.not_found()
+        if part not in ("", "attribution"):
+            raise ApiError(400, "part can only be attribution.", code="invalid_value", param="part")
+        status, body = await self._catalogue_db.run(
+            lambda cursor: reading.receipt_of(
+                cursor,
+                call_id=call_id,
+                buyer_id=buyer_id,
+                part=part,
+                quorum=self._settings.WITNESS_QUORUM,
+                epoch_s=self._settings.EPOCH_S,
+            )
+        )
+        if status == 202:
+            reply.add({"retry-after": "1"})
+        await reply.json(status, body)
+
+    async def _models(self, scope: Scope, reply: Reply, name: str) -> None:
+        authorization = header(scope, b"authorization")
+        key: Key | None = await self._keyring.authenticate(authorization) if authorization else None
+        catalogue = self._shelf.now
+        if name:
+            version = catalogue.find(name)
+            if version is None or not (version.listed or (key is not None and key.may_see(version))):
+                raise unknown_model(name)
+            await reply.json(200, described(version))
+            return
+        seen = [
+            version
+            for path, version in sorted(catalogue.newest.items())
+            if version.listed or (key is not None and key.may_see(version))
+        ]
+        await reply.json(200, {"object": "list", "data": [described(version) for version in seen]})
+
+    async def _health(self, reply: Reply) -> None:
+        down = self._catalogue_db.is_down or not self._shelf.loaded.is_set()
+        body = {"status": "unavailable" if down else "ok", "models": len(self._shelf.now.newest)}
+        await reply.json(503 if down else 200, body)
+
+
+def _only(method: str, allowed: str) -> None:
+    if method != allowed and not (allowed == "GET" and method == "HEAD"):
+        raise ApiError(405, f"Use {allowed}.", code="method_not_allowed", headers={"allow": allowed})

@@ -1,0 +1,246 @@
+"""A paid call from its first byte to its last: key, access, limits, idempotency, reserve, answer, capture.
+
+Nothing is acknowledged before it is captured, and nothing that failed costs anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import orjson
+import psycopg2
+
+from marketplace import pricing
+
+from . import bodies, failpoints, streaming
+from .catalogue import CHAT_ENGINES, Version
+from .charging import Call, Outcome, request_digest
+from .chatting import Prepared as PreparedChat
+from .engines import Prepared as PreparedInput
+from .errors import ApiError, ClientLeft, Unavailable, internal, invalid, unknown_model
+from .idempotency import Replay
+from .keyring import Key
+from .leases import Reservation
+from .limits import Pass
+from .paying import Parts, store, store_failure
+from .replies import Receive, Reply, Scope, header, json_object, read_body, wait_until_left
+
+logger = logging.getLogger("marketplace.gateway")
+Prepared = PreparedChat | PreparedInput
+CHATS = ("chat", "completions")
+
+
+class PaidCalls:
+    """The endpoints that cost something, and the quote that tells how much."""
+
+    def __init__(self, parts: Parts):
+        self._parts = parts
+
+    async def answer(self, scope: Scope, receive: Receive, reply: Reply, *, endpoint: str) -> None:
+        """Serve a call. Raises ApiError, ClientLeft, Unavailable."""
+        parts = self._parts
+        if parts.is_down():
+            raise Unavailable
+        key = await parts.keyring.authenticate(header(scope, b"authorization"))
+        entered = parts.limits.enter(key)
+        try:
+            reply.add(parts.limits.headers(key))
+            raw = await read_body(scope, receive)
+            fields = json_object(raw)
+            version = self._find(key, bodies.model_name(fields), endpoint)
+            terms = _terms(scope, fields)
+            body_sha256 = request_digest(scope["path"], raw)
+            call = Call(
+                version=version,
+                buyer_id=key.owner_id,
+                key_id=key.id,
+                endpoint=endpoint,
+                streamed=endpoint in CHATS and fields.get("stream") is True,
+                request_sha256=body_sha256.hex(),
+                idempotency_key=header(scope, b"idempotency-key"),
+            )
+            reply.headers[b"x-receipt-id"] = str(call.id).encode()
+            if call.idempotency_key:
+                stored = await parts.idempotency.take(call, body_sha256)
+                failpoints.hit("after_idempotency")
+                if stored is not None:
+                    await _send_stored(reply, call, stored, fields)
+                    return
+            await self._run(receive, reply, call, entered, fields, terms)
+        finally:
+            parts.limits.leave(entered)
+
+    async def quote(self, scope: Scope, receive: Receive, reply: Reply) -> None:
+        """Tell the most that a call would cost, without making it."""
+        parts = self._parts
+        key = await parts.keyring.authenticate(header(scope, b"authorization"))
+        entered = parts.limits.enter(key)
+        try:
+            fields = json_object(await read_body(scope, receive))
+            version = self._find(key, bodies.model_name(fields), None)
+            _terms(scope, fields)
+            endpoint = "completions" if "prompt" in fields else "chat"
+            if version.engine not in CHAT_ENGINES:
+                bundle = await parts.engines.bundle(version.artifact_sha256)
+                endpoint = "predict" if bundle.artifact.settings.get("task") == "regression" else "classify"
+            prepared = await self._prepare(version, fields, endpoint)
+        finally:
+            parts.limits.leave(entered)
+        worst_nano = _worst_nano(version, prepared)
+        expires_at = datetime.now(UTC) + timedelta(seconds=parts.rules.quote_valid_s)
+        await reply.json(
+            200,
+            {
+                "object": "quote",
+                "model": version.path,
+                "price_version": version.price_list.sha256,
+                "max_cost_nano": worst_nano,
+                "max_cost": pricing.nano_to_open(worst_nano),
+                "prompt_tokens_max": prepared.prompt_tokens,
+                "answer_tokens_max": prepared.max_tokens,
+                "expires_at": expires_at.isoformat(timespec="seconds"),
+            },
+        )
+
+    def _find(self, key: Key, name: str, endpoint: str | None) -> Version:
+        version = self._parts.shelf.now.find(name)
+        if version is None or not key.may_see(version):
+            raise unknown_model(name)
+        if not key.may_call(version):
+            raise ApiError(
+                403,
+                "This key may not call this model. Buy a pass, or ask for an invitation.",
+                code="no_access",
+                retry=False,
+            )
+        if endpoint is not None and (version.engine in CHAT_ENGINES) != (endpoint in CHATS):
+            other = "/v1/chat/completions" if version.engine in CHAT_ENGINES else "/v1/classify or /v1/predict"
+            raise invalid(f"This model answers at {other}.", "model")
+        return version
+
+    async def _run(
+        self, receive: Receive, reply: Reply, call: Call, entered: Pass, fields: dict[str, Any], terms: bodies.Terms
+    ) -> None:
+        """Reserve, answer, capture. Until the reservation stands a refusal leaves no trace."""
+        parts = self._parts
+        try:
+            prepared = await self._prepare(call.version, fields, call.endpoint)
+            worst_nano = _worst_nano(call.version, prepared)
+            _check_terms(call.version, terms, worst_nano)
+            worst_tokens = prepared.prompt_tokens + prepared.max_tokens
+            await parts.limits.reserve(entered, worst_nano=worst_nano, worst_tokens=worst_tokens)
+            reservation = await parts.leases.reserve(call.account, worst_nano)
+        except BaseException:
+            await self._free_key(call)
+            raise
+        gone = asyncio.ensure_future(wait_until_left(receive))
+        try:
+            outcome = await self._answered(call, prepared, reservation, reply, gone)
+            done = await store(parts, call, reservation, outcome)
+            tokens = outcome.prompt_tokens + outcome.answer_tokens
+            parts.limits.leave(entered, cost_nano=done.cost_nano, tokens=tokens)
+            failpoints.hit("before_last_byte")
+            if outcome.status != "succeeded":
+                raise ClientLeft
+            if isinstance(prepared, PreparedChat) and call.streamed:
+                await streaming.send_end(reply, call, prepared.request.include_usage, done.response)
+            else:
+                reply.add(parts.limits.headers(entered.key))
+                await reply.bytes(200, done.response_bytes)
+            failpoints.hit("after_last_byte")
+        finally:
+            gone.cancel()
+
+    async def _answered(
+        self, call: Call, prepared: Prepared, reservation: Reservation, reply: Reply, gone: asyncio.Future
+    ) -> Outcome:
+        """Run the model. If it fails the call is stored as failed, at cost 0, before anybody is told."""
+        parts = self._parts
+        failpoints.hit("before_answer")
+        try:
+            if isinstance(prepared, PreparedInput):
+                outcome = await parts.engines.answer(
+                    call.version, prepared, endpoint=call.endpoint, call_id=str(call.id)
+                )
+            elif call.streamed:
+                outcome = await streaming.stream(parts.upstreams, call, prepared, reply, gone)
+            else:
+                outcome = await streaming.whole(parts.upstreams, call, prepared, gone)
+        except asyncio.CancelledError:  # this process stops
+            parts.leases.release(reservation, drawn_nano=0)
+            raise
+        except Exception as error:
+            known = error if isinstance(error, ApiError) else internal()
+            if known is not error:
+                # The traceback names code, not content: prompts are in no message of ours.
+                logger.exception("call %s failed", call.id)
+            await store_failure(parts, call, reservation, known.code)
+            raise known from error
+        failpoints.hit("after_answer")
+        return outcome
+
+    async def _prepare(self, version: Version, fields: dict[str, Any], endpoint: str) -> Prepared:
+        if endpoint in CHATS:
+            request = bodies.chat_request(
+                fields, completion=endpoint == "completions", foreign=bool(version.upstream_url)
+            )
+            return await self._parts.chats.prepare(version, request)
+        prepared = await self._parts.engines.prepare(version, fields, endpoint=endpoint)
+        bodies.nothing_else(fields)
+        return prepared
+
+    async def _free_key(self, call: Call) -> None:
+        if call.idempotency_key:
+            # If it cannot be freed now it is when this process ends.
+            with contextlib.suppress(Unavailable, psycopg2.Error):
+                await asyncio.shield(self._parts.idempotency.free(call))
+
+
+async def _send_stored(reply: Reply, call: Call, stored: Replay, fields: dict[str, Any]) -> None:
+    """The answer of the first request with this key, byte for byte; a stream as a stream."""
+    reply.add({"x-idempotent-replay": "true", "x-receipt-id": str(stored.call_id)})
+    if stored.streamed:
+        first = replace(call, id=stored.call_id)
+        options = fields.get("stream_options")
+        include_usage = isinstance(options, dict) and options.get("include_usage") is True
+        await streaming.replay(reply, first, include_usage, stored.response)
+    else:
+        await reply.bytes(200, orjson.dumps(stored.response))
+
+
+def _terms(scope: Scope, fields: dict[str, Any]) -> bodies.Terms:
+    return bodies.terms(
+        fields,
+        max_cost_header=header(scope, b"x-max-cost"),
+        price_version_header=header(scope, b"x-price-version"),
+    )
+
+
+def _worst_nano(version: Version, prepared: Prepared) -> int:
+    return pricing.cost_nano(
+        version.price_list.prices, prompt_tokens=prepared.prompt_tokens, answer_tokens=prepared.max_tokens
+    )
+
+
+def _check_terms(version: Version, terms: bodies.Terms, worst_nano: int) -> None:
+    if terms.price_version and terms.price_version != version.price_list.sha256:
+        raise ApiError(
+            409,
+            "The price has changed since this price_version. Ask for a quote, and send the new one.",
+            code="price_changed",
+            param="price_version",
+            retry=False,
+        )
+    if terms.max_cost_nano is not None and worst_nano > terms.max_cost_nano:
+        raise ApiError(
+            402,
+            f"This call can cost up to {pricing.nano_to_open(worst_nano)} OPEN, more than max_cost. Nothing was charged.",
+            code="max_cost_exceeded",
+            param="max_cost",
+            retry=False,
+        )

@@ -1,0 +1,191 @@
+"""Group commit: finished calls are stored together, in one statement, by a thread with a connection of its own.
+
+Nothing is acknowledged before its call is durable. A call is stored once however often it is sent (its id decides), so
+a statement whose outcome is unknown, because the connection broke, is simply sent again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+import psycopg2
+from psycopg2.extensions import connection as Connection
+
+from ledger import errors as ledger_errors
+
+from . import config, failpoints
+from .database import connect, is_lost
+from .errors import Unavailable
+
+logger = logging.getLogger("marketplace.gateway")
+_CAPTURE = "SELECT count(*) FROM capture_calls(%s::jsonb)"
+_LEASE_GONE = (ledger_errors.HoldClosed, ledger_errors.HoldExceeded, ledger_errors.HoldUnknown)
+
+
+class KeyTaken(Exception):
+    """Another process answers this Idempotency-Key: it thought this one dead."""
+
+
+@dataclass(eq=False)
+class _Waiting:
+    row: dict[str, Any]
+    loop: asyncio.AbstractEventLoop
+    future: asyncio.Future[bool]
+    lease_gone: bool = False
+
+
+class Capture:
+    """Stores calls. One per process; `store` is for the event loop, everything else happens in the thread."""
+
+    def __init__(self, dsn: str, *, open_connection: Callable[[str, str], Connection] = connect):
+        self._dsn, self._open = dsn, open_connection
+        self._waiting: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
+        self._session: Connection | None = None
+        self._unknown: list[dict[str, Any]] = []
+        self._thread = threading.Thread(target=self._run, name="db-capture", daemon=True)
+        self.is_down = False
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Store what is queued, then end. Blocks."""
+        self._waiting.put(None)
+        self._thread.join(15)
+
+    async def store(self, row: dict[str, Any]) -> bool:
+        """Return once the call and its charge are durable: whether its lease was gone, so that the wallet paid.
+
+        Raises:
+            Unavailable: the database does not answer; whether the call was stored will be known when it does.
+            KeyTaken, ledger errors, psycopg2.Error: refused; nothing was stored, nothing was charged.
+        """
+        loop = asyncio.get_running_loop()
+        waiting = _Waiting(row, loop, loop.create_future())
+        self._waiting.put(waiting)
+        return await waiting.future
+
+    def _run(self) -> None:
+        while True:
+            try:
+                first = self._waiting.get(timeout=1.0)
+            except queue.Empty:
+                self._settle_unknown()
+                continue
+            if first is None:
+                break
+            batch = [first]
+            stopping = False
+            while len(batch) < config.CAPTURE_BATCH_MAX:
+                try:
+                    more = self._waiting.get_nowait()
+                except queue.Empty:
+                    break
+                if more is None:
+                    stopping = True
+                    break
+                batch.append(more)
+            self._store(batch)
+            if stopping:
+                break
+        self._settle_unknown()
+        if self._session is not None:
+            self._session.close()
+
+    def _store(self, batch: Sequence[_Waiting]) -> None:
+        """Store a batch; if it is refused, one by one, so that one bad row does not lose the others."""
+        failpoints.hit("before_capture")
+        try:
+            self._send([waiting.row for waiting in batch], patience_s=config.CAPTURE_PATIENCE_S)
+        except Unavailable as error:
+            self._unknown += [_as_failed(waiting.row) for waiting in batch]
+            _answer(batch, error)
+        except psycopg2.Error as error:
+            if len(batch) > 1:
+                for waiting in batch:
+                    self._store([waiting])
+            else:
+                self._store_refused(batch[0], error)
+        else:
+            failpoints.hit("after_capture")
+            _answer(batch, None)
+
+    def _store_refused(self, waiting: _Waiting, error: psycopg2.Error) -> None:
+        """One call was refused. If only its lease is gone (it expired), it is paid from the wallet."""
+        refused = ledger_errors.of(error)
+        if isinstance(refused, _LEASE_GONE) and waiting.row.get("hold_id"):
+            self._store([_Waiting({**waiting.row, "hold_id": None}, waiting.loop, waiting.future, lease_gone=True)])
+            return
+        taken = error.pgcode == "GW001"
+        if not taken and refused is None:
+            logger.error("a call could not be stored: %s %s", error.pgcode, (error.diag.message_primary or "")[:200])
+        _answer([waiting], KeyTaken() if taken else refused or error)
+
+    def _send(self, rows: Sequence[dict[str, Any]], *, patience_s: float) -> None:
+        """Send until the outcome is known. Raises Unavailable when patience ends, psycopg2.Error when refused."""
+        payload = orjson.dumps(rows).decode()
+        give_up_at = time.monotonic() + patience_s
+        repeats_left = 3
+        while True:
+            try:
+                if self._session is None:
+                    self._session = self._open(self._dsn, "capture")
+                with self._session.cursor() as cursor:
+                    cursor.execute(_CAPTURE, [payload])
+                    cursor.fetchone()
+                self.is_down = False
+                return
+            except psycopg2.Error as error:
+                lost = is_lost(self._session, error)
+                if lost:
+                    if self._session is not None:
+                        self._session.close()
+                    self._session = None
+                    self.is_down = True
+                elif isinstance(error, psycopg2.OperationalError) and repeats_left:
+                    repeats_left -= 1  # a deadlock or a lock time-out: nothing is wrong with the rows
+                else:
+                    raise
+                if lost and time.monotonic() >= give_up_at:
+                    raise Unavailable from error
+            time.sleep(0.1)
+
+    def _settle_unknown(self) -> None:
+        """Calls that were answered with 503: if they were not stored they are stored as failed, at cost 0."""
+        if not self._unknown:
+            return
+        try:
+            self._send(self._unknown, patience_s=0)
+        except (Unavailable, psycopg2.Error):
+            return
+        self._unknown = []
+
+
+def _as_failed(row: dict[str, Any]) -> dict[str, Any]:
+    free = {name: 0 for name in row["call"] if name.endswith(("_nano", "_tokens"))}
+    failed = {"call": {**row["call"], **free, "status": "failed", "error_code": "unavailable"}}
+    return failed | ({"idempotency": row["idempotency"]} if "idempotency" in row else {})
+
+
+def _answer(batch: Sequence[_Waiting], error: Exception | None) -> None:
+    """Tell the event loop, waking it once for the whole batch."""
+
+    def settle() -> None:
+        for waiting in batch:
+            if waiting.future.done():
+                continue
+            if error is None:
+                waiting.future.set_result(waiting.lease_gone)
+            else:
+                waiting.future.set_exception(error)
+
+    if batch:
+        batch[0].loop.call_soon_threadsafe(settle)

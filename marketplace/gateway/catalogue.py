@@ -1,0 +1,189 @@
+"""What can be called, at which price: an immutable picture, replaced as a whole when the shop says so and every 5 s."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from psycopg2.extensions import cursor as Cursor
+
+from marketplace import pricing
+
+MODEL_PATH = re.compile(r"^([a-z0-9-]{1,40}/[a-z0-9-]{1,60})(?:@v([1-9]\d{0,5}))?$")
+CHANNEL = "openledger_catalogue"
+
+_MODELS = """SELECT model_id::text, version_id::text, number, owner_id, owner, slug, name, purpose, engine, access_mode,
+  pass_price_nano, pass_days, context_tokens, max_output_tokens, upstream_url, upstream_model, upstream_key_token,
+  artifact_sha256, created_at, listed, rule_id::text, rule_sha256, rule_parts, owner_ids, datanets, attribution_method,
+  metrics, record_count FROM gateway_models"""
+_PRICES = """SELECT model_id::text, price_list_id::text, sha256, price_call_nano, price_in_nano, price_out_nano
+FROM gateway_prices"""
+_WITHDRAWN = "SELECT record_id FROM gateway_withdrawn WHERE datanet_id = ANY (%s::uuid[])"
+
+
+@dataclass(frozen=True)
+class PriceList:
+    """Prices in force, and the hash by which a call may pin them."""
+
+    id: str
+    sha256: str
+    prices: pricing.Prices
+
+
+@dataclass(frozen=True)
+class Version:
+    """A model version as a caller meets it: all that a call needs to be answered, charged and attributed."""
+
+    model_id: str
+    version_id: str
+    number: int
+    owner_id: int
+    owner: str
+    slug: str
+    name: str
+    purpose: str
+    engine: str
+    access_mode: str
+    pass_price_nano: int | None
+    pass_days: int | None
+    context_tokens: int
+    max_output_tokens: int
+    upstream_url: str
+    upstream_model: str
+    upstream_key_token: str
+    artifact_sha256: str
+    created_at: datetime
+    listed: bool
+    rule_id: str
+    rule_sha256: str
+    rule_parts: Mapping[str, int]
+    owner_ids: Sequence[int]
+    datanets: Sequence[Mapping[str, str]]
+    attribution_method: str | None
+    metrics: Mapping[str, Any]
+    record_count: int
+    price_list: PriceList
+
+    @property
+    def model_path(self) -> str:
+        return f"{self.owner}/{self.slug}"
+
+    @property
+    def path(self) -> str:
+        return f"{self.owner}/{self.slug}@v{self.number}"
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """Versions by path and number, and the records that may not be quoted any more."""
+
+    versions: Mapping[str, Mapping[int, Version]] = field(default_factory=dict)
+    newest: Mapping[str, Version] = field(default_factory=dict)
+    withdrawn: frozenset[int] = frozenset()
+
+    def find(self, name: str) -> Version | None:
+        """The version that `owner/model` or `owner/model@v3` means; None if there is none that has a price."""
+        matched = MODEL_PATH.match(name)
+        if matched is None:
+            return None
+        path, number = matched.groups()
+        return self.versions.get(path, {}).get(int(number)) if number else self.newest.get(path)
+
+
+def load(cursor: Cursor) -> Catalogue:
+    """Read a whole catalogue. Models without a price list are left out: they cannot be called."""
+    cursor.execute(_PRICES)
+    price_lists = {row[0]: PriceList(row[1], row[2], pricing.Prices(*row[3:])) for row in cursor.fetchall()}
+    cursor.execute(_MODELS)
+    versions: dict[str, dict[int, Version]] = {}
+    for row in cursor.fetchall():
+        if (price_list := price_lists.get(row[0])) is not None:
+            version = Version(*row, price_list)
+            versions.setdefault(version.model_path, {})[version.number] = version
+    newest = {path: numbered[max(numbered)] for path, numbered in versions.items()}
+    quoted = {
+        datanet["id"]
+        for numbered in versions.values()
+        for version in numbered.values()
+        if version.engine == "retrieval"
+        for datanet in version.datanets
+    }
+    withdrawn: frozenset[int] = frozenset()
+    if quoted:
+        cursor.execute(_WITHDRAWN, [sorted(quoted)])
+        withdrawn = frozenset(row[0] for row in cursor.fetchall())
+    return Catalogue(versions, newest, withdrawn)
+
+
+class Shelf:
+    """Holds the catalogue in force. Written by the catalogue's thread, read by the event loop: one reference."""
+
+    def __init__(self) -> None:
+        self.now = Catalogue()
+        self.loaded = threading.Event()
+
+    def reload(self, cursor: Cursor) -> None:
+        self.now = load(cursor)
+        self.loaded.set()
+
+
+def described(version: Version) -> dict[str, Any]:
+    """A model as `GET /v1/models` tells it. OpenAI's four fields, and ours."""
+    prices = version.price_list.prices
+    return {
+        "id": version.model_path,
+        "object": "model",
+        "created": int(version.created_at.timestamp()),
+        "owned_by": version.owner,
+        "name": version.name,
+        "description": version.purpose,
+        "version": f"v{version.number}",
+        "kind": version.engine,
+        "endpoints": endpoints_of(version),
+        "context_length": version.context_tokens if version.engine in CHAT_ENGINES else None,
+        "max_output_tokens": version.max_output_tokens if version.engine in CHAT_ENGINES else None,
+        "access": {
+            "mode": version.access_mode,
+            "pass_price_nano": version.pass_price_nano,
+            "pass_days": version.pass_days,
+        },
+        "price": {
+            "price_version": version.price_list.sha256,
+            "price_call_nano": prices.price_call_nano,
+            "price_in_nano": prices.price_in_nano,
+            "price_out_nano": prices.price_out_nano,
+        },
+        "split_rule": {"sha256": version.rule_sha256, "parts_bp": dict(version.rule_parts)},
+        "datanets": [{key: one[key] for key in ("datanet", "version", "kind")} for one in version.datanets],
+        "records": version.record_count,
+        "attribution": version.attribution_method,
+        "score_card": dict(version.metrics),
+        "artifact_sha256": version.artifact_sha256,
+    }
+
+
+CHAT_ENGINES = ("retrieval", "connected")
+
+
+def endpoints_of(version: Version) -> list[str]:
+    """Which endpoints a version answers at."""
+    if version.engine in CHAT_ENGINES:
+        return ["/v1/chat/completions", "/v1/completions"]
+    # A linear model of a number predicts; its score card then has an error and no accuracy.
+    if "mean_absolute_error" in version.metrics:
+        return ["/v1/predict"]
+    return ["/v1/classify"]
+
+
+def uuid_of(text: str) -> UUID | None:
+    """A UUID in its canonical form, or None."""
+    try:
+        found = UUID(text)
+    except ValueError:
+        return None
+    return found if str(found) == text else None

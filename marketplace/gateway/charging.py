@@ -1,0 +1,204 @@
+"""From a finished call to what is stored of it: cost, parts, posting, sealed content, outbox row. Pure but for the clock.
+
+The amounts come from marketplace.pricing, the targets from marketplace.splitting: the same functions as everywhere.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import orjson
+
+from attribution import content, payloads
+from ledger import chart, ids
+from marketplace import pricing, splitting
+
+from .catalogue import Version
+
+CHARGED = ("succeeded", "left")
+
+
+@dataclass
+class Call:
+    """A paid call on its way. `id` is also the receipt's."""
+
+    version: Version
+    buyer_id: int
+    key_id: str
+    endpoint: str
+    streamed: bool
+    request_sha256: str
+    idempotency_key: str = ""
+    id: UUID = field(default_factory=ids.new_id)
+    started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+    @property
+    def account(self) -> str:
+        return chart.wallet(self.buyer_id)
+
+
+@dataclass
+class Outcome:
+    """How a call ended.
+
+    Args:
+        status: succeeded, left or failed. Only the first two cost something.
+        prompt_tokens, answer_tokens: Never more than was reserved for.
+        response: What the buyer gets (or got a part of), without `open`.
+        context: Of a linear or neighbours answer: what recomputes its attribution.
+        kept: Further content to keep under seal: the messages, the passages, the answer.
+        told: Further fields of `open`.
+    """
+
+    status: str
+    prompt_tokens: int = 0
+    answer_tokens: int = 0
+    response: Mapping[str, Any] = field(default_factory=dict)
+    context: dict[str, Any] | None = None
+    kept: Mapping[str, Any] = field(default_factory=dict)
+    told: Mapping[str, Any] = field(default_factory=dict)
+    error_code: str = ""
+
+
+@dataclass(frozen=True)
+class Charge:
+    """A call ready to be captured, and the answer the buyer gets then: `open` tells what it cost."""
+
+    cost_nano: int
+    row: dict[str, Any]
+    response: dict[str, Any]
+    response_bytes: bytes
+
+
+def charge(call: Call, outcome: Outcome, *, content_key: str, kept_s: int, vest_after_s: int, site_url: str) -> Charge:
+    """Build what the capture stores. Without `hold_id`: the caller knows from which lease it is drawn."""
+    version = call.version
+    cost_nano = 0
+    if outcome.status in CHARGED:
+        cost_nano = pricing.cost_nano(
+            version.price_list.prices, prompt_tokens=outcome.prompt_tokens, answer_tokens=outcome.answer_tokens
+        )
+    parts = pricing.split_charge(cost_nano, version.rule_parts)
+    told = {
+        "receipt_id": str(call.id),
+        "cost_nano": cost_nano,
+        "cost": pricing.nano_to_open(cost_nano),
+        "price_version": version.price_list.sha256,
+        "model_version": version.path,
+        "split": {role: part_nano for role, part_nano in parts.items() if part_nano or role != "owner"},
+        "attribution_url": f"{site_url}/r/{call.id}",
+        **outcome.told,
+    }
+    response = {**outcome.response, "open": told}
+    response_bytes = orjson.dumps(response)
+    row: dict[str, Any] = {"call": _columns(call, outcome, cost_nano, parts)}
+    if call.idempotency_key:
+        row["idempotency"] = {"key": call.idempotency_key}
+    if outcome.status in CHARGED:
+        response = orjson.dumps({**outcome.response, "open": told})
+        kept = {
+            **outcome.kept,
+            "endpoint": call.endpoint,
+            "streamed": call.streamed,
+            "response": orjson.loads(response),
+        }
+        sealed, sealed_key = content.seal(content_key, call.id, orjson.dumps(kept))
+        row["content"] = {
+            "sealed": base64.b64encode(sealed).decode(),
+            "sealed_key": base64.b64encode(sealed_key).decode(),
+            "kept_s": kept_s,
+        }
+        if cost_nano:
+            row["posting"] = _posting(call, outcome, cost_nano, parts, response_bytes, vest_after_s)
+            is_chat = version.engine == "retrieval"
+            row["outbox"] = {
+                "topic": payloads.TOPIC,
+                "reference": f"call:{call.id}",
+                "payload": payloads.payload_of(
+                    charge_id=call.id,
+                    source="call",
+                    model_id=version.model_id,
+                    model_version_id=version.version_id,
+                    artifact_sha256=version.artifact_sha256,
+                    engine=version.engine,
+                    rule_sha256=version.rule_sha256,
+                    data_nano=parts["data"],
+                    curation_nano=parts["curation"],
+                    context=outcome.context,
+                    sealed=sealed if is_chat else None,
+                    sealed_key=sealed_key if is_chat else None,
+                ),
+            }
+    return Charge(cost_nano, row, response, response_bytes)
+
+
+def request_digest(path: str, raw: bytes) -> bytes:
+    """What makes two requests the same: address and body."""
+    return hashlib.sha256(path.encode() + b"\n" + raw).digest()
+
+
+def _columns(call: Call, outcome: Outcome, cost_nano: int, parts: Mapping[str, int]) -> dict[str, Any]:
+    version = call.version
+    return {
+        "id": str(call.id),
+        "buyer_id": call.buyer_id,
+        "key_id": call.key_id,
+        "model_id": version.model_id,
+        "version_id": version.version_id,
+        "price_list_id": version.price_list.id,
+        "split_rule_id": version.rule_id,
+        "endpoint": call.endpoint,
+        "status": outcome.status,
+        "error_code": outcome.error_code[:40],
+        "streamed": call.streamed,
+        "prompt_tokens": outcome.prompt_tokens,
+        "answer_tokens": outcome.answer_tokens,
+        "cost_nano": cost_nano,
+        **{f"{role}_nano": part_nano for role, part_nano in parts.items()},
+        "started_at": call.started_at.isoformat(),
+    }
+
+
+def _posting(
+    call: Call, outcome: Outcome, cost_nano: int, parts: Mapping[str, int], response: bytes, vest_after_s: int
+) -> dict[str, Any]:
+    version = call.version
+    targets = splitting.role_targets(
+        model_id=version.model_id,
+        pool="calls",
+        parts=parts,
+        developer_id=version.owner_id,
+        owner_ids=version.owner_ids,
+    )
+    moves = [[call.account, account, part_nano] for _role, account, part_nano in targets if part_nano]
+    return {
+        "id": str(call.id),
+        "kind": "call_charged",
+        "reference": f"call:{call.id}",
+        "moves": moves,
+        "entry": {
+            "type": "call.charged",
+            "public": {
+                "model": version.path,
+                "model_id": version.model_id,
+                "rule": f"sha256:{version.rule_sha256}",
+            },
+            "private": {
+                "buyer": f"user:{call.buyer_id}",
+                "request": call.request_sha256,
+                "response": hashlib.sha256(response).hexdigest(),
+                "tokens": f"{outcome.prompt_tokens}+{outcome.answer_tokens}",
+                "price": str(cost_nano),
+            },
+            "split": splitting.split_lines(targets),
+        },
+        # The ledger refuses a window where nothing moves into a pending account.
+        "vest_after_s": vest_after_s if any(target.startswith("pending:") for _, target, _ in moves) else None,
+        "takes_from": None,
+    }

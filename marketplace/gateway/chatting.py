@@ -1,0 +1,153 @@
+"""Chat: what is sent to a model, and what it may cost at most. Retrieval puts passages of the Datanet into the prompt."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import orjson
+from psycopg2.extensions import cursor as Cursor
+
+from attribution.bundles import Bundle
+from attribution.engines import retrieval
+
+from . import config
+from .bodies import ChatRequest, question_of
+from .catalogue import Shelf, Version
+from .database import DatabaseThread
+from .engines import Engines
+from .errors import ApiError
+from .upstreams import Upstream, Upstreams
+
+QUESTION_CHARS_MAX = 2000  # of the last message: embedding more takes longer than it finds
+EXCERPT_CHARS = 280
+_PASSAGES = "SELECT record_id, identity, title, text, datanet FROM gateway_passages WHERE record_id = ANY (%s)"
+
+
+@dataclass
+class Prepared:
+    """A chat call ready to run. `prompt_tokens` is exact where `counted`, else an upper bound."""
+
+    request: ChatRequest
+    upstream: Upstream
+    body: dict[str, Any]
+    prompt_tokens: int
+    max_tokens: int
+    counted: bool
+    passages: list[retrieval.Passage] = field(default_factory=list)
+    sources: Sequence[Mapping[str, str]] = ()
+
+    def kept(self, answer: str) -> dict[str, Any]:
+        """What is kept under seal besides the response; attribution reads it."""
+        return {
+            "messages": self.request.messages,
+            "passages": [asdict(passage) for passage in self.passages],
+            "answer": answer,
+            "scorable": self.upstream.bundled and bool(answer),
+        }
+
+    def citations(self, answer: str) -> list[dict[str, Any]]:
+        """The quoted records, by the marker under which the answer may cite them."""
+        cited = set(re.findall(r"\[(\d+)\]", answer))
+        return [
+            {"marker": f"[{number}]", "cited": str(number) in cited, **source}
+            for number, source in enumerate(self.sources, start=1)
+        ]
+
+
+class Chats:
+    """Prepares chat calls."""
+
+    def __init__(self, *, upstreams: Upstreams, engines: Engines, database: DatabaseThread, shelf: Shelf):
+        self._upstreams, self._engines, self._database, self._shelf = upstreams, engines, database, shelf
+
+    async def prepare(self, version: Version, request: ChatRequest) -> Prepared:
+        """Find passages, build the prompt, count it, and force a token cap.
+
+        Raises:
+            ApiError: 400 the messages do not fit the context; 5xx the models process does not answer.
+        """
+        upstream = self._upstreams.of(version)
+        passages: list[retrieval.Passage] = []
+        sources: dict[int, dict[str, str]] = {}
+        if version.engine == "retrieval":
+            passages, sources = await self._retrieve(version, request)
+        wanted = min(request.max_tokens or version.max_output_tokens, version.max_output_tokens)
+        while True:
+            messages = request.messages
+            if version.engine == "retrieval":
+                messages = retrieval.build_messages(request.messages, passages)
+            body = {"model": upstream.model, "messages": messages, **request.options}
+            if upstream.bundled:
+                prompt_tokens = await self._upstreams.count_tokens(messages=messages)
+            else:
+                prompt_tokens = len(orjson.dumps(body)) + config.PROMPT_MARGIN_TOKENS
+            room = version.context_tokens - prompt_tokens if upstream.bundled else wanted
+            if room >= min(wanted, 64) or not passages:
+                break
+            passages = _without_farthest(passages)
+        if room < 1:
+            raise ApiError(
+                400,
+                f"The messages are {prompt_tokens} tokens; the model reads at most {version.context_tokens - 1}.",
+                code="context_length_exceeded",
+                param="messages",
+            )
+        max_tokens = min(wanted, room)
+        body |= {"max_tokens": max_tokens, "stream": request.stream}
+        if request.stream:
+            body["stream_options"] = {"include_usage": True}
+        return Prepared(
+            request=request,
+            upstream=upstream,
+            body=body,
+            prompt_tokens=prompt_tokens,
+            max_tokens=max_tokens,
+            counted=upstream.bundled,
+            passages=passages,
+            sources=[sources[place] for place in retrieval.cited_records(passages)],
+        )
+
+    async def _retrieve(
+        self, version: Version, request: ChatRequest
+    ) -> tuple[list[retrieval.Passage], dict[int, dict[str, str]]]:
+        """Passages with their words, and where each record (by its place) comes from."""
+        bundle = await self._engines.bundle(version.artifact_sha256)
+        question = question_of(request.messages)[-QUESTION_CHARS_MAX:]
+        if not question.strip():
+            return [], {}
+        embedding, _ = await self._upstreams.embed(question, input_type="query")
+        found = await self._engines.in_thread(_nearest, bundle, embedding, self._shelf.now.withdrawn)
+        record_ids = [bundle.record_ids[passage.record] for passage in found]
+
+        def act(cursor: Cursor) -> dict[int, tuple]:
+            cursor.execute(_PASSAGES, [record_ids])
+            return {row[0]: row[1:] for row in cursor.fetchall()}
+
+        rows = await self._database.run(act) if record_ids else {}
+        passages, sources = [], {}
+        for passage, record_id in zip(found, record_ids, strict=True):
+            row = rows.get(record_id)
+            if row is None or row[2] is None:  # withdrawn or erased this moment
+                continue
+            identity, title, text, datanet = row
+            words = text[passage.start : passage.end]
+            passages.append(replace(passage, text=words))
+            sources.setdefault(
+                passage.record,
+                {"title": title, "excerpt": words[:EXCERPT_CHARS], "datanet": datanet, "record": identity},
+            )
+        return passages, sources
+
+
+def _nearest(bundle: Bundle, embedding: list[float], withdrawn: frozenset[int]) -> list[retrieval.Passage]:
+    excluded = {place for place, record_id in enumerate(bundle.record_ids) if record_id in withdrawn}
+    return retrieval.retrieve(bundle.artifact, np.asarray(embedding, dtype=np.float64), excluded_records=excluded)
+
+
+def _without_farthest(passages: list[retrieval.Passage]) -> list[retrieval.Passage]:
+    farthest = min(passages, key=lambda passage: passage.similarity)
+    return [passage for passage in passages if passage is not farthest]

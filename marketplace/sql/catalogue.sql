@@ -1,0 +1,81 @@
+-- What the gateway knows, as views: it imports no model, so these columns are its contract with the shop.
+
+-- One row per version that answers; the newest number is what `owner/slug` means. Unlisted ones are for their owner.
+CREATE VIEW gateway_models AS
+SELECT m.id AS model_id, v.id AS version_id, v.number, m.owner_id, u.username AS owner, m.slug, m.name, m.purpose,
+  m.engine, m.access_mode, m.pass_price_nano, m.pass_days, m.context_tokens, m.max_output_tokens,
+  m.upstream_url, m.upstream_model, m.upstream_key_token, v.artifact_sha256, v.created_at,
+  m.listed_at IS NOT NULL AS listed, r.id AS rule_id, r.sha256 AS rule_sha256,
+  jsonb_build_object('data', r.data_bp, 'curation', r.curation_bp, 'developer', r.developer_bp,
+                     'platform', r.platform_bp, 'owner', r.owner_bp) AS rule_parts,
+  coalesce(d.owner_ids, '{}') AS owner_ids, coalesce(d.datanets, '[]') AS datanets,
+  a.method AS attribution_method, coalesce(a.metrics, '{}') AS metrics, coalesce(a.record_count, 0) AS record_count
+FROM marketplace_listedmodel m
+JOIN marketplace_modelversion v ON v.model_id = m.id
+JOIN accounts_user u ON u.id = m.owner_id
+JOIN marketplace_splitrule r ON r.id = m.split_rule_id
+LEFT JOIN attribution_artifact a ON a.sha256 = v.artifact_sha256
+LEFT JOIN LATERAL (
+  SELECT array_agg(DISTINCT n.owner_id ORDER BY n.owner_id) AS owner_ids,
+    jsonb_agg(jsonb_build_object('id', n.id, 'datanet', o.username || '/' || n.slug, 'version', 'v' || f.number,
+                                 'kind', n.kind) ORDER BY o.username, n.slug) AS datanets
+  FROM marketplace_trainingrun_versions t
+  JOIN datanets_version f ON f.id = t.version_id
+  JOIN datanets_datanet n ON n.id = f.datanet_id
+  JOIN accounts_user o ON o.id = n.owner_id
+  WHERE t.trainingrun_id = v.training_run_id
+) d ON true
+WHERE m.retired_at IS NULL;
+
+-- The price list in force.
+CREATE VIEW gateway_prices AS
+SELECT DISTINCT ON (p.model_id) p.model_id, p.id AS price_list_id, p.sha256, p.price_call_nano, p.price_in_nano,
+  p.price_out_nano
+FROM marketplace_pricelist p WHERE p.effective_at <= now()
+ORDER BY p.model_id, p.effective_at DESC, p.id DESC;
+
+-- Keys that work now. Read one by one, by hash: there may be millions.
+CREATE VIEW gateway_keys AS
+SELECT k.id AS key_id, k.sha256, k.owner_id, k.spend_cap_nano, k.requests_per_minute, k.tokens_per_minute, k.expires_at,
+  (SELECT array_agg(a.listedmodel_id) FROM marketplace_apikey_allowed_models a WHERE a.apikey_id = k.id)
+    AS allowed_model_ids
+FROM marketplace_apikey k JOIN accounts_user u ON u.id = k.owner_id
+WHERE k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > now()) AND u.is_active;
+
+-- Passes and invitations that hold now.
+CREATE VIEW gateway_accesses AS
+SELECT a.buyer_id, a.model_id, a.ends_at
+FROM marketplace_access a
+WHERE a.revoked_at IS NULL AND a.starts_at <= now() AND (a.ends_at IS NULL OR a.ends_at > now());
+
+CREATE VIEW gateway_withdrawn AS
+SELECT r.id AS record_id, r.datanet_id FROM datanets_record r WHERE r.status = 'withdrawn';
+
+-- The words that retrieval may quote: read for each answer, so that a withdrawn record is out at once.
+CREATE VIEW gateway_passages AS
+SELECT r.id AS record_id, r.identity, r.title, b.body->>'text' AS text, o.username || '/' || n.slug AS datanet
+FROM datanets_record r
+JOIN datanets_recordbody b ON b.record_id = r.id
+JOIN datanets_datanet n ON n.id = r.datanet_id
+JOIN accounts_user o ON o.id = n.owner_id
+WHERE r.status = 'approved';
+
+CREATE VIEW gateway_calls AS
+SELECT c.id, c.buyer_id, c.key_id, u.username || '/' || m.slug || '@v' || v.number AS model, p.sha256 AS price_version,
+  c.endpoint, c.status, c.error_code, c.streamed, c.free, c.prompt_tokens, c.answer_tokens, c.cost_nano, c.data_nano,
+  c.curation_nano, c.developer_nano, c.platform_nano, c.owner_nano, c.started_at, c.finished_at
+FROM marketplace_call c
+JOIN marketplace_modelversion v ON v.id = c.version_id
+JOIN marketplace_listedmodel m ON m.id = c.model_id
+JOIN accounts_user u ON u.id = m.owner_id
+JOIN marketplace_pricelist p ON p.id = c.price_list_id;
+
+CREATE VIEW gateway_balances AS
+SELECT a.code AS account, a.base_nano + p.credited_nano - s.debited_nano - s.held_nano AS available_nano, s.held_nano
+FROM ledger_account a
+JOIN ledger_spend s ON s.account_id = a.id
+JOIN ledger_position p ON p.account_id = a.id;
+
+-- reverse:
+DROP VIEW gateway_balances, gateway_calls, gateway_passages, gateway_withdrawn, gateway_accesses, gateway_keys,
+  gateway_prices, gateway_models;

@@ -1,0 +1,130 @@
+"""A real gateway process on a free port, on a database of its own, with a fake model server outside."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import openai
+import pytest
+import requests
+from django.conf import settings
+from django.db import connection
+
+from marketplace import privileges
+from tests.gateway import shop as shops
+from tests.gateway import upstream as fake_upstream
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass
+class Gateway:
+    """A running process and the ways to call it."""
+
+    process: subprocess.Popen
+    port: int
+    session: requests.Session = field(default_factory=requests.Session)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def openai(self, key: str) -> openai.OpenAI:
+        return openai.OpenAI(base_url=f"{self.url}/v1", api_key=key, max_retries=0, timeout=30)
+
+    def post(self, path: str, body, *, key: str = "", **headers: str) -> requests.Response:
+        return requests.post(self.url + path, json=body, headers=_headers(key, headers), timeout=60)
+
+    def get(self, path: str, *, key: str = "", **headers: str) -> requests.Response:
+        return requests.get(self.url + path, headers=_headers(key, headers), timeout=30)
+
+    def classify(self, key: str, *, model: str = "erin/tumours", input=shops.ROW, **headers: str) -> requests.Response:
+        return self.post("/v1/classify", {"model": model, "input": input}, key=key, **headers)
+
+    def stop(self) -> int:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(timeout=20)
+
+
+def _headers(key: str, more: dict[str, str]) -> dict[str, str]:
+    known = {"authorization": f"Bearer {key}"} if key else {}
+    return known | {name.replace("_", "-"): value for name, value in more.items()}
+
+
+def wait_until(condition: Callable[[], bool], *, timeout_s: float = 20) -> None:
+    give_up_at = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < give_up_at, "it did not happen in time"
+        time.sleep(0.02)
+
+
+@contextlib.contextmanager
+def running_gateway(books, **environment: str) -> Iterator[Gateway]:
+    """The process, connected as the application's role."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    url = os.environ["DATABASE_APP_URL"].rsplit("/", 1)[0] + f"/{books.name}"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "marketplace.gateway", "--port", str(port)],
+        cwd=ROOT,
+        env={**os.environ, "DATABASE_URL": url, "WITNESS_QUORUM": "0", "SITE_URL": "http://testserver", **environment},
+    )
+    gateway = Gateway(process, port)
+    try:
+        wait_until(lambda: process.poll() is not None or _is_up(gateway), timeout_s=40)
+        assert process.poll() is None, "the gateway did not start"
+        yield gateway
+    finally:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            gateway.stop()
+        process.kill()
+
+
+def _is_up(gateway: Gateway) -> bool:
+    try:
+        return gateway.get("/health").status_code == 200
+    except requests.ConnectionError:
+        return False
+
+
+@pytest.fixture(scope="session")
+def upstream() -> Iterator:
+    server = fake_upstream.start()
+    yield server
+    server.shutdown()
+
+
+def open_shop(books, upstream) -> shops.Shop:
+    """Models of every behaviour, and the rights of the application's role."""
+    privileges.apply(connection, role=settings.APP_DB_ROLE)
+    address = f"127.0.0.1:{upstream.server_port}"
+    settings.OUTBOUND_ALLOW = [address]
+    opened = shops.Shop(books, upstream)
+    opened.models["tumours"] = shops.linear_model(datanet_versions=[shops.frozen_datanet()])
+    for behaviour in ("fine", "slow", "dead", "error", "busy", "breaks", "no-usage", "greedy"):
+        opened.models[behaviour] = shops.connected_model(behaviour, f"http://{address}/v1")
+    return opened
+
+
+@pytest.fixture(scope="module")
+def shop(books_of_module, upstream) -> Iterator[shops.Shop]:
+    before = settings.OUTBOUND_ALLOW
+    yield open_shop(books_of_module, upstream)
+    settings.OUTBOUND_ALLOW = before
+
+
+@pytest.fixture(scope="module")
+def gateway(shop) -> Iterator[Gateway]:
+    with running_gateway(shop.books, OUTBOUND_ALLOW=settings.OUTBOUND_ALLOW[0]) as running:
+        yield running
