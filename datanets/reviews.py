@@ -249,23 +249,27 @@ def _settle(rows: Sequence[Record], locked_submissions: dict[uuid.UUID, Submissi
     standing = Review.objects.filter(record__in=[row.pk for row in rows], undone_at=None)
     for vote in standing.order_by("decided_at", "id"):
         cast[vote.record_id].append(vote)
+    alike: dict[tuple, list[int]] = defaultdict(list)  # most records of an act end alike: one update for all of them
     for row in rows:
-        votes = cast[row.pk]
         needed = locked_submissions[row.submission_id].datanet.approvals_needed
-        decided = outcome([Vote(vote.curator_id, vote.decision) for vote in votes], needed=needed)
-        _write_outcome(row, votes, decided)
-    Record.objects.bulk_update(rows, ["status", "decided_by", "decided_at", "reject_reason"], batch_size=500)
+        alike[_outcome_fields(cast[row.pk], needed)].append(row.pk)
+    for (status, decided_by_id, decided_at, reason), ids in alike.items():
+        Record.objects.filter(pk__in=ids).update(
+            status=status, decided_by_id=decided_by_id, decided_at=decided_at, reject_reason=reason
+        )
     for submission in locked_submissions.values():
         states.advance(submission)
         if submission.status == Submission.Status.DECIDED:
             Claim.objects.filter(submission=submission).delete()
 
 
-def _write_outcome(row: Record, votes: Sequence[Review], decided) -> None:
+def _outcome_fields(votes: Sequence[Review], needed: int) -> tuple:
+    """(status, decided_by, decided_at, reject_reason) that the standing votes on a record imply."""
+    decided = outcome([Vote(vote.curator_id, vote.decision) for vote in votes], needed=needed)
     if decided.choice is None:
-        row.status, row.decided_by_id, row.decided_at, row.reject_reason = RecordStatus.WAITING, None, None, ""
-        return
+        return RecordStatus.WAITING, None, None, ""
     first = next(vote for vote in votes if vote.decision == decided.choice)
-    row.decided_by_id, row.decided_at = first.curator_id, max(vote.decided_at for vote in votes)
-    row.status = RecordStatus.APPROVED if decided.choice == Decision.APPROVE else RecordStatus.REJECTED
-    row.reject_reason = first.reason if decided.choice == Decision.REJECT else ""
+    decided_at = max(vote.decided_at for vote in votes)
+    if decided.choice == Decision.APPROVE:
+        return RecordStatus.APPROVED, first.curator_id, decided_at, ""
+    return RecordStatus.REJECTED, first.curator_id, decided_at, first.reason
