@@ -98,7 +98,8 @@ BEGIN
   RETURN h.amount_nano + more;
 END $$;
 
--- End holds that the caller has locked: what was not drawn is available again. Returns how much that was.
+-- End holds: what was not drawn is available again. Returns how much that was. `closed_at IS NULL`, tested by the UPDATE
+-- that takes the lock, makes an end happen once; RETURNING reads what a draw before us left.
 CREATE FUNCTION ledger_end_holds(hold_ids uuid[], how text) RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
   released bigint := 0;
@@ -165,8 +166,7 @@ END $$;
 CREATE FUNCTION ledger_close(hold_id uuid) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 BEGIN
-  PERFORM FROM ledger_hold h WHERE h.id = hold_id FOR UPDATE;
-  IF NOT FOUND THEN
+  IF NOT EXISTS (SELECT FROM ledger_hold h WHERE h.id = hold_id) THEN
     PERFORM ledger_refuse('OL007', 'no such hold', jsonb_build_object('hold', hold_id));
   END IF;
   RETURN ledger_end_holds(ARRAY[hold_id], 'closed');

@@ -47,6 +47,18 @@ def test_a_credit_that_is_not_folded_yet_cannot_be_spent(books):
     assert ledger.post_many([payment(ALICE, BOB, 100)])
 
 
+def test_a_credit_is_granted_once_however_often_it_is_pulled(books):
+    for spent_nano in (90, 105):  # each needs the newest deposit, so each pulls
+        books.deposit(DAN, 100)
+        ledger.post_many([payment(DAN, ALICE, spent_nano)])
+
+    with pytest.raises(ledger.InsufficientFunds):
+        ledger.post_many([payment(DAN, ALICE, 6)])
+
+    books.fold()
+    assert verify.failures() == []
+
+
 def test_a_repeated_posting_does_nothing(books):
     books.deposit(DAN, 100)
     once = payment(DAN, ALICE, 60)
