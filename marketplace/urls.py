@@ -7,7 +7,9 @@ from django.conf import settings
 from django.conf.urls.i18n import i18n_patterns
 from django.urls import include, path
 
-from .views import site
+from datanets import views as datanet_views
+
+from .views import contribute, site
 
 urlpatterns = [
     path("healthz", site.healthz, name="healthz"),
@@ -17,7 +19,11 @@ urlpatterns = [
 
 urlpatterns += i18n_patterns(
     *site.pages,
+    *contribute.pages,
+    *datanet_views.pages,
 )
+
+urlpatterns += datanet_views.plain
 
 if settings.DEMO_STATE:
     urlpatterns += site.demo_only

@@ -1,0 +1,135 @@
+"""What people type about data: corrected rows, descriptions, decisions, appeals."""
+
+from __future__ import annotations
+
+from django import forms
+from django.utils.translation import gettext_lazy as _
+
+from .columns import columns_of
+from .models import BrokenRow, Datanet, Review, Submission
+
+BOOLEAN_CHOICES = [("", "—"), ("true", "true"), ("false", "false")]
+
+
+class RowForm(forms.Form):
+    """The values of a broken row, as text; the sandbox reads them again. Field names are numbers: columns have any name."""
+
+    def __init__(self, *args, row: BrokenRow, datanet: Datanet, **kwargs):
+        super().__init__(*args, prefix=f"row-{row.pk}", **kwargs)
+        self.row = row
+        self._columns = columns_of(datanet.kind, datanet.schema)
+        described = {column["name"]: column for column in datanet.schema.get("columns", [])}
+        for number, column in enumerate(self._columns):
+            self.fields[str(number)] = _field_of(column.name, column.type, described.get(column.name, {}))
+            self.initial.setdefault(str(number), row.values.get(column.name, ""))
+
+    @property
+    def wrong(self) -> list[forms.BoundField]:
+        """The fields to look at first: the column that is named, or all where none is."""
+        return [self[name] for name in self.fields if not self.row.column or self[name].label == self.row.column]
+
+    @property
+    def others(self) -> list[forms.BoundField]:
+        return [self[name] for name in self.fields if self.row.column and self[name].label != self.row.column]
+
+    def values(self) -> dict[str, str]:
+        """By column; what was left empty is missing. A value that was shown as it is keeps its type."""
+        values: dict = {}
+        for number, column in enumerate(self._columns):
+            text = self.cleaned_data.get(str(number), "")
+            before = self.row.values.get(column.name)
+            if text != "":
+                values[column.name] = before if before is not None and str(before) == text else text
+        return values
+
+
+class FilesForm(forms.Form):
+    """A plain upload, without JavaScript."""
+
+    files = forms.FileField(label=_("Files"))
+
+
+class DescribeForm(forms.ModelForm):
+    """What the data is and where it comes from."""
+
+    class Meta:
+        model = Submission
+        fields = ["title", "description", "source_url"]
+        labels = {"title": _("Title"), "description": _("Description"), "source_url": _("Source")}
+        help_texts = {
+            "description": _("How the data was collected, and what a curator should know."),
+            "source_url": _("The web address the data comes from, if there is one."),
+        }
+        widgets = {
+            "title": forms.TextInput(attrs={"class": "input"}),
+            "description": forms.Textarea(attrs={"class": "textarea", "rows": 4}),
+            "source_url": forms.URLInput(attrs={"class": "input"}),
+        }
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.fields["source_url"].assume_scheme = "https"
+
+
+class AppealForm(forms.Form):
+    """Why a rejected record should be looked at again."""
+
+    text = forms.CharField(
+        label=_("Why should it be looked at again?"),
+        max_length=4000,
+        widget=forms.Textarea(attrs={"class": "textarea", "rows": 3}),
+    )
+
+
+class DecisionForm(forms.Form):
+    """A curator's decision on some records of one submission."""
+
+    APPROVE_ALL, APPROVE, REJECT, CHANGES = "approve_all", "approve", "reject", "changes"
+
+    decision = forms.ChoiceField(choices=[(each, each) for each in (APPROVE_ALL, APPROVE, REJECT, CHANGES)])
+    reason = forms.ChoiceField(choices=[("", ""), *Review.Reason.choices], required=False)
+    note = forms.CharField(max_length=4000, required=False)
+    quote = forms.CharField(max_length=1000, required=False)
+    shown = forms.IntegerField(required=False)
+
+    def clean(self) -> dict:
+        told = super().clean()
+        decision = told.get("decision")
+        if decision == self.REJECT and not told.get("reason"):
+            self.add_error("reason", _("Choose a reason: the contributor is told it."))
+        if decision == self.CHANGES:
+            told["reason"] = told.get("reason") or Review.Reason.OTHER
+            if not told.get("note"):
+                self.add_error("note", _("Say what to change: the contributor is sent this note."))
+        return told
+
+
+class AppealAnswerForm(forms.Form):
+    """A curator's answer to an appeal."""
+
+    answer = forms.ChoiceField(choices=[("overturn", _("Approve the record")), ("uphold", _("Keep the rejection"))])
+    note = forms.CharField(max_length=4000)
+
+
+def _field_of(name: str, column_type: str, described: dict) -> forms.Field:
+    if described.get("values"):
+        choices = [("", "—"), *((value, value) for value in described["values"])]
+        return _Choice(label=name, choices=choices, required=False, widget=forms.Select(attrs={"class": "select"}))
+    if column_type == "boolean":
+        return _Choice(
+            label=name, choices=BOOLEAN_CHOICES, required=False, widget=forms.Select(attrs={"class": "select"})
+        )
+    if name == "text":
+        widget: forms.Widget = forms.Textarea(attrs={"class": "textarea", "rows": 4})
+    else:
+        widget = forms.TextInput(attrs={"class": "input", "autocomplete": "off"})
+    if column_type in ("number", "integer"):
+        widget.attrs["inputmode"] = "decimal"
+    return forms.CharField(label=name, required=False, strip=False, widget=widget)
+
+
+class _Choice(forms.ChoiceField):
+    """Accepts what is not in its list: the sandbox is the judge, and says why."""
+
+    def valid_value(self, value: str) -> bool:
+        return True
