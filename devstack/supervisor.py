@@ -136,7 +136,8 @@ class Site:
         if not self.demo:
             return
         self.say("loading the first part of the demo")
-        self._manage("demo", "--first", show=True)
+        # Nobody waits at the screen to undo a review of the first records; afterwards the demo's ten seconds hold.
+        self._manage("demo", "--first", show=True, also={"REVIEW_UNDO_S": "0"})
         facts = {
             "site": self.environment["SITE_URL"],
             "gateway": self.environment["GATEWAY_URL"],
@@ -253,11 +254,21 @@ class Site:
         running.started = time.monotonic()
         self.guard.watch(running.child.pid)
 
-    def _manage(self, *arguments: str, show: bool = False) -> str:
-        return self._run("-W", "ignore", "manage.py", *arguments, log=f"manage-{arguments[0]}", show=show)
+    def _manage(self, *arguments: str, show: bool = False, also: dict[str, str] | None = None) -> str:
+        program = ("-W", "ignore", "manage.py", *arguments)
+        return self._run(*program, log=f"manage-{arguments[0]}", show=show, also=also)
 
-    def _run(self, *arguments: str, log: str = "other", show: bool = False) -> str:
-        """Run a Python program to its end, while the site is kept alive, and return its output, which is also logged.
+    def _run(self, *arguments: str, log: str = "other", show: bool = False, also: dict[str, str] | None = None) -> str:
+        """Run a Python program to its end, while the site is kept alive.
+
+        Args:
+            arguments: After the interpreter.
+            log: Name of the log file that gets its output.
+            show: Show each line of the output as it comes.
+            also: Additional environment.
+
+        Returns:
+            Its output.
 
         Raises:
             Missing: it failed; the message holds the end of its output.
@@ -268,7 +279,7 @@ class Site:
             written.seek(begin)
             child = subprocess.Popen(
                 [sys.executable, *arguments],
-                env=os.environ | self.environment,
+                env=os.environ | self.environment | (also or {}),
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,
                 stdout=out,
@@ -276,14 +287,13 @@ class Site:
                 preexec_fn=bound_to_parent(signal.SIGKILL),
             )
             self.guard.watch(child.pid)
+            lines: list[str] = []
             try:
-                output = b""
                 while True:
                     ended = child.poll() is not None
-                    lines = written.read()
-                    output += lines
-                    if show:
-                        for line in lines.decode(errors="replace").splitlines():
+                    for line in written.read().decode(errors="replace").splitlines():
+                        lines.append(line)
+                        if show and not child.returncode:
                             self.say("  " + line)
                     if ended:
                         break
@@ -292,10 +302,10 @@ class Site:
             finally:
                 stop(child, signal.SIGTERM, 5)
                 self.guard.forget(child.pid)
-        text = output.decode(errors="replace")
         if child.returncode:
-            raise Missing(f"{' '.join(arguments)} failed:\n{text[-3000:]}")
-        return text
+            last = "\n".join(lines[-15:])
+            raise Missing(f"{' '.join(arguments)} failed; {file} has it all. It ends with:\n{last}")
+        return "\n".join(lines)
 
     def _wait(self, what: str, works: Callable[[], bool], *, log: str | None = None, timeout_s: float = 90) -> None:
         """Try until it works, in a thread of its own, while the site is kept alive.
