@@ -257,7 +257,7 @@ class TextForm(forms.Form):
     text = forms.CharField(label=_("Text"), widget=forms.Textarea(attrs={"rows": 4}), max_length=8000)
 
     def body(self) -> dict:
-        return {"input": {"text": self.cleaned_data["text"]}}
+        return {"input": self.cleaned_data["text"]}
 
     def said(self) -> str:
         return self.cleaned_data["text"]

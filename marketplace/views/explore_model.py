@@ -1,0 +1,344 @@
+"""A model for whoever may call it: prices, split, what it learned from, how well it answers, and why."""
+
+from __future__ import annotations
+
+from statistics import median
+from uuid import uuid4
+
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.db.models import Sum
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import path, reverse
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+from django.views.decorators.http import require_POST
+
+from attribution import explain
+from attribution.models import Artifact, Epoch, RecordEpoch
+from datanets.models import Datanet, Version
+
+from .. import access, charts, listings, markdown, playground, querysets, snippets
+from ..forms_explore import playground_form
+from ..models import ApiKey, Call, ListedModel, ModelVersion
+from ..templatetags import figures
+from . import explore
+from .explanations import unattributed_sentence
+
+MILLION = 1_000_000
+HISTORY_ROWS = 20
+TIMED_CALLS = 100
+SORTS = {
+    "used": gettext_lazy("Most used, 30 days"),
+    "cheap": gettext_lazy("Cheapest"),
+    "newest": gettext_lazy("Newest"),
+}
+FIGURES = {
+    "accuracy": gettext_lazy("Accuracy on rows it had not seen"),
+    "baseline_accuracy": gettext_lazy("Always answering the most common class"),
+    "r2": gettext_lazy("R² on rows it had not seen"),
+    "mean_absolute_error": gettext_lazy("Mean absolute error"),
+    "judged_rows": gettext_lazy("Rows judged"),
+    "records": gettext_lazy("Records bound"),
+    "leaders": gettext_lazy("Records that lead"),
+    "passages": gettext_lazy("Passages it can quote"),
+}
+METHODS = {
+    "midpoint": gettext_lazy("Midpoint influence function on the served output, signed and exact for this engine."),
+    "shapley": gettext_lazy("Exact Shapley values over the retrieved records of the answer's log-probability."),
+    "knn": gettext_lazy("Exact Shapley values of the served vote over all records."),
+    "none": gettext_lazy("No tested method yet: the data's part goes to the public unattributed account."),
+}
+
+
+def models(request: HttpRequest) -> HttpResponse:
+    """All models one may see, with what they cost."""
+    sort = request.GET.get("sort", "used")
+    sort = sort if sort in SORTS else "used"
+    engine, mode = request.GET.get("engine", ""), request.GET.get("access", "")
+    found = querysets.models_for(request.user)
+    if engine in ListedModel.Engine.values:
+        found = found.filter(engine=engine)
+    if mode in ListedModel.AccessMode.values:
+        found = found.filter(access_mode=mode)
+    key = querysets.MODEL_SORTS[sort]
+    page = querysets.page_by(found, key, after=request.GET.get("after", ""), before=request.GET.get("before", ""))
+    coverage = querysets.coverage_of([model.pk for model in page.rows])
+    for model in page.rows:
+        model.coverage = coverage[model.pk]
+        model.price_in = _per_million(model.price_in_nano)
+        model.price_out = _per_million(model.price_out_nano)
+    context = {
+        "page": page,
+        "previous_url": explore.cursor_url(request, "before", page.previous),
+        "next_url": explore.cursor_url(request, "after", page.next),
+        "sorts": SORTS.items(),
+        "sort": sort,
+        "engines": [("", _("All kinds")), *ListedModel.Engine.choices],
+        "engine": engine,
+        "modes": [("", _("All access modes")), *ListedModel.AccessMode.choices],
+        "mode": mode,
+    }
+    return render(request, "marketplace/explore/models.html", context)
+
+
+def _per_million(price_nano: int | None) -> int | None:
+    return None if price_nano is None else price_nano * MILLION
+
+
+def model(request: HttpRequest, owner: str, slug: str) -> HttpResponse:
+    """The default tab: try it, what it costs, what it learned from."""
+    found, version = find(request, owner, slug)
+    return render(request, "marketplace/explore/model.html", page_of(request, found, version))
+
+
+def page_of(request: HttpRequest, found: ListedModel, version: ModelVersion | None, form=None, quote=None) -> dict:
+    """Everything the default tab shows. form: one with errors; quote: what the gateway quoted."""
+    learned, datanet = _learned_from(version)
+    artifact = Artifact.objects.filter(sha256=version.artifact_sha256).first() if version else None
+    prices = listings.prices_of(found)
+    may_call = request.user.is_authenticated and access.may_call(request.user, found)
+    return _frame(request, found, version, "about") | {
+        "learned": learned,
+        "learned_total_nano": sum(row["paid_nano"] for row in learned),
+        "artifact": artifact,
+        "figures": _figures(artifact),
+        "method": _method(artifact),
+        "prices": prices,
+        "stats": _stats(found, prices),
+        "may_call": may_call,
+        "form": form or (playground_form(found, datanet.kind, datanet.schema) if datanet else None),
+        "is_chat": found.engine in (ListedModel.Engine.RETRIEVAL, ListedModel.Engine.CONNECTED),
+        "nonce": uuid4().hex,
+        "quote": quote,
+        "said": _last_answer(request, found),
+        "snippets": snippets.of(found, datanet, key=_key_prefix(request)),
+    }
+
+
+def model_tab(request: HttpRequest, owner: str, slug: str, tab: str) -> HttpResponse:
+    """Attribution, versions, usage: each a page of its own."""
+    found, version = find(request, owner, slug)
+    if tab not in TABS:
+        raise Http404
+    context = _frame(request, found, version, tab) | TABS[tab](found)
+    return render(request, f"marketplace/explore/model_{tab}.html", context)
+
+
+def _attribution(found: ListedModel) -> dict:
+    reasons = explain.unattributed_by_reason(found.pk)
+    rule = found.split_rule
+    return {
+        "totals": explain.model_totals(found.pk),
+        "coverage_bp": querysets.coverage_of([found.pk])[found.pk],
+        "reasons": [(unattributed_sentence(code), nano) for code, nano in reasons.items()],
+        "epochs": Epoch.objects.filter(model_id=found.pk).order_by("-number")[:HISTORY_ROWS],
+        "rule": rule,
+        "rule_bar": explore.split_bar(rule),
+        "roles": [
+            ("v5", _("Model developer"), rule.developer_bp),
+            ("v2", _("Data contributors"), rule.data_bp),
+            ("v1", _("Curators"), rule.curation_bp),
+            ("v3", _("Datanet owners"), rule.owner_bp),
+            ("", _("Platform"), rule.platform_bp),
+        ],
+        "prices": found.price_lists.order_by("-effective_at")[:HISTORY_ROWS],
+    }
+
+
+def _versions(found: ListedModel) -> dict:
+    rows = list(
+        found.versions.select_related("training_run")
+        .prefetch_related("training_run__versions__datanet__owner")
+        .order_by("-number")[:HISTORY_ROWS]
+    )
+    artifacts = Artifact.objects.in_bulk([row.artifact_sha256 for row in rows])
+    return {
+        "rows": [
+            {
+                "version": row,
+                "figures": _figures(artifacts.get(row.artifact_sha256))[:2],
+                "learned": row.training_run.versions.all(),
+            }
+            for row in rows
+        ]
+    }
+
+
+def _usage(found: ListedModel) -> dict:
+    counts = querysets.calls_per_day(models=[found.pk])[found.pk]
+    finding = _("%(n)s calls in 30 days") % {"n": figures.number_text(sum(counts))}
+    return {
+        "chart": charts.line(
+            labels=[f"{day:%d %b}" for day in querysets.days()],
+            values=counts,
+            title=_("Calls per day"),
+            finding=finding,
+            value_label=_("Calls"),
+        ),
+        "finding": finding,
+    }
+
+
+TABS = {"attribution": _attribution, "versions": _versions, "usage": _usage}
+
+
+def find(request: HttpRequest, owner: str, slug: str) -> tuple[ListedModel, ModelVersion | None]:
+    """A model the person may see, with its newest version; others are 404."""
+    found = get_object_or_404(listings.visible_to(request.user), owner__username=owner, slug=slug)
+    return found, found.versions.select_related("training_run").order_by("-number").first()
+
+
+def datanet_of(version: ModelVersion | None) -> Datanet | None:
+    """A Datanet that tells the kind and the schema of a version's data; all it is bound to agree on them."""
+    bound = (
+        Version.objects.filter(training_runs__model_version=version).select_related("datanet").first()
+        if version
+        else None
+    )
+    return bound.datanet if bound else None
+
+
+def _frame(request: HttpRequest, found: ListedModel, version: ModelVersion | None, current: str) -> dict:
+    here = [found.owner.username, found.slug]
+    names = [
+        ("about", _("Model")),
+        ("attribution", _("Attribution and prices")),
+        ("versions", _("Versions")),
+        ("usage", _("Use")),
+    ]
+    user = request.user
+    return {
+        "model": found,
+        "version": version,
+        "owns": user.is_authenticated and found.owner_id == user.pk,
+        "pass": access.running(found, user).first() if user.is_authenticated else None,
+        "card": markdown.to_html(found.card),
+        "tabs": [
+            {
+                "url": reverse("model", args=here) if tab == "about" else reverse("model_tab", args=[*here, tab]),
+                "label": label,
+                "current": tab == current,
+            }
+            for tab, label in names
+        ],
+    }
+
+
+def _learned_from(version: ModelVersion | None) -> tuple[list[dict], Datanet | None]:
+    """The frozen versions behind a model version, and which part of what its calls paid went to each Datanet."""
+    if version is None:
+        return [], None
+    bound = list(version.training_run.versions.select_related("datanet__owner").order_by("datanet__name"))
+    paid = dict(
+        RecordEpoch.objects.filter(model_version_id=version.pk)
+        .order_by()
+        .values_list("record__datanet_id")
+        .annotate(total=Sum("amount_nano"))
+    )
+    total = sum(paid.values())
+    rows = [
+        {
+            "version": row,
+            "paid_nano": paid.get(row.datanet_id, 0),
+            "share": paid.get(row.datanet_id, 0) / total if total else None,
+        }
+        for row in bound
+    ]
+    return rows, bound[0].datanet if bound else None
+
+
+def _figures(artifact: Artifact | None) -> list[tuple[str, str]]:
+    """What held-out rows said when the version was made."""
+    if artifact is None:
+        return []
+    shown = []
+    for name, label in FIGURES.items():
+        value = artifact.metrics.get(name)
+        if value is not None:
+            is_share = name in ("accuracy", "baseline_accuracy")
+            text = (
+                figures.share_text(float(value), 1)
+                if is_share
+                else figures.number_text(value, 0 if type(value) is int else 3)
+            )
+            shown.append((str(label), text))
+    return shown
+
+
+def _method(artifact: Artifact | None) -> str:
+    if artifact is None:
+        return ""
+    return next((str(text) for name, text in METHODS.items() if name in artifact.method.lower()), artifact.method)
+
+
+def _stats(found: ListedModel, prices) -> list[dict]:
+    recent = Call.objects.filter(model=found, status=Call.Status.SUCCEEDED).order_by("-finished_at")
+    times = [
+        (finished - started).total_seconds()
+        for started, finished in recent.values_list("started_at", "finished_at")[:TIMED_CALLS]
+    ]
+    items = []
+    if prices is not None:
+        items = [
+            {"label": _("Per call"), "amount_nano": prices.price_call_nano, "places": 4},
+            {
+                "label": _("Input"),
+                "amount_nano": prices.price_in_nano * MILLION,
+                "places": 4,
+                "note": _("per million tokens"),
+            },
+            {
+                "label": _("Output"),
+                "amount_nano": prices.price_out_nano * MILLION,
+                "places": 4,
+                "note": _("per million tokens"),
+            },
+        ]
+    shown = f"{median(times) * 1000:,.0f} ms" if times else "—"
+    items.append(
+        {"label": _("Time of an answer"), "value": shown, "note": _("median of the last %(n)s") % {"n": len(times)}}
+    )
+    calls = querysets.calls_per_day(models=[found.pk])[found.pk]
+    items.append({"label": _("Calls"), "value": figures.number_text(sum(calls)), "note": _("in 30 days")})
+    return items
+
+
+def _key_prefix(request: HttpRequest) -> str:
+    if not request.user.is_authenticated:
+        return ""
+    mine = ApiKey.objects.filter(owner=request.user, revoked_at__isnull=True).exclude(name=playground.KEY_NAME)
+    return mine.order_by("-created_at").values_list("prefix", flat=True).first() or ""
+
+
+def _last_answer(request: HttpRequest, found: ListedModel) -> dict | None:
+    """The answer of this session that the address asks for (?call=), ready to be shown."""
+    wanted = request.GET.get("call", "")
+    kept = playground.kept(request.session, found) if wanted and request.user.is_authenticated else None
+    if kept is None or kept["answer"].get("open", {}).get("receipt_id") != wanted:
+        return None
+    return {"question": kept["question"], "call_id": wanted} | snippets.shown_answer(kept["answer"])
+
+
+@login_required
+@require_POST
+def buy_pass(request: HttpRequest, owner: str, slug: str) -> HttpResponse:
+    """Buy the pass of a model."""
+    found, _version = find(request, owner, slug)
+    bought = access.buy_pass(found, buyer=request.user)
+    messages.success(
+        request,
+        _("Your pass runs until %(date)s. It does not renew itself.") % {"date": f"{bought.ends_at:%Y-%m-%d}"},
+    )
+    return redirect("model", owner, slug)
+
+
+_HERE = "models/<slug:owner>/<slug:slug>/"
+pages = [
+    path("models/", models, name="models"),
+    path(_HERE, model, name="model"),
+    path(f"{_HERE}pass/", buy_pass, name="model_pass"),
+    path(f"{_HERE}<slug:tab>/", model_tab, name="model_tab"),
+]
+plain: list = []
