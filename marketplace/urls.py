@@ -9,7 +9,16 @@ from django.urls import include, path
 
 from datanets import views as datanet_views
 
-from .views import contribute, site
+from .views import (
+    contribute,
+    datanet_acts,
+    explore,
+    explore_datanet,
+    explore_model,
+    explore_playground,
+    explore_record,
+    site,
+)
 
 urlpatterns = [
     path("healthz", site.healthz, name="healthz"),
@@ -19,6 +28,12 @@ urlpatterns = [
 
 urlpatterns += i18n_patterns(
     *site.pages,
+    *explore.pages,
+    *datanet_acts.pages,
+    *explore_datanet.pages,
+    *explore_playground.pages,
+    *explore_model.pages,
+    *explore_record.pages,
     *contribute.pages,
     *datanet_views.pages,
 )
