@@ -110,9 +110,9 @@ _WRITERS: dict[str, Callable] = {"parquet": _write_parquet, "csv": _write_csv, "
 
 
 def _cell(value: object, column: Column) -> object:
-    if value is None or column.type in _ARROW:
-        return float(value) if column.type == "number" and value is not None else value
-    return str(value)
+    if value is None or column.type in ("integer", "boolean"):
+        return value
+    return float(str(value)) if column.type == "number" else str(value)
 
 
 def _batches(rows: Iterator) -> Iterator[list]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from types import ModuleType
+from typing import cast
 
 from django.db import transaction
 from django.db.models import F
@@ -59,7 +60,7 @@ def _replace(file: SubmissionFile, check: ModuleType, found: Iterable[Finding]) 
         CheckResult(
             submission_id=file.submission_id,
             file=file,
-            record_id=finding.record_key,
+            record_id=cast(int | None, finding.record_key),
             check_name=check.NAME,
             check_version=check.VERSION,
             severity=finding.severity,
@@ -86,8 +87,8 @@ def _mark(file: SubmissionFile) -> None:
         cost = FAIL_COSTS if severity == CheckResult.Severity.FAIL else FLAG_COSTS
         costs[pk][name] = max(cost, costs[pk].get(name, 0))
     alike: dict[tuple[tuple[str, ...], int], list[int]] = defaultdict(list)
-    for pk, names in flags.items():
-        alike[tuple(sorted(names)), max(0, 100 - sum(costs[pk].values()))].append(pk)
+    for pk, checks_by in flags.items():
+        alike[tuple(sorted(checks_by)), max(0, 100 - sum(costs[pk].values()))].append(pk)
     with transaction.atomic():
         undecided = Record.objects.filter(file=file, status__in=(Record.Status.CHECKING, Record.Status.WAITING))
         undecided.exclude(pk__in=flags).update(flags=[], quality=100)
@@ -96,7 +97,9 @@ def _mark(file: SubmissionFile) -> None:
 
 
 def _context(file: SubmissionFile, datanet: Datanet) -> Context:
-    copies, equal_to, elsewhere = {}, {}, set()
+    copies: dict[Hashable, tuple[Hashable, float]] = {}
+    equal_to: dict[Hashable, Hashable] = {}
+    elsewhere: set[Hashable] = set()
     followers = Record.objects.filter(file=file, copy_of__isnull=False).annotate(
         leader_hmac=F("copy_of__content_hmac"), leader_datanet=F("copy_of__datanet_id")
     )

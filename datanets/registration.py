@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from django.conf import settings
 from django.db import connection, transaction
@@ -121,7 +122,7 @@ def erase_content(records: Sequence[Record]) -> None:
         Record.objects.filter(pk__in=ids).update(content_hmac="", signature=b"", bands=[], title="")
         CheckResult.objects.filter(record_id__in=ids).delete()
         Review.objects.filter(record_id__in=ids).update(evidence={})
-        transaction.on_commit(lambda: [storage.delete(key) for key in keys])
+        transaction.on_commit(lambda: storage.delete_all(keys))
 
 
 def discard(records: Sequence[Record]) -> None:
@@ -200,8 +201,8 @@ def _decide(
             index.add(pk, each.signature)
             decided.append((None, None))
         else:
-            decided.append(near)
-        exact.setdefault(each.content_hmac, near[0] if near else pk)
+            decided.append(cast(tuple[int, float], near))
+        exact.setdefault(each.content_hmac, decided[-1][0] or pk)
     return decided
 
 

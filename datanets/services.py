@@ -140,7 +140,7 @@ def can_read(user: User | None, datanet: Datanet) -> bool:
     """Open Datanets are everybody's to preview; the others are their readers', curators' and the administrators'."""
     if datanet.access == Datanet.Access.OPEN:
         return True
-    if not _is_person(user):
+    if user is None or not user.is_authenticated:
         return False
     # who only contributes has shown no purpose: sending one record must not open an on-request Datanet
     readers = datanet.memberships.filter(user=user, role__in=[Role.OWNER, Role.CURATOR, Role.READER])
@@ -149,15 +149,13 @@ def can_read(user: User | None, datanet: Datanet) -> bool:
 
 def can_curate(user: User | None, datanet: Datanet) -> bool:
     """Curators and the owner review. An administrator does not, unless made a curator."""
-    return _is_person(user) and datanet.memberships.filter(user=user, role__in=[Role.OWNER, Role.CURATOR]).exists()
+    if user is None or not user.is_authenticated:
+        return False
+    return datanet.memberships.filter(user=user, role__in=[Role.OWNER, Role.CURATOR]).exists()
 
 
 def can_own(user: User | None, datanet: Datanet) -> bool:
-    return _is_person(user) and datanet.owner_id == user.pk
-
-
-def _is_person(user: User | None) -> bool:
-    return user is not None and user.is_authenticated
+    return user is not None and user.is_authenticated and datanet.owner_id == user.pk
 
 
 def _require_owner(datanet: Datanet, by: User) -> None:

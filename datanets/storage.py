@@ -10,13 +10,20 @@ import os
 import re
 import shutil
 import uuid
+from collections.abc import Iterable
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol, cast
 
 from django.conf import settings
 
 _KEY = re.compile(r"[a-z]+(?:/[A-Za-z0-9][A-Za-z0-9._-]{0,99}){1,3}")
 _COPY_BYTES = 1024 * 1024
+
+
+class Readable(Protocol):
+    """A request, an uploaded file, an open file."""
+
+    def read(self, size: int = -1, /) -> bytes: ...
 
 
 def new_key(folder: str) -> str:
@@ -25,7 +32,7 @@ def new_key(folder: str) -> str:
     return f"{folder}/{name.hex[:2]}/{name}"
 
 
-def put(key: str, data: bytes | BinaryIO) -> int:
+def put(key: str, data: bytes | Readable) -> int:
     """Store bytes or what is left of a stream under a key, replacing what was there. Returns the number of bytes.
 
     A reader sees the old or the new content, never a part; after a crash at most a hidden temporary file is left.
@@ -38,7 +45,7 @@ def put(key: str, data: bytes | BinaryIO) -> int:
             if isinstance(data, bytes | bytearray | memoryview):
                 file.write(data)
             else:
-                shutil.copyfileobj(data, file, _COPY_BYTES)
+                shutil.copyfileobj(cast(BinaryIO, data), file, _COPY_BYTES)
             file.flush()
             os.fsync(file.fileno())
         os.replace(unfinished, path)
@@ -62,6 +69,12 @@ def delete(key: str) -> None:
     """Remove a key. Removing what is not there changes nothing."""
     if key:
         _path(key).unlink(missing_ok=True)
+
+
+def delete_all(keys: Iterable[str]) -> None:
+    """Remove several keys."""
+    for key in keys:
+        delete(key)
 
 
 def size_bytes(key: str) -> int:

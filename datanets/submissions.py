@@ -240,4 +240,4 @@ def _discard_file(file: SubmissionFile) -> None:
     keys = [*file.parts, file.storage_key]
     file.dropped_at, file.parts, file.storage_key, file.rows_broken = timezone.now(), [], "", 0
     file.save(update_fields=["dropped_at", "parts", "storage_key", "rows_broken"])
-    transaction.on_commit(lambda: [storage.delete(key) for key in keys])
+    transaction.on_commit(lambda: storage.delete_all(keys))

@@ -90,7 +90,7 @@ def upload(request: HttpRequest, file_id: uuid.UUID) -> HttpResponse:
     if request.method == "PATCH":
         return _receive(request, file)
     if request.method == "DELETE":
-        submissions.drop_file(file, by=request.user)
+        submissions.drop_file(file, by=file.submission.contributor)
         return HttpResponse(status=204)
     return HttpResponse(status=405, headers={"Allow": "HEAD, PATCH, DELETE, OPTIONS"})
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 import hashlib
 import re
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from datetime import timedelta
-from typing import BinaryIO, Protocol
+from functools import partial
+from typing import BinaryIO
 
 from django.conf import settings
 from django.db import transaction
@@ -26,6 +27,7 @@ from . import states, storage, tasks
 from .errors import ChecksumMismatch, Conflict, Expired, Invalid, NotReady, TooLarge
 from .kinds.content import clean_name
 from .models import Submission, SubmissionFile
+from .storage import Readable
 
 Status = SubmissionFile.Status
 
@@ -34,12 +36,6 @@ FILES_MAX = 500
 PARTS_MAX = 10_000
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _READ_BYTES = 256 * 1024
-
-
-class Readable(Protocol):
-    """A request, an uploaded file, an open file."""
-
-    def read(self, size: int = -1, /) -> bytes: ...
 
 
 @transaction.atomic
@@ -157,7 +153,7 @@ def finish_file(file: SubmissionFile) -> SubmissionFile:
             file.status, file.error_code = Status.FAILED, "bytes_changed"
         file.save()
         states.advance(submission)
-        transaction.on_commit(lambda: _delete_all(parts if as_announced else [*parts, key]))
+        transaction.on_commit(lambda: storage.delete_all(parts if as_announced else [*parts, key]))
     if not as_announced:
         raise Conflict(_("These are not the bytes that were announced. The file was put aside; send it again."))
     return file
@@ -171,13 +167,12 @@ def expire_uploads() -> int:
         with transaction.atomic():
             submission = states.locked(submission_id)
             file = SubmissionFile.objects.select_for_update(no_key=True).get(pk=pk)
-            if file.status != Status.UPLOADING or file.expires_at > timezone.now():
+            if file.status != Status.UPLOADING or (file.expires_at and file.expires_at > timezone.now()):
                 continue
-            parts, file.parts = file.parts, []
-            file.status, file.error_code = Status.FAILED, "expired"
+            transaction.on_commit(partial(storage.delete_all, file.parts))
+            file.parts, file.status, file.error_code = [], Status.FAILED, "expired"
             file.save(update_fields=["parts", "status", "error_code"])
             states.advance(submission)
-            transaction.on_commit(lambda parts=parts: _delete_all(parts))
             expired += 1
     return expired
 
@@ -215,11 +210,6 @@ def _count_part(file: SubmissionFile, *, key: str, offset_bytes: int, arrived_by
             file.expires_at = timezone.now() + KEPT_FOR
             file.save(update_fields=["parts", "received_bytes", "expires_at"])
     return file
-
-
-def _delete_all(keys: Iterable[str]) -> None:
-    for key in keys:
-        storage.delete(key)
 
 
 class _Arriving:

@@ -100,15 +100,15 @@ def _reviews() -> Iterator[Failure]:
     """Nobody has decided on their own record; every approval has a vote behind it."""
     for pk in Record.objects.filter(decided_by=F("contributor")).values_list("id", flat=True):
         yield Failure("D4", f"record:{pk}", "was decided by its own contributor")
-    for pk in Review.objects.exclude(contributor=F("record__contributor")).values_list("id", flat=True):
-        yield Failure("D4", f"review:{pk}", "names another contributor than its record")
+    for review in Review.objects.exclude(contributor=F("record__contributor")):
+        yield Failure("D4", f"review:{review.pk}", "names another contributor than its record")
     votes = Review.objects.filter(undone_at=None, decision="approve", curator=F("record__decided_by"))
     unvoted = Record.objects.filter(status="approved").exclude(pk__in=votes.values("record_id"))
     for pk in unvoted.values_list("id", flat=True):
         yield Failure("D4", f"record:{pk}", "is approved without a standing vote of the curator who is paid for it")
     waiting = Record.objects.filter(status="waiting").values("submission_id")
-    for pk in Submission.objects.filter(status="decided", pk__in=waiting).values_list("id", flat=True):
-        yield Failure("D5", f"submission:{pk}", "is decided while records of it wait")
+    for submission in Submission.objects.filter(status="decided", pk__in=waiting):
+        yield Failure("D5", f"submission:{submission.pk}", "is decided while records of it wait")
 
 
 def _copies() -> Iterator[Failure]:

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import cast
 
 from django.conf import settings
 from django.db import transaction
@@ -137,7 +138,7 @@ def merged_leaders(versions: Iterable[Version]) -> dict[int, int]:
     firsts = Record.objects.filter(inside, pk__in=set(copies.values())).values_list("id", flat=True)
     leading = dict(Record.objects.filter(pk__in=named | set(firsts)).values_list("id", "copy_of_id"))
     known = copies | leading
-    return leaders.leader_map(leaders.Member(pk, known[pk], True) for pk in sorted(known))
+    return _first_of_each_cluster((pk, known[pk]) for pk in sorted(known))
 
 
 def difference(version: Version) -> tuple[QuerySet[Record], QuerySet[Record]]:
@@ -165,10 +166,13 @@ def _leader_map(datanet: Datanet, number: int, settled: Q) -> dict[int, int]:
     copies = dict(_members_at(datanet, number).filter(copy_of__isnull=False).values_list("id", "copy_of_id"))
     clusters = set(copies.values())
     alike = Record.objects.filter(Q(pk__in=clusters) | Q(copy_of__in=clusters)).filter(settled).order_by("id")
-    found = leaders.leader_map(
-        leaders.Member(pk, copy_of, True) for pk, copy_of in alike.values_list("id", "copy_of_id")
-    )
+    found = _first_of_each_cluster(alike.values_list("id", "copy_of_id"))
     return {pk: leader for pk, leader in found.items() if pk in copies}
+
+
+def _first_of_each_cluster(rows: Iterable[tuple[int, int | None]]) -> dict[int, int]:
+    """{follower: leader} of records given as (id, copy_of), in the order of their ids."""
+    return cast(dict[int, int], leaders.leader_map(leaders.Member(pk, copy_of, True) for pk, copy_of in rows))
 
 
 def _bodies(datanet: Datanet, number: int) -> Iterator[dict]:

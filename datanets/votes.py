@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
-Choice = Literal["approve", "reject"]
+Choice = str  # "approve" or "reject"
 
 
 @dataclass(frozen=True)
