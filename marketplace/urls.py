@@ -8,16 +8,20 @@ from django.conf.urls.i18n import i18n_patterns
 from django.urls import include, path
 
 from datanets import views as datanet_views
+from ledger import views as ledger_views
 
 from .views import (
     contribute,
     datanet_acts,
+    earn,
     explore,
     explore_datanet,
     explore_model,
     explore_playground,
     explore_record,
+    receipts,
     site,
+    wallet,
 )
 
 urlpatterns = [
@@ -36,7 +40,12 @@ urlpatterns += i18n_patterns(
     *explore_record.pages,
     *contribute.pages,
     *datanet_views.pages,
+    *earn.pages,
+    *wallet.pages,
+    *ledger_views.pages,
 )
+
+urlpatterns += receipts.plain + ledger_views.plain
 
 urlpatterns += datanet_views.plain
 

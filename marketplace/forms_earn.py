@@ -1,0 +1,65 @@
+"""Forms of the people who earn: filters of the payments, a withdrawal, where it goes."""
+
+from __future__ import annotations
+
+from django import forms
+from django.utils.translation import gettext_lazy as _
+
+from . import statements
+from .forms_explore import OpenField
+
+
+class PaymentFilterForm(forms.Form):
+    """The filters in the address of the earnings page and of its statement."""
+
+    model = forms.ChoiceField(label=_("Model"), required=False)
+    state = forms.ChoiceField(
+        label=_("State"), required=False, choices=[("", _("All states")), *statements.STATES.items()]
+    )
+    since = forms.DateField(label=_("From"), required=False, widget=forms.DateInput(attrs={"type": "date"}))
+    until = forms.DateField(label=_("To"), required=False, widget=forms.DateInput(attrs={"type": "date"}))
+
+    def __init__(self, *args, models: list[tuple[str, str]], **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["model"].choices = [("", _("All models")), *models]
+        for name, field in self.fields.items():
+            field.widget.attrs["class"] = "select sm" if name in ("model", "state") else "input sm"
+
+    def clean(self) -> dict:
+        cleaned = super().clean()
+        if cleaned.get("since") and cleaned.get("until") and cleaned["since"] > cleaned["until"]:
+            raise forms.ValidationError(_("The first day comes after the last one."))
+        return cleaned
+
+    @property
+    def filters(self) -> statements.Filters:
+        """What it says; call it after `is_valid`. A field that is not valid filters nothing."""
+        found = self.cleaned_data
+        return statements.Filters(
+            model_id=found.get("model") or None,
+            since=found.get("since"),
+            until=found.get("until"),
+            state=found.get("state", ""),
+        )
+
+
+class WithdrawalForm(forms.Form):
+    """How much to withdraw."""
+
+    amount_nano = OpenField(
+        label=_("Amount in OPEN"), help_text=_("It is held until a payout run takes it, or until you cancel.")
+    )
+
+
+class DestinationForm(forms.Form):
+    """Where withdrawals go."""
+
+    kind = forms.ChoiceField(
+        label=_("Kind"), choices=[("bank", _("Bank account (IBAN)")), ("wallet", _("Wallet address"))]
+    )
+    details = forms.CharField(
+        label=_("Account number or address"),
+        max_length=160,
+        help_text=_("It is stored encrypted; pages show its last four characters."),
+        widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false", "class": "input mono"}),
+    )

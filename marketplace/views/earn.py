@@ -1,0 +1,270 @@
+"""Earnings: what records earned, and why; a statement whose rows are the page's."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from uuid import UUID
+
+from django.contrib.auth.decorators import login_required
+from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpResponse
+from django.shortcuts import get_object_or_404, render
+from django.urls import path, re_path, reverse
+from django.utils import timezone
+from django.utils.formats import date_format
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from attribution import explain_lines
+from attribution.models import Epoch, Line
+from datanets.models import Record
+
+from .. import charts, querysets, statements, wallets
+from ..forms_earn import PaymentFilterForm
+from ..models import Call
+from ..templatetags import figures
+
+SERIES_MAX = 6
+PARTS_SHOWN = 50
+STATEMENT_TYPES = {
+    "csv": "text/csv; charset=utf-8",
+    "parquet": "application/vnd.apache.parquet",
+    "json": "application/json",
+}
+
+
+@login_required
+def earnings(request: HttpRequest) -> HttpResponse:
+    """Available, pending, 30 days, lifetime; a chart by model or Datanet; every payment with its why."""
+    user, now = request.user, timezone.now()
+    form = _filter_form(request)
+    found = statements.page(
+        user, form.filters, after=request.GET.get("after", ""), before=request.GET.get("before", "")
+    )
+    by = "datanet" if request.GET.get("by") == "datanet" else "model"
+    context = {
+        "stats": _stats(user, now),
+        "held": [lot for lot in statements.waiting(user) if lot.state == "held"],
+        "chart": _chart(user, by=by, now=now),
+        "by_tabs": [
+            {"url": _with(request, by=name), "label": label, "current": by == name}
+            for name, label in (("model", _("By model")), ("datanet", _("By Datanet")))
+        ],
+        "form": form,
+        "payments": [(row, _why(row)) for row in found.rows],
+        "previous_url": _with(request, before=found.previous, after="") if found.previous else "",
+        "next_url": _with(request, after=found.next, before="") if found.next else "",
+        "is_filtered": any(form.cleaned_data.values()),
+        "statements": [
+            {"url": _statement_url(request, fmt), "label": label}
+            for fmt, label in (("csv", "CSV"), ("parquet", "Parquet"), ("json", "JSON"))
+        ],
+    }
+    return render(request, "marketplace/earn/earnings.html", context, status=200 if form.is_valid() else 422)
+
+
+@login_required
+def earnings_statement(request: HttpRequest, fmt: str) -> HttpResponse:
+    """The payments of the page, with its filters, as a file."""
+    rows = statements.every(request.user, _filter_form(request).filters)
+    if fmt == "csv":
+        response = StreamingHttpResponse(statements.as_csv(rows), content_type=STATEMENT_TYPES[fmt])
+    else:
+        write = {"parquet": statements.as_parquet, "json": statements.as_json}[fmt]
+        response = HttpResponse(write(rows), content_type=STATEMENT_TYPES[fmt])
+    response["Content-Disposition"] = f'attachment; filename="earnings-{timezone.now():%Y-%m-%d}.{fmt}"'
+    return response
+
+
+@login_required
+def earnings_payment(request: HttpRequest, epoch_id: UUID, role: str) -> HttpResponse:
+    """One payment: its sum, its records, and every call in it."""
+    epoch = get_object_or_404(Epoch.objects.exclude(status=Epoch.Status.CLOSED), pk=epoch_id)
+    payment = statements.payment(request.user, epoch, role)
+    if payment is None:
+        raise Http404
+    lines = Line.objects.filter(epoch=epoch, payee=request.user, role=role)
+    page = querysets.page_by(
+        lines, "amount_nano", after=request.GET.get("after", ""), before=request.GET.get("before", ""), limit=50
+    )
+    costs = dict(Call.objects.filter(pk__in=[line.source_id for line in page.rows]).values_list("pk", "cost_nano"))
+    context = {
+        "payment": payment,
+        "why": _why(payment),
+        "lines": [(line, costs.get(line.source_id)) for line in page.rows],
+        "previous_url": _with(request, before=page.previous, after="") if page.previous else "",
+        "next_url": _with(request, after=page.next, before="") if page.next else "",
+    }
+    return render(request, "marketplace/earn/payment.html", context)
+
+
+@login_required
+def earnings_why(request: HttpRequest, line_id: int) -> HttpResponse:
+    """One line down to its integers: anybody can redo the sum from what the page shows."""
+    line = get_object_or_404(Line.objects.select_related("epoch"), pk=line_id, payee=request.user)
+    found = explain_lines.sum_of(line)
+    if found is None:
+        raise Http404
+    shown = found.mine[:PARTS_SHOWN]
+    rest = found.mine[PARTS_SHOWN:]
+    records = Record.objects.filter(pk__in=[part.record_id for part in shown if part.record_id]).select_related(
+        "datanet"
+    )
+    names = {record.pk: record for record in records.defer("signature", "bands")}
+    context = {
+        "line": line,
+        "sum": found,
+        "payment": statements.payment(request.user, line.epoch, line.role),
+        "price_nano": Call.objects.filter(pk=line.source_id).values_list("cost_nano", flat=True).first(),
+        "parts": [(part, names.get(part.record_id)) for part in shown],
+        "rest_count": len(rest),
+        "rest_weight": sum(part.weight for part in rest),
+        "rest_nano": sum(part.amount_nano for part in rest),
+        "left_sentence": reason_sentence(found.left_reason),
+        "is_call": line.source == "call",
+        "is_data": line.role == Line.Role.DATA,
+    }
+    return render(request, "marketplace/earn/why.html", context)
+
+
+def reason_sentence(code: str) -> str:
+    """Why a part of a charge reached no record, as a sentence."""
+    return {
+        "own_weights": _("The model answered this part from its own weights, not from records."),
+        "proxy_cap": _("Only an approximate score exists for this model, so half at most is paid by it."),
+        "all_zero": _("No record changed the answer."),
+        "no_positive": _("Every record spoke against the answer."),
+        "net_negative": _("The records behind it count for nothing over all calls so far."),
+        "gated": _("The records behind it do harm on held-out data."),
+        "no_curator": _("No curator approved these records."),
+        "not_attributable": _("This charge could not be attributed in time."),
+        "no_method_yet": _("There is no measured method for this kind of model yet."),
+    }.get(code, code)
+
+
+# --- What the page shows
+
+
+def _stats(user, now) -> list[dict]:
+    money, totals = wallets.summary(user), statements.totals(user, now=now)
+    due = min((lot.due_at for lot in statements.waiting(user) if lot.state == "pending"), default=None)
+    pending_note = (
+        _("available from %(day)s, after the challenge window") % {"day": date_format(due, "DATE_FORMAT")}
+        if due
+        else _("nothing is waiting")
+    )
+    return [
+        {
+            "label": _("Available now"),
+            "amount_nano": money.available_nano,
+            "url": reverse("wallet"),
+            "url_label": _("Withdraw"),
+        },
+        {"label": _("Pending"), "amount_nano": money.pending_nano, "note": pending_note},
+        {"label": _("Last 30 days"), "amount_nano": totals.last_30_days_nano, "note": _("pending included")},
+        {
+            "label": _("Since you joined"),
+            "amount_nano": totals.lifetime_nano,
+            "note": ngettext("%(n)s charge", "%(n)s charges", totals.charges)
+            % {"n": figures.number_text(totals.charges)},
+        },
+    ]
+
+
+def _chart(user, *, by: str, now) -> charts.Chart | None:
+    days, found = statements.earned_per_day(user, by=by, now=now)
+    if not found:
+        return None
+    ranked = sorted(found.items(), key=lambda one: (one[0] == "", -sum(one[1]), one[0]))
+    shown, others = ranked[: SERIES_MAX - 1], ranked[SERIES_MAX - 1 :]
+    series = [
+        charts.Series(name or _("Curation and fees"), amounts, f"v{place}")
+        for place, (name, amounts) in enumerate(shown, start=1)
+    ]
+    if others:
+        sums = [sum(day) for day in zip(*(amounts for _name, amounts in others), strict=True)]
+        series.append(charts.Series(_("Others"), sums, "v0"))
+    pending_day = statements.pending_since(user)
+    best = max(range(len(days)), key=lambda i: sum(one.values[i] for one in series))
+    total = sum(sum(one.values) for one in series)
+    return charts.stacked_bars(
+        labels=[date_format(day, "j M") for day in days],
+        series=series,
+        title=_("Earned per day"),
+        finding=_("%(total)s OPEN in 30 days; the most on %(day)s.")
+        % {"total": figures.open_text(total, 4), "day": date_format(days[best], "j F")},
+        text=charts.open_4,
+        scale=charts.OPEN,
+        pending_from=max((pending_day - days[0]).days, 0) if pending_day else None,
+        pending_label=_("Pending"),
+        total_label=_("Total"),
+    )
+
+
+def _why(row: statements.Payment) -> dict:
+    """The why box of a payment: what buyers paid, the role's part of it, what of that is yours."""
+    part = _("The contributors’ part of them") if row.role == Line.Role.DATA else _("The curators’ part of them")
+    mine = _("Your influence on these answers") if row.role == Line.Role.DATA else _("Records that you approved")
+    return {
+        "lines": [
+            {
+                "text": ngettext("Buyers paid for %(n)s charge", "Buyers paid for %(n)s charges", row.charges)
+                % {"n": figures.number_text(row.charges)},
+                "amount_nano": row.price_nano,
+                "percent": 100,
+                "colour": "v5",
+            },
+            {"text": part, "amount_nano": row.part_nano, "percent": _percent(row.part_nano, row), "colour": "v2"},
+            {"text": mine, "amount_nano": row.amount_nano, "percent": _percent(row.amount_nano, row), "colour": "v1"},
+        ],
+        # Whole nano: the fraction is exact, its decimal form would not be.
+        "formula": _("%(price)s nano × %(part)s/%(price)s × %(amount)s/%(part)s = %(amount)s nano")
+        % {"price": row.price_nano, "part": row.part_nano, "amount": row.amount_nano},
+        "note": _("Influence is how much each answer changes when your records are left out.")
+        if row.role == Line.Role.DATA
+        else _("A curator is paid in proportion to what the records they approved earned."),
+        "records": [
+            {
+                "share_text": figures.share_text(Fraction(top.amount_nano, row.amount_nano)),
+                "text": top.record.title or _("Record %(id)s") % {"id": top.record_id},
+                "amount_nano": top.amount_nano,
+            }
+            for top in row.top
+        ],
+        "calls_label": ngettext("See the %(n)s charge", "See the %(n)s charges", row.charges)
+        % {"n": figures.number_text(row.charges)},
+        "verify_url": reverse("receipt", args=[row.epoch_id]),
+    }
+
+
+def _percent(nano: int, row: statements.Payment) -> float:
+    return 100 * nano / row.price_nano if row.price_nano else 0
+
+
+def _filter_form(request: HttpRequest) -> PaymentFilterForm:
+    form = PaymentFilterForm(request.GET, models=statements.models_that_paid(request.user))
+    form.is_valid()
+    return form
+
+
+def _with(request: HttpRequest, **changes: str) -> str:
+    """This address with other parameters; empty ones are left out."""
+    found = request.GET.copy()
+    for name, value in changes.items():
+        found[name] = value
+    for name in [name for name, value in found.items() if not value]:
+        del found[name]
+    return f"{request.path}?{found.urlencode()}" if found else request.path
+
+
+def _statement_url(request: HttpRequest, fmt: str) -> str:
+    found = {name: request.GET[name] for name in ("model", "state", "since", "until") if request.GET.get(name)}
+    return reverse("earnings_statement", args=[fmt], query=found or None)
+
+
+pages = [
+    path("earnings/", earnings, name="earnings"),
+    re_path(r"^earnings/statement\.(?P<fmt>csv|parquet|json)$", earnings_statement, name="earnings_statement"),
+    path("earnings/payments/<uuid:epoch_id>/<slug:role>/", earnings_payment, name="earnings_payment"),
+    path("earnings/lines/<int:line_id>/", earnings_why, name="earnings_why"),
+]
+plain: list = []

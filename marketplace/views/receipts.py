@@ -1,0 +1,172 @@
+"""A receipt's page: what happened, the proof step by step, who was paid. No language prefix: the id is the address."""
+
+from __future__ import annotations
+
+import json
+from uuid import UUID
+
+from django.conf import settings
+from django.http import FileResponse, Http404, HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import render
+from django.urls import path
+from django.views.decorators.csrf import csrf_protect
+from django.views.decorators.http import require_safe
+
+from attribution import explain
+from attribution.models import Line
+from ledger import receipts as format
+from ledger import services as ledger
+
+from .. import receipts
+from ..models import Call
+from ..templatetags import figures
+
+FILE_BYTES_MAX = format.RECEIPT_CHARS_MAX
+SECOND_PART = "attribution"
+
+
+@require_safe
+def receipt(request: HttpRequest, id: UUID) -> HttpResponse:
+    """The public entry for everybody; openings, payees and records for whoever took part."""
+    seen = receipts.viewing(id, request.user)
+    if seen is None:
+        return _of_uncharged(request, id)
+    status, body = receipts.body(seen)
+    steps = receipts.check(body) if body else []
+    is_charge = seen.entry.type in receipts.CHARGES
+    context = {
+        "id": id,
+        "entry": seen.entry,
+        "sentence": receipts.sentence(seen),
+        "is_holder": seen.is_holder,
+        "status": status,
+        "steps": steps,
+        "is_verified": bool(steps) and receipts.is_verified(steps),
+        "entry_text": json.dumps(body["entry"], indent=1, ensure_ascii=False) if body else "",
+        "leaf_index": ledger.leaf_of(id),
+        "command": receipts.command(id),
+        "settlement": receipts.settlement(seen, request.user) if is_charge and seen.is_holder else None,
+        "is_charge": is_charge,
+        "attributed_id": receipts.attributed_id(id) if is_charge else None,
+        "attribution_state": explain.status_of(id) if is_charge else "",
+        "charge_id": seen.entry.public.get("charge"),
+        "mine": _mine(request, seen),
+        **_checker(),
+    }
+    response = render(request, "marketplace/receipts/receipt.html", context, status=200 if body else 202)
+    if not body:
+        response["Retry-After"] = "1"
+    response["Cache-Control"] = "private, no-cache"
+    return response
+
+
+@require_safe
+def receipt_json(request: HttpRequest, id: UUID) -> HttpResponse:
+    """Exactly the receipt object, as this person may have it; `?part=attribution` is the second one."""
+    if request.GET.get("part") == SECOND_PART:
+        id = receipts.attributed_id(id)
+    seen = receipts.viewing(id, request.user)
+    if seen is None:
+        raise Http404
+    status, body = receipts.body(seen)
+    if body is None:
+        return JsonResponse({"status": status}, status=202, headers={"Retry-After": "1"})
+    return HttpResponse(
+        json.dumps(body, separators=(",", ":"), ensure_ascii=False),
+        content_type="application/json",
+        headers={
+            "Content-Disposition": f'attachment; filename="receipt-{id}.json"',
+            "Cache-Control": "private, no-cache",
+        },
+    )
+
+
+@csrf_protect
+def receipt_verify(request: HttpRequest) -> HttpResponse:
+    """Check a receipt file: in the browser where scripts run, else here. Nothing of it is stored."""
+    context = _checker()
+    file = request.FILES.get("receipt")
+    status = 200
+    if request.method == "POST":
+        if file is None or file.size > FILE_BYTES_MAX:
+            status = 422
+            context["is_missing"] = True
+        else:
+            content = file.read()
+            steps = receipts.check(content)
+            ok = receipts.is_verified(steps)
+            context |= {"steps": steps, "is_verified": ok, "is_checked": True, "name": file.name}
+            if ok:
+                context |= _opened(content)
+            status = 200 if ok else 422
+    return render(request, "marketplace/receipts/verify.html", context, status=status)
+
+
+@require_safe
+def receipt_verifier(request: HttpRequest) -> HttpResponse:
+    """The one-file verifier itself."""
+    path = settings.BASE_DIR / "verify_receipt.py"
+    return FileResponse(path.open("rb"), as_attachment=True, filename="verify_receipt.py", content_type="text/x-python")
+
+
+def _of_uncharged(request: HttpRequest, id: UUID) -> HttpResponse:
+    """A call that cost nothing has no entry; its buyer is told so, everybody else finds nothing."""
+    user = request.user
+    call = (
+        Call.objects.filter(pk=id, buyer=user).select_related("version__model__owner").first()
+        if user.is_authenticated
+        else None
+    )
+    if call is None:
+        raise Http404
+    return render(request, "marketplace/receipts/uncharged.html", {"call": call})
+
+
+def _mine(request: HttpRequest, seen: receipts.Viewing) -> list[Line]:
+    """A payee's own lines of a charge or of its attribution."""
+    if not request.user.is_authenticated:
+        return []
+    source = seen.entry.public.get("charge", seen.entry.id)
+    if seen.entry.type == format.EPOCH_SETTLED:
+        found = Line.objects.filter(epoch=seen.entry.id, payee=request.user).order_by("-amount_nano", "pk")[:20]
+    else:
+        found = Line.objects.filter(source_id=source, payee=request.user).order_by("role")
+    return list(found)
+
+
+def _opened(content: bytes) -> dict:
+    """What a verified file opens, for the page: the fields, and the lines without their padding."""
+    receipt = format.parse_json(content)
+    opened = receipt.get("openings", {})
+    lines = [
+        one["value"] for name, one in opened.items() if name.startswith("split.") and one["value"]["role"] != "pad"
+    ]
+    return {
+        "entry_type": receipt["entry"]["type"],
+        "entry_id": receipt["entry"]["id"],
+        "lines": [
+            {"payee": line["payee"], "role": receipts.role_label(line["role"]), "amount_nano": int(line["amount"])}
+            for line in lines
+        ],
+        "total_nano": sum(int(line["amount"]) for line in lines),
+    }
+
+
+def _checker() -> dict:
+    """What static/js/receipt.js needs: pinned keys, quorum, sentences."""
+    return {
+        "log_vkey": ledger.log_vkey(),
+        "witness_vkeys": " ".join(ledger.witness_vkeys()),
+        "quorum": settings.WITNESS_QUORUM,
+        "words": receipts.words(),
+        "file_limit": figures.bytes_text(FILE_BYTES_MAX),
+    }
+
+
+pages: list = []
+plain = [
+    path("r/<uuid:id>", receipt, name="receipt"),
+    path("r/<uuid:id>.json", receipt_json, name="receipt_json"),
+    path("r/verify", receipt_verify, name="receipt_verify"),
+    path("r/verify_receipt.py", receipt_verifier, name="receipt_verifier"),
+]

@@ -1,0 +1,182 @@
+"""The wallet: what is in it, how it got there, and the way out. Money leaves after re-authentication only."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from allauth.account.decorators import reauthentication_required
+from django.conf import settings
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import path, reverse
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_POST
+
+from ledger import chart
+from ledger import services as ledger
+
+from .. import wallets
+from ..errors import MarketplaceError
+from ..forms_earn import DestinationForm, WithdrawalForm
+from ..models import Access, PayoutDestination, Withdrawal
+from ..templatetags import figures
+
+STATEMENT_ROWS = 50
+WITHDRAWALS_SHOWN = 50
+
+
+@login_required
+def wallet(request: HttpRequest) -> HttpResponse:
+    """Balance, statement, withdrawals and passes."""
+    user = request.user
+    after = request.GET.get("after", "")
+    rows = ledger.statement_of(
+        chart.wallet(user.pk), after=int(after) if after.isdecimal() else None, limit=STATEMENT_ROWS + 1
+    )
+    shown = rows[:STATEMENT_ROWS]
+    destination = PayoutDestination.objects.filter(user=user).first()
+    context = {
+        "stats": _stats(user),
+        "rows": [{"row": row, "label": movement_label(row.kind)} for row in shown],
+        "next_url": f"{request.path}?after={shown[-1].cursor}" if len(rows) > STATEMENT_ROWS else "",
+        "first_url": request.path if after else "",
+        "withdrawals": Withdrawal.objects.filter(user=user)
+        .select_related("run")
+        .order_by("-created_at", "-pk")[:WITHDRAWALS_SHOWN],
+        "destination": destination,
+        "destination_waits": destination is not None and destination.usable_from > timezone.now(),
+        "passes": Access.objects.filter(buyer=user).select_related("model__owner").order_by("-starts_at")[:20],
+        "now": timezone.now(),
+        "test_deposit_nano": wallets.TEST_DEPOSIT_NANO if settings.DEMO_STATE else 0,
+    }
+    return render(request, "marketplace/wallet/wallet.html", context)
+
+
+@login_required
+@require_POST
+def wallet_test_deposit(request: HttpRequest) -> HttpResponse:
+    """Play money, in a demo only."""
+    wallets.test_deposit(request.user)
+    messages.success(request, _("The test deposit is booked. It can be spent in a moment."))
+    return redirect("wallet")
+
+
+@login_required
+@reauthentication_required
+def wallet_withdraw(request: HttpRequest) -> HttpResponse:
+    """Ask for money out."""
+    form = WithdrawalForm(request.POST or None)
+    status = 200
+    if request.method == "POST":
+        status = 422
+        if form.is_valid():
+            try:
+                withdrawal = wallets.request_withdrawal(request.user, amount_nano=form.cleaned_data["amount_nano"])
+            except ledger.InsufficientFunds:
+                form.add_error("amount_nano", _("Your wallet has less available. Nothing was changed."))
+            except MarketplaceError as error:
+                form.add_error(None, str(error))
+            else:
+                amount = figures.open_text(withdrawal.amount_nano)
+                messages.success(request, _("Withdrawal of %(amount)s OPEN requested.") % {"amount": amount})
+                return redirect("wallet")
+    context = {
+        "form": form,
+        "available_nano": wallets.summary(request.user).available_nano,
+        "destination": PayoutDestination.objects.filter(user=request.user).first(),
+        "now": timezone.now(),
+    }
+    return render(request, "marketplace/wallet/withdraw.html", context, status=status)
+
+
+@login_required
+@require_POST
+def wallet_cancel(request: HttpRequest, id: UUID) -> HttpResponse:
+    """Take a withdrawal back before a payout run took it."""
+    withdrawal = get_object_or_404(Withdrawal, pk=id, user=request.user)
+    wallets.cancel_withdrawal(withdrawal, by=request.user)
+    messages.success(request, _("Withdrawal cancelled. The amount is available again."))
+    return redirect("wallet")
+
+
+@login_required
+@reauthentication_required
+def settings_payout(request: HttpRequest) -> HttpResponse:
+    """Where withdrawals go. A change waits before it counts."""
+    form = DestinationForm(request.POST or None)
+    status = 200
+    if request.method == "POST":
+        status = 422
+        if form.is_valid():
+            try:
+                destination = wallets.set_destination(request.user, **form.cleaned_data)
+            except MarketplaceError as error:
+                form.add_error("details", str(error))
+            else:
+                messages.success(request, _("Payout destination %(hint)s saved.") % {"hint": destination.hint})
+                return redirect("wallet")
+    context = {
+        "form": form,
+        "destination": PayoutDestination.objects.filter(user=request.user).first(),
+        "wait_hours": settings.PAYOUT_CHANGE_WAIT_S // 3600,
+        "now": timezone.now(),
+    }
+    return render(request, "marketplace/wallet/destination.html", context, status=status)
+
+
+def movement_label(kind: ledger.Kind) -> str:
+    """What a line of a wallet's statement is, in a word."""
+    return {
+        ledger.Kind.DEPOSIT: _("Deposit"),
+        ledger.Kind.WITHDRAWAL_IN_RUN: _("Withdrawal, in a payout run"),
+        ledger.Kind.WITHDRAWAL_CONFIRMED: _("Withdrawal confirmed"),
+        ledger.Kind.WITHDRAWAL_RETURNED: _("Withdrawal returned"),
+        ledger.Kind.CALL_CHARGED: _("Call"),
+        ledger.Kind.ACCESS_CHARGED: _("Pass"),
+        ledger.Kind.TRAINING_CHARGED: _("Training run"),
+        ledger.Kind.SETTLEMENT: _("Settlement"),
+        ledger.Kind.VESTING: _("Earnings available"),
+        ledger.Kind.REFUND: _("Refund"),
+        ledger.Kind.ADJUSTMENT: _("Adjustment"),
+        ledger.Kind.UNATTRIBUTED_RELEASED: _("Unattributed money released"),
+        ledger.Kind.PROMOTION_FUNDED: _("Free calls funded"),
+    }[kind]
+
+
+def _stats(user) -> list[dict]:
+    money = wallets.summary(user)
+    stats = [
+        {
+            "label": _("Available"),
+            "amount_nano": money.available_nano,
+            "url": reverse("wallet_withdraw"),
+            "url_label": _("Withdraw"),
+        },
+        {
+            "label": _("Held"),
+            "amount_nano": money.held_nano,
+            "note": _("for running calls, training and open withdrawals"),
+        },
+        {
+            "label": _("Pending"),
+            "amount_nano": money.pending_nano,
+            "url": reverse("earnings"),
+            "url_label": _("See earnings"),
+        },
+    ]
+    if money.disputed_nano:
+        stats.append({"label": _("Held in a dispute"), "amount_nano": money.disputed_nano})
+    return stats
+
+
+pages = [
+    path("wallet/", wallet, name="wallet"),
+    path("wallet/test-deposit/", wallet_test_deposit, name="wallet_test_deposit"),
+    path("wallet/withdraw/", wallet_withdraw, name="wallet_withdraw"),
+    path("wallet/withdrawals/<uuid:id>/cancel/", wallet_cancel, name="wallet_cancel"),
+    path("settings/payout/", settings_payout, name="settings_payout"),
+]
+plain: list = []
