@@ -7,8 +7,7 @@ import time
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
-from demo import loader
-from marketplace import tasks
+from demo import loader, tasks
 from marketplace.models import DemoProgress
 
 STEP_LIMIT_S = 300
