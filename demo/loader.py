@@ -48,8 +48,9 @@ MODELS = {
     "image": "digit-reader",
 }
 NEIGHBOURS = "digit-neighbours"
-# A curator's eye in code: records with one of these findings do not belong here.
-REJECTED_FLAGS = {"language", "length", "image_quality", "schema"}
+# A curator's eye in code: she rejects blank pictures and what is too short to be a licence.
+REJECTED_FLAGS = {"image_quality"}
+LICENCE_WORDS_MIN = 25
 QUESTIONS = (
     "May I sell software that contains code under the MIT licence?",
     "What must I do when I change files under the Apache licence?",
@@ -167,9 +168,9 @@ def curator_reviews() -> bool:
     if Submission.objects.filter(status__in=["receiving", "checking"]).exists():
         return False
     for submission in Submission.objects.filter(status=Submission.Status.IN_REVIEW).order_by("sent_at"):
-        waiting = list(submission.records.filter(status=Record.Status.WAITING))
-        junk = [record for record in waiting if REJECTED_FLAGS & set(record.flags)]
-        good = [record for record in waiting if not REJECTED_FLAGS & set(record.flags)]
+        waiting = list(submission.records.filter(status=Record.Status.WAITING).select_related("datanet", "body"))
+        junk = [record for record in waiting if _is_junk(record)]
+        good = [record for record in waiting if not _is_junk(record)]
         if good:
             reviews.decide(good, curator=carol, decision="approve")
         if junk:
@@ -177,6 +178,12 @@ def curator_reviews() -> bool:
                 junk, curator=carol, decision="reject", reason="spam", note="Not what this Datanet collects."
             )
     return True
+
+
+def _is_junk(record: Record) -> bool:
+    if REJECTED_FLAGS & set(record.flags):
+        return True
+    return record.datanet.kind == Datanet.Kind.TEXT and len(record.body.body["text"].split()) < LICENCE_WORDS_MIN
 
 
 def owner_publishes(number: int) -> Callable[[], bool]:

@@ -155,6 +155,13 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 3600}
 CELERY_RESULT_EXPIRES = 3600
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_TIMEZONE = "UTC"
+# Doorbells that may be lost: nothing here posts money.
+CELERY_BEAT_SCHEDULE = {
+    "recheck waiting files": {"task": "datanets.tasks.recheck_waiting_files", "schedule": 60},
+    "expire uploads": {"task": "datanets.tasks.expire_uploads", "schedule": 3600},
+    "fail overdue training": {"task": "marketplace.tasks.fail_overdue_training", "schedule": 600},
+    "forget what is over": {"task": "marketplace.tasks.forget", "schedule": 600},
+}
 
 # --- People
 AUTH_USER_MODEL = "accounts.User"

@@ -2,7 +2,7 @@
 
 from celery import shared_task
 
-from . import training
+from . import housekeeping, training
 
 
 @shared_task(acks_late=True, max_retries=5, retry_backoff=True, autoretry_for=(OSError,))
@@ -13,3 +13,9 @@ def train(training_run_id: str) -> None:
 @shared_task
 def fail_overdue_training() -> None:
     training.fail_overdue()
+
+
+@shared_task(ignore_result=True)
+def forget() -> None:
+    housekeeping.forget_call_content()
+    housekeeping.forget_idempotency_keys()

@@ -7,10 +7,14 @@ from django.conf import settings
 from django.conf.urls.i18n import i18n_patterns
 from django.urls import include, path
 
+from datanets import media, tus
 from datanets import views as datanet_views
 from ledger import views as ledger_views
 
 from .views import (
+    admin,
+    admin_deposits,
+    admin_payouts,
     contribute,
     datanet_acts,
     earn,
@@ -43,11 +47,14 @@ urlpatterns += i18n_patterns(
     *earn.pages,
     *wallet.pages,
     *ledger_views.pages,
+    *admin.pages,
+    *admin_payouts.pages,
+    *admin_deposits.pages,
 )
 
 urlpatterns += receipts.plain + ledger_views.plain
 
-urlpatterns += datanet_views.plain
+urlpatterns += datanet_views.plain + tus.urlpatterns + media.urlpatterns
 
 if settings.DEMO_STATE:
     urlpatterns += site.demo_only
