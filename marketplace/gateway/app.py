@@ -18,7 +18,7 @@ from .catalogue import CHANNEL, Shelf, described, uuid_of
 from .chatting import Chats
 from .database import DatabaseThread
 from .engines import Engines
-from .errors import ApiError, ClientLeft, Unavailable, internal, unavailable, unknown_model
+from .errors import ApiError, ClientLeft, Unavailable, broken, unavailable, unknown_model
 from .idempotency import Idempotency
 from .keyring import CHANNEL as KEYS_CHANNEL
 from .keyring import Key, Keyring
@@ -158,7 +158,7 @@ class Application:
                 logger.error("%s %s: the database refused: %s", scope["method"], scope["path"], error.pgcode)
             else:
                 logger.exception("%s %s failed", scope["method"], scope["path"])
-            await reply.error(internal())
+            await reply.error(broken())
 
     async def _route(self, scope: Scope, receive: Receive, reply: Reply) -> None:
         path, method = scope["path"], scope["method"]

@@ -101,13 +101,7 @@ def charge(call: Call, outcome: Outcome, *, content_key: str, kept_s: int, vest_
     if call.idempotency_key:
         row["idempotency"] = {"key": call.idempotency_key}
     if outcome.status in CHARGED:
-        response = orjson.dumps({**outcome.response, "open": told})
-        kept = {
-            **outcome.kept,
-            "endpoint": call.endpoint,
-            "streamed": call.streamed,
-            "response": orjson.loads(response),
-        }
+        kept = {**outcome.kept, "endpoint": call.endpoint, "streamed": call.streamed, "response": response}
         sealed, sealed_key = content.seal(content_key, call.id, orjson.dumps(kept))
         row["content"] = {
             "sealed": base64.b64encode(sealed).decode(),

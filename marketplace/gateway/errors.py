@@ -95,3 +95,8 @@ def upstream_slow() -> ApiError:
 
 def internal() -> ApiError:
     return ApiError(500, "The gateway failed on this call. Nothing was charged.", code="internal_error")
+
+
+def broken() -> ApiError:
+    """Something failed outside of a call, or after it was charged: so this promises nothing."""
+    return ApiError(500, "The gateway failed. GET /v1/calls shows what was charged.", code="internal_error")

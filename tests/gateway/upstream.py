@@ -6,6 +6,7 @@ The behaviour is the name of the model: fine, slow, dead, error, busy, breaks, n
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -21,7 +22,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.seen.append((self.path, dict(self.headers), body))
         behaviour = body["model"]
         if behaviour == "dead":
-            self.connection.close()
+            self._die()
         elif behaviour == "error":
             self._json(500, {"error": {"message": "secret internals"}})
         elif behaviour == "busy":
@@ -45,7 +46,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("content-length", str(len(payload)))
             self.end_headers()
             self.wfile.write(payload[:20])
-            self.connection.close()
+            self._die()
             return
         self._json(200, answer)
 
@@ -59,7 +60,7 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             for number, word in enumerate(words):
                 if behaviour == "breaks" and number == 2:
-                    self.connection.close()
+                    self._die()
                     return
                 self._event({"choices": [{"index": 0, "delta": {"content": word}}]})
                 if behaviour == "slow":
@@ -71,6 +72,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._chunk(b"")
         except (BrokenPipeError, ConnectionResetError):
             self.close_connection = True
+
+    def _die(self):
+        self.close_connection = True
+        self.connection.shutdown(socket.SHUT_RDWR)
 
     def _event(self, event):
         self._chunk(b"data: " + json.dumps(event).encode() + b"\n\n")

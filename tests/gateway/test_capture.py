@@ -1,0 +1,154 @@
+"""The capture statement and its thread, against the real database, without HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import os
+import uuid
+
+import psycopg2
+import pytest
+
+from attribution.payloads import TOPIC
+from ledger import chart, errors
+from ledger import services as ledger
+from marketplace.gateway import catalogue, database
+from marketplace.gateway.capture import Capture
+from marketplace.gateway.charging import Call, Outcome, charge
+from marketplace.models import ApiKey, CallContent
+from marketplace.models import Call as StoredCall
+from tests.gateway.conftest import open_shop
+from tests.gateway.shop import CALL_NANO, OPEN
+
+KEY = "22" * 32
+
+
+@pytest.fixture(scope="module")
+def shop(books_of_module, upstream):
+    return open_shop(books_of_module, upstream)
+
+
+def dsn_of(shop) -> str:
+    return os.environ["DATABASE_APP_URL"].rsplit("/", 1)[0] + f"/{shop.books.name}"
+
+
+def finished_call(shop, buyer, *, hold_id=None, **changes) -> dict:
+    """A row as the gateway makes it."""
+    with shop.books.connect("DATABASE_APP_URL").cursor() as cursor:
+        version = catalogue.load(cursor).find("erin/tumours")
+    key = ApiKey.objects.filter(owner=buyer).first()
+    call = Call(version, buyer.pk, str(key.pk), "classify", False, "ab" * 32)
+    outcome = dataclasses.replace(Outcome("succeeded", response={"label": "benign"}, context={"x": 1}), **changes)
+    done = charge(call, outcome, content_key=KEY, kept_s=60, vest_after_s=0, site_url="http://testserver")
+    return {**done.row, "hold_id": str(hold_id) if hold_id else None}
+
+
+def hold(buyer, amount_nano=OPEN // 2, expires_in_s=60):
+    hold_id = ledger.new_id()
+    ledger.hold(id=hold_id, account=chart.wallet(buyer.pk), amount_nano=amount_nano, expires_in_s=expires_in_s)
+    return hold_id
+
+
+def store(shop, *rows) -> list:
+    """Store rows as one burst of the process; per row whether its lease was gone, or the exception."""
+    capture = Capture(dsn_of(shop))
+
+    async def burst():
+        waiting = [asyncio.ensure_future(capture.store(row)) for row in rows]
+        await asyncio.sleep(0)
+        capture.start()
+        return await asyncio.gather(*waiting, return_exceptions=True)
+
+    results = asyncio.run(burst())
+    capture.stop()
+    return results
+
+
+def test_a_call_that_is_sent_twice_is_charged_once(shop):
+    dan, _ = shop.buyer("dan-twice", OPEN)
+    row = finished_call(shop, dan, hold_id=hold(dan))
+
+    assert store(shop, row, row) == [False, False]
+    assert store(shop, row) == [False]
+
+    assert StoredCall.objects.filter(buyer=dan).count() == 1
+    assert shop.balance_nano(dan) == OPEN - CALL_NANO
+    assert ledger.outbox_payload(TOPIC, f"call:{row['call']['id']}") is not None
+    assert CallContent.objects.filter(call_id=row["call"]["id"]).count() == 1
+
+
+def test_one_bad_row_does_not_lose_the_others(shop):
+    dan, _ = shop.buyer("dan-batch", OPEN)
+    hold_id = hold(dan)
+    good = [finished_call(shop, dan, hold_id=hold_id) for _ in range(4)]
+    bad = finished_call(shop, dan, hold_id=hold_id)
+    bad["call"]["version_id"] = str(uuid.uuid4())
+
+    results = store(shop, good[0], good[1], bad, good[2], good[3])
+
+    assert [result is False for result in results] == [True, True, False, True, True]
+    assert isinstance(results[2], psycopg2.errors.ForeignKeyViolation)
+    assert ledger.posting_of(bad["call"]["id"]) is None
+    assert shop.balance_nano(dan) == OPEN - 4 * CALL_NANO
+
+
+def test_a_call_whose_lease_is_gone_is_paid_from_the_wallet(shop):
+    dan, _ = shop.buyer("dan-gone", OPEN)
+    hold_id = hold(dan)
+    ledger.close(hold_id)
+
+    assert store(shop, finished_call(shop, dan, hold_id=hold_id)) == [True]
+
+    assert shop.balance_nano(dan) == OPEN - CALL_NANO
+
+
+def test_a_call_that_nothing_covers_is_refused_whole(shop):
+    dan, _ = shop.buyer("dan-bare", 10)
+    row = finished_call(shop, dan)
+
+    (refused,) = store(shop, row)
+
+    assert isinstance(refused, errors.InsufficientFunds)
+    assert not StoredCall.objects.filter(pk=row["call"]["id"]).exists()
+
+
+def test_a_failed_call_is_a_row_at_cost_0(shop):
+    dan, _ = shop.buyer("dan-fails", OPEN)
+    row = finished_call(shop, dan, status="failed", error_code="upstream_error")
+
+    assert store(shop, row) == [False]
+
+    assert StoredCall.objects.get(pk=row["call"]["id"]).cost_nano == 0
+    assert "content" not in row
+    assert shop.balance_nano(dan) == OPEN
+
+
+def test_the_applications_role_may_capture_but_not_forge_an_entry(shop):
+    session = shop.books.connect("DATABASE_APP_URL")
+
+    with session.cursor() as cursor, pytest.raises(psycopg2.errors.InsufficientPrivilege):
+        cursor.execute("INSERT INTO ledger_outbox (topic, reference, payload) VALUES ('a', 'b', '{}')")
+
+    session.close()
+
+
+def test_a_process_lives_as_long_as_its_connection(shop):
+    session = database.connect(dsn_of(shop), "test")
+    other = database.connect(dsn_of(shop), "test")
+    with session.cursor() as one, other.cursor() as two:
+        one.execute("SELECT pg_advisory_lock(hashtextextended('gateway:x', 0))")
+        two.execute("SELECT gateway_lives('gateway:x'), gateway_lives('gateway:y')")
+        assert two.fetchone() == (True, False)
+        session.close()
+        two.execute("SELECT pg_sleep(0.2), gateway_lives('gateway:x')")
+        two.execute("SELECT gateway_lives('gateway:x')")
+        assert two.fetchone() == (False,)
+    other.close()
+
+
+def test_both_sides_name_the_second_part_of_a_receipt_alike():
+    from attribution import payloads, settlement
+
+    call_id = uuid.uuid4()
+    assert payloads.attributed_entry_id(call_id) == settlement.attributed_entry_id(call_id)

@@ -1,0 +1,203 @@
+"""What a call may cost, who may make it, and how often."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from ledger import chart
+from ledger import services as ledger
+from marketplace import access, keys, listings
+from marketplace.models import ApiKey, Call
+from tests.gateway import shop as shops
+from tests.gateway.conftest import wait_until
+from tests.gateway.shop import CALL_NANO, OPEN
+
+
+def test_sixty_four_threads_on_a_wallet_for_ten_calls_make_exactly_ten(gateway, shop):
+    # Given a wallet for exactly ten calls
+    dan, key = shop.buyer("dan-hot", 10 * CALL_NANO)
+
+    # When 64 threads call at once
+    with ThreadPoolExecutor(64) as threads:
+        answers = list(threads.map(lambda _: gateway.classify(key), range(64)))
+
+    # Then ten succeed, the others are told why, and the wallet is empty to the last nano
+    statuses = [answer.status_code for answer in answers]
+    assert (statuses.count(200), statuses.count(402)) == (10, 54)
+    refused = next(answer for answer in answers if answer.status_code == 402)
+    assert refused.json()["error"]["code"] == "insufficient_balance"
+    assert Call.objects.filter(buyer=dan).count() == 10
+    assert shop.balance_nano(dan) == 0
+
+
+def test_an_empty_wallet_is_402_and_never_429(gateway, shop):
+    _, key = shop.buyer("dan-poor")
+
+    answer = gateway.classify(key)
+
+    assert (answer.status_code, answer.json()["error"]["code"]) == (402, "insufficient_balance")
+    assert answer.headers["x-should-retry"] == "false"
+
+
+def test_a_nearly_empty_wallet_gets_its_rest_back_at_once(gateway, shop):
+    dan, key = shop.buyer("dan-near", CALL_NANO * 3 // 2)
+
+    assert gateway.classify(key).status_code == 200
+
+    wait_until(lambda: ledger.open_holds(chart.wallet(dan.pk)) == [], timeout_s=3)
+    assert ledger.balance_nano(chart.wallet(dan.pk)) == CALL_NANO * 3 // 2 - CALL_NANO
+
+
+def test_money_that_arrives_can_be_spent_at_once(gateway, shop):
+    dan, key = shop.buyer("dan-late")
+    assert gateway.classify(key).status_code == 402
+
+    shops.fund(shop.books, dan, CALL_NANO)
+    time.sleep(0.15)
+
+    assert gateway.classify(key).status_code == 200
+
+
+def test_a_revoked_key_stops_within_a_second(gateway, shop):
+    dan, key = shop.buyer("dan-revokes", OPEN)
+    assert gateway.classify(key).status_code == 200
+
+    keys.revoke(ApiKey.objects.get(owner=dan), by=dan)
+
+    wait_until(lambda: gateway.classify(key).status_code == 401, timeout_s=1)
+    assert [gateway.classify(key).status_code for _ in range(20)] == [401] * 20
+
+
+def test_a_key_works_the_moment_it_is_made_and_stops_when_it_expires(gateway, shop):
+    _, key = shop.buyer("dan-expires", OPEN, expires_at=timezone.now() + timedelta(seconds=1))
+
+    assert gateway.classify(key).status_code == 200
+    time.sleep(1.1)
+    assert gateway.classify(key).status_code == 401
+
+
+def test_a_key_calls_only_the_models_it_names(gateway, shop):
+    _, key = shop.buyer("dan-names", OPEN, models=[shop.models["fine"]])
+
+    answer = gateway.classify(key)
+
+    assert (answer.status_code, answer.json()["error"]["code"]) == (403, "no_access")
+
+
+def test_a_spend_cap_ends_a_key_and_no_other(gateway, shop):
+    dan, key = shop.buyer("dan-capped", OPEN, spend_cap_nano=2 * CALL_NANO + 5)
+    with ThreadPoolExecutor(8) as threads:
+        answers = list(threads.map(lambda _: gateway.classify(key), range(8)))
+
+    assert [answer.status_code for answer in answers].count(200) == 2
+    assert {answer.json()["error"]["code"] for answer in answers if answer.status_code != 200} == {"spend_cap_reached"}
+    assert gateway.classify(shops.make_key(dan)).status_code == 200
+
+
+def test_requests_a_minute_are_counted_and_told(gateway, shop):
+    _, key = shop.buyer("dan-fast", OPEN, requests_per_minute=3)
+
+    answers = [gateway.classify(key) for _ in range(4)]
+
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
+    assert answers[0].headers["x-ratelimit-remaining-requests"] == "2"
+    assert answers[3].json()["error"]["code"] == "rate_limit_exceeded"
+    assert int(answers[3].headers["retry-after"]) > 1
+
+
+def test_tokens_a_minute_count_the_worst_case_first_and_the_truth_after(gateway, shop):
+    _, key = shop.buyer("dan-talks", OPEN, tokens_per_minute=1000)
+    body = {"model": "erin/fine", "messages": [{"role": "user", "content": "?"}], "max_tokens": 100}
+
+    answers = [gateway.post("/v1/chat/completions", body, key=key) for _ in range(3)]
+
+    assert [answer.status_code for answer in answers] == [200, 200, 200]
+    assert 940 < int(answers[2].headers["x-ratelimit-remaining-tokens"]) <= 1000
+
+
+def test_a_quote_names_the_most_a_call_can_cost_and_max_cost_refuses_more(gateway, shop):
+    _, key = shop.buyer("dan-quotes", OPEN)
+    body = {"model": "erin/fine", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 10}
+
+    quote = gateway.post("/v1/quote", body, key=key).json()
+    within = gateway.post("/v1/chat/completions", body | {"max_cost_nano": quote["max_cost_nano"]}, key=key)
+    beyond = gateway.post("/v1/chat/completions", body, key=key, x_max_cost="0.000001")
+
+    assert within.status_code == 200
+    assert within.json()["open"]["cost_nano"] <= quote["max_cost_nano"]
+    assert (beyond.status_code, beyond.json()["error"]["code"]) == (402, "max_cost_exceeded")
+
+
+def test_a_new_price_holds_for_calls_that_start_after_it_and_a_stale_quote_is_told(gateway, shop):
+    # Given a quote, and then a higher price
+    _, key = shop.buyer("dan-prices", OPEN)
+    model = shops.linear_model("changing", call=100)
+    body = {"model": "erin/changing", "input": shops.ROW}
+    wait_until(lambda: gateway.post("/v1/classify", body, key=key).status_code == 200, timeout_s=2)
+    quoted = gateway.post("/v1/quote", body, key=key).json()["price_version"]
+    listings.set_prices(model, by=model.owner, price_call_nano=200, price_in_nano=0, price_out_nano=0)
+    wait_until(lambda: gateway.post("/v1/quote", body, key=key).json()["price_version"] != quoted, timeout_s=2)
+
+    # When the quoted price is asked for
+    stale = gateway.post("/v1/classify", body | {"price_version": quoted}, key=key)
+
+    # Then it is refused, and not repeated by the client
+    assert (stale.status_code, stale.json()["error"]["code"]) == (409, "price_changed")
+    assert stale.headers["x-should-retry"] == "false"
+    assert gateway.post("/v1/classify", body, key=key).json()["open"]["cost_nano"] == 200
+
+
+def test_a_pass_model_answers_who_bought_a_pass(gateway, shop):
+    dan, key = shop.buyer("dan-passes", OPEN)
+    model = shops.linear_model("passes", access_mode="pass", pass_price_nano=5000, pass_days=1)
+    wait_until(lambda: gateway.get("/v1/models/erin/passes").status_code == 200, timeout_s=2)
+    assert gateway.classify(key, model="erin/passes").json()["error"]["code"] == "no_access"
+
+    access.buy_pass(model, buyer=dan)
+
+    wait_until(lambda: gateway.classify(key, model="erin/passes").status_code == 200, timeout_s=1)
+
+
+def test_an_unlisted_model_is_there_for_its_owner_only(gateway, shop):
+    erin, owners_key = shop.buyer("erin", OPEN)
+    _, key = shop.buyer("dan-peeks", OPEN)
+    model = shops.linear_model("draft")
+    listings.unlist_model(model, by=erin)
+    wait_until(lambda: gateway.classify(owners_key, model="erin/draft").status_code == 200, timeout_s=2)
+
+    assert gateway.classify(key, model="erin/draft").json()["error"]["code"] == "model_not_found"
+
+
+def test_a_call_that_costs_nothing_is_a_row_without_a_posting(gateway, shop):
+    _, key = shop.buyer("dan-free")
+    shops.linear_model("gift", call=0)
+    wait_until(lambda: gateway.classify(key, model="erin/gift").status_code == 200, timeout_s=2)
+
+    answer = gateway.classify(key, model="erin/gift").json()
+
+    assert answer["open"]["cost_nano"] == 0
+    assert ledger.posting_of(answer["open"]["receipt_id"]) is None
+    assert Call.objects.get(pk=answer["open"]["receipt_id"]).status == "succeeded"
+
+
+@pytest.mark.parametrize(
+    "parts", [{"data": 3000, "curation": 1000, "developer": 4000, "platform": 1000, "owner": 1000}]
+)
+def test_owners_of_the_datanets_get_their_part_where_the_rule_has_one(gateway, shop, parts):
+    from marketplace import rules
+
+    _, key = shop.buyer("dan-owners", OPEN)
+    rule = rules.adopt(name="With owners", parts=parts, by=None)
+    shops.linear_model("owned", split_rule=rule, datanet_versions=[shops.frozen_datanet("Owned")])
+    wait_until(lambda: gateway.classify(key, model="erin/owned").status_code == 200, timeout_s=2)
+
+    told = gateway.classify(key, model="erin/owned").json()["open"]
+
+    carol = shops.person("carol")
+    moves = {move.target: move.amount_nano for move in ledger.posting_of(told["receipt_id"]).moves}
+    assert moves[chart.pending(carol.pk)] == told["split"]["owner"] > 0

@@ -1,0 +1,140 @@
+"""Answers that come as server-sent events."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import openai
+import pytest
+import requests
+
+from marketplace.models import Call
+from tests.gateway.conftest import wait_until
+from tests.gateway.shop import OPEN
+
+MESSAGES = [{"role": "user", "content": "What is the answer?"}]
+
+
+def open_stream(gateway, key, model="erin/fine", **more):
+    body = {"model": model, "messages": MESSAGES, "max_tokens": 20, "stream": True, **more}
+    return requests.post(
+        f"{gateway.url}/v1/chat/completions",
+        json=body,
+        headers={"authorization": f"Bearer {key}"},
+        stream=True,
+        timeout=30,
+    )
+
+
+def events_of(answer) -> list:
+    lines = [line[6:] for line in answer.iter_lines() if line.startswith(b"data: ")]
+    return [line.decode() if line == b"[DONE]" else json.loads(line) for line in lines]
+
+
+def test_a_stream_through_the_openai_client_ends_with_its_cost(gateway, shop):
+    dan, key = shop.buyer("dan-streams", OPEN)
+
+    chunks = list(
+        gateway.openai(key).chat.completions.create(
+            model="erin/fine",
+            messages=MESSAGES,
+            max_tokens=20,
+            stream=True,
+            stream_options={"include_usage": True},
+        )
+    )
+
+    text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+    assert text == "The answer is forty-two."
+    assert chunks[-1].usage.completion_tokens == 6
+    assert chunks[-1].model_extra["open"]["cost_nano"] == 1000 + 700 + 6000
+    assert shop.balance_nano(dan) == OPEN - 7700
+
+
+def test_the_last_event_comes_after_the_charge(gateway, shop):
+    dan, key = shop.buyer("dan-last", OPEN)
+
+    answer = open_stream(gateway, key)
+    for line in answer.iter_lines():
+        if line == b"data: [DONE]":
+            break
+
+    assert Call.objects.get(pk=answer.headers["x-receipt-id"]).status == "succeeded"
+
+
+def test_without_include_usage_no_event_is_without_choices(gateway, shop):
+    _, key = shop.buyer("dan-plain", OPEN)
+
+    events = events_of(open_stream(gateway, key))
+
+    assert events[-1] == "[DONE]"
+    assert all(event["choices"] for event in events[:-1])
+
+
+@pytest.mark.parametrize("behaviour", ["breaks", "no-usage"])
+def test_a_stream_that_fails_ends_with_an_error_and_costs_nothing(gateway, shop, behaviour):
+    dan, key = shop.buyer(f"dan-s-{behaviour}", OPEN)
+
+    answer = open_stream(gateway, key, f"erin/{behaviour}")
+    events = events_of(answer)
+
+    assert events[0]["choices"]
+    assert events[-1]["error"]["code"] in ("upstream_error", "usage_missing")
+    assert Call.objects.get(pk=answer.headers["x-receipt-id"]).cost_nano == 0
+    assert shop.balance_nano(dan) == OPEN
+    with pytest.raises(openai.APIError):
+        list(gateway.openai(key).chat.completions.create(model=f"erin/{behaviour}", messages=MESSAGES, stream=True))
+
+
+def test_a_stream_that_fails_before_its_first_event_is_a_status(gateway, shop):
+    _, key = shop.buyer("dan-first", OPEN)
+
+    answer = open_stream(gateway, key, "erin/dead")
+
+    assert (answer.status_code, answer.json()["error"]["code"]) == (502, "upstream_error")
+
+
+def test_who_leaves_pays_for_the_prompt_and_what_was_sent(gateway, shop):
+    # Given a slow stream
+    shop.upstream.delay_s = 1.0
+    dan, key = shop.buyer("dan-leaves", OPEN)
+    answer = open_stream(gateway, key, "erin/slow")
+
+    # When the client closes it after the second word
+    seen = 0
+    for line in answer.iter_lines():
+        seen += b'"content":"' in line and b'"content":""' not in line
+        if seen == 2:
+            break
+    answer.close()
+    shop.upstream.delay_s = 0.3
+
+    # Then the call is *left*, and costs less than all of it
+    wait_until(lambda: Call.objects.filter(pk=answer.headers["x-receipt-id"]).exists(), timeout_s=5)
+    call = Call.objects.get(pk=answer.headers["x-receipt-id"])
+    assert call.status == "left"
+    assert call.prompt_tokens == 7
+    assert 2 <= call.answer_tokens < 6
+    assert call.cost_nano == 1000 + 700 + call.answer_tokens * 1000
+    assert shop.balance_nano(dan) == OPEN - call.cost_nano
+
+
+def test_who_leaves_before_a_whole_answer_pays_the_prompt(gateway, shop):
+    shop.upstream.delay_s = 0.6
+    dan, key = shop.buyer("dan-goes", OPEN)
+
+    with pytest.raises(requests.ReadTimeout):
+        requests.post(
+            f"{gateway.url}/v1/chat/completions",
+            json={"model": "erin/slow", "messages": MESSAGES, "max_tokens": 20},
+            headers={"authorization": f"Bearer {key}"},
+            timeout=0.3,
+        )
+    time.sleep(0.5)
+    shop.upstream.delay_s = 0.3
+
+    wait_until(lambda: Call.objects.filter(buyer=dan).exists(), timeout_s=5)
+    call = Call.objects.get(buyer=dan)
+    assert (call.status, call.prompt_tokens, call.answer_tokens) == ("left", 7, 0)
+    assert shop.balance_nano(dan) == OPEN - 1700
