@@ -12,9 +12,11 @@ from datanets import views as datanet_views
 from ledger import views as ledger_views
 
 from .views import (
+    account,
     admin,
     admin_deposits,
     admin_payouts,
+    build_models,
     contribute,
     datanet_acts,
     earn,
@@ -23,8 +25,10 @@ from .views import (
     explore_model,
     explore_playground,
     explore_record,
+    keys,
     receipts,
     site,
+    usage,
     wallet,
 )
 
@@ -42,6 +46,10 @@ urlpatterns += i18n_patterns(
     *explore_playground.pages,
     *explore_model.pages,
     *explore_record.pages,
+    *build_models.pages,
+    *keys.pages,
+    *usage.pages,
+    *account.pages,
     *contribute.pages,
     *datanet_views.pages,
     *earn.pages,

@@ -8,6 +8,7 @@ from django.utils.translation import gettext_lazy
 from attribution.explain import RecordExplanation
 from datanets.models import Record, Review
 
+from ..models import Notification, TrainingRun
 from ..templatetags import figures
 
 UNATTRIBUTED = {
@@ -23,6 +24,19 @@ UNATTRIBUTED = {
 def unattributed_sentence(code: str) -> str:
     """Why a part of the money reached nobody."""
     return str(UNATTRIBUTED.get(code, code))
+
+
+def training_sentence(run: TrainingRun) -> str:
+    """Where a training run stands, and what became of its fee."""
+    if run.status == TrainingRun.Status.WAITING:
+        return _("Waits for a worker. The fee is held.")
+    if run.status == TrainingRun.Status.RUNNING:
+        return _("Reads the records and fits the model. The fee is held.")
+    if run.status == TrainingRun.Status.DONE:
+        return _("Done. The fee was charged and goes to the records' people.")
+    return _("Failed: %(reason)s The fee was released, nothing was charged.") % {
+        "reason": run.error_detail.rstrip(".") + "."
+    }
 
 
 def why_sentence(found: RecordExplanation, record: Record) -> str:
@@ -102,3 +116,39 @@ _SENTENCES = {
     "own_weights": _own_weights,
     "rounds_to_zero": _rounds_to_zero,
 }
+
+
+# --- Notifications
+
+
+NOTIFICATIONS = {
+    "pass_sold": gettext_lazy("%(buyer)s bought a pass for %(model)s."),
+    "invited": gettext_lazy("You may call %(model)s now."),
+    "training_done": gettext_lazy("%(model)s is trained and answers."),
+    "training_failed": gettext_lazy("Training %(model)s failed: %(reason)s The fee was released."),
+    "deposit_posted": gettext_lazy("%(amount)s OPEN arrived in your wallet."),
+    "withdrawal_sent": gettext_lazy("Your withdrawal of %(amount)s OPEN was sent."),
+    "withdrawal_confirmed": gettext_lazy("Your withdrawal of %(amount)s OPEN arrived."),
+    "withdrawal_returned": gettext_lazy("Your withdrawal of %(amount)s OPEN came back: %(reason)s"),
+    "payout_destination_set": gettext_lazy("Your payout destination is now the one that ends in %(hint)s."),
+    "access_requested": gettext_lazy("%(by)s asks to read %(datanet)s."),
+    "access_granted": gettext_lazy("You may read %(datanet)s now."),
+    "access_refused": gettext_lazy("Your request to read %(datanet)s was refused."),
+}
+
+
+class _Known(dict):
+    """Parameters of a sentence; one that is missing becomes a dash instead of an error."""
+
+    def __missing__(self, key: str) -> str:
+        return "—"
+
+
+def notification_sentence(line: Notification) -> str:
+    """One line of the inbox, in the reader's language."""
+    params = _Known(line.params)
+    if "amount_nano" in line.params:
+        params["amount"] = figures.open_text(int(line.params["amount_nano"]), 4)
+    if line.kind in NOTIFICATIONS:
+        return str(NOTIFICATIONS[line.kind]) % params
+    return line.kind.replace("_", " ").capitalize()

@@ -1,0 +1,218 @@
+"""Forms of developers and buyers: models, prices, training runs, keys, one's own profile."""
+
+from __future__ import annotations
+
+from datetime import datetime, time, timedelta
+
+from django import forms
+from django.conf import settings
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from accounts.models import User
+from attribution import fitting
+
+from .forms_explore import OpenField
+from .models import ListedModel
+from .rules import DEFAULT_PARTS
+
+TOKENS = 1_000_000
+ROLES = {
+    "developer": _("You, the developer"),
+    "data": _("Data contributors"),
+    "curation": _("Curators"),
+    "platform": _("Platform"),
+    "owner": _("Datanet owners"),
+}
+
+
+class PerMillionField(OpenField):
+    """A price per million tokens in OPEN, cleaned to whole nano-OPEN per token."""
+
+    default_error_messages = {"step": _("A price per million tokens is a multiple of 0.001 OPEN.")}
+
+    def clean(self, value) -> int | None:
+        nano = super().clean(value)
+        if nano is None:
+            return None
+        if nano % TOKENS:
+            raise forms.ValidationError(self.error_messages["step"], code="step")
+        return nano // TOKENS
+
+
+class PriceForm(forms.Form):
+    """A price list: per call, per million prompt tokens, per million answer tokens."""
+
+    price_call = OpenField(label=_("Per call, in OPEN"), required=False)
+    price_in = PerMillionField(label=_("Per million prompt tokens, in OPEN"), required=False)
+    price_out = PerMillionField(label=_("Per million answer tokens, in OPEN"), required=False)
+
+    def prices(self) -> dict[str, int]:
+        return {f"{name}_nano": self.cleaned_data[name] or 0 for name in ("price_call", "price_in", "price_out")}
+
+
+class ModelForm(PriceForm):
+    """A new model. What an engine does not need may stay empty."""
+
+    field_order = [
+        *("name", "purpose", "engine", "upstream_url", "upstream_model", "upstream_key", "access_mode", "pass_price"),
+        *("pass_days", "price_call", "price_in", "price_out", "card"),
+    ]
+    name = forms.CharField(label=_("Name"), max_length=120)
+    purpose = forms.CharField(label=_("Purpose"), max_length=300, help_text=_("One sentence: what it answers."))
+    engine = forms.ChoiceField(
+        label=_("Kind of model"),
+        choices=[
+            (ListedModel.Engine.LINEAR, _("Linear: classes or numbers, with exact influence of each record")),
+            (ListedModel.Engine.NEIGHBOURS, _("Neighbours: a class, from the records most alike")),
+            (ListedModel.Engine.RETRIEVAL, _("Retrieval chat: answers that cite records")),
+            (ListedModel.Engine.CONNECTED, _("Connected: an OpenAI-compatible model that runs elsewhere")),
+        ],
+    )
+    upstream_url = forms.URLField(
+        label=_("Address of the upstream"),
+        required=False,
+        assume_scheme="https",
+        max_length=300,
+        help_text=_("Connected models, and retrieval with a chat model of your own: ends in /v1."),
+    )
+    upstream_model = forms.CharField(label=_("Its model name"), required=False, max_length=120)
+    upstream_key = forms.CharField(
+        label=_("Its API key"),
+        required=False,
+        max_length=300,
+        widget=forms.PasswordInput(attrs={"autocomplete": "off"}),
+        help_text=_("Kept encrypted, and never shown again."),
+    )
+    access_mode = forms.ChoiceField(label=_("Who may call"), choices=ListedModel.AccessMode.choices)
+    pass_price = OpenField(label=_("Price of a pass, in OPEN"), required=False)
+    pass_days = forms.IntegerField(label=_("Days of a pass"), required=False, min_value=1, max_value=3650)
+    card = forms.CharField(
+        label=_("Card"),
+        required=False,
+        widget=forms.Textarea(attrs={"rows": 6}),
+        help_text=_("What it is good for and what it is not, in Markdown."),
+    )
+
+    def clean(self) -> dict:
+        given = super().clean()
+        if given.get("engine") == ListedModel.Engine.CONNECTED and not given.get("upstream_url"):
+            self.add_error("upstream_url", _("A connected model needs the address where it answers."))
+        if given.get("access_mode") == ListedModel.AccessMode.PASS:
+            if given.get("pass_price") is None:
+                self.add_error("pass_price", _("A pass needs a price; it may be 0."))
+            if not given.get("pass_days"):
+                self.add_error("pass_days", _("A pass needs a number of days."))
+        return given
+
+
+class RuleForm(forms.Form):
+    """A split rule in percent, with at most two places."""
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        for role, label in ROLES.items():
+            self.fields[role] = forms.DecimalField(
+                label=label, min_value=0, max_value=100, decimal_places=2, initial=DEFAULT_PARTS[role] / 100
+            )
+
+    def clean(self) -> dict:
+        given = super().clean()
+        if not self.errors and sum(given[role] for role in ROLES) != 100:
+            raise forms.ValidationError(_("The parts must add up to 100 %."))
+        return given
+
+    def parts(self) -> dict[str, int]:
+        return {role: int(self.cleaned_data[role] * 100) for role in DEFAULT_PARTS}
+
+
+class TrainForm(forms.Form):
+    """Which frozen versions a model is bound to, and the settings of its engine."""
+
+    SETTINGS = {
+        "l2": lambda: forms.FloatField(
+            label=_("Regularisation (l2)"), required=False, min_value=0, help_text=_("Empty: the engine's own choice.")
+        ),
+        "k": lambda: forms.IntegerField(label=_("Neighbours asked (k)"), required=False, min_value=1, max_value=99),
+        "image_side": lambda: forms.IntegerField(
+            label=_("Side of the picture it sees, in pixels"), required=False, min_value=4, max_value=64
+        ),
+    }
+
+    def __init__(self, *args, model: ListedModel, versions, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["versions"] = forms.ModelMultipleChoiceField(
+            queryset=versions, label=_("Versions"), error_messages={"required": _("Choose one to five versions.")}
+        )
+        kinds = {version.datanet.kind for version in versions}
+        for name in fitting.SETTINGS[model.engine]:
+            if name != "image_side" or "image" in kinds:
+                self.fields[name] = self.SETTINGS[name]()
+
+    def settings(self) -> dict:
+        return {
+            name: value
+            for name, value in self.cleaned_data.items()
+            if name in self.SETTINGS and value not in (None, "")
+        }
+
+
+class KeyForm(forms.Form):
+    """A new API key and what it may do."""
+
+    name = forms.CharField(
+        label=_("Name"), max_length=80, help_text=_("What uses it, so that you know which to revoke.")
+    )
+    spend_cap = OpenField(label=_("Spend limit, in OPEN"), required=False, help_text=_("In all. Empty: your wallet."))
+    requests_per_minute = forms.IntegerField(label=_("Requests per minute"), required=False, min_value=1)
+    tokens_per_minute = forms.IntegerField(label=_("Tokens per minute"), required=False, min_value=1)
+    expires_on = forms.DateField(
+        label=_("Last day"), required=False, widget=forms.DateInput(attrs={"type": "date"}), help_text=_("In UTC.")
+    )
+    models = forms.ModelMultipleChoiceField(
+        label=_("Only these models"), queryset=ListedModel.objects.none(), required=False, help_text=_("None: all.")
+    )
+
+    def __init__(self, *args, models, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["models"].queryset = models
+        self.fields["models"].label_from_instance = lambda model: model.path
+
+    def limits(self) -> dict:
+        given = self.cleaned_data
+        day = given["expires_on"]
+        return {
+            "name": given["name"],
+            "spend_cap_nano": given["spend_cap"],
+            "requests_per_minute": given["requests_per_minute"],
+            "tokens_per_minute": given["tokens_per_minute"],
+            "expires_at": datetime.combine(day + timedelta(days=1), time.min, timezone.get_current_timezone())
+            if day
+            else None,
+            "models": given["models"],
+        }
+
+
+class ProfileForm(forms.ModelForm):
+    """What others see of somebody, and the language of the site for them."""
+
+    language = forms.ChoiceField(label=_("Language"), choices=settings.LANGUAGES)
+
+    class Meta:
+        model = User
+        fields = ["display_name", "organisation", "language"]
+
+
+class CloseForm(forms.Form):
+    """Closing an account is confirmed by typing the handle."""
+
+    confirmation = forms.CharField(label=_("Your handle"), max_length=40)
+
+    def __init__(self, *args, user: User, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self._user = user
+
+    def clean_confirmation(self) -> str:
+        if self.cleaned_data["confirmation"].strip() != self._user.username:
+            raise forms.ValidationError(_("This is not your handle. Nothing was closed."))
+        return self._user.username

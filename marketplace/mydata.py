@@ -1,0 +1,88 @@
+"""What the site holds of one person: a copy of it all, and the end of an account."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from django.db import transaction
+from django.db.models import QuerySet
+from django.utils.translation import gettext as _
+
+from accounts.models import User
+from attribution import explain
+from datanets.models import Datanet, Membership, Record, Submission
+from ledger import chart
+from ledger import services as ledger
+
+from . import audit, keys, listings, pricing
+from .errors import NotReady
+from .models import Access, ApiKey, Call, Deposit, ListedModel, TrainingRun, Withdrawal
+
+
+def export(user: User) -> dict[str, Any]:
+    """Everything kept about a person, as JSON: ids, moments as ISO text, amounts in nano-OPEN as whole numbers."""
+    accounts = ledger.balances([chart.wallet(user.pk), chart.pending(user.pk), chart.promotion(user.pk)])
+    return {
+        "format": "open-mydata/1",
+        "profile": _fields(user, "username", "email", "display_name", "organisation", "language", "date_joined"),
+        "consents": _rows(user.consents.order_by("given_at"), "document", "version", "text_sha256", "given_at"),
+        "balances_nano": {code: balance.available_nano for code, balance in accounts.items()},
+        "memberships": _rows(Membership.objects.filter(user=user), "datanet__slug", "role", "since"),
+        "datanets": _rows(Datanet.objects.filter(owner=user), "id", "slug", "name", "licence", "created_at"),
+        "submissions": _rows(
+            Submission.objects.filter(contributor=user), "id", "title", "description", "source_url", "status", "sent_at"
+        ),
+        "records": list(_records(user)),
+        "models": _rows(ListedModel.objects.filter(owner=user), "id", "slug", "name", "engine", "created_at"),
+        "training_runs": _rows(TrainingRun.objects.filter(requested_by=user), "id", "status", "fee_nano", "created_at"),
+        "passes": _rows(Access.objects.filter(buyer=user), "id", "mode", "price_nano", "starts_at", "ends_at"),
+        "api_keys": _rows(ApiKey.objects.filter(owner=user), "id", "name", "prefix", "created_at", "revoked_at"),
+        "calls": _rows(
+            Call.objects.filter(buyer=user).order_by("started_at"),
+            *("id", "endpoint", "status", "prompt_tokens", "answer_tokens", "cost_nano", "started_at", "finished_at"),
+        ),
+        "earnings": _rows(explain.lines_of(user.pk), "source", "source_id", "role", "amount_nano", "record_count"),
+        "deposits": _rows(Deposit.objects.filter(user=user), "id", "amount_nano", "status", "created_at"),
+        "withdrawals": _rows(Withdrawal.objects.filter(user=user), "id", "amount_nano", "status", "created_at"),
+        "notifications": _rows(user.notifications.order_by("created_at"), "kind", "params", "created_at", "read_at"),
+    }
+
+
+@transaction.atomic
+def close_account(user: User) -> None:
+    """End an account: keys stop, models leave the shop, nobody can sign in. Records and receipts stay as they are.
+
+    Raises:
+        NotReady: there is OPEN left to withdraw, or money is on its way.
+    """
+    user = User.objects.select_for_update().get(pk=user.pk)
+    balances = ledger.balances([chart.wallet(user.pk), chart.pending(user.pk), chart.promotion(user.pk)])
+    left_nano = sum(balance.available_nano + balance.held_nano for balance in balances.values())
+    if left_nano:
+        raise NotReady(
+            _("There are %(amount)s OPEN in your accounts. Withdraw or spend them first. Nothing was closed.")
+            % {"amount": pricing.nano_to_open(left_nano)}
+        )
+    for key in ApiKey.objects.filter(owner=user, revoked_at__isnull=True):
+        keys.revoke(key, by=user)
+    for model in ListedModel.objects.filter(owner=user, listed_at__isnull=False):
+        listings.unlist_model(model, by=user)
+    user.is_active = False
+    user.save(update_fields=["is_active"])
+    audit.record(user, "close_account", f"user:{user.pk}")
+
+
+def _records(user: User) -> Iterator[dict[str, Any]]:
+    found = Record.objects.filter(contributor=user).select_related("body").defer("signature", "bands").order_by("id")
+    for record in found.iterator(chunk_size=500):
+        body = record.body.body if hasattr(record, "body") else None
+        yield _fields(record, "id", "identity", "status", "title", "created_at") | {"content": body}
+
+
+def _rows(found: QuerySet, *names: str) -> list[dict[str, Any]]:
+    return list(found.values(*names))
+
+
+def _fields(row: Any, *names: str) -> dict[str, Any]:
+    return {name: getattr(row, name) for name in names}

@@ -1,0 +1,86 @@
+"""What a buyer used: sums by key, model and day, and the calls themselves. One query each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, date, timedelta
+
+from django.db.models import Count, Q, QuerySet, Sum
+from django.db.models.functions import TruncDate
+
+from accounts.models import User
+
+from .models import Call
+
+EXPORT_COLUMNS = (
+    *("receipt_id", "started_at", "finished_at", "model", "key", "endpoint", "status", "error_code", "streamed"),
+    *("prompt_tokens", "answer_tokens", "cost_nano", "cost_open", "receipt_url"),
+)
+
+
+def calls_of(user: User, *, since: date, until: date, key: str = "", model: str = "") -> QuerySet[Call]:
+    """A buyer's calls that ended in these days, both included; only of one key or model, if their ids are given."""
+    found = Call.objects.filter(buyer=user, finished_at__date__gte=since, finished_at__date__lte=until)
+    if key:
+        found = found.filter(key=key)
+    return found.filter(model=model) if model else found
+
+
+def total(found: QuerySet[Call]) -> dict[str, int]:
+    """Counts per end of a call, tokens and cost."""
+    sums = found.order_by().aggregate(
+        calls=Count("pk"),
+        failed=Count("pk", filter=Q(status=Call.Status.FAILED)),
+        left=Count("pk", filter=Q(status=Call.Status.LEFT)),
+        refused=Count("pk", filter=Q(status=Call.Status.REFUSED)),
+        prompt_tokens=Sum("prompt_tokens"),
+        answer_tokens=Sum("answer_tokens"),
+        cost_nano=Sum("cost_nano"),
+    )
+    return {name: value or 0 for name, value in sums.items()}
+
+
+def by_key(found: QuerySet[Call]) -> list[dict]:
+    return _grouped(found, "key__name", "key__prefix")
+
+
+def by_model(found: QuerySet[Call]) -> list[dict]:
+    return _grouped(found, "model__owner__username", "model__slug", "model__name")
+
+
+def _grouped(found: QuerySet[Call], *names: str) -> list[dict]:
+    rows = found.order_by().values(*names)
+    return list(rows.annotate(calls=Count("pk"), cost_nano=Sum("cost_nano")).order_by("-cost_nano", *names))
+
+
+def per_day(found: QuerySet[Call], *, since: date, until: date) -> tuple[list[date], dict[str, list[int]]]:
+    """(days, {model path: nano-OPEN per day}), dearest model first."""
+    days = [since + timedelta(days=n) for n in range((until - since).days + 1)]
+    places = {day: place for place, day in enumerate(days)}
+    sums: dict[str, list[int]] = {}
+    rows = found.order_by().values_list("model__owner__username", "model__slug", TruncDate("finished_at", tzinfo=UTC))
+    for owner, slug, day, cost_nano in rows.annotate(cost=Sum("cost_nano")):
+        sums.setdefault(f"{owner}/{slug}", [0] * len(days))[places[day]] += cost_nano
+    return days, dict(sorted(sums.items(), key=lambda each: -sum(each[1])))
+
+
+def export_rows(found: QuerySet[Call], *, site_url: str, exact) -> Iterator[list]:
+    """The rows of the CSV, oldest first. exact: writes nano-OPEN as OPEN with nine places."""
+    rows = found.select_related("model__owner", "version", "key").order_by("finished_at", "pk")
+    for call in rows.iterator(chunk_size=1000):
+        yield [
+            call.pk,
+            call.started_at.isoformat(),
+            call.finished_at.isoformat(),
+            f"{call.model.path}@v{call.version.number}",
+            call.key.prefix if call.key else "",
+            call.endpoint,
+            call.status,
+            call.error_code,
+            "true" if call.streamed else "false",
+            call.prompt_tokens,
+            call.answer_tokens,
+            call.cost_nano,
+            exact(call.cost_nano),
+            f"{site_url}/r/{call.pk}",
+        ]

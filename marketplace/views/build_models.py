@@ -1,0 +1,271 @@
+"""A developer's models: create, price, list, invite, train."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.db import transaction
+from django.db.models import QuerySet, Sum
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import path
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_POST
+
+from accounts.models import User
+from attribution.models import Artifact
+from datanets import licences
+from datanets.models import Datanet, Membership, Version
+from ledger import chart
+from ledger import services as ledger
+
+from .. import access, listings, pricing, querysets, rules, training
+from ..errors import Invalid, NotAllowed
+from ..forms_build import ModelForm, PriceForm, RuleForm, TrainForm
+from ..forms_explore import HandleForm
+from ..models import Access, Call, ListedModel, PriceList, TrainingRun
+from . import explore
+from .explanations import training_sentence
+
+TOKENS = 1_000_000
+RUNS_SHOWN = 20
+VERSIONS_SHOWN = 200
+
+
+@login_required
+def build_models(request: HttpRequest) -> HttpResponse:
+    """My models, what they cost and what they earned me."""
+    found = querysets.models_for(request.user).filter(owner=request.user)
+    page = querysets.page_by(
+        found, "created_at", after=request.GET.get("after", ""), before=request.GET.get("before", "")
+    )
+    ids = [model.pk for model in page.rows]
+    earned = dict(
+        Call.objects.filter(model__in=ids).order_by().values_list("model").annotate(total=Sum("developer_nano"))
+    )
+    running = set(
+        TrainingRun.objects.filter(model__in=ids, status__in=["waiting", "running"]).values_list("model_id", flat=True)
+    )
+    for model in page.rows:
+        model.earned_nano = earned.get(model.pk, 0)
+        model.is_training = model.pk in running
+    context = {
+        "page": page,
+        "previous_url": explore.cursor_url(request, "before", page.previous),
+        "next_url": explore.cursor_url(request, "after", page.next),
+    }
+    return render(request, "marketplace/build/models.html", context)
+
+
+@login_required
+def build_model_new(request: HttpRequest) -> HttpResponse:
+    """A new model. It has no version yet: the next page trains one."""
+    form = ModelForm(request.POST or None)
+    rule_form = RuleForm(request.POST if request.POST.get("own_rule") else None, prefix="rule")
+    own_rule = bool(request.POST.get("own_rule"))
+    if request.method != "POST":
+        return render(request, "marketplace/build/model_new.html", {"form": form, "rule_form": rule_form})
+    if form.is_valid() and (not own_rule or rule_form.is_valid()):
+        try:
+            model = _create(request.user, form, rule_form if own_rule else None)
+        except Invalid as problem:
+            form.add_error(None, str(problem))
+        else:
+            messages.success(request, _("%(name)s is created. Train its first version now.") % {"name": model.name})
+            return redirect("build_train", model.pk)
+    context = {"form": form, "rule_form": rule_form, "own_rule": own_rule}
+    return render(request, "marketplace/build/model_new.html", context, status=422)
+
+
+@transaction.atomic
+def _create(owner: User, form: ModelForm, rule_form: RuleForm | None) -> ListedModel:
+    """The model with its first price list, all or nothing."""
+    given = form.cleaned_data
+    rule = rules.adopt(name=given["name"], parts=rule_form.parts(), by=owner) if rule_form else None
+    model = listings.create_model(
+        owner=owner,
+        split_rule=rule,
+        pass_price_nano=given["pass_price"],
+        **{
+            name: given[name]
+            for name in (
+                *("name", "purpose", "engine", "card", "access_mode", "pass_days"),
+                *("upstream_url", "upstream_model", "upstream_key"),
+            )
+        },
+    )
+    listings.set_prices(model, by=owner, **form.prices())
+    return model
+
+
+@login_required
+def build_model(request: HttpRequest, model_id: UUID) -> HttpResponse:
+    """One of my models: prices, the shop, invitations, training runs, versions."""
+    model = _mine(request, model_id)
+    return render(request, "marketplace/build/model.html", _page(model))
+
+
+def _page(model: ListedModel, **forms) -> dict:
+    """Everything the page of a model shows; `forms` replaces a form by one with errors."""
+    prices = listings.prices_of(model)
+    runs = list(model.training_runs.prefetch_related("versions__datanet__owner").order_by("-created_at")[:RUNS_SHOWN])
+    for run in runs:
+        run.sentence = training_sentence(run)
+    versions = list(model.versions.order_by("-number")[:RUNS_SHOWN])
+    made = Artifact.objects.in_bulk([version.artifact_sha256 for version in versions])
+    for version in versions:
+        version.artifact = made.get(version.artifact_sha256)
+    return {
+        "model": model,
+        "prices": prices,
+        "price_form": PriceForm(initial=_price_texts(prices)),
+        "invite_form": HandleForm(),
+        "accesses": model.accesses.filter(revoked_at__isnull=True).select_related("buyer").order_by("-starts_at")[:100],
+        "runs": runs,
+        "is_training": any(run.status in ("waiting", "running") for run in runs),
+        "versions": versions,
+        "rule_bar": explore.split_bar(model.split_rule),
+        "can_list": bool(versions) and prices is not None and model.retired_at is None,
+    } | forms
+
+
+def _price_texts(prices: PriceList | None) -> dict[str, str]:
+    """The prices as people write them, without needless zeros."""
+    if prices is None:
+        return {}
+    amounts = {
+        "price_call": prices.price_call_nano,
+        "price_in": prices.price_in_nano * TOKENS,
+        "price_out": prices.price_out_nano * TOKENS,
+    }
+    return {name: _plain(nano) for name, nano in amounts.items()}
+
+
+def _plain(amount_nano: int) -> str:
+    text = pricing.nano_to_open(amount_nano)
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+@login_required
+@require_POST
+def build_prices(request: HttpRequest, model_id: UUID) -> HttpResponse:
+    """Publish a price list."""
+    model = _mine(request, model_id)
+    form = PriceForm(request.POST)
+    if not form.is_valid():
+        return render(request, "marketplace/build/model.html", _page(model, price_form=form), status=422)
+    listings.set_prices(model, by=request.user, **form.prices())
+    messages.success(request, _("The prices hold for calls that start from now on."))
+    return redirect("build_model", model_id)
+
+
+@login_required
+@require_POST
+def build_listing(request: HttpRequest, model_id: UUID) -> HttpResponse:
+    """Offer the model in the shop, or take it out."""
+    model = _mine(request, model_id)
+    if request.POST.get("act") == "unlist":
+        listings.unlist_model(model, by=request.user)
+        messages.success(request, _("The model is out of the shop. Receipts and earnings stay."))
+    else:
+        listings.list_model(model, by=request.user)
+        messages.success(request, _("The model is in the shop."))
+    return redirect("build_model", model_id)
+
+
+@login_required
+@require_POST
+def build_invite(request: HttpRequest, model_id: UUID) -> HttpResponse:
+    """Invite somebody to an invite model, or end an invitation."""
+    model = _mine(request, model_id)
+    if request.POST.get("act") == "revoke":
+        ended = get_object_or_404(Access, pk=request.POST.get("access"), model=model)
+        access.revoke_invitation(ended, by=request.user)
+        messages.success(request, _("The invitation is ended."))
+        return redirect("build_model", model_id)
+    form = HandleForm(request.POST)
+    if not form.is_valid():
+        return render(request, "marketplace/build/model.html", _page(model, invite_form=form), status=422)
+    invited = access.invite(model, by=request.user, buyer=form.cleaned_data["handle"])
+    messages.success(request, _("%(name)s may call this model now.") % {"name": invited.buyer.label})
+    return redirect("build_model", model_id)
+
+
+@login_required
+def build_runs(request: HttpRequest, model_id: UUID) -> HttpResponse:
+    """The training runs alone: what htmx asks for while one runs."""
+    model = _mine(request, model_id)
+    return render(request, "marketplace/build/_runs.html", _page(model))
+
+
+@login_required
+def build_train(request: HttpRequest, model_id: UUID) -> HttpResponse:
+    """Choose versions and settings; the fee and the consequences are shown before anything is held."""
+    model = _mine(request, model_id)
+    offered = _trainable(request.user, model)
+    form = TrainForm(request.POST or None, model=model, versions=offered)
+    fees = querysets.fees_of(version.datanet_id for version in offered)
+    rows = [{"version": version, "fee_nano": fees.get(version.datanet_id, 0)} for version in offered]
+    context = {"model": model, "form": form, "rows": rows, "balance_nano": _balance_nano(request.user)}
+    chosen = {str(pk) for pk in request.POST.getlist("versions")} | set(request.GET.getlist("version"))
+    context["chosen"] = chosen
+    if request.method != "POST":
+        return render(request, "marketplace/build/train.html", context)
+    if not form.is_valid():
+        return render(request, "marketplace/build/train.html", context, status=422)
+    versions = list(form.cleaned_data["versions"])
+    if request.POST.get("act") == "confirm":
+        try:
+            training.request(model=model, by=request.user, versions=versions, settings=form.settings())
+        except (Invalid, NotAllowed, ledger.InsufficientFunds) as problem:
+            form.add_error(None, str(problem))
+        else:
+            messages.success(request, _("The training run is waiting for a worker. The fee is held, not charged yet."))
+            return redirect("build_model", model.pk)
+        return render(request, "marketplace/build/train.html", context, status=422)
+    allowed, reason = licences.mixture_allowed([version.datanet.licence for version in versions])
+    context["summary"] = {
+        "rows": [row for row in rows if row["version"] in versions],
+        "fee_nano": sum(fees.get(version.datanet_id, 0) for version in versions),
+        "allowed": allowed,
+        "reason": _(licences.REASONS[reason]),
+    }
+    return render(request, "marketplace/build/train.html", context)
+
+
+def _trainable(user: User, model: ListedModel) -> QuerySet[Version]:
+    """The newest version of each Datanet that this person may read and this engine can learn from."""
+    readable = Datanet.objects.visible_to(user)
+    if not user.is_staff:
+        roles = [Membership.Role.OWNER, Membership.Role.CURATOR, Membership.Role.READER]
+        member = Membership.objects.filter(user=user, role__in=roles).values("datanet_id")
+        readable = readable.filter(access=Datanet.Access.OPEN) | readable.filter(pk__in=member)
+    if model.engine == ListedModel.Engine.RETRIEVAL:
+        readable = readable.filter(kind=Datanet.Kind.TEXT)
+    newest = Version.objects.filter(datanet__in=readable.values("pk")).order_by("datanet_id", "-number")
+    ids = list(newest.distinct("datanet_id").values_list("pk", flat=True)[:VERSIONS_SHOWN])
+    return Version.objects.filter(pk__in=ids).select_related("datanet__owner").order_by("datanet__name")
+
+
+def _balance_nano(user: User) -> int:
+    return ledger.balance_nano(chart.wallet(user.pk))
+
+
+def _mine(request: HttpRequest, model_id: UUID) -> ListedModel:
+    """One of my own models; others are 404."""
+    return get_object_or_404(ListedModel.objects.select_related("owner", "split_rule"), pk=model_id, owner=request.user)
+
+
+pages = [
+    path("build/models/", build_models, name="build_models"),
+    path("build/models/new/", build_model_new, name="build_model_new"),
+    path("build/models/<uuid:model_id>/", build_model, name="build_model"),
+    path("build/models/<uuid:model_id>/prices/", build_prices, name="build_prices"),
+    path("build/models/<uuid:model_id>/listing/", build_listing, name="build_listing"),
+    path("build/models/<uuid:model_id>/invite/", build_invite, name="build_invite"),
+    path("build/models/<uuid:model_id>/runs/", build_runs, name="build_runs"),
+    path("build/models/<uuid:model_id>/train/", build_train, name="build_train"),
+]
+plain: list = []

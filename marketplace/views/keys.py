@@ -1,0 +1,78 @@
+"""API keys: see them, make one (after signing in again), revoke one."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from allauth.account.decorators import reauthentication_required
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.db.models import Sum
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import path
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_POST
+
+from .. import keys, listings
+from ..errors import Invalid
+from ..forms_build import KeyForm
+from ..models import ApiKey
+
+_SESSION = "new_key"
+
+
+@login_required
+@never_cache
+def build_keys(request: HttpRequest) -> HttpResponse:
+    """My keys. A secret that was just made is shown here, once."""
+    found = ApiKey.objects.filter(owner=request.user).prefetch_related("allowed_models__owner")
+    found = found.annotate(spent_nano=Sum("calls__cost_nano")).order_by("revoked_at", "-created_at")[:200]
+    sealed = request.session.pop(_SESSION, "")
+    context = {
+        "keys": found,
+        "secret": listings.open_field(sealed) if sealed else "",
+        "now": timezone.now(),
+    }
+    return render(request, "marketplace/build/keys.html", context)
+
+
+@login_required
+@reauthentication_required
+def build_key_new(request: HttpRequest) -> HttpResponse:
+    """Make a key."""
+    form = KeyForm(request.POST or None, models=listings.visible_to(request.user).order_by("name"))
+    if request.method != "POST":
+        return render(request, "marketplace/build/key_new.html", {"form": form})
+    if form.is_valid():
+        try:
+            _key, secret = keys.create(owner=request.user, **form.limits())
+        except Invalid as problem:
+            form.add_error(None, str(problem))
+        else:
+            # Sealed, and taken out by the next page: the secret never lies readable in the session table.
+            request.session[_SESSION] = listings.seal_field(secret)
+            return redirect("build_keys")
+    return render(request, "marketplace/build/key_new.html", {"form": form}, status=422)
+
+
+@login_required
+@require_POST
+def build_key_revoke(request: HttpRequest, key_id: UUID) -> HttpResponse:
+    """Stop a key at once."""
+    key = get_object_or_404(ApiKey, pk=key_id, owner=request.user)
+    keys.revoke(key, by=request.user)
+    messages.success(
+        request, _("The key %(name)s is revoked: calls with it are refused from now on.") % {"name": key.name}
+    )
+    return redirect("build_keys")
+
+
+pages = [
+    path("build/keys/", build_keys, name="build_keys"),
+    path("build/keys/new/", build_key_new, name="build_key_new"),
+    path("build/keys/<uuid:key_id>/revoke/", build_key_revoke, name="build_key_revoke"),
+]
+plain: list = []

@@ -1,0 +1,175 @@
+"""What my keys used: by key, model and day, and each call with how it ended."""
+
+from __future__ import annotations
+
+import csv
+from datetime import UTC, date, datetime, timedelta
+from uuid import UUID
+
+from django.conf import settings
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import path
+from django.utils.http import url_has_allowed_host_and_scheme
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_POST
+
+from .. import charts, pricing, querysets, samples, usagequeries
+from ..models import ApiKey, Call
+from ..templatetags import figures
+from . import explore
+
+SERIES_MAX = 5
+DAYS_MAX = 366
+
+
+@login_required
+def build_usage(request: HttpRequest) -> HttpResponse:
+    """Sums, a chart and the calls of some days."""
+    since, until, key, model = _chosen(request)
+    found = usagequeries.calls_of(request.user, since=since, until=until, key=key, model=model)
+    page = querysets.page_by(
+        found.select_related("model__owner", "version", "key"),
+        "finished_at",
+        after=request.GET.get("after", ""),
+        before=request.GET.get("before", ""),
+    )
+    total = usagequeries.total(found)
+    days, per_model = usagequeries.per_day(found, since=since, until=until)
+    context = {
+        "page": page,
+        "previous_url": explore.cursor_url(request, "before", page.previous),
+        "next_url": explore.cursor_url(request, "after", page.next),
+        "total": total,
+        "stats": _stats(total),
+        "chart": _chart(days, per_model, total["cost_nano"]) if per_model else None,
+        "by_key": usagequeries.by_key(found),
+        "by_model": usagequeries.by_model(found),
+        "since": since,
+        "until": until,
+        "key": key,
+        "model": model,
+        "keys": [
+            ("", _("All keys")),
+            *ApiKey.objects.filter(owner=request.user).order_by("name").values_list("pk", "name"),
+        ],
+        "models": [("", _("All models")), *_models_called(request)],
+        "query": request.GET.urlencode(),
+        "here": request.get_full_path(),
+    }
+    context["keys"] = [(str(value), label) for value, label in context["keys"]]
+    return render(request, "marketplace/build/usage.html", context)
+
+
+@login_required
+def build_usage_export(request: HttpRequest) -> StreamingHttpResponse:
+    """The same calls as CSV, oldest first."""
+    since, until, key, model = _chosen(request)
+    found = usagequeries.calls_of(request.user, since=since, until=until, key=key, model=model)
+    writer = csv.writer(_Echo())
+    rows = usagequeries.export_rows(found, site_url=settings.SITE_URL, exact=pricing.nano_to_open)
+
+    def lines():
+        yield writer.writerow(usagequeries.EXPORT_COLUMNS)
+        for row in rows:
+            yield writer.writerow(row)
+
+    name = f"usage-{since}-{until}.csv"
+    return StreamingHttpResponse(
+        lines(),
+        content_type="text/csv; charset=utf-8",
+        headers={"Content-Disposition": f'attachment; filename="{name}"'},
+    )
+
+
+@login_required
+@require_POST
+def build_usage_show(request: HttpRequest, call_id: UUID) -> HttpResponse:
+    """Show one of my calls on the home page, or stop."""
+    call = get_object_or_404(Call, pk=call_id, buyer=request.user)
+    shown = request.POST.get("shown") == "1"
+    samples.show(call, by=request.user, shown=shown)
+    messages.success(request, _("The call is shown on the home page.") if shown else _("The call is no longer shown."))
+    back = request.POST.get("next", "")
+    if url_has_allowed_host_and_scheme(back, allowed_hosts=None):
+        return redirect(back)
+    return redirect("build_usage")
+
+
+class _Echo:
+    """A file that hands each line back instead of keeping it."""
+
+    def write(self, line: str) -> str:
+        return line
+
+
+def _chosen(request: HttpRequest) -> tuple[date, date, str, str]:
+    """The days, the key and the model of the address; what cannot be read counts as not given."""
+    today = datetime.now(UTC).date()
+    until = min(_day(request.GET.get("until"), today), today)
+    since = _day(request.GET.get("since"), until - timedelta(days=29))
+    since = max(min(since, until), until - timedelta(days=DAYS_MAX - 1))
+    return since, until, _id(request.GET.get("key")), _id(request.GET.get("model"))
+
+
+def _day(text: str | None, default: date) -> date:
+    try:
+        return date.fromisoformat(text or "")
+    except ValueError:
+        return default
+
+
+def _id(text: str | None) -> str:
+    try:
+        return str(UUID(text or ""))
+    except ValueError:
+        return ""
+
+
+def _models_called(request: HttpRequest) -> list[tuple[str, str]]:
+    found = Call.objects.filter(buyer=request.user).order_by("model__slug")
+    rows = found.values_list("model_id", "model__owner__username", "model__slug").distinct()
+    return [(str(pk), f"{owner}/{slug}") for pk, owner, slug in rows]
+
+
+def _stats(total: dict[str, int]) -> list[dict]:
+    ended_otherwise = _("%(failed)s failed, %(left)s left, %(refused)s refused") % total
+    tokens = _("%(in)s in, %(out)s out") % {
+        "in": figures.number_text(total["prompt_tokens"]),
+        "out": figures.number_text(total["answer_tokens"]),
+    }
+    return [
+        {"label": _("Cost"), "amount_nano": total["cost_nano"], "places": 4},
+        {"label": _("Calls"), "value": figures.number_text(total["calls"]), "note": ended_otherwise},
+        {
+            "label": _("Tokens"),
+            "value": figures.number_text(total["prompt_tokens"] + total["answer_tokens"]),
+            "note": tokens,
+        },
+    ]
+
+
+def _chart(days: list[date], per_model: dict[str, list[int]], cost_nano: int) -> charts.Chart:
+    first = list(per_model.items())[:SERIES_MAX]
+    series = [charts.Series(name, values, f"v{place}") for place, (name, values) in enumerate(first, start=1)]
+    if rest := list(per_model.values())[SERIES_MAX:]:
+        series.append(charts.Series(_("Others"), [sum(values) for values in zip(*rest, strict=True)], "v0"))
+    return charts.stacked_bars(
+        labels=[f"{day:%d %b}" for day in days],
+        series=series,
+        title=_("Cost per day and model"),
+        finding=_("%(amount)s OPEN in %(days)s days") % {"amount": figures.open_text(cost_nano, 4), "days": len(days)},
+        text=charts.open_4,
+        scale=charts.OPEN,
+        total_label=_("Total"),
+    )
+
+
+pages = [
+    path("build/usage/", build_usage, name="build_usage"),
+    path("build/usage/export.csv", build_usage_export, name="build_usage_export"),
+    path("build/usage/<uuid:call_id>/show/", build_usage_show, name="build_usage_show"),
+]
+plain: list = []
