@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
+from django.conf import settings
+from django.utils import timezone
+
 from accounts.models import User
+from attribution import settlement, traces
+from attribution import verify as attribution_verify
+from attribution.models import Cut
 from datanets import reviews
+from datanets import verify as datanets_verify
 from datanets.models import Datanet, Record, Version
 from ledger import chart
 from ledger import services as ledger
-from marketplace import listings, publishing, training
+from ledger import verify as ledger_verify
+from marketplace import listings, publishing, revenue, training
+from marketplace import verify as shop_verify
 from marketplace.models import ListedModel, ModelVersion
 from tests.datanets.cast import make_datanet, measured, person, send, table
 
@@ -53,8 +64,50 @@ def trained(books, version: Version, *, settings: dict | None = None, **fields) 
     return ModelVersion.objects.select_related("model__owner").get(training_run=run)
 
 
+def settle(books) -> int:
+    """What workers and the sequencer do when an epoch is over: trace, close, plan, post, vest. Returns the epochs posted."""
+    books.fold()
+    books.log()
+    for row in ledger.pending_outbox(traces.TOPIC):
+        traces.trace(row.reference)
+    settlement.close_due(timezone.now() + timedelta(seconds=settings.EPOCH_S * (Cut.objects.count() + 1)))
+    for row in ledger.pending_outbox(settlement.PLAN_TOPIC):
+        settlement.plan(row.reference)
+    posted = settlement.post_planned()
+    books.fold()
+    books.log()
+    ledger.vest_due()
+    books.fold()
+    return posted
+
+
+def nothing_is_wrong() -> bool:
+    """Whether every invariant holds and both sides of the revenue report agree."""
+    found = [
+        *ledger_verify.failures(),
+        *datanets_verify.failures(),
+        *attribution_verify.failures(),
+        *shop_verify.failures(),
+    ]
+    assert found == []
+    assert revenue.differences() == []
+    return True
+
+
 def wallet_nano(user: User) -> int:
     return ledger.balance_nano(chart.wallet(user.pk))
 
 
-__all__ = ["OPEN", "approve_all", "fund", "make_model", "measured", "person", "published", "trained", "wallet_nano"]
+__all__ = [
+    "OPEN",
+    "approve_all",
+    "fund",
+    "make_model",
+    "measured",
+    "nothing_is_wrong",
+    "person",
+    "published",
+    "settle",
+    "trained",
+    "wallet_nano",
+]

@@ -1,6 +1,6 @@
 import pytest
 
-from attribution import explain, settlement, traces
+from attribution import explain
 from attribution import verify as attribution_verify
 from attribution.models import Epoch, Line
 from ledger import chart
@@ -10,7 +10,7 @@ from marketplace import revenue, training
 from marketplace import verify as shop_verify
 from marketplace.errors import NotAllowed
 from marketplace.models import TrainingRun
-from tests.shop import OPEN, fund, make_model, measured, person, published, trained, wallet_nano
+from tests.shop import OPEN, fund, make_model, measured, person, published, settle, trained, wallet_nano
 
 
 @pytest.fixture
@@ -88,16 +88,3 @@ def test_nobody_trains_on_a_datanet_they_may_not_read(books, version):
 
     with pytest.raises(NotAllowed):
         training.request(model=make_model(), by=person("devi"), versions=[version])
-
-
-def settle(books) -> None:
-    """What worker and sequencer do at the end of an epoch."""
-    books.fold()
-    books.log()
-    for row in ledger.pending_outbox(traces.TOPIC):
-        traces.trace(row.reference)
-    settlement.close_due()
-    for row in ledger.pending_outbox(settlement.PLAN_TOPIC):
-        settlement.plan(row.reference)
-    assert settlement.post_planned() >= 1
-    books.fold()
