@@ -71,7 +71,11 @@ def test_somebody_elses_submission_does_not_exist(client, alice):
     row_url = reverse("submission_row", args=[theirs.pk, 1])
     assert client.get(reverse("submission", args=[theirs.pk])).status_code == 404
     assert client.get(reverse("submission_live", args=[theirs.pk])).status_code == 404
-    for url in (row_url, reverse("submission_describe", args=[theirs.pk]), reverse("submission_withdraw", args=[theirs.pk])):
+    for url in (
+        row_url,
+        reverse("submission_describe", args=[theirs.pk]),
+        reverse("submission_withdraw", args=[theirs.pk]),
+    ):
         assert client.post(url).status_code == 404
     assert client.post(reverse("record_appeal", args=[waiting(theirs)[0].pk]), {"text": "x"}).status_code == 404
 

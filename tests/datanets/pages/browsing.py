@@ -1,0 +1,68 @@
+"""A site on a port, on a database of its own, and people who are signed in to it with a browser.
+
+pytest-django's live_server flushes the database afterwards, and rows that may only be added to cannot be flushed: so the
+server runs on the copy that the `books` fixture made.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from django.conf import settings
+from django.contrib.staticfiles.handlers import StaticFilesHandler
+from django.test import Client
+from django.test.testcases import LiveServerThread
+from playwright.sync_api import Browser, BrowserContext, Page
+
+from marketplace.celery import app
+
+os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"  # Playwright keeps an event loop in the test's thread
+
+TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+_contexts: list[BrowserContext] = []
+
+
+@pytest.fixture
+def site(books, tmp_path, monkeypatch) -> Iterator[str]:
+    """The address of a running site; background tasks run at once, in the request that rings for them."""
+    monkeypatch.setattr(settings, "STORAGE_DIR", tmp_path / "storage")
+    app.conf.task_always_eager = True
+    thread = LiveServerThread("127.0.0.1", StaticFilesHandler)
+    thread.daemon = True
+    thread.start()
+    thread.is_ready.wait()
+    if thread.error:
+        raise thread.error
+    yield f"http://127.0.0.1:{thread.port}"
+    while _contexts:  # a page that is still open would ask on, and hold the database
+        _contexts.pop().close()
+    thread.terminate()
+    app.conf.task_always_eager = False
+
+
+def sign_in(browser: Browser, site: str, user, **options) -> BrowserContext:
+    """A browser of somebody's own, signed in."""
+    client = Client()
+    client.force_login(user)
+    context = browser.new_context(base_url=site, **options)
+    cookie = client.cookies[settings.SESSION_COOKIE_NAME].value
+    context.add_cookies([{"name": settings.SESSION_COOKIE_NAME, "value": cookie, "url": site}])
+    context.set_default_timeout(15_000)
+    _contexts.append(context)
+    return context
+
+
+def accessibility_problems(page: Page) -> list[str]:
+    """What axe finds on a page in its light and its dark form."""
+    found = []
+    for theme in ("light", "dark"):
+        page.evaluate("theme => document.documentElement.dataset.theme = theme", theme)
+        page.wait_for_timeout(350)  # colours fade
+        result = Axe().run(page, options={"runOnly": {"type": "tag", "values": TAGS}})
+        for violation in result.response["violations"]:
+            targets = [node["target"] for node in violation["nodes"]][:4]
+            found.append(f"{theme} {page.url}: {violation['id']} {targets}")
+    return found
