@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from datetime import datetime
 from enum import Enum
+from typing import Any
 from uuid import UUID
 
 from django.db import Error, connection
@@ -13,7 +14,7 @@ from django.db import Error, connection
 from ledger import errors
 
 
-def rows(sql: str, *parameters: object) -> list[tuple]:
+def rows(sql: str, *parameters: Any) -> list[tuple]:
     """Run one statement and return its rows. Raises a LedgerError where the ledger refuses."""
     try:
         with connection.cursor() as cursor:
@@ -26,7 +27,7 @@ def rows(sql: str, *parameters: object) -> list[tuple]:
         raise refused from error
 
 
-def value(sql: str, *parameters: object) -> object:
+def value(sql: str, *parameters: Any) -> Any:
     """Run one statement and return the first column of its first row."""
     return rows(sql, *parameters)[0][0]
 
@@ -36,7 +37,7 @@ def as_json(said: object) -> str:
     return json.dumps(said, default=_plain)
 
 
-def from_json(text: str) -> object:
+def from_json(text: str) -> Any:
     """Read a jsonb value that was selected as text."""
     return json.loads(text)
 

@@ -113,16 +113,13 @@ def entry_of(entry_id: UUID) -> EntryRow | None:
         return None
     leaf = Leaf.objects.filter(entry_id=entry_id).first()
     opening = _opening(entry_id, leaf)
-    public = _public(leaf) if leaf else opening.public
-    return EntryRow(
-        entry_id,
-        leaf.type if leaf else opening.type,
-        public,
-        opening.private if opening else None,
-        opening.split if opening else None,
-        source.reference,
-        source.at,
-    )
+    if leaf:
+        type, public = leaf.type, _public(leaf)
+    else:  # an opening is kept at least until its leaf exists
+        assert opening is not None and opening.type is not None
+        type, public = opening.type, opening.public or {}
+    private, split = (opening.private, opening.split) if opening else (None, None)
+    return EntryRow(entry_id, type, public, private, split, source.reference, source.at)
 
 
 def receipt(entry_id: UUID, *, with_openings: bool) -> Receipt | None:
@@ -140,7 +137,7 @@ def receipt(entry_id: UUID, *, with_openings: bool) -> Receipt | None:
         leaf.index, newest.size, stored(merkle.required_nodes(merkle.inclusion_proof, leaf.index, newest.size))
     )
     opening = _opening(entry_id, leaf) if with_openings else None
-    opened = receipts.openings(opening.private, opening.split, bytes(opening.secret)) if opening else None
+    opened = receipts.openings(opening.private or {}, opening.split, bytes(opening.secret)) if opening else None
     return Receipt("proved", receipts.build_receipt(leaf.entry, opened, leaf.index, hashes, newest.checkpoint))
 
 

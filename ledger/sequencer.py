@@ -222,7 +222,8 @@ def _ask(asked: dict, old_size: int, size: int, note: str) -> str:
 
 
 def _entry(entry_id, at, secret, type, public, private, split) -> dict:
-    public, private, split = (None if text is None else database.from_json(text) for text in (public, private, split))
+    public, private = database.from_json(public), database.from_json(private)
+    split = None if split is None else database.from_json(split)
     hour = receipts.hour_of(at)
     try:
         return receipts.build_entry(type, str(entry_id), hour, public, private, split, bytes(secret))
@@ -233,9 +234,8 @@ def _entry(entry_id, at, secret, type, public, private, split) -> dict:
         if opening is None:
             raise
         logger.error("entry %s is logged as a plain posting: %s", entry_id, error)
-        return receipts.build_entry(
-            public_log.POSTING_MADE, str(entry_id), hour, opening.public, opening.private, None, bytes(secret)
-        )
+        public, private = opening.public or {}, opening.private or {}
+        return receipts.build_entry(public_log.POSTING_MADE, str(entry_id), hour, public, private, None, bytes(secret))
 
 
 def _send_task(topic: str, reference: str) -> None:

@@ -13,6 +13,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import rfc8785
 from cryptography.exceptions import InvalidSignature
@@ -338,7 +339,7 @@ def _opens(commit: dict, secret: bytes, values: dict, lines: list) -> bool:
     return committed == {name: _commitment(secret, name, value) for name, value in values.items()}
 
 
-def _commitment(secret: bytes, name: str, value: object) -> str:
+def _commitment(secret: bytes, name: str, value: Any) -> str:
     salt = hmac.digest(secret, name.encode(), "sha256")
     return hashlib.sha256(b"open-commit/1\n" + name.encode() + b"\n" + salt + rfc8785.dumps(value)).hexdigest()
 

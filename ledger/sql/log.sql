@@ -55,6 +55,10 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 DECLARE
   c ledger_cursor;
 BEGIN
+  SELECT * INTO c FROM ledger_cursor WHERE name = 'log';
+  IF NOT EXISTS (SELECT FROM ledger_unlogged(c.xid, c.posting, 1)) THEN
+    RETURN;  -- an idle round takes no lock, so no transaction id
+  END IF;
   SELECT * INTO c FROM ledger_cursor WHERE name = 'log' FOR UPDATE;
   RETURN QUERY
   SELECT c.next_index - 1 + row_number() OVER (ORDER BY u.xid, u.id), u.id, u.at, u.reference, o.secret,

@@ -129,3 +129,13 @@ def test_a_task_nobody_finishes_for_an_hour_is_a_failure(books):
     (failure,) = verify.failures()
 
     assert (failure.invariant, failure.row) == ("I8", f"{TOPIC} call:1")
+
+
+def test_an_idle_round_uses_up_no_transaction_id(books):
+    books.deposit(DAN, 100)
+    books.round()
+
+    with transaction.atomic():
+        for step in (sequencer.expire, sequencer.fold, sequencer.vest, sequencer.log, sequencer.relay):
+            assert step() == 0
+        assert database.value("SELECT pg_current_xact_id_if_assigned()::text") is None

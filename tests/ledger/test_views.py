@@ -1,0 +1,128 @@
+"""The public explorer: heads, witnesses, entries, and nothing that says who somebody is."""
+
+import uuid
+from datetime import timedelta
+
+import pytest
+from django.test import Client
+
+from ledger import chart, ids
+from ledger import services as ledger
+from ledger.models import Checkpoint
+
+MODEL = "0198c0de-0000-7000-8000-000000000900"
+
+
+def page(address, *, status=200):
+    answer = Client().get(address)
+    assert answer.status_code == status, answer.content[:500]
+    return answer.content.decode()
+
+
+def settled(number: int, *, pool: int, paid: int) -> uuid.UUID:
+    id = ids.new_id()
+    ledger.record_fact(
+        id=id,
+        reference=f"epoch:{id}",
+        entry=ledger.Entry(
+            type="epoch.settled",
+            public={
+                "model": MODEL,
+                "model_id": MODEL,
+                "epoch": number,
+                "pool": str(pool),
+                "paid": str(paid),
+                "unattributed": str(pool - paid),
+                "lines_root": "ab" * 32,
+            },
+        ),
+    )
+    return id
+
+
+@pytest.fixture
+def log(books):
+    """A deposit, a published model and two settled epochs of it, signed."""
+    books.deposit(chart.wallet(7), 1000)
+    ledger.record_fact(
+        id=ids.new_id(),
+        reference="model",
+        entry=ledger.Entry(
+            type="model.published",
+            public={"model": "devi/check@v1", "model_id": MODEL, "artifact": "sha256:" + "0" * 64, "versions": []},
+        ),
+    )
+    settled(1, pool=10_000_000, paid=9_000_000)
+    settled(2, pool=5_000_000, paid=5_000_000)
+    books.log()
+    return books
+
+
+def test_an_empty_log_says_so(books):
+    assert "The log is empty." in page("/en/ledger/")
+
+
+def test_the_explorer_shows_head_entries_and_the_totals_of_each_model(log):
+    text = page("/en/ledger/")
+
+    assert ledger.log_vkey() in text
+    assert "Posting made" in text
+    totals = text.split('id="totals"')[1].split("</table>")[0]
+    assert "devi/check" in totals
+    for nano in (15_000_000, 14_000_000, 1_000_000):
+        assert f'value="{nano}"' in totals
+    assert "wallet:7" not in text
+
+
+def test_a_search_finds_ids_numbers_and_models(log):
+    posting = ledger.statement_of(chart.wallet(7))[0].posting_id
+
+    assert Client().get(f"/en/ledger/?q={posting}").url == f"/en/ledger/entries/{ledger.leaf_of(posting)}/"
+    assert Client().get("/en/ledger/?q=1").url == "/en/ledger/entries/1/"
+    assert "Epochs of models that start with" in page("/en/ledger/?q=devi/ch")
+    assert "Nothing is called" in page("/en/ledger/?q=nobody")
+
+
+def test_an_entry_is_shown_as_it_is_hashed(log):
+    posting = ledger.statement_of(chart.wallet(7))[0].posting_id
+    text = page(f"/en/ledger/entries/{ledger.leaf_of(posting)}/")
+
+    assert "open-entry/1" in text
+    assert f"/r/{posting}" in text
+    assert "wallet:7" not in text
+    page("/en/ledger/entries/99/", status=404)
+
+
+def test_a_checkpoint_is_shown_and_the_newest_is_a_file(log):
+    head = ledger.head()
+
+    assert head.root.hex()[:10] in page(f"/en/ledger/checkpoints/{head.size}/")
+    assert Client().get("/ledger/head.txt").content.decode() == head.checkpoint
+    page("/en/ledger/checkpoints/99/", status=404)
+
+
+def test_a_log_without_enough_witnesses_for_a_minute_says_so(log, settings):
+    settings.WITNESS_QUORUM = 1
+    assert "Witnesses are missing." not in page("/en/ledger/")
+
+    connection = log.connect("DATABASE_SUPERUSER_URL")
+    with connection, connection.cursor() as cursor:
+        cursor.execute("SET session_replication_role = replica")
+        cursor.execute("UPDATE ledger_checkpoint SET signed_at = signed_at - %s", [timedelta(seconds=61)])
+    connection.close()
+
+    assert Checkpoint.objects.exists()
+    assert "Witnesses are missing." in page("/en/ledger/")
+
+
+def test_the_explorer_asks_as_much_for_many_entries_as_for_few(log, django_assert_max_num_queries):
+    with django_assert_max_num_queries(15) as few:
+        page("/en/ledger/")
+    for number in range(3, 40):
+        settled(number, pool=2, paid=1)
+    log.log()
+
+    with django_assert_max_num_queries(len(few)):
+        text = page("/en/ledger/")
+    assert 'rel="next"' in text
+    assert "Entry" in page("/en/ledger/?before=20")
