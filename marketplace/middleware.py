@@ -6,10 +6,16 @@ import re
 import uuid
 
 from django.conf import settings
+from django.contrib import messages
+from django.http import JsonResponse
 from django.shortcuts import redirect
 from django.urls import reverse
+from django.utils.translation import gettext as _
+from django_htmx.http import HttpResponseClientRedirect
+from rest_framework.authentication import TokenAuthentication
+from rest_framework.exceptions import APIException
 
-from . import errors
+from . import errors, people
 
 REQUEST_ID = re.compile(r"^[A-Za-z0-9-]{8,40}$")
 
@@ -42,22 +48,39 @@ class BusinessErrorMiddleware:
 
 
 class SecondFactorMiddleware:
-    """Admins, curators and people with a payout destination must hold a second factor while `REQUIRE_MFA` is on."""
+    """Admins, curators and people with a payout destination must hold a second factor while `REQUIRE_MFA` is on.
+
+    A page leads them to enrolment; a program gets 403 and says why. What signs in, enrols and signs out stays open.
+    """
+
+    OPEN = ("/accounts/", "/static/", "/i18n/", "/healthz")
+    PROGRAMS = ("/api/", "/files/")
 
     def __init__(self, get_response):
         self.get_response = get_response
 
     def __call__(self, request):
-        if settings.REQUIRE_MFA and self._must_enrol(request):
-            return redirect(reverse("mfa_index"))
-        return self.get_response(request)
+        if not settings.REQUIRE_MFA or request.path.startswith(self.OPEN):
+            return self.get_response(request)
+        user = self._user(request)
+        if user is None or not people.lacks_second_factor(user):
+            return self.get_response(request)
+        said = _("This account needs a second factor: an authenticator app or a passkey. Add one to go on.")
+        if request.path.startswith(self.PROGRAMS):
+            error = {"code": "second_factor_required", "message": said}
+            return JsonResponse({"error": error, "fields": {}}, status=403)
+        messages.warning(request, said)
+        target = reverse("mfa_index")
+        return HttpResponseClientRedirect(target) if request.htmx else redirect(target)
 
-    def _must_enrol(self, request) -> bool:
-        user = request.user
-        if not user.is_authenticated or request.path.startswith(("/accounts/", "/static/", "/i18n/", "/healthz")):
-            return False
-        from allauth.mfa.utils import is_mfa_enabled
-
-        from .people import needs_second_factor
-
-        return needs_second_factor(user) and not is_mfa_enabled(user)
+    def _user(self, request):
+        """Who asks: the session's person, or the holder of an API token (which the view itself checks again)."""
+        if request.user.is_authenticated:
+            return request.user
+        if request.path.startswith(self.PROGRAMS):
+            try:
+                found = TokenAuthentication().authenticate(request)
+            except APIException:
+                return None
+            return found[0] if found else None
+        return None

@@ -1,24 +1,57 @@
-"""Who somebody is to the shop: what they may administer, and what they agreed to."""
+"""Who somebody is to the shop: what they may administer, what they agreed to, and how they leave."""
 
 from __future__ import annotations
 
 import hashlib
+import secrets
+from typing import Any
 
+from allauth.account.models import EmailAddress
+from allauth.mfa.models import Authenticator
+from allauth.usersessions.models import UserSession
 from django.conf import settings
+from django.db import transaction
+from django.db.models import Exists, OuterRef, Q
+from django.utils.translation import gettext as _
+from rest_framework.authtoken.models import Token
 
 from accounts.models import Consent, User
 from datanets.models import Membership
+from ledger import chart
+from ledger import services as ledger
 
-from .models import PayoutDestination
+from . import audit, keys, pricing
+from .errors import NotReady
+from .models import ApiKey, Deposit, ListedModel, PayoutDestination, Withdrawal
+
+# The beginning of the handles of closed accounts; nobody can choose one (accounts_adapter).
+CLOSED_PREFIX = "closed-"
+
+# --- The second factor
 
 
 def needs_second_factor(user: User) -> bool:
-    """Admins, curators and whoever has set a payout destination (design of security)."""
-    return (
-        user.is_staff
-        or Membership.objects.filter(user=user, role=Membership.Role.CURATOR).exists()
-        or PayoutDestination.objects.filter(user=user).exists()
-    )
+    """Admins, whoever decides over records (curators and owners of Datanets), and whoever set a payout destination."""
+    return User.objects.filter(_is_trusted(), pk=user.pk).exists()
+
+
+def lacks_second_factor(user: User) -> bool:
+    """Whether a person must still enrol an authenticator app or a passkey. One query: it runs before every page."""
+    enrolled = Authenticator.objects.filter(user=OuterRef("pk"), type__in=_SECOND_FACTORS)
+    return User.objects.filter(_is_trusted(), ~Exists(enrolled), pk=user.pk).exists()
+
+
+# Recovery codes are no factor of their own: they stand in for a lost one.
+_SECOND_FACTORS = (Authenticator.Type.TOTP, Authenticator.Type.WEBAUTHN)
+
+
+def _is_trusted() -> Q:
+    decides = Membership.objects.filter(user=OuterRef("pk"), role__in=[Membership.Role.CURATOR, Membership.Role.OWNER])
+    is_paid = PayoutDestination.objects.filter(user=OuterRef("pk"))
+    return Q(is_staff=True) | Exists(decides) | Exists(is_paid)
+
+
+# --- Consent
 
 
 def give_consent(user: User, document: Consent.Document | str) -> Consent:
@@ -45,3 +78,86 @@ def document_text(document: Consent.Document | str) -> tuple[str, str]:
     )
     path = settings.BASE_DIR / "docs" / "legal" / f"{document}-{version}.md"
     return version, path.read_text(encoding="utf-8")
+
+
+# --- Addresses
+
+
+@transaction.atomic
+def release_address(email: str, *, owner: User) -> None:
+    """Take a just confirmed address from accounts that claimed it and never confirmed it."""
+    EmailAddress.objects.filter(email__iexact=email, verified=False).exclude(user=owner).delete()
+    confirmed = EmailAddress.objects.filter(user=OuterRef("pk"), email__iexact=email, verified=True)
+    User.objects.filter(~Exists(confirmed), email__iexact=email).exclude(pk=owner.pk).update(email="")
+
+
+# --- Leaving
+
+
+@transaction.atomic
+def close_account(user: User) -> User:
+    """End an account for good: keys and sessions stop, nobody can sign in, and the name is gone from every page.
+
+    Records, receipts and the books stay: they name the account by its number. Closing twice changes nothing.
+
+    Raises:
+        NotReady: money is left or on its way, or a model is still offered.
+    """
+    user = User.objects.select_for_update().get(pk=user.pk)
+    if not user.is_active:
+        return user
+    _check_nothing_is_left(user)
+    for key in ApiKey.objects.filter(owner=user, revoked_at__isnull=True):
+        keys.revoke(key, by=user)
+    for session in UserSession.objects.filter(user=user):
+        session.end()
+    Token.objects.filter(user=user).delete()
+    Authenticator.objects.filter(user=user).delete()
+    EmailAddress.objects.filter(user=user).delete()
+    PayoutDestination.objects.filter(user=user).delete()
+    _forget_who_it_was(user)
+    audit.record(user, "close_account", f"user:{user.pk}")
+    return user
+
+
+def identity_of(user: User) -> dict[str, Any]:
+    """What is kept about how a person signs in and is paid: for the export of everything we hold.
+
+    Secrets are named and dated, never shown: passwords, TOTP secrets and passkeys are of no use outside this site.
+    """
+    destination = PayoutDestination.objects.filter(user=user).first()
+    return {
+        "email_addresses": list(EmailAddress.objects.filter(user=user).values("email", "verified", "primary")),
+        "second_factors": list(Authenticator.objects.filter(user=user).values("type", "created_at", "last_used_at")),
+        "sessions": list(
+            UserSession.objects.filter(user=user).values("ip", "user_agent", "created_at", "last_seen_at")
+        ),
+        "last_login": user.last_login,
+        "payout_destination": destination
+        and {"kind": destination.kind, "hint": destination.hint, "set_at": destination.set_at},
+    }
+
+
+def _check_nothing_is_left(user: User) -> None:
+    balances = ledger.balances([chart.wallet(user.pk), chart.pending(user.pk), chart.promotion(user.pk)])
+    left_nano = sum(balance.available_nano + balance.held_nano for balance in balances.values())
+    if left_nano:
+        raise NotReady(
+            _("There are %(amount)s OPEN in your accounts. Withdraw or spend them first. Nothing was closed.")
+            % {"amount": pricing.nano_to_open(left_nano)}
+        )
+    ended = [Withdrawal.Status.CONFIRMED, Withdrawal.Status.RETURNED, Withdrawal.Status.CANCELLED]
+    if Withdrawal.objects.filter(user=user).exclude(status__in=ended).exists():
+        raise NotReady(_("A withdrawal is on its way. Close the account once it has arrived. Nothing was closed."))
+    if Deposit.objects.filter(user=user, status=Deposit.Status.WAITING).exists():
+        raise NotReady(_("A deposit waits for its second approval. Nothing was closed."))
+    if ListedModel.objects.filter(owner=user, listed_at__isnull=False, retired_at__isnull=True).exists():
+        raise NotReady(_("A model of yours is still offered. Take it off the list first. Nothing was closed."))
+
+
+def _forget_who_it_was(user: User) -> None:
+    user.username = f"{CLOSED_PREFIX}{secrets.token_hex(6)}"
+    user.email = user.display_name = user.organisation = user.first_name = user.last_name = ""
+    user.is_active = user.is_staff = user.is_superuser = False
+    user.set_unusable_password()
+    user.save()
