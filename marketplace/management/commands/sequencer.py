@@ -33,9 +33,12 @@ class Command(BaseCommand):
         self.stopping = False
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
-        sequencer.check_not_behind_witness()
+        checked = False
         while not self.stopping:
             try:
+                if not checked:
+                    sequencer.check_not_behind_witness()
+                    checked = True
                 with sequencer.only_one("sequencer") as mine:
                     if not mine:
                         self._rest(STANDBY_S)

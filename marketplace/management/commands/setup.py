@@ -9,6 +9,10 @@ from ledger import privileges
 from marketplace import privileges as shop_privileges
 
 
+# The browsable API is off: its files would only be compressed and never served.
+UNUSED_STATIC = ["rest_framework", "admin"]
+
+
 class Command(BaseCommand):
     help = "Migrate as the owner's role, grant the application's role its rights, collect static files."
 
@@ -16,5 +20,5 @@ class Command(BaseCommand):
         call_command("migrate", interactive=False, verbosity=0)
         shop_privileges.apply(connection, role=settings.APP_DB_ROLE)
         privileges.apply(settings.APP_DB_ROLE)
-        call_command("collectstatic", interactive=False, verbosity=0)
+        call_command("collectstatic", interactive=False, verbosity=0, ignore_patterns=UNUSED_STATIC)
         self.stdout.write("The database and the static files are ready.")
