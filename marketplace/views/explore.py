@@ -61,15 +61,15 @@ def datanets(request: HttpRequest) -> HttpResponse:
 def _explore(request: HttpRequest) -> dict:
     """The filtered list: what home and the list of Datanets share."""
     chosen = {name: request.GET.getlist(name) for name in FILTERS}
-    text = request.GET.get("q", "").strip()
+    words = request.GET.get("q", "").strip()
     sort = request.GET.get("sort", "used")
     sort = sort if sort in SORTS else "used"
     found = querysets.datanets_for(request.user)
     for name, values in chosen.items():
         if values:
             found = found.filter(**{f"{name}__in": values})
-    if text:
-        found = found.filter(Q(name__icontains=text) | Q(purpose__icontains=text) | Q(topics__icontains=text))
+    if words:
+        found = found.filter(Q(name__icontains=words) | Q(purpose__icontains=words) | Q(topics__icontains=words))
     page = querysets.page_by(
         found,
         querysets.DATANET_SORTS[sort],
@@ -93,7 +93,7 @@ def _explore(request: HttpRequest) -> dict:
             for name, values in chosen.items()
             for value in values
         ],
-        "text": text,
+        "words": words,
         "sort": sort,
         "sorts": SORTS.items(),
     }

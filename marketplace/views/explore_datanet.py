@@ -22,9 +22,9 @@ from ..templatetags import figures
 from . import explore
 
 PREVIEW_ROWS = 25
-PREVIEW_COLUMNS = 8
+PREVIEW_COLUMNS = 7
 LISTED_MAX = 50
-EXCERPT_CHARS = 240
+EXCERPT_CHARS = 140
 
 
 # --- The Datanet
@@ -35,15 +35,15 @@ def datanet(request: HttpRequest, owner: str, slug: str) -> HttpResponse:
     pool = find(request, owner, slug)
     version = pool.versions.order_by("-number").first()
     words, label = request.GET.get("q", "").strip(), request.GET.get("label", "")
+    described = {each["name"]: each for each in (version.statistics.get("columns", []) if version else [])}
     columns = columns_of(pool.kind, pool.schema)
-    shown = columns if request.GET.get("columns") == "all" else _first_columns(pool, columns)
+    shown = columns if request.GET.get("columns") == "all" else _first_columns(pool, columns, described)
     readable = datanets.can_read(request.user, pool)
     everything = datanets.can_curate(request.user, pool)
     found = records.preview(pool, viewer=request.user).select_related("contributor")
     rows, cursor = records.page(
         _search(found, pool, words, label), after=whole_number(request.GET.get("after")), limit=PREVIEW_ROWS
     )
-    described = {each["name"]: each for each in (version.statistics.get("columns", []) if version else [])}
     context = frame(request, pool, "preview") | {
         "version": version,
         "readable": readable,
@@ -213,11 +213,12 @@ def _search(found, pool: Datanet, words: str, label: str):
     return found.filter(**{f"body__body__{name}": label}) if label and name and "__" not in name else found
 
 
-def _first_columns(pool: Datanet, columns):
-    """The first columns and the label: a wide table stays readable; the record's page shows all."""
+def _first_columns(pool: Datanet, columns, described: dict):
+    """The first columns with values, and the label: a wide table stays readable; the record's page shows all."""
     name = label_of(pool.kind, pool.schema)
-    first = [column for column in columns if column.name != name][: PREVIEW_COLUMNS - 1]
-    return [column for column in columns if column in first or column.name == name]
+    filled = [each for each in columns if described.get(each.name, {}).get("count", 1) and each.name != "source_url"]
+    first = [column for column in filled if column.name != name][: PREVIEW_COLUMNS - 1]
+    return [column for column in filled if column in first or column.name == name]
 
 
 def _column_head(name: str, type_: str, described: dict | None, readable: bool) -> dict:

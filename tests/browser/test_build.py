@@ -1,0 +1,79 @@
+"""A developer and a buyer with a real browser: a model from nothing to the shop, a key, usage; axe."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from django.contrib.sessions.backends.db import SessionStore
+from django.core.cache import cache
+from playwright.sync_api import expect
+
+from marketplace.models import ListedModel
+from tests.browser.test_explore import sideways
+from tests.datanets.cast import measured, person
+from tests.datanets.pages.browsing import accessibility_problems, sign_in, site  # noqa: F401  (a fixture)
+from tests.marketplace.pages.test_explore import make_call
+from tests.shop import published, trained
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture
+def version(books, settings):
+    cache.clear()
+    settings.REVIEW_UNDO_S = 0
+    return published({"alice": measured(40), "bob": measured(40, start=40)})
+
+
+def test_a_developer_takes_a_model_from_nothing_to_the_shop(browser, site, version):  # noqa: F811
+    page = sign_in(browser, site, person("devi")).new_page()
+    page.goto("/en/build/models/")
+    assert accessibility_problems(page) == []
+    page.get_by_role("link", name="New model").first.click()
+    assert accessibility_problems(page) == []
+    page.get_by_label("Name", exact=True).fill("Tumour check")
+    page.get_by_label("Purpose").fill("Benign or malignant")
+    page.get_by_label("Per call, in OPEN").fill("0.024")
+    page.get_by_role("button", name="Create the model").click()
+
+    page.get_by_label("Tumours v1").check()
+    assert accessibility_problems(page) == []
+    page.get_by_role("button", name="Show the fee").click()
+    expect(page.get_by_role("heading", name="What will happen")).to_be_visible()
+    assert accessibility_problems(page) == []
+    page.get_by_role("button", name="Hold the fee and train").click()
+    expect(page.get_by_text("Done. The fee was charged")).to_be_visible(timeout=30_000)
+    page.reload()
+    page.get_by_role("button", name="List it").click()
+    assert accessibility_problems(page) == []
+    assert ListedModel.objects.get().listed_at is not None
+
+
+def test_a_buyer_sees_usage_keys_and_settings_on_a_phone(browser, site, books, version):  # noqa: F811
+    model = trained(books, version).model
+    dan = person("dan")
+    make_call(model, dan)
+    context = sign_in(browser, site, dan, viewport={"width": 390, "height": 844})
+    session = SessionStore(next(c["value"] for c in context.cookies() if c["name"] == "sessionid"))
+    session["account_authentication_methods"] = [{"method": "password", "at": time.time()}]
+    session.save()
+    page = context.new_page()
+    for address in (
+        "build/usage/",
+        "build/keys/",
+        "build/keys/new/",
+        "inbox/",
+        "settings/profile/",
+        "settings/data/",
+        "datanets/new/",
+    ):
+        assert page.goto(f"/en/{address}").status == 200, address
+        assert sideways(page) <= 0, address
+        assert accessibility_problems(page) == [], address
+
+    page.goto("/en/build/keys/new/")
+    page.get_by_label("Name", exact=True).fill("Shop")
+    page.get_by_role("button", name="Create the key").click()
+    expect(page.get_by_text("Copy the key now.")).to_be_visible()
+    assert accessibility_problems(page) == []
