@@ -176,10 +176,7 @@ def _epochs(user: User, filters: Filters, open_lots: dict[UUID, ledger.LotRow]) 
 def _payments(user: User, filters: Filters, epochs: list[Epoch], open_lots) -> list[Payment]:
     if not epochs:
         return []
-    names = {
-        model.pk: model
-        for model in ListedModel.objects.filter(pk__in={e.model_id for e in epochs}).select_related("owner")
-    }
+    names = _names({epoch.model_id for epoch in epochs})
     sums = _sums(user, epochs)
     datanets, top = _datanets(user, epochs), _top_records(user, epochs)
     lots = _lots_by_role(epochs, open_lots)

@@ -1,0 +1,88 @@
+"""A small economy for the pages about money: a trained model, paid calls, settled epochs. Through the services."""
+
+from __future__ import annotations
+
+import os
+from contextlib import closing
+from datetime import timedelta
+from uuid import UUID
+
+import orjson
+import psycopg2
+from django.conf import settings
+from django.db import connection
+from django.utils import timezone
+
+from accounts.models import User
+from attribution import bundles, features, settlement, traces
+from attribution.engines import ENGINES
+from ledger import services as ledger
+from marketplace import keys
+from marketplace.gateway import catalogue, charging
+from marketplace.models import ApiKey, ModelVersion
+from tests.shop import OPEN, fund, measured, person, published, trained
+
+__all__ = ["OPEN", "admin", "call", "fund", "person", "settle", "small_shop", "sold"]
+
+
+def admin(name: str) -> User:
+    return person(name, is_staff=True)
+
+
+def small_shop(books, *, fee_open: int = 0) -> ModelVersion:
+    """Alice and Bob's rows, approved by Carol, and Devi's linear model trained on them."""
+    version = published({"alice": measured(10), "bob": measured(10, start=10)}, fee_open=fee_open)
+    fund(books, person("devi"), 100)
+    return trained(books, version)
+
+
+def call(version: ModelVersion, buyer: User, *, radius: float = 22.0, texture: float = 17.0) -> UUID:
+    """A paid call to a linear model, answered and captured as the gateway does it. Returns its id."""
+    # A session as the gateway's: Django's own leaves JSON columns as text.
+    with _session() as session, session.cursor() as cursor:
+        listed = catalogue.load(cursor).find(version.path)
+    key = ApiKey.objects.filter(owner=buyer).first() or keys.create(owner=buyer, name="test")[0]
+    made = charging.Call(listed, buyer.pk, str(key.pk), "classify", False, "ab" * 32)
+    bundle = bundles.load(version.artifact_sha256)
+    inputs = features.transform(bundle.serving["spec"], [{"radius": radius, "texture": texture}])[0]
+    answer = ENGINES["linear"].answer(bundle.artifact, inputs)
+    outcome = charging.Outcome("succeeded", 3, 1, response=dict(answer.outputs), context=answer.context)
+    charge = charging.charge(
+        made,
+        outcome,
+        content_key=settings.CONTENT_KEY,
+        kept_s=60,
+        vest_after_s=settings.CHALLENGE_WINDOW_S,
+        site_url=settings.SITE_URL,
+    )
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM capture_calls(%s::jsonb)", [orjson.dumps([charge.row]).decode()])
+    return made.id
+
+
+def _session():
+    base = os.environ["DATABASE_OWNER_URL"].rsplit("/", 1)[0]
+    return closing(psycopg2.connect(f"{base}/{connection.settings_dict['NAME']}"))
+
+
+def settle(books, *, epochs_later: int = 0) -> None:
+    """What worker and sequencer do at the end of an epoch."""
+    books.fold()
+    books.log()
+    for row in ledger.pending_outbox(traces.TOPIC):
+        traces.trace(row.reference)
+    settlement.close_due(timezone.now() + timedelta(seconds=epochs_later * settings.EPOCH_S))
+    for row in ledger.pending_outbox(settlement.PLAN_TOPIC):
+        settlement.plan(row.reference)
+    settlement.post_planned()
+    books.fold()
+    books.log()
+
+
+def sold(books, *, calls: int = 2) -> tuple[ModelVersion, list[UUID]]:
+    """A shop with Dan's calls, settled."""
+    version = small_shop(books)
+    fund(books, person("dan"), 10)
+    made = [call(version, person("dan"), radius=12.0 + number) for number in range(calls)]
+    settle(books, epochs_later=1)
+    return version, made
