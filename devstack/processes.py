@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 POSTGRES_MAJOR = 18
 VALKEY_MAJOR = 9
+CANARY_QUEUE = "canary"
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ def _witness(name: str) -> Process:
 _WEB = ("-m", "gunicorn", "marketplace.wsgi", "--bind", "{host}:{port}", "--worker-class", "gthread")
 _WEB_POOL = ("--workers", "2", "--threads", "4", "--timeout", "60", "--no-control-socket")
 _CELERY = ("-m", "celery", "-A", "marketplace")
+# The canary has a queue of its own: behind a hundred long tasks it would tell nothing.
+_WORKER_POOL = ("--concurrency", "2", "--queues", f"celery,{CANARY_QUEUE}")
 
 PROCESSES = (
     _witness("witness-1"),
@@ -46,6 +49,6 @@ PROCESSES = (
     Process("web", _WEB + _WEB_POOL, health="/healthz"),
     Process("gateway", ("-m", "marketplace.gateway", "--host", "{host}", "--port", "{port}"), health="/healthz"),
     Process("sequencer", ("manage.py", "sequencer")),
-    Process("worker", (*_CELERY, "worker", "--concurrency", "2", "--loglevel", "WARNING"), stop_s=30),
+    Process("worker", (*_CELERY, "worker", *_WORKER_POOL, "--loglevel", "WARNING"), stop_s=30),
     Process("beat", (*_CELERY, "beat", "--loglevel", "WARNING", "--schedule", "{state}/beat-schedule")),
 )

@@ -132,7 +132,8 @@ class Site:
     def become_ready(self) -> None:
         """What a newcomer does first must work: a page, a background task, a paid classification, a paid chat."""
         self._wait("a page", partial(probes.answers, self.environment["SITE_URL"] + "/"), log="web")
-        self._wait("a background task", partial(probes.task_finishes, self.environment["REDIS_URL"]), log="worker")
+        task = partial(probes.task_finishes, self.environment["REDIS_URL"])
+        self._wait("a background task", task, log="worker", timeout_s=300)
         if not self.demo:
             return
         self.say("loading the first part of the demo")
