@@ -263,13 +263,13 @@ class TextForm(forms.Form):
         return self.cleaned_data["text"]
 
 
-def playground_form(model: ListedModel, kind: str, schema: dict, data=None, files=None) -> forms.Form:
-    """The form that asks a model: chat, a row, a picture or a text."""
+def playground_form(model: ListedModel, datanet: Datanet, *, data=None, files=None, example=None) -> forms.Form:
+    """The form that asks a model: chat, a row (that starts as `example`), a picture or a text."""
     if model.engine in (ListedModel.Engine.RETRIEVAL, ListedModel.Engine.CONNECTED):
         return ChatForm(data)
-    if kind == Datanet.Kind.TABULAR:
-        return RowForm(data, schema=schema)
-    return PictureForm(data, files) if kind == Datanet.Kind.IMAGE else TextForm(data)
+    if datanet.kind == Datanet.Kind.TABULAR:
+        return RowForm(data, schema=datanet.schema, initial=example)
+    return PictureForm(data, files) if datanet.kind == Datanet.Kind.IMAGE else TextForm(data)
 
 
 def words(text: str) -> list[str]:

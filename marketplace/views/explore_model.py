@@ -17,6 +17,7 @@ from django.views.decorators.http import require_POST
 
 from attribution import explain
 from attribution.models import Artifact, Epoch, RecordEpoch
+from datanets import services as datanets
 from datanets.models import Datanet, Version
 
 from .. import access, charts, listings, markdown, playground, querysets, snippets
@@ -108,7 +109,7 @@ def page_of(request: HttpRequest, found: ListedModel, version: ModelVersion | No
         "prices": prices,
         "stats": _stats(found, prices),
         "may_call": may_call,
-        "form": form or (playground_form(found, datanet.kind, datanet.schema) if datanet else None),
+        "form": form or (playground_form(found, datanet, example=_example(request, learned)) if datanet else None),
         "is_chat": found.engine in (ListedModel.Engine.RETRIEVAL, ListedModel.Engine.CONNECTED),
         "nonce": uuid4().hex,
         "quote": quote,
@@ -296,7 +297,7 @@ def _stats(found: ListedModel, prices) -> list[dict]:
                 "note": _("per million tokens"),
             },
         ]
-    shown = f"{median(times) * 1000:,.0f} ms" if times else "—"
+    shown = _duration(median(times)) if times else "—"
     items.append(
         {"label": _("Time of an answer"), "value": shown, "note": _("median of the last %(n)s") % {"n": len(times)}}
     )
@@ -305,11 +306,26 @@ def _stats(found: ListedModel, prices) -> list[dict]:
     return items
 
 
+def _duration(seconds: float) -> str:
+    return (
+        f"{figures.number_text(seconds, 1)} s" if seconds >= 1 else f"{figures.number_text(round(seconds * 1000))} ms"
+    )
+
+
 def _key_prefix(request: HttpRequest) -> str:
     if not request.user.is_authenticated:
         return ""
     mine = ApiKey.objects.filter(owner=request.user, revoked_at__isnull=True).exclude(name=playground.KEY_NAME)
     return mine.order_by("-created_at").values_list("prefix", flat=True).first() or ""
+
+
+def _example(request: HttpRequest, learned: list[dict]) -> dict:
+    """A row to start from: the medians and the most frequent values of the newest data, for those who may read it."""
+    version = learned[0]["version"] if learned else None
+    if version is None or not datanets.can_read(request.user, version.datanet):
+        return {}
+    columns = version.statistics.get("columns", [])
+    return {each["name"]: each.get("q50", each.get("top")) for each in columns if each.get("type") != "text"}
 
 
 def _last_answer(request: HttpRequest, found: ListedModel) -> dict | None:

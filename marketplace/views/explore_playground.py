@@ -37,7 +37,7 @@ def model_try(request: HttpRequest, owner: str, slug: str) -> HttpResponse:
     datanet = explore_model.datanet_of(version)
     if datanet is None:
         raise NotAllowed(_("This model has no version that answers yet."))
-    form = playground_form(found, datanet.kind, datanet.schema, request.POST, request.FILES)
+    form = playground_form(found, datanet, data=request.POST, files=request.FILES)
     if not form.is_valid():
         context = explore_model.page_of(request, found, version, form=form)
         return render(request, "marketplace/explore/model.html", context, status=422)
@@ -103,7 +103,7 @@ def why(request: HttpRequest, call: Call) -> dict:
                 "amount_nano": share.amount_nano if found and found.lines else None,
                 "excerpt": _excerpt(record) if records.can_see(request.user, record) else "",
                 "colour": f"k{min(place, 3)}",
-                "bar": {1: "v2", 2: "v1"}.get(place, "v3"),
+                "bar": f"v{min(place, 3)}",
             }
         )
     unattributed = [line for line in (found.lines if found else []) if line.payee_id is None and line.role == "data"]
