@@ -11,6 +11,7 @@ from datanets import media, tus
 from datanets import views as datanet_views
 from ledger import views as ledger_views
 
+from .api import pages as api_pages
 from .views import (
     account,
     admin,
@@ -61,6 +62,8 @@ urlpatterns += i18n_patterns(
 )
 
 urlpatterns += receipts.plain + ledger_views.plain
+
+urlpatterns += api_pages.plain
 
 urlpatterns += datanet_views.plain + tus.urlpatterns + media.urlpatterns
 

@@ -1,0 +1,87 @@
+"""API keys of the gateway. A secret is shown once, and only a person who has just signed in makes one."""
+
+from __future__ import annotations
+
+from rest_framework import serializers
+from rest_framework.response import Response
+
+from .. import keys, listings
+from ..models import ApiKey
+from .base import ApiView, PageQuery, body_of, endpoint, find, page, page_of, require_fresh_session
+from .fields import Amount, Moment, Shown, Strict, Text, Whole, money
+
+
+class KeyShown(Shown):
+    id = serializers.UUIDField()
+    name = serializers.CharField()
+    prefix = serializers.CharField()
+    spend_cap_nano, spend_cap_open = money("spend_cap_nano", nullable=True)
+    requests_per_minute = serializers.IntegerField(allow_null=True)
+    tokens_per_minute = serializers.IntegerField(allow_null=True)
+    models = serializers.SerializerMethodField(help_text="Only these; empty: all.")
+    expires_at = serializers.DateTimeField(allow_null=True)
+    created_at = serializers.DateTimeField()
+    last_used_at = serializers.DateTimeField(allow_null=True)
+    revoked_at = serializers.DateTimeField(allow_null=True)
+
+    def get_models(self, key) -> list[str]:
+        return [model.path for model in key.allowed_models.all()]
+
+
+class NewKeyShown(KeyShown):
+    secret = serializers.CharField(help_text="Shown this once.")
+
+
+class NewKey(Strict):
+    name = Text(max_length=80)
+    spend_cap_nano = Amount(required=False)
+    requests_per_minute = Whole(min_value=1, required=False)
+    tokens_per_minute = Whole(min_value=1, required=False)
+    expires_at = Moment(required=False)
+    models = serializers.ListField(child=Text(max_length=101), required=False, max_length=50)
+
+
+class KeysView(ApiView):
+    """One's keys."""
+
+    @endpoint(
+        "keys_list",
+        "List your API keys, without their secrets.",
+        query=PageQuery,
+        answers=page_of(KeyShown),
+        reads=True,
+    )
+    def get(self, request):
+        return page(request, _mine(request), KeyShown)
+
+    @endpoint(
+        "keys_create",
+        "Make a key; its secret is shown once. Needs a fresh session.",
+        body=NewKey,
+        answers=NewKeyShown,
+        status=201,
+    )
+    def post(self, request):
+        require_fresh_session(request)
+        given = body_of(request, NewKey)
+        visible = listings.visible_to(request.user)
+        chosen = []
+        for path in given.pop("models", []):
+            owner, _slash, slug = path.partition("/")
+            chosen.append(find(visible, owner__username=owner, slug=slug))
+        key, secret = keys.create(owner=request.user, models=chosen, **given)
+        key.secret = secret
+        return Response(NewKeyShown(key).data, status=201)
+
+
+class KeyView(ApiView):
+    """One key."""
+
+    @endpoint("keys_revoke", "Stop a key: calls with it are refused within a second.", status=204)
+    def delete(self, request, key_id):
+        keys.revoke(find(_mine(request), pk=key_id), by=request.user)
+        return Response(status=204)
+
+
+def _mine(request):
+    return ApiKey.objects.filter(owner=request.user).prefetch_related("allowed_models__owner")

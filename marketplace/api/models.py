@@ -1,0 +1,362 @@
+"""Models in the shop: what they cost and pay, and what their owners do with them."""
+
+from __future__ import annotations
+
+from django.db import transaction
+from django.utils.translation import gettext as _
+from rest_framework import serializers
+from rest_framework.response import Response
+
+from attribution import explain, fitting
+from attribution.models import Artifact
+from datanets.models import Datanet, Version
+
+from .. import listings, querysets, rules, training
+from ..errors import Invalid, NotAllowed
+from ..models import ListedModel, ModelVersion, PriceList, TrainingRun
+from ..views.explanations import training_sentence, unattributed_sentence
+from .base import ApiView, PageQuery, PublicView, ReadableView, body_of, endpoint, find, page, page_of, query_of
+from .fields import Amount, Anything, Choice, Number, Shown, Strict, Text, Whole, money
+
+
+class ModelShown(Shown):
+    id = serializers.UUIDField()
+    path = serializers.CharField(help_text="What a program sends as `model`.")
+    name = serializers.CharField()
+    purpose = serializers.CharField()
+    engine = serializers.CharField()
+    access_mode = serializers.CharField()
+    version = serializers.IntegerField(source="version_number", allow_null=True, help_text="The newest one.")
+    price_call_nano, price_call_open = money("price_call_nano", nullable=True)
+    price_in_nano, price_in_open = money("price_in_nano", nullable=True)
+    price_out_nano, price_out_open = money("price_out_nano", nullable=True)
+    pass_price_nano, pass_price_open = money("pass_price_nano", nullable=True)
+    pass_days = serializers.IntegerField(allow_null=True)
+    calls_30d = serializers.IntegerField()
+    listed_at = serializers.DateTimeField(allow_null=True)
+    created_at = serializers.DateTimeField()
+
+
+class Parts(Shown):
+    """Basis points per role; they add up to 10,000."""
+
+    data = serializers.IntegerField()
+    curation = serializers.IntegerField()
+    developer = serializers.IntegerField()
+    platform = serializers.IntegerField()
+    owner = serializers.IntegerField()
+
+
+class ModelDetail(ModelShown):
+    card = serializers.CharField()
+    split = Parts(source="split_rule.parts")
+    split_sha256 = serializers.CharField(source="split_rule.sha256")
+    context_tokens = serializers.IntegerField()
+    max_output_tokens = serializers.IntegerField()
+    retired_at = serializers.DateTimeField(allow_null=True)
+
+
+class GivenParts(Strict):
+    """Basis points per role; they add up to 10,000, and the platform has one."""
+
+    data = Whole(max_value=10_000)
+    curation = Whole(max_value=10_000)
+    developer = Whole(max_value=10_000)
+    platform = Whole(max_value=10_000)
+    owner = Whole(max_value=10_000)
+
+
+class Prices(Strict):
+    price_call_nano = Amount()
+    price_in_nano = Amount(help_text="Per prompt token.")
+    price_out_nano = Amount(help_text="Per answer token.")
+
+
+class NewModel(Strict):
+    name = Text(max_length=120)
+    slug = Text(max_length=60, required=False)
+    purpose = Text(max_length=300)
+    engine = Choice(choices=ListedModel.Engine.choices)
+    card = Text(max_length=50_000, required=False, allow_blank=True)
+    access_mode = Choice(choices=ListedModel.AccessMode.choices, required=False)
+    pass_price_nano = Amount(required=False)
+    pass_days = Whole(min_value=1, max_value=3650, required=False)
+    split = GivenParts(required=False)
+    prices = Prices(required=False)
+    upstream_url = Text(max_length=300, required=False, allow_blank=True)
+    upstream_model = Text(max_length=120, required=False, allow_blank=True)
+    upstream_key = Text(max_length=300, required=False, allow_blank=True, write_only=True)
+
+
+class ModelQuery(PageQuery):
+    engine = serializers.ChoiceField(choices=ListedModel.Engine.choices, required=False)
+    access_mode = serializers.ChoiceField(choices=ListedModel.AccessMode.choices, required=False)
+    mine = serializers.BooleanField(required=False, default=False)
+
+
+class PricesShown(Shown):
+    price_version = serializers.CharField(source="sha256", help_text="What a call may pin.")
+    price_call_nano, price_call_open = money("price_call_nano")
+    price_in_nano, price_in_open = money("price_in_nano")
+    price_out_nano, price_out_open = money("price_out_nano")
+    effective_at = serializers.DateTimeField()
+
+
+class ModelVersionShown(Shown):
+    id = serializers.UUIDField()
+    path = serializers.CharField()
+    number = serializers.IntegerField()
+    artifact_sha256 = serializers.CharField()
+    datanet_versions = serializers.SerializerMethodField(help_text="owner/slug@vN of each.")
+    method = serializers.SerializerMethodField(help_text="How answers are attributed.")
+    metrics = serializers.SerializerMethodField(help_text="Measured on held-out rows when it was made.")
+    notes = serializers.CharField()
+    created_at = serializers.DateTimeField()
+
+    def get_datanet_versions(self, version) -> list[str]:
+        return _paths(version.training_run.versions.all())
+
+    def get_method(self, version) -> str:
+        return self._artifact(version).method
+
+    def get_metrics(self, version) -> dict:
+        return self._artifact(version).metrics
+
+    def _artifact(self, version) -> Artifact:
+        """Read once per hash: the page has at most a few hundred versions of one model."""
+        known = self.context.setdefault("artifacts", {})
+        if version.artifact_sha256 not in known:
+            known[version.artifact_sha256] = Artifact.objects.get(pk=version.artifact_sha256)
+        return known[version.artifact_sha256]
+
+
+class RunShown(Shown):
+    id = serializers.UUIDField()
+    model = serializers.CharField(source="model.path")
+    status = serializers.CharField()
+    sentence = serializers.SerializerMethodField()
+    error_code = serializers.CharField()
+    fee_nano, fee_open = money("fee_nano")
+    datanet_versions = serializers.SerializerMethodField()
+    settings = Anything()
+    receipt_id = serializers.UUIDField(source="posting_id", help_text="Of the charge, once it is done.")
+    created_at = serializers.DateTimeField()
+    finished_at = serializers.DateTimeField(allow_null=True)
+
+    def get_sentence(self, run) -> str:
+        return training_sentence(run)
+
+    def get_datanet_versions(self, run) -> list[str]:
+        return _paths(run.versions.all())
+
+
+class EngineSettings(Strict):
+    """What an engine takes: linear l2 and image_side, neighbours k and image_side, the others nothing."""
+
+    l2 = Number(required=False, min_value=0)
+    k = Whole(min_value=1, max_value=99, required=False)
+    image_side = Whole(min_value=4, max_value=64, required=False)
+
+
+class NewRun(Strict):
+    versions = serializers.ListField(
+        child=Text(max_length=110), min_length=1, max_length=5, help_text="owner/slug@vN of each Datanet version."
+    )
+    settings = EngineSettings(required=False)
+
+
+class Unattributed(Shown):
+    reason = serializers.CharField()
+    sentence = serializers.CharField()
+    amount_nano, amount_open = money("amount_nano")
+
+
+class ModelTotals(Shown):
+    pool_nano, pool_open = money("pool_nano")
+    paid_nano, paid_open = money("paid_nano")
+    unattributed_nano, unattributed_open = money("unattributed_nano")
+    coverage_millionths = serializers.IntegerField()
+    last_posted_at = serializers.DateTimeField(allow_null=True)
+    unattributed = Unattributed(many=True)
+
+
+class ModelsView(ReadableView):
+    """The shop."""
+
+    @endpoint(
+        "models_list", "List models with their prices.", query=ModelQuery, answers=page_of(ModelShown), reads=True
+    )
+    def get(self, request):
+        told = query_of(request, ModelQuery)
+        wanted = {name: told[name] for name in ("engine", "access_mode") if name in told}
+        found = querysets.models_for(request.user).filter(**wanted)
+        if told["mine"]:
+            found = found.filter(owner=request.user.pk)
+        return page(request, found, ModelShown, told=told)
+
+    @endpoint(
+        "models_create", "Make a model. Train a version, then list it.", body=NewModel, answers=ModelDetail, status=201
+    )
+    def post(self, request):
+        given = body_of(request, NewModel)
+        prices, parts = given.pop("prices", None), given.pop("split", None)
+        with transaction.atomic():
+            rule = rules.adopt(name=given["name"][:80], parts=dict(parts), by=request.user) if parts else None
+            model = listings.create_model(owner=request.user, split_rule=rule, **given)
+            if prices:
+                listings.set_prices(model, by=request.user, **prices)
+        return Response(_detail(request, model), status=201)
+
+
+class ModelView(PublicView):
+    """One model."""
+
+    @endpoint("models_read", "Read one model: prices, split, card.", answers=ModelDetail, reads=True)
+    def get(self, request, owner, slug):
+        return Response(_detail(request, visible(request, owner, slug)))
+
+
+class PricesView(ReadableView):
+    """Price lists."""
+
+    @endpoint(
+        "prices_list",
+        "List a model's price lists, the newest in force.",
+        query=PageQuery,
+        answers=page_of(PricesShown),
+        reads=True,
+    )
+    def get(self, request, owner, slug):
+        found = PriceList.objects.filter(model=visible(request, owner, slug))
+        return page(request, found, PricesShown, key="effective_at")
+
+    @endpoint("prices_set", "Publish a price list. For the owner.", body=Prices, answers=PricesShown, status=201)
+    def post(self, request, owner, slug):
+        model = visible(request, owner, slug)
+        prices = listings.set_prices(model, by=request.user, **body_of(request, Prices))
+        return Response(PricesShown(prices).data, status=201)
+
+
+class ListingView(ApiView):
+    """In the shop, or not."""
+
+    @endpoint("models_list_it", "Offer a model to callers. For the owner.", answers=ModelDetail)
+    def put(self, request, owner, slug):
+        return Response(_detail(request, listings.list_model(visible(request, owner, slug), by=request.user)))
+
+    @endpoint("models_unlist", "Take a model out of the shop. For the owner.", status=204)
+    def delete(self, request, owner, slug):
+        listings.unlist_model(visible(request, owner, slug), by=request.user)
+        return Response(status=204)
+
+
+class ModelVersionsView(PublicView):
+    """What answers."""
+
+    @endpoint(
+        "model_versions_list",
+        "List a model's versions with what was measured.",
+        query=PageQuery,
+        answers=page_of(ModelVersionShown),
+        reads=True,
+    )
+    def get(self, request, owner, slug):
+        found = ModelVersion.objects.filter(model=visible(request, owner, slug)).select_related("model__owner")
+        found = found.select_related("training_run").prefetch_related("training_run__versions__datanet__owner")
+        return page(request, found, ModelVersionShown, key="number")
+
+
+class TotalsView(PublicView):
+    """Where a model's money went."""
+
+    @endpoint(
+        "models_attribution",
+        "See what a model's epochs paid, and what nothing supported.",
+        answers=ModelTotals,
+        reads=True,
+    )
+    def get(self, request, owner, slug):
+        model = visible(request, owner, slug)
+        left = explain.unattributed_by_reason(model.pk)
+        rows = [
+            {"reason": code, "sentence": unattributed_sentence(code), "amount_nano": nano}
+            for code, nano in left.items()
+        ]
+        return Response(ModelTotals(explain.model_totals(model.pk) | {"unattributed": rows}).data)
+
+
+class RunsView(ApiView):
+    """Training runs of one's own model."""
+
+    @endpoint(
+        "training_runs_list",
+        "List a model's training runs. For the owner.",
+        query=PageQuery,
+        answers=page_of(RunShown),
+        reads=True,
+    )
+    def get(self, request, owner, slug):
+        return page(request, _runs(request).filter(model=owned(request, owner, slug)), RunShown)
+
+    @endpoint(
+        "training_runs_create",
+        "Train a version; the fee is held now, charged when done. For the owner.",
+        body=NewRun,
+        answers=RunShown,
+        status=201,
+        refusals=(402,),
+    )
+    def post(self, request, owner, slug):
+        model = owned(request, owner, slug)
+        given = body_of(request, NewRun)
+        settings = dict(given.get("settings", {}))
+        if unknown := set(settings) - set(fitting.SETTINGS[model.engine]):
+            raise Invalid(_("This engine does not take %(names)s.") % {"names": ", ".join(sorted(unknown))})
+        versions = [_version(request, path) for path in given["versions"]]
+        run = training.request(model=model, by=request.user, versions=versions, settings=settings)
+        return Response(RunShown(run).data, status=201)
+
+
+class RunView(ApiView):
+    """One training run."""
+
+    @endpoint("training_runs_read", "See where your training run stands.", answers=RunShown, reads=True)
+    def get(self, request, run_id):
+        return Response(RunShown(find(_runs(request), pk=run_id)).data)
+
+
+def visible(request, owner: str, slug: str) -> ListedModel:
+    """A listed model, or one's own."""
+    return find(listings.visible_to(request.user), owner__username=owner, slug=slug)
+
+
+def owned(request, owner: str, slug: str) -> ListedModel:
+    """One's own model: 403 for a listed one of somebody else, 404 for what is not listed."""
+    model = visible(request, owner, slug)
+    if model.owner_id != request.user.pk:
+        raise NotAllowed(_("Only the owner of a model may do this."))
+    return model
+
+
+def _detail(request, model: ListedModel) -> dict:
+    found = querysets.models_for(request.user).get(pk=model.pk)
+    return ModelDetail(found).data
+
+
+def _runs(request):
+    found = TrainingRun.objects.filter(requested_by=request.user).select_related("model__owner")
+    return found.prefetch_related("versions__datanet__owner")
+
+
+def _paths(versions) -> list[str]:
+    return [f"{version.datanet.path}@{version.label}" for version in versions]
+
+
+def _version(request, path: str) -> Version:
+    """A version by owner/slug@vN, of a Datanet one may know of."""
+    found = listings.MODEL_PATH.match(path)
+    if found is None or not found["number"]:
+        raise Invalid(_("Name each version as owner/datanet@vN."))
+    pools = Datanet.objects.visible_to(request.user).filter(owner__username=found["owner"], slug=found["slug"])
+    versions = Version.objects.select_related("datanet__owner")
+    return find(versions, datanet__in=pools.values("pk"), number=int(found["number"]))

@@ -1,0 +1,159 @@
+"""Money of a person: balance, statement, withdrawals. Money leaves from a fresh session only, never with a token."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.utils import timezone
+from rest_framework import exceptions, serializers
+from rest_framework.response import Response
+
+from ledger import chart
+from ledger import services as ledger
+
+from .. import wallets
+from ..models import PayoutDestination, Withdrawal
+from .base import (
+    ApiView,
+    PageQuery,
+    bad_cursor,
+    body_of,
+    endpoint,
+    find,
+    page,
+    page_of,
+    page_response,
+    query_of,
+    require_fresh_session,
+)
+from .fields import Amount, Shown, Strict, money
+
+
+class Destination(Shown):
+    kind = serializers.CharField()
+    hint = serializers.CharField(help_text="The last characters; the rest is never shown.")
+    usable = serializers.BooleanField(help_text="A changed destination waits before it counts.")
+
+
+class Wallet(Shown):
+    available_nano, available_open = money("available_nano")
+    held_nano, held_open = money("held_nano")
+    pending_nano, pending_open = money("pending_nano")
+    disputed_nano, disputed_open = money("disputed_nano")
+    destination = Destination(allow_null=True)
+
+
+class Movement(Shown):
+    posting_id = serializers.UUIDField()
+    kind = serializers.CharField()
+    reference = serializers.CharField()
+    at = serializers.DateTimeField()
+    amount_nano, amount_open = money("amount_nano")
+    balance_after_nano, balance_after_open = money("balance_after_nano")
+    leaf_index = serializers.IntegerField(allow_null=True)
+
+
+class DepositShown(Shown):
+    id = serializers.UUIDField()
+    status = serializers.CharField()
+    amount_nano, amount_open = money("amount_nano")
+    created_at = serializers.DateTimeField()
+
+
+class WithdrawalShown(Shown):
+    id = serializers.UUIDField()
+    status = serializers.CharField()
+    amount_nano, amount_open = money("amount_nano")
+    destination_kind = serializers.CharField()
+    destination_hint = serializers.CharField()
+    returned_reason = serializers.CharField()
+    created_at = serializers.DateTimeField()
+    ended_at = serializers.DateTimeField(allow_null=True)
+
+
+class NewWithdrawal(Strict):
+    amount_nano = Amount()
+
+
+class WalletView(ApiView):
+    """The balance."""
+
+    @endpoint("wallet_read", "See your balance.", answers=Wallet, reads=True)
+    def get(self, request):
+        found = PayoutDestination.objects.filter(user=request.user).first()
+        destination = found and {
+            "kind": found.kind,
+            "hint": found.hint,
+            "usable": found.usable_from <= timezone.now(),
+        }
+        return Response(Wallet(vars(wallets.summary(request.user)) | {"destination": destination}).data)
+
+
+class WalletStatementView(ApiView):
+    """Every movement."""
+
+    @endpoint(
+        "wallet_statement",
+        "List what came into and went out of your wallet.",
+        query=PageQuery,
+        answers=page_of(Movement),
+        reads=True,
+    )
+    def get(self, request):
+        told = query_of(request, PageQuery)
+        after, limit = told.get("after", ""), told["limit"]
+        if after and not (after.isascii() and after.isdigit() and len(after) < 19):
+            raise bad_cursor()
+        account = chart.wallet(request.user.pk)
+        rows = ledger.statement_of(account, after=int(after) if after else None, limit=limit + 1)
+        cursor = str(rows[limit - 1].cursor) if len(rows) > limit else ""
+        return page_response(request, Movement(rows[:limit], many=True).data, cursor)
+
+
+class TestDepositView(ApiView):
+    """Play money."""
+
+    @endpoint("wallet_test_deposit", "Get play money; in a demo only, else 404.", answers=DepositShown, status=201)
+    def post(self, request):
+        if not settings.DEMO_STATE:
+            raise exceptions.NotFound
+        return Response(DepositShown(wallets.test_deposit(request.user)).data, status=201)
+
+
+class WithdrawalsView(ApiView):
+    """Money out."""
+
+    @endpoint(
+        "withdrawals_list", "List your withdrawals.", query=PageQuery, answers=page_of(WithdrawalShown), reads=True
+    )
+    def get(self, request):
+        return page(request, Withdrawal.objects.filter(user=request.user), WithdrawalShown)
+
+    @endpoint(
+        "withdrawals_create",
+        "Ask for money out. Needs a fresh session.",
+        body=NewWithdrawal,
+        answers=WithdrawalShown,
+        status=201,
+        refusals=(402,),
+    )
+    def post(self, request):
+        require_fresh_session(request)
+        found = wallets.request_withdrawal(request.user, **body_of(request, NewWithdrawal))
+        return Response(WithdrawalShown(found).data, status=201)
+
+
+class WithdrawalView(ApiView):
+    """One withdrawal."""
+
+    @endpoint("withdrawals_read", "See where a withdrawal stands.", answers=WithdrawalShown, reads=True)
+    def get(self, request, withdrawal_id):
+        return Response(WithdrawalShown(_mine(request, withdrawal_id)).data)
+
+    @endpoint("withdrawals_cancel", "Take a withdrawal back, until a payout run has it.", answers=WithdrawalShown)
+    def delete(self, request, withdrawal_id):
+        found = wallets.cancel_withdrawal(_mine(request, withdrawal_id), by=request.user)
+        return Response(WithdrawalShown(found).data)
+
+
+def _mine(request, withdrawal_id) -> Withdrawal:
+    return find(Withdrawal.objects.filter(user=request.user), pk=withdrawal_id)
