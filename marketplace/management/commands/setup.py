@@ -8,7 +8,6 @@ from django.db import connection
 from ledger import privileges
 from marketplace import privileges as shop_privileges
 
-
 # The browsable API is off: its files would only be compressed and never served.
 UNUSED_STATIC = ["rest_framework", "admin"]
 
