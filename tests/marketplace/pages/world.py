@@ -29,11 +29,11 @@ def admin(name: str) -> User:
     return person(name, is_staff=True)
 
 
-def small_shop(books, *, fee_open: int = 0) -> ModelVersion:
+def small_shop(books, *, fee_open: int = 0, **fields) -> ModelVersion:
     """Alice and Bob's rows, approved by Carol, and Devi's linear model trained on them."""
     version = published({"alice": measured(10), "bob": measured(10, start=10)}, fee_open=fee_open)
     fund(books, person("devi"), 100)
-    return trained(books, version)
+    return trained(books, version, **fields)
 
 
 def call(version: ModelVersion, buyer: User, *, radius: float = 22.0, texture: float = 17.0) -> UUID:

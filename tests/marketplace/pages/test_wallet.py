@@ -1,0 +1,202 @@
+"""The wallet's pages: money in for play, money out after re-authentication, every line with its receipt."""
+
+import time
+
+import pytest
+from django.test import Client
+
+from ledger import chart
+from ledger import services as ledger
+from marketplace import access, payouts, wallets
+from marketplace.models import PayoutDestination, Withdrawal
+from tests.marketplace.pages.world import admin, fund, person, small_shop
+from tests.shop import OPEN, wallet_nano
+
+PASSWORD = "wrens nest in walls"
+IBAN = "DE89 3704 0044 0532 0130 00"
+
+
+@pytest.fixture
+def alice(books):
+    user = person("alice")
+    user.set_password(PASSWORD)
+    user.save()
+    return user
+
+
+@pytest.fixture
+def signed_in(alice):
+    """Alice, who has just given her password again."""
+    client = Client()
+    client.force_login(alice)
+    session = client.session
+    session["account_authentication_methods"] = [{"method": "password", "at": time.time(), "reauthenticated": True}]
+    session["account_authentication_methods_user"] = str(alice.pk)
+    session.save()
+    return client
+
+
+def page(client, address, *, status=200):
+    answer = client.get(address)
+    assert answer.status_code == status, answer.content[:500]
+    return answer.content.decode()
+
+
+def test_a_visitor_is_asked_to_sign_in(books, client):
+    assert client.get("/en/wallet/").status_code == 302
+
+
+def test_an_empty_wallet_says_what_will_stand_in_it(books, client):
+    client.force_login(person("alice"))
+
+    text = page(client, "/en/wallet/")
+
+    assert "Nothing was booked yet" in text
+    assert "No withdrawal was requested so far." in text
+
+
+def test_a_test_deposit_gives_play_money_once_per_click(books, client):
+    client.force_login(person("dan"))
+
+    assert client.post("/en/wallet/test-deposit/").status_code == 302
+    books.fold()
+
+    assert wallet_nano(person("dan")) == wallets.TEST_DEPOSIT_NANO
+    assert "+50<" in page(client, "/en/wallet/")
+    assert client.get("/en/wallet/test-deposit/").status_code == 405
+
+
+def test_there_are_no_test_deposits_outside_a_demo(books, client, settings):
+    settings.DEMO_STATE = False
+    client.force_login(person("dan"))
+
+    assert "Test deposit" not in page(client, "/en/wallet/")
+    assert client.post("/en/wallet/test-deposit/").status_code == 403
+
+
+@pytest.mark.parametrize("address", ["/en/wallet/withdraw/", "/en/settings/payout/"])
+def test_money_leaves_only_after_the_password_was_given_again(alice, client, address):
+    client.force_login(alice)
+
+    for answer in (client.get(address), client.post(address, {"amount_nano": "1", "kind": "bank", "details": IBAN})):
+        assert answer.status_code == 302
+        assert answer.url.startswith("/accounts/reauthenticate/")
+    assert not PayoutDestination.objects.exists()
+    assert not Withdrawal.objects.exists()
+
+
+def test_the_password_leads_back_to_the_page_that_asked(alice, client):
+    client.force_login(alice)
+    there = client.get("/en/settings/payout/").url
+
+    answer = client.post(there, {"password": PASSWORD})
+
+    assert answer.url == "/en/settings/payout/"
+    assert client.get(answer.url).status_code == 200
+
+
+def test_a_withdrawal_is_held_until_it_is_cancelled(books, alice, signed_in):
+    fund(books, alice, 10)
+    signed_in.post("/en/settings/payout/", {"kind": "bank", "details": IBAN})
+
+    assert signed_in.post("/en/wallet/withdraw/", {"amount_nano": "4.5"}).status_code == 302
+    text = page(signed_in, "/en/wallet/")
+    assert "…3000" in text
+    assert "DE89" not in text
+    assert wallet_nano(alice) == 55 * OPEN // 10
+
+    withdrawal = Withdrawal.objects.get()
+    signed_in.post(f"/en/wallet/withdrawals/{withdrawal.pk}/cancel/")
+    assert wallet_nano(alice) == 10 * OPEN
+    assert "Cancelled" in page(signed_in, "/en/wallet/")
+
+
+@pytest.mark.parametrize(
+    ("amount", "sentence"),
+    [("0", "Withdraw more than 0."), ("11", "has less available"), ("1.0000000001", "at most nine places"), ("", "")],
+)
+def test_an_amount_that_makes_no_sense_is_said_on_the_form(books, alice, signed_in, amount, sentence):
+    fund(books, alice, 10)
+    wallets.set_destination(alice, kind="bank", details=IBAN)
+
+    answer = signed_in.post("/en/wallet/withdraw/", {"amount_nano": amount})
+
+    assert answer.status_code == 422
+    assert sentence in answer.content.decode()
+    assert wallet_nano(alice) == 10 * OPEN
+
+
+def test_a_withdrawal_without_a_destination_says_what_to_do(books, alice, signed_in):
+    fund(books, alice, 10)
+
+    answer = signed_in.post("/en/wallet/withdraw/", {"amount_nano": "1"})
+
+    assert answer.status_code == 422
+    assert "Say first where the money should go." in answer.content.decode()
+
+
+def test_a_changed_destination_waits_and_the_page_says_until_when(books, alice, signed_in, settings):
+    settings.PAYOUT_CHANGE_WAIT_S = 86400
+    fund(books, alice, 10)
+    wallets.set_destination(alice, kind="bank", details=IBAN)
+    assert "A change waits 24 hours" in page(signed_in, "/en/settings/payout/")
+    assert signed_in.post("/en/settings/payout/", {"kind": "bank", "details": "DE1"}).status_code == 422
+
+    signed_in.post("/en/settings/payout/", {"kind": "bank", "details": "FR76 3000 6000 0112 3456 7890 189"})
+
+    assert "usable from" in page(signed_in, "/en/wallet/")
+    answer = signed_in.post("/en/wallet/withdraw/", {"amount_nano": "1"})
+    assert answer.status_code == 422
+    assert "not usable yet" in answer.content.decode()
+
+
+def test_nobody_cancels_the_withdrawal_of_somebody_else(books, alice, client):
+    fund(books, alice, 10)
+    wallets.set_destination(alice, kind="bank", details=IBAN)
+    withdrawal = wallets.request_withdrawal(alice, amount_nano=OPEN)
+
+    client.force_login(person("bob"))
+
+    assert client.post(f"/en/wallet/withdrawals/{withdrawal.pk}/cancel/").status_code == 404
+
+
+def test_what_is_in_a_payout_run_cannot_be_cancelled(books, alice, signed_in):
+    fund(books, alice, 10)
+    wallets.set_destination(alice, kind="bank", details=IBAN)
+    withdrawal = wallets.request_withdrawal(alice, amount_nano=OPEN)
+    payouts.create_run(by=admin("erin"))
+
+    answer = signed_in.post(f"/en/wallet/withdrawals/{withdrawal.pk}/cancel/")
+
+    assert answer.status_code == 409
+    assert "Payout run 1" in page(signed_in, "/en/wallet/")
+
+
+def test_passes_are_listed(books, client, settings):
+    settings.REVIEW_UNDO_S = 0
+    version = small_shop(books, access_mode="pass", pass_price_nano=OPEN, pass_days=30)
+    fund(books, person("dan"), 5)
+    access.buy_pass(version.model, buyer=person("dan"))
+
+    client.force_login(person("dan"))
+    text = page(client, "/en/wallet/")
+
+    assert version.model.path in text
+    assert f'value="{OPEN}"' in text
+
+
+def test_a_long_statement_is_read_page_by_page_with_as_many_queries(books, client, django_assert_max_num_queries):
+    dan = person("dan")
+    client.force_login(dan)
+    fund(books, dan, 1)
+    with django_assert_max_num_queries(15) as few:
+        page(client, "/en/wallet/")
+    for _ in range(60):
+        books.deposit(chart.wallet(dan.pk), 1)
+
+    with django_assert_max_num_queries(len(few)):
+        text = page(client, "/en/wallet/")
+    assert text.count('class="hash"') == 50
+    rows = ledger.statement_of(chart.wallet(dan.pk), limit=50)
+    second = page(client, f"/en/wallet/?after={rows[-1].cursor}")
+    assert second.count('class="hash"') == 11
