@@ -30,7 +30,8 @@ def to_html(text: str) -> SafeString:
         url_schemes={"http", "https", "mailto"},
         link_rel="nofollow noopener",
     )
-    return mark_safe(clean)  # noqa: S308  (cleaned above)
+    # A block of code may scroll sideways: a keyboard must reach it.
+    return mark_safe(clean.replace("<pre>", '<pre tabindex="0">'))  # noqa: S308  (cleaned above)
 
 
 def title_of(text: str) -> tuple[str, str]:

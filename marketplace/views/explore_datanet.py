@@ -13,7 +13,7 @@ from attribution.models import Epoch
 from datanets import exports, licences, media, records
 from datanets import services as datanets
 from datanets.columns import columns_of, label_of
-from datanets.models import Datanet, Membership, Record
+from datanets.models import Datanet, Membership, Record, Version
 
 from .. import forms_explore as forms
 from .. import markdown, querysets, training
@@ -44,6 +44,7 @@ def datanet(request: HttpRequest, owner: str, slug: str) -> HttpResponse:
     rows, cursor = records.page(
         _search(found, pool, words, label), after=whole_number(request.GET.get("after")), limit=PREVIEW_ROWS
     )
+    given, paid_nano = _people(pool, version)
     context = frame(request, pool, "preview") | {
         "version": version,
         "readable": readable,
@@ -61,8 +62,8 @@ def datanet(request: HttpRequest, owner: str, slug: str) -> HttpResponse:
         "formats": exports.FORMATS,
         "fee_nano": training.fee_nano(pool),
         "followers": version.record_count - version.leader_count if version else 0,
-        "paid_nano": sum(row["amount_nano"] for row in explain.contributors_of([version])) if version else 0,
-        "people": _people(pool)[:5],
+        "paid_nano": paid_nano,
+        "people": given[:5],
         "models": querysets.models_of_datanet(pool, request.user)[:5],
     }
     return render(request, "marketplace/explore/datanet.html", context)
@@ -89,7 +90,7 @@ def _card(request: HttpRequest, pool: Datanet) -> dict:
 
 
 def _contributors(request: HttpRequest, pool: Datanet) -> dict:
-    return {"people": _people(pool)}
+    return {"people": _people(pool, pool.versions.order_by("-number").first())[0]}
 
 
 def _submissions(request: HttpRequest, pool: Datanet) -> dict:
@@ -190,21 +191,17 @@ def find(request: HttpRequest, owner: str, slug: str) -> Datanet:
     return get_object_or_404(visible, owner__username=owner, slug=slug)
 
 
-def _people(pool: Datanet) -> list[dict]:
-    """Contributors with their share of the approved records and of what calls paid."""
+def _people(pool: Datanet, version: Version | None) -> tuple[list[dict], int]:
+    """Contributors with their share of the approved records and of what calls paid; and what calls paid in all."""
     given = querysets.approved_by_contributor(pool)
     total = sum(row["records"] for row in given)
-    newest = pool.versions.order_by("-number").first()
-    earned = (
-        {row["record__contributor_id"]: row["amount_nano"] for row in explain.contributors_of([newest])}
-        if newest
-        else {}
-    )
+    paid = explain.contributors_of([version]) if version else []
+    earned = {row["record__contributor_id"]: row["amount_nano"] for row in paid}
     all_nano = sum(earned.values())
     for row in given:
         row["share"] = row["records"] / total if total else 0
         row["earned_share"] = earned.get(row["contributor_id"], 0) / all_nano if all_nano else None
-    return given
+    return given, all_nano
 
 
 def _search(found, pool: Datanet, words: str, label: str):

@@ -325,7 +325,11 @@ def _example(request: HttpRequest, learned: list[dict]) -> dict:
     if version is None or not datanets.can_read(request.user, version.datanet):
         return {}
     columns = version.statistics.get("columns", [])
-    return {each["name"]: each.get("q50", each.get("top")) for each in columns if each.get("type") != "text"}
+    return {
+        each["name"]: float(f"{each['q50']:.4g}") if "q50" in each else each.get("top")
+        for each in columns
+        if each.get("type") != "text"
+    }
 
 
 def _last_answer(request: HttpRequest, found: ListedModel) -> dict | None:

@@ -115,6 +115,8 @@ def why(request: HttpRequest, call: Call) -> dict:
         "rest": len([share for share in shares if share.score > 0 or share.amount_nano]) - len(rows),
         "against": len([share for share in shares if share.score < 0]),
         "unattributed": [(unattributed_sentence(line.reason), line.amount_nano) for line in unattributed],
+        # A trace takes seconds; after it only the end of the epoch brings news.
+        "every_s": 4 if stands == "waiting" else 30,
         "waits": stands in ("waiting", "attributed") and call.cost_nano > 0,
     }
 
