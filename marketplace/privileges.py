@@ -9,7 +9,7 @@ from psycopg2 import sql
 #: What the gateway reads and calls besides tables (marketplace/sql/).
 GATEWAY_VIEWS = (
     *("gateway_models", "gateway_prices", "gateway_keys", "gateway_accesses"),
-    *("gateway_withdrawn", "gateway_passages", "gateway_calls", "gateway_balances"),
+    *("gateway_withdrawn", "gateway_passages", "gateway_calls", "gateway_spent", "gateway_balances"),
 )
 GATEWAY_FUNCTIONS = (
     "capture_calls(jsonb)",

@@ -157,7 +157,7 @@ def _message(given: Any) -> dict[str, Any]:
     message = {"role": "system" if role == "developer" else role}
     content = given.get("content")
     if isinstance(content, list):
-        texts = [
+        texts: list[Any] = [
             part.get("text") if isinstance(part, dict) and part.get("type") == "text" else None for part in content
         ]
         if not all(isinstance(text, str) for text in texts):

@@ -151,7 +151,7 @@ class PaidCalls:
                 await streaming.send_end(reply, call, prepared.request.include_usage, done.response)
             else:
                 reply.add(parts.limits.headers(entered.key))
-                await reply.bytes(200, done.response_bytes)
+                await reply.payload(200, done.response_bytes)
             failpoints.hit("after_last_byte")
         finally:
             gone.cancel()
@@ -210,7 +210,7 @@ async def _send_stored(reply: Reply, call: Call, stored: Replay, fields: dict[st
         include_usage = isinstance(options, dict) and options.get("include_usage") is True
         await streaming.replay(reply, first, include_usage, stored.response)
     else:
-        await reply.bytes(200, orjson.dumps(stored.response))
+        await reply.payload(200, orjson.dumps(stored.response))
 
 
 def _terms(scope: Scope, fields: dict[str, Any]) -> bodies.Terms:

@@ -103,7 +103,7 @@ def load(cursor: Cursor) -> Catalogue:
     versions: dict[str, dict[int, Version]] = {}
     for row in cursor.fetchall():
         if (price_list := price_lists.get(row[0])) is not None:
-            version = Version(*row, price_list)
+            version = Version(*row, price_list)  # type: ignore[call-arg]  # the columns, in order
             versions.setdefault(version.model_path, {})[version.number] = version
     newest = {path: numbered[max(numbered)] for path, numbered in versions.items()}
     quoted = {

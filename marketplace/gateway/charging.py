@@ -171,6 +171,8 @@ def _posting(
         owner_ids=version.owner_ids,
     )
     moves = [[call.account, account, part_nano] for _role, account, part_nano in targets if part_nano]
+    # The ledger refuses a window where nothing moves into a pending account.
+    has_pending = any(account.startswith("pending:") for _role, account, part_nano in targets if part_nano)
     return {
         "id": str(call.id),
         "kind": "call_charged",
@@ -192,7 +194,6 @@ def _posting(
             },
             "split": splitting.split_lines(targets),
         },
-        # The ledger refuses a window where nothing moves into a pending account.
-        "vest_after_s": vest_after_s if any(target.startswith("pending:") for _, target, _ in moves) else None,
+        "vest_after_s": vest_after_s if has_pending else None,
         "takes_from": None,
     }

@@ -128,7 +128,8 @@ class Chats:
             return {row[0]: row[1:] for row in cursor.fetchall()}
 
         rows = await self._database.run(act) if record_ids else {}
-        passages, sources = [], {}
+        passages: list[retrieval.Passage] = []
+        sources: dict[int, dict[str, str]] = {}
         for passage, record_id in zip(found, record_ids, strict=True):
             row = rows.get(record_id)
             if row is None or row[2] is None:  # withdrawn or erased this moment

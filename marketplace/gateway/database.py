@@ -32,7 +32,16 @@ _PAUSE_S = 0.5  # after a refused connection: further acts fail at once and do n
 
 def connect(dsn: str, name: str) -> Connection:
     """Open a connection that commits each statement. Raises psycopg2.OperationalError."""
-    session = psycopg2.connect(dsn, connect_timeout=2, application_name=f"gateway {name}", options=_OPTIONS)
+    session = psycopg2.connect(
+        dsn,
+        connect_timeout=2,
+        application_name=f"gateway {name}",
+        options=_OPTIONS,
+        keepalives_idle=5,
+        keepalives_interval=2,
+        keepalives_count=3,
+        tcp_user_timeout=10_000,  # a server that vanished without a word is noticed
+    )
     session.autocommit = True
     return session
 
@@ -109,6 +118,7 @@ class DatabaseThread:
 
     def _run(self) -> None:
         while True:
+            self._tick()  # before the acts: a busy thread must not starve it
             try:
                 act, loop, future = self._acts.get_nowait()
             except queue.Empty:
@@ -126,14 +136,6 @@ class DatabaseThread:
 
     def _rest(self) -> None:
         """Wait for work, a notification or the next tick."""
-        now = time.monotonic()
-        if self._on_tick is not None and now >= self._next_tick:
-            self._next_tick = now + self._tick_s
-            try:
-                self._perform(self._on_tick)
-            except (psycopg2.Error, Unavailable) as problem:
-                logger.warning("database thread %s: %s", self._name, type(problem).__name__)
-                self._next_tick = now + min(self._tick_s, 0.5)
         wanted: list[Any] = [self._wake_read]
         if self._listen and self._session is not None and not self._session.closed:
             wanted.append(self._session)
@@ -148,6 +150,17 @@ class DatabaseThread:
             except psycopg2.Error:
                 self._drop()
                 self._next_tick = 0.0
+
+    def _tick(self) -> None:
+        now = time.monotonic()
+        if self._on_tick is None or now < self._next_tick or self._stopping:
+            return
+        self._next_tick = now + self._tick_s
+        try:
+            self._perform(self._on_tick)
+        except (psycopg2.Error, Unavailable) as problem:
+            logger.warning("database thread %s: %s", self._name, type(problem).__name__)
+            self._next_tick = now + min(self._tick_s, 0.5)
 
     def _perform(self, act: Callable[[Cursor], Result]) -> Result:
         for attempt in (1, 2):

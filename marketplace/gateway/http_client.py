@@ -10,6 +10,7 @@ import contextlib
 import ssl
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
+from typing import Any
 from urllib.parse import quote
 
 import httptools
@@ -230,7 +231,7 @@ class Client:
             if not connection.closed:
                 return connection, True
         loop = asyncio.get_running_loop()
-        secure = {"ssl": _TLS, "server_hostname": target.host} if target.scheme == "https" else {}
+        secure: dict[str, Any] = {"ssl": _TLS, "server_hostname": target.host} if target.scheme == "https" else {}
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 _, connection = await loop.create_connection(_Connection, target.address, target.port, **secure)

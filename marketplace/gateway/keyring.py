@@ -117,4 +117,4 @@ def read_key(cursor: Cursor, digest: bytes) -> Key | None:
     row = cursor.fetchone()
     if row is None:
         return None
-    return Key(*row[:6], frozenset(row[6] or ()), row[7] or {})
+    return Key(*row[:6], frozenset(row[6] or ()), row[7] or {})  # type: ignore[call-arg]  # the columns, in order

@@ -18,7 +18,7 @@ from .database import DatabaseThread
 from .errors import ApiError
 from .keyring import Key
 
-_SPENT = "SELECT coalesce(sum(cost_nano), 0) FROM gateway_calls WHERE key_id = %s"
+_SPENT = "SELECT coalesce(sum(cost_nano), 0) FROM gateway_spent WHERE key_id = %s"
 
 
 class Bucket:

@@ -70,7 +70,8 @@ def receipt_of(cursor: Cursor, *, call_id: UUID, buyer_id: int, part: str, quoru
 def calls_of(cursor: Cursor, *, buyer_id: int, query: dict[str, str]) -> dict[str, Any]:
     """A page of calls, newest first. Filters: status, model, since, until; next page: after=<id of the last>."""
     limit = _whole(query, "limit", 50, PAGE_MAX)
-    wheres, values = ["buyer_id = %s"], [buyer_id]
+    wheres: list[str] = ["buyer_id = %s"]
+    values: list[Any] = [buyer_id]
     for name in ("status", "model"):
         if query.get(name):
             wheres.append(f"{name} = %s")

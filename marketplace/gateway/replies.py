@@ -41,10 +41,10 @@ class Reply:
             self.headers[name.encode()] = value.encode("latin-1", "replace")
 
     async def json(self, status: int, body: Any) -> None:
-        await self.bytes(status, orjson.dumps(body))
+        await self.payload(status, orjson.dumps(body))
 
-    async def bytes(self, status: int, payload: bytes, content_type: bytes = b"application/json") -> None:
-        self.headers[b"content-type"] = content_type
+    async def payload(self, status: int, payload: bytes) -> None:
+        self.headers[b"content-type"] = b"application/json"
         self.headers[b"content-length"] = b"%d" % len(payload)
         await self._start(status)
         await self._send({"type": "http.response.body", "body": b"" if self._without_body else payload})

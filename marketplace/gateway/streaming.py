@@ -7,6 +7,7 @@ who sends them once the call is captured.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -44,10 +45,11 @@ async def whole(upstreams: Upstreams, call: Call, prepared: Prepared, gone: asyn
     finally:
         if not asked.done():
             asked.cancel()
-    if asked.done() and not asked.cancelled() and asked.exception() is None:
-        return _left(prepared, prompt_tokens=asked.result().prompt_tokens, answer_tokens=0, text="", call=call)
-    prompt_tokens = prepared.prompt_tokens if prepared.counted else None
-    return _left(prepared, prompt_tokens=prompt_tokens, answer_tokens=0, text="", call=call)
+    if asked.done() and not asked.cancelled():  # a failure is one, though nobody waits for it
+        return _left(call, prepared, prompt_tokens=asked.result().prompt_tokens)
+    if not prepared.counted:  # nothing was sent, and nothing can be counted
+        return Outcome("failed", error_code="left_uncounted")
+    return _left(call, prepared, prompt_tokens=prepared.prompt_tokens)
 
 
 async def _asked(upstreams: Upstreams, call: Call, prepared: Prepared) -> Outcome:
@@ -82,18 +84,24 @@ async def stream(upstreams: Upstreams, call: Call, prepared: Prepared, reply: Re
             answer = await upstreams.chat(prepared.upstream, prepared.body)
             async with closing(answer):
                 async for event in _events(answer.chunks()):
-                    await heard.take(event, call, prepared, reply, client_left=gone.done())
+                    await heard.take(event, call, reply, client_left=gone.done())
+                    if heard.stuck:
+                        _shorten(limit, loop)
                     failpoints.hit("in_stream")
                 if heard.done:
                     answer.drain_later()
     except TimeoutError:
-        if not gone.done():
+        # A client that reads slowly is no failure of ours: it leaves, and pays for what it took.
+        if heard.sending_s > config.CALL_TIMEOUT_S / 2:
+            heard.missed = True
+        elif not gone.done() and not heard.stuck:
             raise upstream_slow() from None
     except (Failed, orjson.JSONDecodeError, LookupError, TypeError, AttributeError) as error:
-        if not gone.done():
+        if not gone.done() and not heard.stuck:
             raise upstream_failed() from error
     usage = _usage(heard.usage, prepared)
-    if heard.missed:  # something was not sent, because nobody was there
+    nobody_there = gone.done() or heard.stuck
+    if heard.missed or (nobody_there and heard.reason is None):
         return await _left_stream(upstreams, call, prepared, heard, usage)
     if heard.reason is None:
         raise upstream_failed("The model's answer broke off. Nothing was charged.")
@@ -130,11 +138,12 @@ class _Heard:
         self.reason: str | None = None
         self.usage: Any = None
         self.done = False
+        self.stuck = False
+        self.sending_s = 0.0
         self._tools: dict[int, dict[str, Any]] = {}
 
-    async def take(
-        self, event: dict[str, Any] | None, call: Call, prepared: Prepared, reply: Reply, *, client_left: bool
-    ) -> None:
+    async def take(self, event: dict[str, Any] | None, call: Call, reply: Reply, *, client_left: bool) -> None:
+        """Keep what an event says, and pass it on if somebody is there. Raises Failed."""
         if event is None:
             self.done = True
             return
@@ -149,17 +158,25 @@ class _Heard:
         self.text += piece
         for part in delta.get("tool_calls") or []:
             self._tool(part)
-        if client_left:
-            self.missed = self.missed or bool(piece or delta.get("tool_calls"))
-            self.reason = reason or self.reason
-            return
-        if not reply.started:  # not before the first event: an earlier failure can still be a status
-            await reply.start_events()
-        await reply.event(_delta(call, delta, reason))
+        says_something = bool(piece or delta.get("tool_calls"))
         self.reason = reason or self.reason
-        if piece or delta.get("tool_calls"):
+        if client_left or self.stuck or not await self._pass_on(_delta(call, delta, reason), reply):
+            self.missed = self.missed or says_something
+        elif says_something:
             self.sent_text += piece
             self.sent_pieces += 1
+
+    async def _pass_on(self, event: dict[str, Any], reply: Reply) -> bool:
+        began = time.monotonic()
+        try:
+            async with asyncio.timeout(config.SEND_S):
+                if not reply.started:  # not before the first event: an earlier failure can still be a status
+                    await reply.start_events()
+                await reply.event(event)
+        except TimeoutError:
+            self.stuck = True
+        self.sending_s += time.monotonic() - began
+        return not self.stuck
 
     def tool_calls(self) -> list[dict[str, Any]] | None:
         return [self._tools[index] for index in sorted(self._tools)] or None
@@ -209,17 +226,17 @@ def _usage(said: Any, prepared: Prepared) -> tuple[int, int] | None:
 async def _left_stream(
     upstreams: Upstreams, call: Call, prepared: Prepared, heard: _Heard, usage: tuple[int, int] | None
 ) -> Outcome:
+    """Count what was sent: exactly where we have the tokenizer, else the pieces, each of which is a token or more."""
     answer_tokens = heard.sent_pieces
     if prepared.counted and heard.sent_text:
         answer_tokens = await upstreams.count_tokens(text=heard.sent_text)
     answer_tokens = min(answer_tokens, usage[1] if usage else prepared.max_tokens)
-    prompt_tokens = usage[0] if usage else prepared.prompt_tokens if prepared.counted else None
-    return _left(prepared, prompt_tokens=prompt_tokens, answer_tokens=answer_tokens, text=heard.sent_text, call=call)
+    # A prompt that nobody counted is not estimated: it costs nothing.
+    prompt_tokens = usage[0] if usage else prepared.prompt_tokens if prepared.counted else 0
+    return _left(call, prepared, prompt_tokens=prompt_tokens, answer_tokens=answer_tokens, text=heard.sent_text)
 
 
-def _left(prepared: Prepared, *, prompt_tokens: int | None, answer_tokens: int, text: str, call: Call) -> Outcome:
-    if prompt_tokens is None:  # it cannot be counted, so it costs nothing
-        return Outcome("failed", error_code="left_uncounted")
+def _left(call: Call, prepared: Prepared, *, prompt_tokens: int, answer_tokens: int = 0, text: str = "") -> Outcome:
     body = _body(call, text, None, "left", prompt_tokens, answer_tokens)
     return Outcome("left", prompt_tokens, answer_tokens, response=body, kept=prepared.kept(text))
 

