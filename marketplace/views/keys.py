@@ -7,7 +7,7 @@ from uuid import UUID
 from allauth.account.decorators import reauthentication_required
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
-from django.db.models import Sum
+from django.db.models import F, Sum
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import path
@@ -21,6 +21,7 @@ from ..errors import Invalid
 from ..forms_build import KeyForm
 from ..models import ApiKey
 
+KEYS_SHOWN = 200
 _SESSION = "new_key"
 
 
@@ -29,7 +30,8 @@ _SESSION = "new_key"
 def build_keys(request: HttpRequest) -> HttpResponse:
     """My keys. A secret that was just made is shown here, once."""
     found = ApiKey.objects.filter(owner=request.user).prefetch_related("allowed_models__owner")
-    found = found.annotate(spent_nano=Sum("calls__cost_nano")).order_by("revoked_at", "-created_at")[:200]
+    found = found.annotate(spent_nano=Sum("calls__cost_nano"))
+    found = found.order_by(F("revoked_at").desc(nulls_first=True), "-created_at")[:KEYS_SHOWN]
     sealed = request.session.pop(_SESSION, "")
     context = {
         "keys": found,

@@ -5,15 +5,18 @@ from datetime import timedelta
 
 import pytest
 from django.core.cache import cache
+from django.db import connection
 from django.utils import timezone
 
+from attribution import traces
 from datanets import services as datanets
 from datanets.models import AccessRequest, Datanet, Record
 from ledger import chart
 from ledger import services as ledger
-from marketplace import access, publishing, querysets
+from marketplace import access, privileges, publishing, querysets
 from marketplace.models import ApiKey, Call
 from tests.datanets.cast import RIGHTS, make_datanet, person, send, table
+from tests.gateway.conftest import running_gateway
 from tests.shop import OPEN, approve_all, fund, make_model, measured, published, trained
 
 
@@ -423,6 +426,38 @@ def test_the_playground_has_a_field_per_column_and_keeps_what_was_typed_when_the
     assert b"The gateway does not answer. Nothing was charged" in answer.content
     assert b'value="12.5"' in answer.content
     assert ApiKey.objects.get(owner=dan).spend_cap_nano == 5 * OPEN
+
+
+def test_the_playground_asks_through_the_gateway_and_says_what_it_cost_and_why(books, client, model, settings):
+    # Given Dan with 1 OPEN, and a running gateway
+    dan = person("dan")
+    fund(books, dan, 1)
+    privileges.apply(connection, role=settings.APP_DB_ROLE)
+    client.force_login(dan)
+    row = {"radius": "12.5", "texture": "18", "nonce": "one"}
+    with running_gateway(books) as gateway:
+        settings.GATEWAY_URL = gateway.url
+
+        # When he asks what it would cost, and then sends it, twice by a double click
+        quote = client.post("/en/models/devi/check/try/", row | {"act": "quote"})
+        first = client.post("/en/models/devi/check/try/", row | {"act": "send"})
+        again = client.post("/en/models/devi/check/try/", row | {"act": "send"})
+
+    # Then the quote charged nothing, the two clicks one call, and the page shows answer and cost
+    assert b"at most 0.024000000 OPEN" in quote.content
+    assert first.status_code == 303
+    assert first["Location"] == again["Location"]
+    call = Call.objects.get()
+    text = page(client, first["Location"].partition("#")[0])
+    assert str(call.pk) in text
+    assert 'value="24000000"' in text
+
+    # And once the call is traced, its records have names and shares, each a part of the whole
+    traces.trace(f"call:{call.pk}")
+    panel = page(client, f"/en/calls/{call.pk}/why/?part=1")
+    assert "/en/records/" in panel
+    assert "amount at the end of the epoch" in panel
+    assert "alice" in panel or "bob" in panel
 
 
 def test_the_playground_key_is_made_once_per_session(books, client, model):
