@@ -91,7 +91,7 @@ def add_nearest(readings: Sequence[Reading], *, datanet: Datanet) -> None:
     """Put beside each record the closest approved records of its Datanet, its own leader left out."""
     if not readings:
         return
-    sketches = dict(Record.objects.filter(pk__in=[each.record.pk for each in readings]).values_list("pk", "signature"))
+    sketches = {each.record.pk: each.record.signature for each in readings}
     approved = Record.objects.filter(datanet=datanet, status=Record.Status.APPROVED, copy_of=None)
     approved = approved.exclude(signature=b"").select_related("body").order_by("-id")
     shared = sorted({band for sketch in sketches.values() if sketch for band in leaders.bands(bytes(sketch))})

@@ -23,6 +23,7 @@ from datanets import sentences, submissions
 from datanets.forms import DescribeForm
 from datanets.models import Datanet, Record, Submission
 from datanets.views import contribute as datanet_pages
+from datanets.views import submission_page
 from marketplace import people
 
 PAGE_ROWS = 25
@@ -161,7 +162,7 @@ def submission_describe(request: HttpRequest, submission_id) -> HttpResponse:
 
 def _page(request: HttpRequest, found: Submission, *, describing=None, sending=None, status: int = 200) -> HttpResponse:
     version, text = people.document_text(Consent.Document.CONTRIBUTOR)
-    context = datanet_pages.page_of(found) | {
+    context = submission_page.page_of(found) | {
         "describing": describing or DescribeForm(instance=found),
         "sending": sending or SendForm(submission=found),
         "estimate": estimate(found) if found.status in _OPEN_NOW else None,

@@ -96,4 +96,4 @@ if (all)
   });
 
 label();
-if (location.hash === "#work") go(0);
+if (location.hash === "#work") go(Math.max(0, records.findIndex((record) => record.querySelector("[name=record]"))));

@@ -9,7 +9,7 @@ from datanets import submissions
 from datanets.models import Record, Submission, SubmissionFile
 from marketplace import people
 from tests.datanets.cast import make_datanet, measured, person, table
-from tests.datanets.pages.browsing import accessibility_problems, sign_in, site  # noqa: F401  (a fixture)
+from tests.datanets.pages.browsing import accessibility_problems, no_idle_session, sign_in, site  # noqa: F401  (fixtures)
 
 pytestmark = pytest.mark.browser
 
@@ -18,7 +18,7 @@ MIB = 1024 * 1024
 
 
 @pytest.fixture
-def alice(books):
+def alice(site, books):  # noqa: F811
     user = person("alice")
     people.give_consent(user, "contributor")
     return user

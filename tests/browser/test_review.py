@@ -8,13 +8,13 @@ from playwright.sync_api import expect
 from datanets import reviews, services
 from datanets.models import Record, Review
 from tests.datanets.cast import make_datanet, measured, person, send, table, waiting
-from tests.datanets.pages.browsing import accessibility_problems, sign_in, site  # noqa: F401  (a fixture)
+from tests.datanets.pages.browsing import accessibility_problems, no_idle_session, sign_in, site  # noqa: F401  (fixtures)
 
 pytestmark = pytest.mark.browser
 
 
 @pytest.fixture
-def carol(books):
+def carol(site, books):  # noqa: F811
     return person("carol")
 
 

@@ -6,6 +6,7 @@ server runs on the copy that the `books` fixture made.
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Iterator
 
@@ -13,6 +14,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from django.conf import settings
 from django.contrib.staticfiles.handlers import StaticFilesHandler
+from django.db import connections
 from django.test import Client
 from django.test.testcases import LiveServerThread
 from playwright.sync_api import Browser, BrowserContext, Page
@@ -26,7 +28,22 @@ _contexts: list[BrowserContext] = []
 
 
 @pytest.fixture
-def site(books, tmp_path, monkeypatch) -> Iterator[str]:
+def no_idle_session(browser) -> None:
+    """Close the connection that tests before the browser left open: no database is copied while somebody is in it.
+
+    Django keeps one connection per thread without an event loop and others with one, and Playwright's loop runs from now
+    on: from within it the first is out of sight.
+    """
+    loop = asyncio._get_running_loop()
+    asyncio._set_running_loop(None)
+    try:
+        connections.close_all()
+    finally:
+        asyncio._set_running_loop(loop)
+
+
+@pytest.fixture
+def site(no_idle_session, books, tmp_path, monkeypatch) -> Iterator[str]:
     """The address of a running site; background tasks run at once, in the request that rings for them."""
     monkeypatch.setattr(settings, "STORAGE_DIR", tmp_path / "storage")
     app.conf.task_always_eager = True
@@ -47,7 +64,7 @@ def sign_in(browser: Browser, site: str, user, **options) -> BrowserContext:
     """A browser of somebody's own, signed in."""
     client = Client()
     client.force_login(user)
-    context = browser.new_context(base_url=site, **options)
+    context = browser.new_context(base_url=site, reduced_motion="reduce", **options)
     cookie = client.cookies[settings.SESSION_COOKIE_NAME].value
     context.add_cookies([{"name": settings.SESSION_COOKIE_NAME, "value": cookie, "url": site}])
     context.set_default_timeout(15_000)
@@ -60,7 +77,7 @@ def accessibility_problems(page: Page) -> list[str]:
     found = []
     for theme in ("light", "dark"):
         page.evaluate("theme => document.documentElement.dataset.theme = theme", theme)
-        page.wait_for_timeout(350)  # colours fade
+        page.wait_for_timeout(100)
         result = Axe().run(page, options={"runOnly": {"type": "tag", "values": TAGS}})
         for violation in result.response["violations"]:
             targets = [node["target"] for node in violation["nodes"]][:4]
