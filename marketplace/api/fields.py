@@ -7,6 +7,7 @@ name of a limit would create a key without one.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from uuid import UUID
 
@@ -124,19 +125,19 @@ class Moment(serializers.DateTimeField):
             self.fail("invalid", format="ISO 8601")
 
 
-class Amount(serializers.RegexField):
+@extend_schema_field({"type": "string", "pattern": _NANO, "description": "nano-OPEN, whole", "example": "24000000"})
+class Amount(serializers.Field):
     """nano-OPEN as text of digits: numbers of JSON lose their last digits in many languages."""
 
-    def __init__(self, **kwargs):
-        super().__init__(_NANO, max_length=19, trim_whitespace=False, **kwargs)
+    default_error_messages = {"invalid": _('Write whole nano-OPEN as text of digits, such as "24000000".')}
 
     def to_internal_value(self, data):
-        if not isinstance(data, str):
+        if not isinstance(data, str) or not re.fullmatch(_NANO, data) or int(data) >= 2**63:
             self.fail("invalid")
-        amount_nano = int(super().to_internal_value(data))
-        if amount_nano >= 2**63:
-            self.fail("invalid")
-        return amount_nano
+        return int(data)
+
+    def to_representation(self, value):
+        return str(value)
 
 
 @extend_schema_field(OpenApiTypes.OBJECT)

@@ -1,0 +1,322 @@
+"""Who may do what: every address and method of the API, for five kinds of people. An address without a row fails."""
+
+from __future__ import annotations
+
+import re
+import uuid
+
+import pytest
+from django.db import transaction
+from django.urls import reverse
+
+from tests.api.operations import METHODS, operations, routes
+from tests.api.world import client_of, program_of
+
+OK = "may"
+ROLES = ("anonymous", "stranger", "member", "owner", "admin")
+
+# What each kind of person is answered. `owner` owns the thing that the address names, `member` has to do with it
+# (curates the Datanet, buys from the model), and the admin has no other role.
+POLICIES = {
+    "everybody": dict.fromkeys(ROLES, OK),
+    "signed in": dict.fromkeys(ROLES, OK) | {"anonymous": 401},
+    "owner, else unseen": {"anonymous": 401, "stranger": 404, "member": 404, "owner": OK, "admin": 404},
+    "owner, else forbidden": {"anonymous": 401, "stranger": 403, "member": 403, "owner": OK, "admin": 403},
+    "whole data": {"anonymous": 401, "stranger": OK, "member": OK, "owner": OK, "admin": OK},
+    "takedown": {"anonymous": 401, "stranger": 403, "member": 403, "owner": OK, "admin": OK},
+    "author, seen by curators": {"anonymous": 401, "stranger": 404, "member": 403, "owner": OK, "admin": 404},
+    "owner, seen by its author": {"anonymous": 401, "stranger": 404, "member": 403, "owner": OK, "admin": 404},
+    "curators, else unseen": {"anonymous": 401, "stranger": 404, "member": OK, "owner": 404, "admin": 404},
+    "curators, else forbidden": {"anonymous": 401, "stranger": 403, "member": OK, "owner": OK, "admin": 403},
+    "admins, else unseen": {"anonymous": 404, "stranger": 404, "member": 404, "owner": 404, "admin": OK},
+}
+
+DATANET = ("carol", "erin")  # (member, owner)
+REVIEW = ("carol", "alice")  # the curator, and the contributor
+MODEL = ("dan", "devi")
+SENDER = ("carol", "alice")
+BUYER = ("alice", "dan")
+PAYEE = ("dan", "alice")
+PLAIN = ("dan", "alice")
+
+_D = "datanets/<slug:owner>/<slug:slug>/"
+_M = "models/<slug:owner>/<slug:slug>/"
+_S = "submissions/<uuid:submission_id>/"
+_R = "reviews/submissions/<uuid:submission_id>/"
+_A = "admin/payout-runs/<uuid:run_id>/"
+_AS_MODEL = {"owner": "model_owner", "slug": "model_slug"}
+_REVIEWED = {"submission_id": "in_review"}
+NEW_DATANET = {"name": "Mine", "purpose": "Tests", "kind": "text", "licence": "CC0-1.0", "rights_statement": "I may."}
+NEW_MODEL = {"name": "Mine", "purpose": "Tests", "engine": "linear"}
+PRICES = {"price_call_nano": "1", "price_in_nano": "0", "price_out_nano": "0"}
+FILLED = "filled in by the test"
+PASSWORD = "so that signing in again is possible"
+
+# (method, route) -> (policy, who is member and owner, the body, ids in place of those of the same name)
+ACCESS = {
+    ("get", "me/"): ("signed in", PLAIN, None, {}),
+    ("post", "token/"): ("signed in", PLAIN, {}, {}),
+    ("delete", "token/"): ("signed in", PLAIN, None, {}),
+    ("get", "consents/"): ("signed in", PLAIN, None, {}),
+    ("post", "consents/"): ("signed in", PLAIN, {"document": "terms", "version": "2026-11"}, {}),
+    # Data
+    ("get", "datanets/"): ("everybody", DATANET, None, {}),
+    ("post", "datanets/"): ("signed in", DATANET, NEW_DATANET, {}),
+    ("get", _D): ("everybody", DATANET, None, {}),
+    ("post", f"{_D}fee/"): ("owner, else forbidden", DATANET, {"training_fee_nano": "5"}, {}),
+    ("get", f"{_D}records/"): ("everybody", DATANET, None, {}),
+    ("get", f"{_D}versions/"): ("everybody", DATANET, None, {}),
+    ("post", f"{_D}versions/"): ("owner, else forbidden", DATANET, {}, {}),
+    ("get", f"{_D}versions/<int:number>/"): ("everybody", DATANET, None, {}),
+    ("get", f"{_D}versions/<int:number>/export/<slug:fmt>/"): ("whole data", DATANET, None, {}),
+    ("get", f"{_D}access-requests/"): ("signed in", DATANET, None, {}),
+    ("post", f"{_D}access-requests/"): ("signed in", DATANET, {"purpose": "Research"}, {}),
+    ("post", f"{_D}access-requests/<uuid:request_id>/answer/"): (
+        "owner, seen by its author",
+        ("dan", "erin"),
+        {"grant": True},
+        {"slug": "on_request"},
+    ),
+    ("get", f"{_D}curators/"): ("owner, else forbidden", DATANET, None, {}),
+    ("post", f"{_D}curators/"): ("owner, else forbidden", DATANET, {"handle": "zoe"}, {}),
+    ("delete", f"{_D}curators/<slug:handle>/"): ("owner, else forbidden", DATANET, None, {}),
+    ("get", "records/<int:record_id>/"): ("everybody", DATANET, None, {}),
+    ("post", "records/<int:record_id>/withdraw/"): ("takedown", SENDER, {}, {}),
+    ("post", "records/<int:record_id>/appeal/"): (
+        "author, seen by curators",
+        SENDER,
+        {"text": "Look again."},
+        {"record_id": "rejected_id"},
+    ),
+    ("get", "submissions/"): ("signed in", SENDER, None, {}),
+    ("post", "submissions/"): ("signed in", SENDER, {"datanet": "erin/tumours"}, {}),
+    ("get", _S): ("owner, else unseen", SENDER, None, {}),
+    ("patch", _S): ("owner, else unseen", SENDER, {"title": "Rows"}, {}),
+    ("post", f"{_S}files/"): ("owner, else unseen", SENDER, "a file", {}),
+    ("delete", f"{_S}files/<uuid:file_id>/"): ("owner, else unseen", SENDER, None, {}),
+    ("get", f"{_S}rows/"): ("owner, else unseen", SENDER, None, {}),
+    ("post", f"{_S}rows/<int:row_id>/"): ("owner, else unseen", SENDER, {"values": {"radius": "1"}}, {}),
+    ("delete", f"{_S}rows/<int:row_id>/"): ("owner, else unseen", SENDER, None, {}),
+    ("get", f"{_S}records/"): ("owner, else unseen", SENDER, None, {}),
+    ("post", f"{_S}send/"): ("owner, else unseen", SENDER, {"sign_rights": True}, {}),
+    ("post", f"{_S}withdraw/"): ("owner, else unseen", SENDER, {}, {}),
+    ("get", "reviews/queue/"): ("curators, else forbidden", DATANET, None, {}),
+    ("get", _R): ("curators, else unseen", REVIEW, None, _REVIEWED),
+    ("get", f"{_R}records/"): ("curators, else unseen", REVIEW, None, _REVIEWED),
+    ("post", f"{_R}claim/"): ("curators, else unseen", REVIEW, {}, _REVIEWED),
+    ("delete", f"{_R}claim/"): ("curators, else unseen", REVIEW, None, _REVIEWED),
+    ("post", f"{_R}decisions/"): (
+        "curators, else unseen",
+        REVIEW,
+        {"records": FILLED, "decision": "approve"},
+        _REVIEWED,
+    ),
+    ("delete", "reviews/decisions/<uuid:act>/"): ("curators, else unseen", REVIEW, None, {}),
+    ("post", "reviews/approve-clean/"): ("curators, else forbidden", DATANET, {"submissions": FILLED}, {}),
+    ("get", "reviews/appeals/"): ("curators, else forbidden", DATANET, None, {}),
+    ("post", "reviews/appeals/<uuid:appeal_id>/"): (
+        "curators, else unseen",
+        ("frank", "alice"),
+        {"answer": "uphold", "note": "It is odd."},
+        {},
+    ),
+    # The shop
+    ("get", "models/"): ("everybody", MODEL, None, {}),
+    ("post", "models/"): ("signed in", MODEL, NEW_MODEL, {}),
+    ("get", _M): ("everybody", MODEL, None, _AS_MODEL),
+    ("get", f"{_M}prices/"): ("everybody", MODEL, None, _AS_MODEL),
+    ("post", f"{_M}prices/"): ("owner, else forbidden", MODEL, PRICES, _AS_MODEL),
+    ("put", f"{_M}listing/"): ("owner, else forbidden", MODEL, {}, _AS_MODEL),
+    ("delete", f"{_M}listing/"): ("owner, else forbidden", MODEL, None, _AS_MODEL),
+    ("get", f"{_M}versions/"): ("everybody", MODEL, None, _AS_MODEL),
+    ("get", f"{_M}attribution/"): ("everybody", MODEL, None, _AS_MODEL),
+    ("get", f"{_M}training-runs/"): ("owner, else forbidden", MODEL, None, _AS_MODEL),
+    ("post", f"{_M}training-runs/"): (
+        "owner, else forbidden",
+        MODEL,
+        {"versions": ["erin/tumours@v1"]},
+        _AS_MODEL,
+    ),
+    ("get", "training-runs/<uuid:run_id>/"): ("owner, else unseen", MODEL, None, {}),
+    ("post", f"{_M}passes/"): ("signed in", MODEL, {}, {"owner": "model_owner", "slug": "passes"}),
+    ("get", f"{_M}invitations/"): ("owner, else forbidden", MODEL, None, {"owner": "model_owner", "slug": "invited"}),
+    ("post", f"{_M}invitations/"): (
+        "owner, else forbidden",
+        MODEL,
+        {"handle": "bob"},
+        {"owner": "model_owner", "slug": "invited"},
+    ),
+    ("delete", f"{_M}invitations/<uuid:access_id>/"): (
+        "owner, else forbidden",
+        MODEL,
+        None,
+        {"owner": "model_owner", "slug": "invited"},
+    ),
+    ("get", "accesses/"): ("signed in", MODEL, None, {}),
+    ("get", "keys/"): ("signed in", BUYER, None, {}),
+    ("post", "keys/"): ("signed in", BUYER, {"name": "Mine"}, {}),
+    ("delete", "keys/<uuid:key_id>/"): ("owner, else unseen", BUYER, None, {}),
+    ("get", "calls/"): ("signed in", BUYER, None, {}),
+    ("get", "calls/<uuid:call_id>/"): ("owner, else unseen", BUYER, None, {}),
+    ("get", "calls/<uuid:call_id>/attribution/"): ("owner, else unseen", BUYER, None, {}),
+    ("get", "receipts/<uuid:receipt_id>/"): ("everybody", BUYER, None, {}),
+    ("post", "receipts/verify/"): ("everybody", BUYER, {}, {}),
+    # Money
+    ("get", "earnings/"): ("signed in", PAYEE, None, {}),
+    ("get", "earnings/payments/"): ("signed in", PAYEE, None, {}),
+    ("get", "earnings/payments/<uuid:epoch_id>/<slug:role>/lines/"): ("owner, else unseen", PAYEE, None, {}),
+    ("get", "earnings/lines/<int:line_id>/"): ("owner, else unseen", PAYEE, None, {}),
+    ("get", "earnings/statement/"): ("signed in", PAYEE, None, {}),
+    ("get", "wallet/"): ("signed in", PAYEE, None, {}),
+    ("get", "wallet/statement/"): ("signed in", PAYEE, None, {}),
+    ("post", "wallet/test-deposit/"): ("signed in", PAYEE, {}, {}),
+    ("get", "withdrawals/"): ("signed in", PAYEE, None, {}),
+    ("post", "withdrawals/"): ("signed in", PAYEE, {"amount_nano": "5"}, {}),
+    ("get", "withdrawals/<uuid:withdrawal_id>/"): ("owner, else unseen", PAYEE, None, {}),
+    ("delete", "withdrawals/<uuid:withdrawal_id>/"): ("owner, else unseen", PAYEE, None, {}),
+    ("get", "admin/revenue/"): ("admins, else unseen", PAYEE, None, {}),
+    ("get", "admin/payout-runs/"): ("admins, else unseen", PAYEE, None, {}),
+    ("post", "admin/payout-runs/"): ("admins, else unseen", PAYEE, {}, {}),
+    ("get", _A): ("admins, else unseen", PAYEE, None, {"run_id": "draft_run"}),
+    ("get", f"{_A}items/"): ("admins, else unseen", PAYEE, None, {"run_id": "draft_run"}),
+    ("post", f"{_A}approve/"): ("admins, else unseen", PAYEE, {}, {"run_id": "draft_run"}),
+    ("post", f"{_A}send/"): ("admins, else unseen", PAYEE, {}, {"run_id": "draft_run"}),
+    ("post", f"{_A}items/<uuid:item_id>/confirm/"): ("admins, else unseen", PAYEE, {}, {"run_id": "sent_run"}),
+    ("post", f"{_A}items/<uuid:item_id>/return/"): (
+        "admins, else unseen",
+        PAYEE,
+        {"reason": "Closed account"},
+        {"run_id": "sent_run"},
+    ),
+    # The log
+    ("get", "ledger/"): ("everybody", PLAIN, None, {}),
+    ("get", "ledger/checkpoints/"): ("everybody", PLAIN, None, {}),
+    ("get", "ledger/checkpoints/<int:size>/"): ("everybody", PLAIN, None, {}),
+    ("get", "ledger/entries/"): ("everybody", PLAIN, None, {}),
+    ("get", "ledger/entries/<int:index>/"): ("everybody", PLAIN, None, {}),
+}
+# Acts that only somebody in a browser who has just signed in may do.
+FRESH = {
+    ("post", "token/"),
+    ("post", "keys/"),
+    ("post", "withdrawals/"),
+    ("post", "admin/payout-runs/"),
+    ("post", f"{_A}approve/"),
+    ("post", f"{_A}send/"),
+    ("post", f"{_A}items/<uuid:item_id>/confirm/"),
+    ("post", f"{_A}items/<uuid:item_id>/return/"),
+}
+# Who may do these needs something else as well, which the world's people have or not: a refusal with a reason.
+ALSO_403 = {
+    ("post", "submissions/"),  # the contributor agreement
+}
+
+
+def test_every_address_and_method_has_a_policy():
+    assert {(one.method, one.route) for one in operations()} == set(ACCESS)
+
+
+def test_every_policy_speaks_of_every_kind_of_person():
+    assert all(set(policy) == set(ROLES) for policy in POLICIES.values())
+
+
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("operation", ACCESS, ids=lambda one: f"{one[0]} {one[1]}")
+def test_each_kind_of_person_may_do_what_the_policy_says(world, operation, role):
+    policy, (member, owner), body, ids = ACCESS[operation]
+    people = {"anonymous": None, "stranger": "zoe", "member": member, "owner": owner, "admin": "ada"}
+    name = people[role]
+    client = client_of(world.person(name) if name else None)
+
+    status = _ask(client, world, operation, body, ids)
+
+    expected = POLICIES[policy][role]
+    if expected == OK:
+        assert status < 500
+        assert status not in ((401, 404) if operation in ALSO_403 else (401, 403, 404))
+    else:
+        assert status == expected
+
+
+@pytest.mark.parametrize("operation", sorted(FRESH), ids=lambda one: f"{one[0]} {one[1]}")
+def test_a_token_cannot_do_what_needs_a_fresh_session(world, operation):
+    _policy, (_member, owner), body, ids = ACCESS[operation]
+    user = world.person("ada" if "admin/" in operation[1] else owner)
+
+    with transaction.atomic():
+        assert _ask(program_of(user), world, operation, body, ids) == 403
+        transaction.set_rollback(True)
+
+
+@pytest.mark.parametrize("operation", sorted(FRESH), ids=lambda one: f"{one[0]} {one[1]}")
+def test_a_session_that_is_not_fresh_cannot_either(world, operation):
+    _policy, (_member, owner), body, ids = ACCESS[operation]
+    user = world.person("ada" if "admin/" in operation[1] else owner)
+    with transaction.atomic():
+        user.set_password(PASSWORD)
+        user.save()
+        client = client_of(user)
+
+        # Until the password is given again
+        assert _ask(client, world, operation, body, ids) == 403
+        assert client.post(reverse("account_reauthenticate"), {"password": PASSWORD}).status_code == 302
+        assert _ask(client, world, operation, body, ids) != 403
+        transaction.set_rollback(True)
+
+
+def test_a_method_that_an_address_does_not_have_is_refused(world):
+    known = {(one.method, one.route) for one in operations()}
+    for pattern in routes():
+        for method in METHODS:
+            if (method, str(pattern.pattern)) not in known:
+                for name in (None, "zoe", "ada"):
+                    client = client_of(world.person(name) if name else None)
+                    status = _ask(client, world, (method, str(pattern.pattern)), {}, {})
+                    assert status in (401, 404, 405), (method, pattern.pattern, name, status)
+
+
+def test_an_address_that_does_not_exist_is_404_as_json(world):
+    for method in METHODS:
+        answer = getattr(client_of(None), method)("/api/v1/nothing/here")
+
+        assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")
+
+
+def test_every_id_that_nobody_has_is_404(world):
+    for operation, (policy, (member, owner), body, ids) in ACCESS.items():
+        names = re.findall(r"<(?:uuid|int):(\w+)>", operation[1])
+        if not names or body == "a file":
+            continue
+
+        # Given somebody who may do this
+        allowed = POLICIES[policy]
+        name = owner if allowed["owner"] == OK else member if allowed["member"] == OK else "ada"
+
+        # When the last id of the address is nobody's, or larger than any number we keep
+        nobody = {names[-1]: 2**70 if "<int:" + names[-1] in operation[1] else uuid.uuid4()}
+        status = _ask(client_of(world.person(name)), world, operation, body, ids, instead=nobody)
+
+        # Then it does not exist
+        assert status == 404, (operation, status)
+
+
+def _ask(client, world, operation, body, ids, *, instead=None) -> int:
+    method, route = operation
+    values = {**world.ids, **{name: world.ids[other] for name, other in ids.items()}, **(instead or {})}
+    address = "/api/v1/" + re.sub(r"<\w+:(\w+)>", lambda found: str(values[found[1]]), route)
+    if isinstance(body, dict):
+        body = {name: _filled(name, world) if value is FILLED else value for name, value in body.items()}
+    with transaction.atomic():
+        if body == "a file":
+            from django.core.files.uploadedfile import SimpleUploadedFile
+
+            file = SimpleUploadedFile("rows.csv", b"radius,texture,diagnosis\n1,2,benign\n")
+            answer = client.post(address, {"file": file}, format="multipart")
+        else:
+            answer = getattr(client, method)(address, body, format="json")
+        transaction.set_rollback(True)
+    return answer.status_code
+
+
+def _filled(name: str, world) -> list:
+    return [world.ids["record_in_review"]] if name == "records" else [str(world.ids["in_review"])]

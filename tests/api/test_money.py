@@ -1,0 +1,233 @@
+"""Money by program: parts that add up, amounts that can be recomputed, the page's own statement, and no way out by token."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from django.db import transaction
+
+from attribution.models import Line
+from ledger import chart
+from ledger import services as ledger
+from marketplace.models import Access, ApiKey
+from tests.api.world import client_of, program_of
+from tests.shop import OPEN
+
+V1 = "/api/v1"
+ROLES = ("data", "curation", "developer", "platform", "owner")
+
+
+def said(answer, status: int = 200):
+    assert answer.status_code == status, answer.content[:500]
+    return answer.json() if answer.content else None
+
+
+def test_the_parts_of_a_call_add_up_to_its_cost_in_both_forms(world):
+    call = said(program_of(world.person("dan")).get(f"{V1}/calls/{world.ids['call_id']}/"))
+
+    assert sum(int(call["split"][f"{role}_nano"]) for role in ROLES) == int(call["cost_nano"]) == 24_000_000
+    assert sum(Decimal(call["split"][f"{role}_open"]) for role in ROLES) == Decimal(call["cost_open"])
+    assert call["attribution"] == "posted"
+
+
+def test_every_amount_of_a_call_is_recomputed_from_what_the_answer_says(world):
+    found = said(program_of(world.person("dan")).get(f"{V1}/calls/{world.ids['call_id']}/attribution/"))
+
+    split, total = int(found["split_nano"]), int(found["weights_total"])
+    assert split == int(found["data_nano"]) * found["causal_millionths"] // 1_000_000
+    for one in found["records"]:
+        assert int(one["weight"]) == max(int(one["score"]), 0) * one["phi"]
+        assert int(one["amount_nano"]) == split * int(one["weight"]) // total + one["got_remainder"]
+    paid = sum(int(line["amount_nano"]) for line in found["lines"])
+    assert paid == int(found["data_nano"]) + int(found["curation_nano"])
+
+
+def test_a_payees_line_is_recomputed_from_what_the_answer_says(world):
+    alice = program_of(world.person("alice"))
+    line = said(alice.get(f"{V1}/earnings/lines/{world.ids['line_id']}/"))
+
+    assert sum(int(part["amount_nano"]) for part in line["mine"]) == int(line["amount_nano"])
+    assert sum(int(part["amount_nano"]) for part in line["mine"]) + int(line["others_nano"]) == int(
+        line["divided_nano"]
+    )
+    assert int(line["divided_nano"]) + int(line["left_nano"]) == int(line["part_nano"])
+
+
+def test_the_statement_is_the_file_of_the_page(world):
+    client = client_of(world.person("alice"))
+
+    by_program = client.get(f"{V1}/earnings/statement/")
+    by_page = client.get("/en/earnings/statement.json")
+
+    assert by_program.content == by_page.content
+    assert by_program.json()["rows"]
+
+
+def test_payments_are_the_rows_of_the_statement(world):
+    alice = program_of(world.person("alice"))
+    payments = said(alice.get(f"{V1}/earnings/payments/"))["results"]
+    rows = said(alice.get(f"{V1}/earnings/statement/"))["rows"]
+
+    assert [(one["model"], one["role"], one["amount_open"]) for one in payments] == [
+        (row["model"], row["role"], row["amount"]) for row in rows
+    ]
+    assert sum(int(one["amount_nano"]) for one in payments) == int(said(alice.get(f"{V1}/earnings/"))["lifetime_nano"])
+    lines = said(alice.get(f"{V1}/earnings/payments/{payments[0]['epoch']}/{payments[0]['role']}/lines/"))["results"]
+    assert sum(int(line["amount_nano"]) for line in lines) == int(payments[0]["amount_nano"])
+
+
+def test_a_statement_is_filtered_as_on_the_page(world):
+    alice = program_of(world.person("alice"))
+
+    assert said(alice.get(f"{V1}/earnings/statement/?model=devi/check"))["rows"]
+    assert said(alice.get(f"{V1}/earnings/statement/?model=devi/invited"))["rows"] == []
+    assert said(alice.get(f"{V1}/earnings/statement/?until=2020-01-01"))["rows"] == []
+    said(alice.get(f"{V1}/earnings/statement/?model=devi/none"), 404)
+
+
+def test_a_receipt_is_public_and_opened_only_for_who_took_part(world):
+    address = f"{V1}/receipts/{world.ids['call_id']}/"
+    public = said(client_of(None).get(address))
+    held = said(program_of(world.person("dan")).get(address))
+    paid = said(program_of(world.person("devi")).get(address))
+
+    assert "openings" not in public["receipt"]
+    assert (public["is_holder"], held["is_holder"], paid["is_holder"]) == (False, True, False)
+    assert held["receipt"]["openings"]["price"]["value"]
+    assert {name.split(".")[0] for name in paid["receipt"]["openings"]} == {"split"}
+    assert said(client_of(None).get(f"{address}?part=attribution"))["type"] == "call.attributed"
+
+
+def test_a_receipt_is_verified_and_a_changed_one_is_not(world):
+    receipt = said(program_of(world.person("dan")).get(f"{V1}/receipts/{world.ids['call_id']}/"))["receipt"]
+    nobody = client_of(None)
+
+    assert said(nobody.post(f"{V1}/receipts/verify/", receipt, format="json"))["verified"] is True
+    receipt["openings"]["price"]["value"] = "1"
+    assert said(nobody.post(f"{V1}/receipts/verify/", receipt, format="json"))["verified"] is False
+
+
+def test_the_wallet_is_the_ledgers_and_its_statement_adds_up(world):
+    alice = program_of(world.person("alice"))
+    wallet = said(alice.get(f"{V1}/wallet/"))
+    balance = ledger.balance(chart.wallet(world.person("alice").pk))
+
+    assert (int(wallet["available_nano"]), int(wallet["held_nano"])) == (balance.available_nano, balance.held_nano)
+    rows, address = [], f"{V1}/wallet/statement/?limit=1"
+    while address:
+        page = said(alice.get(address))
+        rows, address = rows + page["results"], page["next"]
+    assert sum(int(row["amount_nano"]) for row in rows) == int(rows[0]["balance_after_nano"])
+
+
+def test_a_withdrawal_is_held_until_it_is_cancelled(world):
+    alice = client_of(world.person("alice"))
+    with transaction.atomic():
+        before = int(said(alice.get(f"{V1}/wallet/"))["available_nano"])
+        made = said(alice.post(f"{V1}/withdrawals/", {"amount_nano": str(OPEN)}, format="json"), 201)
+        assert int(said(alice.get(f"{V1}/wallet/"))["available_nano"]) == before - OPEN
+        assert said(alice.delete(f"{V1}/withdrawals/{made['id']}/"))["status"] == "cancelled"
+        assert int(said(alice.get(f"{V1}/wallet/"))["available_nano"]) == before
+        transaction.set_rollback(True)
+
+
+def test_who_has_too_little_is_told_402_and_nothing_is_sold(world):
+    zoe = program_of(world.person("zoe"))
+    before = Access.objects.count()
+
+    with transaction.atomic():
+        answer = zoe.post(f"{V1}/models/devi/passes/passes/")
+        transaction.set_rollback(True)
+
+    assert said(answer, 402)["error"]["code"] == "insufficient_funds"
+    assert Access.objects.count() == before
+
+
+def test_a_keys_secret_is_shown_once_and_never_again(world):
+    dan = client_of(world.person("dan"))
+    with transaction.atomic():
+        given = {"name": "Batch", "spend_cap_nano": "5000000000", "models": ["devi/check"]}
+        made = said(dan.post(f"{V1}/keys/", given, format="json"), 201)
+        assert made["secret"].startswith("open_sk_")
+        assert (made["spend_cap_open"], made["models"]) == ("5.000000000", ["devi/check"])
+        assert made["secret"] not in dan.get(f"{V1}/keys/").content.decode()
+        assert said(dan.delete(f"{V1}/keys/{made['id']}/"), 204) is None
+        assert ApiKey.objects.get(pk=made["id"]).revoked_at
+        transaction.set_rollback(True)
+
+
+def test_a_model_is_made_priced_trained_and_listed_only_with_a_version(world):
+    devi = program_of(world.person("devi"))
+    with transaction.atomic():
+        prices = {"price_call_nano": "5", "price_in_nano": "0", "price_out_nano": "0"}
+        given = {"name": "New", "purpose": "Tests", "engine": "neighbours", "prices": prices}
+        made = said(devi.post(f"{V1}/models/", given, format="json"), 201)
+        assert (made["path"], made["price_call_open"]) == ("devi/new", "0.000000005")
+        here = f"{V1}/models/devi/new"
+        said(devi.put(f"{here}/listing/"), 409)
+        said(client_of(None).get(f"{here}/"), 404)
+        wrong = {"versions": ["erin/tumours@v1"], "settings": {"l2": 1}}
+        said(devi.post(f"{here}/training-runs/", wrong, format="json"), 422)
+        run = said(
+            devi.post(f"{here}/training-runs/", wrong | {"settings": {"k": 3}}, format="json"),
+            201,
+        )
+        assert (run["status"], run["datanet_versions"]) == ("waiting", ["erin/tumours@v1"])
+        assert said(devi.get(f"{V1}/training-runs/{run['id']}/"))["settings"] == {"k": 3}
+        transaction.set_rollback(True)
+
+
+def test_the_revenue_report_is_zero_and_the_same_for_every_form(world):
+    report = said(program_of(world.person("ada")).get(f"{V1}/admin/revenue/"))
+
+    assert report["difference_nano"] == "0"
+    total = sum(int(row["business_nano"]) for row in report["rows"])
+    assert total == int(report["charged_nano"]) - int(report["refunded_nano"])
+
+
+def test_a_payout_run_needs_two_admins_by_program_too(world):
+    ada, ben = client_of(world.person("ada")), client_of(world.person("ben"))
+    here = f"{V1}/admin/payout-runs/{world.ids['draft_run']}"
+    with transaction.atomic():
+        assert said(ada.post(f"{here}/approve/"))["status"] == "draft"
+        assert said(ada.post(f"{here}/approve/"))["status"] == "draft"
+        said(ada.post(f"{here}/send/"), 409)
+        assert said(ben.post(f"{here}/approve/"))["status"] == "approved"
+        assert said(ada.post(f"{here}/send/"))["status"] == "sent"
+        transaction.set_rollback(True)
+
+
+def test_the_token_is_made_and_ended(world):
+    browser = client_of(world.person("dan"))
+    with transaction.atomic():
+        first = said(browser.post(f"{V1}/token/"), 201)["token"]
+        second = said(browser.post(f"{V1}/token/"), 201)["token"]
+        program = client_of(None)
+        program.credentials(HTTP_AUTHORIZATION=f"Token {first}")
+        said(program.get(f"{V1}/me/"), 401)
+        program.credentials(HTTP_AUTHORIZATION=f"Token {second}")
+        assert said(program.get(f"{V1}/me/"))["handle"] == "dan"
+        said(program.delete(f"{V1}/token/"), 204)
+        said(program.get(f"{V1}/me/"), 401)
+        transaction.set_rollback(True)
+
+
+def test_the_log_is_read_by_everybody_from_its_newest_entry_to_its_first(world):
+    nobody = client_of(None)
+    head = said(nobody.get(f"{V1}/ledger/"))
+    seen, address = [], f"{V1}/ledger/entries/?limit=20"
+    while address:
+        page = said(nobody.get(address))
+        seen, address = seen + [row["index"] for row in page["results"]], page["next"]
+
+    assert seen == list(range(head["leaves"]))[::-1]
+    charged = said(nobody.get(f"{V1}/ledger/entries/?type=call.charged"))["results"]
+    assert [row["id"] for row in charged] == [str(world.ids["call_id"])]
+    assert str(world.person("dan").pk) not in str(charged[0]["entry"].get("private", ""))
+    assert said(nobody.get(f"{V1}/ledger/checkpoints/{head['size']}/"))["root"] == head["root"]
+
+
+def test_a_line_of_somebody_else_does_not_exist(world):
+    line = Line.objects.exclude(payee=world.person("zoe")).first()
+
+    said(program_of(world.person("zoe")).get(f"{V1}/earnings/lines/{line.pk}/"), 404)

@@ -1,0 +1,143 @@
+"""One site with something of everything: data under review, models, a paid and settled call, withdrawals in every state."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from django.core.cache import cache
+from rest_framework.authtoken.models import Token
+from rest_framework.test import APIClient
+
+from accounts.models import User
+from attribution.models import Line
+from datanets import reviews, submissions
+from datanets import services as datanets
+from datanets.models import Record
+from ledger import services as ledger
+from marketplace import access, keys, payouts, people, wallets
+from marketplace.models import PayoutRun
+from tests.datanets.cast import make_datanet, send, table, upload, waiting
+from tests.marketplace.pages.world import call, fund, measured, person, settle, small_shop
+from tests.shop import OPEN, trained
+
+
+def client_of(user: User | None) -> APIClient:
+    """A browser, signed in by session. People without a password count as just signed in."""
+    client = APIClient()
+    if user is not None:
+        client.force_login(user)
+    return client
+
+
+def program_of(user: User) -> APIClient:
+    """A program: signed in by token."""
+    client = APIClient()
+    client.credentials(HTTP_AUTHORIZATION=f"Token {Token.objects.get_or_create(user=user)[0].key}")
+    return client
+
+
+@dataclass
+class World:
+    """The ids that addresses are filled with."""
+
+    ids: dict[str, object]
+
+    def person(self, name: str) -> User:
+        return User.objects.get(username=name)
+
+
+def build(books) -> World:
+    """Everything through the services, as the site itself would have made it."""
+    cache.clear()
+    version = small_shop(books)
+    tumours = version.training_run.versions.get().datanet
+    for name in ("zoe", "dan", "alice", "frank"):
+        person(name)
+    person("ada", is_staff=True)
+    person("ben", is_staff=True)
+    for name in ("alice", "bob"):
+        people.give_consent(person(name), "contributor")
+
+    # Data: a draft with a broken row, a submission in review, a rejection and an appeal
+    draft = submissions.start(datanet=tumours, contributor=person("alice"))
+    file = upload(draft, table([("10.1", "11.1", "benign"), ("wide", "12", "benign")]))
+    in_review = send(tumours, table(measured(4, start=40)), by="alice", name="more.csv")
+    rejected = send(tumours, table(measured(2, start=60)), by="alice", name="odd.csv")
+    first, second = waiting(rejected)
+    act = reviews.decide([first, second], curator=person("carol"), decision="reject", reason="low_quality")
+    datanets.add_curator(tumours, user=person("frank"), by=tumours.owner)
+    appeal = reviews.appeal(first, by=person("alice"), text="It is fine.")
+    on_request = make_datanet("On request", access="on_request")
+    asked = datanets.request_access(on_request, user=person("dan"), purpose="Research")
+
+    # The shop: three ways in, and a call that was paid and settled
+    invited = trained(books, version.training_run.versions.get(), name="Invited", access_mode="invite").model
+    passes = trained(
+        books,
+        version.training_run.versions.get(),
+        name="Passes",
+        access_mode="pass",
+        pass_price_nano=OPEN,
+        pass_days=30,
+    ).model
+    fund(books, person("dan"), 20)
+    invitation = access.invite(invited, by=invited.owner, buyer=person("dan"))
+    access.buy_pass(passes, buyer=person("dan"))
+    key, _secret = keys.create(owner=person("dan"), name="Dan's")
+    call_id = call(version, person("dan"))
+    settle(books, epochs_later=1)
+    line = Line.objects.filter(payee=person("alice"), source_id=call_id, role="data").get()
+
+    # Money out: one item sent, one in a draft run, one waiting
+    alice = person("alice")
+    fund(books, alice, 10)
+    wallets.set_destination(alice, kind="bank", details="DE89 3704 0044 0532 0130 00")
+    wallets.request_withdrawal(alice, amount_nano=OPEN)
+    sent = payouts.create_run(by=person("ada"))
+    books.fold()
+    payouts.approve_run(sent, by=person("ada"))
+    payouts.approve_run(sent, by=person("ben"))
+    payouts.mark_sent(PayoutRun.objects.get(pk=sent.pk), by=person("ada"))
+    wallets.request_withdrawal(alice, amount_nano=OPEN)
+    run = payouts.create_run(by=person("ben"))
+    withdrawal = wallets.request_withdrawal(alice, amount_nano=OPEN)
+    books.fold()
+    books.log()
+    return World(
+        {
+            "owner": "erin",
+            "slug": "tumours",
+            "model_owner": "devi",
+            "model_slug": "check",
+            "invited": "invited",
+            "passes": "passes",
+            "number": 1,
+            "fmt": "csv",
+            "handle": "carol",
+            "on_request": on_request.slug,
+            "request_id": asked.pk,
+            "submission_id": draft.pk,
+            "file_id": file.pk,
+            "row_id": file.broken_rows.get().pk,
+            "in_review": in_review.pk,
+            "record_in_review": waiting(in_review)[0].pk,
+            "act": act,
+            "appeal_id": appeal.pk,
+            "record_id": Record.objects.filter(contributor=alice, status="approved").order_by("id")[0].pk,
+            "rejected_id": second.pk,
+            "run_id": version.training_run.pk,
+            "access_id": invitation.pk,
+            "key_id": key.pk,
+            "call_id": call_id,
+            "receipt_id": call_id,
+            "epoch_id": line.epoch_id,
+            "role": "data",
+            "line_id": line.pk,
+            "withdrawal_id": withdrawal.pk,
+            "sent_run": sent.pk,
+            "draft_run": run.pk,
+            "item_id": sent.withdrawals.get().pk,
+            "size": ledger.head().size,
+            "index": 0,
+        }
+    )
