@@ -1,0 +1,72 @@
+"""Every step of an epoch does nothing the second time, also when two come at once; and copies earn nothing."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from django.conf import settings as site
+from django.utils import timezone
+
+from attribution import settlement, traces
+from attribution.models import Cut, Epoch, Line
+from ledger import services as ledger
+from tests.datanets.races import race
+from tests.shop import OPEN, fund, measured, nothing_is_wrong, person, published, settle, trained
+
+
+@pytest.fixture
+def charged(books, settings):
+    """A training fee of 10 OPEN in the log, traced: Alice sent 12 records, and Bob the same ones after her."""
+    settings.REVIEW_UNDO_S = 0
+    fund(books, person("devi"), 100)
+    trained(books, published({"alice": measured(12), "bob": measured(12)}, fee_open=10))
+    books.log()
+    for row in ledger.pending_outbox(traces.TOPIC):
+        traces.trace(row.reference)
+    return books
+
+
+def close() -> int:
+    return settlement.close_due(timezone.now() + timedelta(seconds=site.EPOCH_S))
+
+
+def test_copies_of_earlier_records_earn_nothing(charged):
+    """Fails when a follower weighs anything (fitting._Pool.weights)."""
+    assert settle(charged) == 1
+
+    paid = {line.payee.username: line.amount_nano for line in Line.objects.filter(role="data", payee__isnull=False)}
+    assert paid == {"alice": 9 * OPEN}
+    assert nothing_is_wrong()
+
+
+def test_two_sequencers_close_an_epoch_once(charged):
+    """Fails without the test of `created` in settlement.close_due: the second makes the same epochs."""
+    results = race(charged, close, close, behind="LOCK TABLE attribution_cut IN SHARE MODE")
+
+    assert sorted(results, key=str) == [0, 1]
+    assert (Cut.objects.count(), Epoch.objects.count()) == (1, 1)
+
+
+def test_an_epoch_that_is_planned_twice_has_its_lines_once(charged):
+    """Fails without the test of the status in settlement.plan_epoch."""
+    close()
+    epoch = settlement.plan_epoch(Epoch.objects.get().pk)
+    before = set(epoch.lines.values_list("pk", flat=True))
+
+    again = settlement.plan_epoch(epoch.pk)
+
+    assert (again.lines_root, set(again.lines.values_list("pk", flat=True))) == (epoch.lines_root, before)
+
+
+def test_two_sequencers_post_an_epoch_once(charged):
+    """Fails without the lock and the test of the status in settlement._post_locked: both say that they posted it."""
+    close()
+    settlement.plan_epoch(Epoch.objects.get().pk)
+
+    posts = [settlement.post_planned] * 2
+    results = race(charged, *posts, behind="LOCK TABLE attribution_epoch IN SHARE MODE")
+
+    assert sorted(results, key=str) == [0, 1]
+    charged.fold()
+    assert ledger.balance_nano(f"pending:{person('alice').pk}") == 9 * OPEN

@@ -1,0 +1,38 @@
+"""Locks and unique facts of the shop, each shown without luck."""
+
+from __future__ import annotations
+
+from marketplace import access, wallets
+from marketplace.models import Deposit
+from tests.datanets.races import race
+from tests.shop import OPEN, fund, measured, person, published, trained, wallet_nano
+
+
+def test_two_clicks_on_buy_that_meet_before_either_is_stored_sell_one_pass(books, settings):
+    """Fails without the row lock in access.buy_pass: both see that no pass is running."""
+    settings.REVIEW_UNDO_S = 0
+    sold = {"access_mode": "pass", "pass_price_nano": 2 * OPEN, "pass_days": 7}
+    model = trained(books, published({"alice": measured(6)}), **sold).model
+    dan = person("dan")
+    fund(books, dan, 10)
+    clicks = [lambda: access.buy_pass(model, buyer=dan)] * 2
+
+    results = race(books, *clicks, behind="LOCK TABLE marketplace_access IN SHARE MODE")
+
+    assert sorted(type(result).__name__ for result in results) == ["Access", "NotReady"]
+    assert wallet_nano(dan) == 8 * OPEN
+
+
+def test_one_payment_recorded_by_two_admins_at_once_counts_once(books):
+    """Fails without the unique outside reference of a deposit: both see that it is new."""
+    dan, admins = person("dan"), [person(name, is_staff=True) for name in ("erin", "frank")]
+
+    def record(admin):
+        return wallets.record_deposit(user=dan, amount_nano=OPEN, external_reference="bank 1", by=admin)
+
+    acts = [lambda admin=admin: record(admin) for admin in admins]
+    results = race(books, *acts, behind="LOCK TABLE marketplace_deposit IN SHARE MODE")
+
+    assert sorted(type(result).__name__ for result in results) == ["Deposit", "IntegrityError"]
+    books.fold()
+    assert (Deposit.objects.count(), wallet_nano(dan)) == (1, OPEN)
