@@ -9,9 +9,15 @@ from . import people
 
 
 class SignupForm(forms.Form):
-    """Consent to the terms, logged by version. allauth calls `signup` once the account exists."""
+    """Consent to the terms, logged by version. allauth puts its own fields in front and calls `signup` at the end."""
 
     terms = forms.BooleanField(label=_("I agree to the terms of use and have read the privacy notice"))
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        handle = self.fields["username"]
+        handle.help_text = _("Lower-case letters, digits and hyphens. Everybody sees it, and it stands in addresses.")
+        handle.widget.attrs |= {"placeholder": "", "autocapitalize": "none", "spellcheck": "false"}
 
     def signup(self, request, user) -> None:
         people.give_consent(user, Consent.Document.TERMS)
