@@ -52,7 +52,7 @@ def _post(path: str, body: dict) -> dict:
         with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:  # noqa: S310
             return json.load(answer)
     except urllib.error.HTTPError as error:
-        if error.code in (429, 502, 503, 504):
+        if error.code == 429 or error.code >= 500:
             raise ModelsUnavailable(f"The models process answered {error.code}.") from error
         raise ValueError(f"The models process refused: {error.read()[:300]!r}") from error
     except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
