@@ -26,7 +26,11 @@ __all__ = ["OPEN", "admin", "call", "fund", "person", "settle", "small_shop", "s
 
 
 def admin(name: str) -> User:
-    return person(name, is_staff=True)
+    user = person(name)
+    if not user.is_staff:
+        user.is_staff = True
+        user.save(update_fields=["is_staff"])
+    return user
 
 
 def small_shop(books, *, fee_open: int = 0, **fields) -> ModelVersion:
