@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 
 import pytest
+from django.core.files.uploadedfile import SimpleUploadedFile
 
 from datanets import submissions
 from datanets.models import Record
@@ -55,7 +56,9 @@ def test_a_datanet_is_made_filled_reviewed_and_published_by_program(books):
     submission = said(alice.post(f"{V1}/submissions/", {"datanet": "erin/tumours"}, format="json"), 201)
     here = f"{V1}/submissions/{submission['id']}"
     content = table([("10.5", "benign"), ("wide", "malignant")], header="radius,diagnosis")
-    file = said(alice.post(f"{here}/files/", {"file": io.BytesIO(content)}, format="multipart"), 201)
+    file = said(
+        alice.post(f"{here}/files/", {"file": SimpleUploadedFile("rows.csv", content)}, format="multipart"), 201
+    )
     submissions.check_file(file["id"])
     [row] = said(alice.get(f"{here}/rows/"))["results"]
     assert row["column"] == "radius"
