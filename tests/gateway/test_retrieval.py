@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import requests
 from django.conf import settings
 from django.db import connection
 
-from attribution import traces
+from attribution import features, modelclient, traces
+from attribution.engines import ENGINES
 from attribution.payloads import TOPIC
 from datanets.models import Record
 from ledger import services as ledger
@@ -127,3 +129,27 @@ def test_a_withdrawn_record_is_quoted_no_more(gateway, birds):
     again = ask(gateway, key).json()["open"]["citations"]
     assert record.identity not in {source["record"] for source in again}
     wait_until(lambda: len(ask(gateway, key).json()["open"]["citations"]) == 2, timeout_s=10)
+
+
+def test_a_text_is_classified_by_its_embedding_and_counted_in_its_tokens(gateway, birds):
+    # Given a linear model over embeddings of texts
+    texts = [*TEXTS.values(), "Copper is a metal.", "Iron rusts in wet air.", "Gold does not rust."]
+    embeddings = modelclient.embed(texts)
+    spec = features.fit_spec(embeddings, {}, "text")
+    labels = ["bird"] * 3 + ["metal"] * 3
+    artifact = ENGINES["linear"].fit(embeddings, labels, np.ones(6), {"task": "classification", "standardise": True})
+    places = list(range(1, 7))
+    serving = {"kind": "text", "versions": [], "records": places, "identities": [f"{i:064x}" for i in places]}
+    model = listings.create_model(owner=cast.person("erin"), name="Topics", purpose="Sorts", engine="linear")
+    shops.add_version(model, artifact, serving | {"spec": spec})
+    shops.listed(model, call=1000, tokens_in=10)
+    _, key = birds.buyer("dan-sorts", OPEN)
+    wait_until(lambda: gateway.get("/v1/models/erin/topics").status_code == 200, timeout_s=3)
+
+    # When Dan asks about a sentence
+    told = gateway.classify(key, model="erin/topics", input="Silver is a shiny metal.").json()
+
+    # Then he pays for its tokens
+    assert told["label"] == "metal"
+    assert told["usage"]["prompt_tokens"] > 4
+    assert told["open"]["cost_nano"] == 1000 + 10 * told["usage"]["prompt_tokens"]

@@ -138,3 +138,21 @@ def test_who_leaves_before_a_whole_answer_pays_the_prompt(gateway, shop):
     call = Call.objects.get(buyer=dan)
     assert (call.status, call.prompt_tokens, call.answer_tokens) == ("left", 7, 0)
     assert shop.balance_nano(dan) == OPEN - 1700
+
+
+def test_what_was_sent_is_paid_even_if_nobody_counted_the_prompt(gateway, shop):
+    # Given a stream that goes on for long after the client has left
+    shop.upstream.delay_s = 30.0
+    dan, key = shop.buyer("dan-early", OPEN)
+    answer = open_stream(gateway, key, "erin/slow")
+    for line in answer.iter_lines():
+        if b'"content":"The"' in line:
+            break
+    answer.close()
+    shop.upstream.delay_s = 0.3
+
+    # Then two seconds later it ends, and costs the word that was sent: a prompt is never estimated
+    wait_until(lambda: Call.objects.filter(buyer=dan).exists(), timeout_s=8)
+    call = Call.objects.get(buyer=dan)
+    assert (call.status, call.prompt_tokens, call.answer_tokens) == ("left", 0, 1)
+    assert shop.balance_nano(dan) == OPEN - 2000
