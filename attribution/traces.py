@@ -8,10 +8,12 @@ from __future__ import annotations
 import base64
 import json
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from uuid import UUID
 
 from django.conf import settings
-from django.db import transaction
+from django.db import connection, transaction
 
 from attribution import bundles, content, modelclient
 from attribution.engines import ENGINES, Answer, retrieval
@@ -36,6 +38,11 @@ def trace(reference: str) -> Trace | None:
 
     A third failure that is not a passing one ends in a trace that says *not attributable*.
     """
+    with _only_one(reference) as mine:
+        return _trace(reference) if mine else None
+
+
+def _trace(reference: str) -> Trace | None:
     payload = ledger.outbox_payload(TOPIC, reference)
     if payload is None:
         return None
@@ -66,6 +73,19 @@ def trace(reference: str) -> Trace | None:
         )
         ledger.outbox_done(TOPIC, reference)
     return stored
+
+
+@contextmanager
+def _only_one(reference: str) -> Iterator[bool]:
+    """Whether this worker alone is at it: scores of a chat answer take long, and the relay rings again meanwhile."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", [reference])
+        mine = bool(cursor.fetchone()[0])
+        try:
+            yield mine
+        finally:
+            if mine:
+                cursor.execute("SELECT pg_advisory_unlock(hashtextextended(%s, 0))", [reference])
 
 
 def scores_of(stored: Trace) -> dict[int, int]:
