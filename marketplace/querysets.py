@@ -187,6 +187,30 @@ def approved_by_contributor(datanet: Datanet) -> list[dict]:
     )
 
 
+QUALITY_BANDS = ((90, 100, "ok"), (80, 89, "ok"), (60, 79, "warn"), (0, 59, "bad"))
+
+
+def quality_of(datanet: Datanet) -> list[dict]:
+    """Approved records per band of the checks' score: [{low, high, colour, records, share}]; [] where none has a score."""
+    approved = Record.objects.filter(datanet=datanet, status=Record.Status.APPROVED, quality__isnull=False)
+    counts = approved.aggregate(
+        **{f"from_{low}": Count("pk", filter=Q(quality__range=(low, high))) for low, high, _colour in QUALITY_BANDS}
+    )
+    total = sum(counts.values())
+    return [
+        {
+            "low": low,
+            "high": high,
+            "colour": colour,
+            "records": counts[f"from_{low}"],
+            "share": counts[f"from_{low}"] / total,
+            "percent": round(100 * counts[f"from_{low}"] / total, 1),
+        }
+        for low, high, colour in QUALITY_BANDS
+        if total
+    ]
+
+
 # --- Models
 
 

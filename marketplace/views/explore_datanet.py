@@ -1,4 +1,4 @@
-"""A Datanet and its records: preview, people, versions, access, exports; and making a new one."""
+"""A Datanet: preview, people, versions, payouts, access. Acts on it are in datanet_acts."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from datanets import services as datanets
 from datanets.columns import columns_of, label_of
 from datanets.models import Datanet, Membership, Record, Version
 
+from .. import charts, markdown, querysets, training
 from .. import forms_explore as forms
-from .. import markdown, querysets, training
 from ..models import ModelVersion
 from ..templatetags import figures
 from . import explore
@@ -63,6 +63,8 @@ def datanet(request: HttpRequest, owner: str, slug: str) -> HttpResponse:
         "fee_nano": training.fee_nano(pool),
         "followers": version.record_count - version.leader_count if version else 0,
         "paid_nano": paid_nano,
+        "quality": querysets.quality_of(pool),
+        "use": _use(pool),
         "people": given[:5],
         "models": querysets.models_of_datanet(pool, request.user)[:5],
     }
@@ -202,6 +204,20 @@ def _people(pool: Datanet, version: Version | None) -> tuple[list[dict], int]:
         row["share"] = row["records"] / total if total else 0
         row["earned_share"] = earned.get(row["contributor_id"], 0) / all_nano if all_nano else None
     return given, all_nano
+
+
+def _use(pool: Datanet) -> charts.Chart | None:
+    """Calls per day of the models that learned from a Datanet; None where there was none."""
+    counts = querysets.calls_per_day(datanets=[pool.pk])[pool.pk]
+    if not any(counts):
+        return None
+    return charts.line(
+        labels=[f"{day:%d %b}" for day in querysets.days()],
+        values=counts,
+        title=_("Calls per day"),
+        finding=_("%(n)s calls in 30 days") % {"n": figures.number_text(sum(counts))},
+        value_label=_("Calls"),
+    )
 
 
 def _search(found, pool: Datanet, words: str, label: str):

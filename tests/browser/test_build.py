@@ -12,7 +12,7 @@ from playwright.sync_api import expect
 from marketplace.models import ListedModel
 from tests.browser.test_explore import sideways
 from tests.datanets.cast import measured, person
-from tests.datanets.pages.browsing import accessibility_problems, sign_in, site  # noqa: F401  (a fixture)
+from tests.datanets.pages.browsing import accessibility_problems, no_idle_session, sign_in, site  # noqa: F401  (fixtures)
 from tests.marketplace.pages.test_explore import make_call
 from tests.shop import published, trained
 

@@ -8,7 +8,7 @@ from playwright.sync_api import expect
 
 from datanets.models import Record
 from tests.datanets.cast import make_datanet, measured, person
-from tests.datanets.pages.browsing import accessibility_problems, sign_in, site  # noqa: F401  (a fixture)
+from tests.datanets.pages.browsing import accessibility_problems, no_idle_session, sign_in, site  # noqa: F401  (fixtures)
 from tests.shop import published, trained
 
 pytestmark = pytest.mark.browser
@@ -23,13 +23,27 @@ def model(books, settings):
     return trained(books, version).model
 
 
+@pytest.fixture
+def visit(browser, site):  # noqa: F811
+    """A browser of somebody who is not signed in."""
+    opened = []
+
+    def visit(**options):
+        opened.append(browser.new_context(base_url=site, **options))
+        return opened[-1].new_page()
+
+    yield visit
+    for context in opened:
+        context.close()
+
+
 def sideways(page) -> int:
     """How many pixels a page overflows to the side."""
     return page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
 
 
-def test_a_visitor_finds_a_datanet_a_record_and_a_model(browser, site, model):  # noqa: F811
-    page = browser.new_context(base_url=site).new_page()
+def test_a_visitor_finds_a_datanet_a_record_and_a_model(visit, site, model):  # noqa: F811
+    page = visit()
     complaints = []
     page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
 
@@ -41,7 +55,7 @@ def test_a_visitor_finds_a_datanet_a_record_and_a_model(browser, site, model):  
     page.get_by_role("link", name="Tumours").click()
     assert accessibility_problems(page) == []
     expect(page.get_by_text("80 records in v1")).to_be_visible()
-    page.locator("tbody th a").first.click()
+    page.locator("table.rec tbody a").first.click()
     expect(page.get_by_role("heading", name="Earnings")).to_be_visible()
     assert accessibility_problems(page) == []
 
@@ -55,8 +69,8 @@ def test_a_visitor_finds_a_datanet_a_record_and_a_model(browser, site, model):  
     assert complaints == []
 
 
-def test_every_public_page_fits_a_phone_and_passes_axe(browser, site, model):  # noqa: F811
-    page = browser.new_context(base_url=site, viewport={"width": 390, "height": 844}).new_page()
+def test_every_public_page_fits_a_phone_and_passes_axe(visit, model):
+    page = visit(viewport={"width": 390, "height": 844})
     record = Record.objects.order_by("id").first()
     pool = "datanets/erin/tumours"
     addresses = [

@@ -182,6 +182,17 @@ def test_a_datanet_shows_its_records_with_statistics_over_all_rows(books, client
     assert "after=" in text  # 25 rows a page
 
 
+def test_a_datanet_asks_as_often_for_three_records_as_for_sixty(books, client, django_assert_max_num_queries):
+    few, many = published({"alice": measured(3)}), published({"bob": measured(60, start=90)}, name="Large")
+    page(client, here(few.datanet))
+    with django_assert_max_num_queries(15) as small:
+        page(client, here(few.datanet))
+    with django_assert_max_num_queries(15) as large:
+        page(client, here(many.datanet))
+
+    assert len(small) == len(large)
+
+
 def test_a_search_in_the_records_says_what_it_searched(books, client):
     datanet = published({"alice": measured(4)}).datanet
 
