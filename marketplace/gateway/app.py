@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
 import uuid
 from typing import Any
@@ -30,6 +31,7 @@ from .upstreams import Upstreams
 
 logger = logging.getLogger("marketplace.gateway")
 
+_REQUEST_ID = re.compile(r"[0-9A-Za-z_-]{8,64}")
 PAID = {
     "/v1/chat/completions": "chat",
     "/v1/completions": "completions",
@@ -141,8 +143,10 @@ class Application:
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         origin = header(scope, b"origin").encode()
+        named = header(scope, b"x-request-id")  # by the proxy in front
         reply = Reply(
             send,
+            request_id=named if _REQUEST_ID.fullmatch(named) else "",
             cross_origin=origin if origin == self._site else b"",
             without_body=scope["method"] == "HEAD",
         )

@@ -6,6 +6,7 @@ over all of them, up to what the other processes took in the last 5 s.
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
 from collections import defaultdict
@@ -49,6 +50,7 @@ class _Usage:
     reserved_nano: int = 0
     since_read_nano: int = 0
     read_at: float = -math.inf
+    reading: asyncio.Future[None] | None = None
 
 
 @dataclass
@@ -95,7 +97,9 @@ class Limits:
                 raise _too_many("tokens a minute", usage.tokens.wait_s(worst_tokens), self.headers(key))
         if key.spend_cap_nano is not None:
             if time.monotonic() - usage.read_at > config.KEY_CACHED_S:
-                await self._read_spent(key, usage)
+                if usage.reading is None:
+                    usage.reading = asyncio.ensure_future(self._read_spent(key, usage))
+                await asyncio.shield(usage.reading)  # everybody waits: before it is read the sum would be 0
             taken_nano = usage.spent_nano + usage.since_read_nano + usage.reserved_nano
             if taken_nano + worst_nano > key.spend_cap_nano:
                 raise ApiError(
@@ -137,11 +141,14 @@ class Limits:
             cursor.execute(_SPENT, [key.id])
             return int(cursor.fetchone()[0])
 
-        usage.read_at = time.monotonic()
         before_nano = usage.since_read_nano
-        usage.spent_nano = await self._database.run(act)
-        # What ended while it was read may be in the sum, and is counted again until the next reading: never too little.
-        usage.since_read_nano -= before_nano
+        try:
+            usage.spent_nano = await self._database.run(act)
+            # What ended while it was read may be in the sum, and counts twice until the next reading: never too little.
+            usage.since_read_nano -= before_nano
+            usage.read_at = time.monotonic()
+        finally:
+            usage.reading = None
 
 
 def _too_many(what: str, wait_s: float, headers: dict[str, str]) -> ApiError:

@@ -26,10 +26,10 @@ _ALLOWED = b"authorization, content-type, idempotency-key, x-max-cost, x-price-v
 class Reply:
     """One answer, started at most once. Headers may be added until then."""
 
-    def __init__(self, send: Send, *, cross_origin: bytes = b"", without_body: bool = False):
+    def __init__(self, send: Send, *, request_id: str = "", cross_origin: bytes = b"", without_body: bool = False):
         self._send = send
         self._without_body = without_body
-        self.headers: dict[bytes, bytes] = {b"x-request-id": uuid.uuid4().hex.encode()}
+        self.headers: dict[bytes, bytes] = {b"x-request-id": (request_id or uuid.uuid4().hex).encode()}
         if cross_origin:
             self.headers[b"access-control-allow-origin"] = cross_origin
             self.headers[b"access-control-expose-headers"] = _EXPOSED

@@ -14,7 +14,7 @@ from ledger import services as ledger
 from marketplace import access, keys, listings
 from marketplace.models import ApiKey, Call
 from tests.gateway import shop as shops
-from tests.gateway.conftest import wait_until
+from tests.gateway.conftest import running_gateway, wait_until
 from tests.gateway.shop import CALL_NANO, OPEN
 
 
@@ -97,6 +97,19 @@ def test_a_spend_cap_ends_a_key_and_no_other(gateway, shop):
     assert [answer.status_code for answer in answers].count(200) == 2
     assert {answer.json()["error"]["code"] for answer in answers if answer.status_code != 200} == {"spend_cap_reached"}
     assert gateway.classify(shops.make_key(dan)).status_code == 200
+
+
+def test_a_spend_cap_holds_over_several_processes(gateway, shop):
+    # Given a key that has reached its cap on one process
+    _, key = shop.buyer("dan-two", OPEN, spend_cap_nano=2 * CALL_NANO)
+    assert [gateway.classify(key).status_code for _ in range(3)] == [200, 200, 402]
+
+    # When eight calls reach another one at once
+    with running_gateway(shop.books) as other, ThreadPoolExecutor(8) as threads:
+        answers = list(threads.map(lambda _: other.classify(key), range(8)))
+
+    # Then none of them is answered
+    assert [answer.json()["error"]["code"] for answer in answers] == ["spend_cap_reached"] * 8
 
 
 def test_requests_a_minute_are_counted_and_told(gateway, shop):
