@@ -1,0 +1,42 @@
+"""Locks of the data side, each shown without luck."""
+
+from __future__ import annotations
+
+import hashlib
+
+from datanets import checking, submissions
+from datanets.models import Record
+from tests.datanets.cast import make_datanet, measured, person, table, upload
+from tests.datanets.races import race
+
+
+def test_two_files_announced_behind_one_lock_share_one_quota(books, settings):
+    """Fails without the lock of the person's row in uploads._require_quota: both count before either is stored."""
+    settings.UPLOAD_USER_QUOTA_BYTES = 1000
+    datanet = make_datanet()
+    ours = [submissions.start(datanet=datanet, contributor=person("alice")) for _ in range(2)]
+    announce = [lambda one=one: submissions.add_file(one, name="a.csv", size_bytes=600) for one in ours]
+
+    answers = race(books, *announce, behind="LOCK TABLE datanets_submissionfile IN SHARE MODE")
+
+    assert sorted(type(answer).__name__ for answer in answers) == ["SubmissionFile", "TooLarge"]
+
+
+def test_a_file_that_another_worker_checks_is_left_alone(books):
+    """Fails without `if alone` in checking.check_file: the file is read a second time."""
+    submission = submissions.start(datanet=make_datanet(), contributor=person("alice"))
+    file = upload(submission, table(measured(3)), check=False)
+    name = hashlib.sha256(f"datanets.check:{file.pk}".encode()).digest()[:8]
+    number = int.from_bytes(name, "big", signed=True)
+    worker = books.connect()
+    worker.cursor().execute("SELECT pg_advisory_lock(%s)", [number])
+
+    checking.check_file(file.pk)
+
+    file.refresh_from_db()
+    assert (file.status, Record.objects.count()) == ("waiting", 0)
+    worker.cursor().execute("SELECT pg_advisory_unlock(%s)", [number])
+    worker.close()
+    checking.check_file(file.pk)
+    file.refresh_from_db()
+    assert (file.status, Record.objects.count()) == ("ready", 3)

@@ -1,0 +1,548 @@
+"""A test that cannot fail proves nothing: take a safeguard away, and see the test that is there for it fail.
+
+    python3 dev.py test -n 0 tests/mutations.py                  every removal; its name keeps it out of the usual run
+    python3 dev.py test -n 0 tests/mutations.py -k two_admins    one removal
+
+Each removal is a text that stands exactly once in a file. It is applied to a copy of the repository (with what is not
+committed yet), and the named tests run there in a process of their own. They must pass without the removal, and with it
+each must fail in its body: a test that cannot start shows nothing. docs/mutations.md tells how to add one.
+
+Long, because it is a list; what applies it comes after the list.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+from xml.etree import ElementTree
+
+import psycopg2
+import pytest
+
+from devstack.children import bound_to_parent, stop
+
+ROOT = Path(__file__).resolve().parent.parent
+RUN_S_MAX = 420  # of one process; a removal may make a test wait for its own time-outs
+
+
+class Removal(NamedTuple):
+    """A safeguard and the tests that notice when it is gone.
+
+    Attributes:
+        text: What is taken away; stands exactly once in `file`.
+        instead: What stands there afterwards.
+        tests: Node ids. Each must fail; one without its parameters must fail for at least one of them.
+        why: What could happen without the safeguard.
+    """
+
+    name: str
+    file: str
+    text: str
+    instead: str
+    tests: tuple[str, ...]
+    why: str
+
+    @property
+    def changes_tables(self) -> bool:
+        return self.file.endswith(".sql") or "/migrations/" in self.file
+
+
+REMOVALS = [
+    # --- Ledger
+    Removal(
+        "row_lock_of_the_wallet",
+        "ledger/sql/post.sql",
+        """\
+  UPDATE ledger_spend s SET debited_nano = s.debited_nano + amount
+  WHERE s.account_id = payer AND s.debited_nano + s.held_nano + amount <= s.granted_nano;
+  IF FOUND THEN
+""",
+        """\
+  PERFORM FROM ledger_spend s
+  WHERE s.account_id = payer AND s.debited_nano + s.held_nano + amount <= s.granted_nano;
+  IF FOUND THEN
+    UPDATE ledger_spend s SET debited_nano = s.debited_nano + amount WHERE s.account_id = payer;
+""",
+        ("tests/ledger/test_guard_locks.py::test_who_waited_for_a_wallet_is_judged_by_what_is_left_in_it",),
+        "The test of the balance would happen before the lock: many payers at once would all pass it.",
+    ),
+    Removal(
+        "test_of_the_balance",
+        "ledger/sql/post.sql",
+        "WHERE s.account_id = payer AND s.debited_nano + s.held_nano + amount <= s.granted_nano;",
+        "WHERE s.account_id = payer;",
+        ("tests/ledger/test_postings.py::test_nobody_spends_more_than_they_have",),
+        "A wallet would pay more than it has, or meet the last constraint instead of a reason.",
+    ),
+    Removal(
+        "credit_is_a_total",
+        "ledger/sql/post.sql",
+        "  SET granted_nano = greatest(s.granted_nano, a.base_nano + p.credited_nano), debited_nano",
+        "  SET granted_nano = s.granted_nano + a.base_nano + p.credited_nano, debited_nano",
+        ("tests/ledger/test_postings.py::test_a_credit_is_granted_once_however_often_it_is_pulled",),
+        "Every pull would grant all earlier credits again.",
+    ),
+    Removal(
+        "posting_id_is_used_once",
+        "ledger/sql/post.sql",
+        "    ON CONFLICT (id) DO NOTHING\n",
+        "",
+        ("tests/ledger/test_postings.py::test_a_repeated_posting_does_nothing",),
+        "A repeat after a lost answer would be an error, and callers would make up a new id.",
+    ),
+    Removal(
+        "reused_id_is_refused",
+        "ledger/sql/post.sql",
+        "IF booked <> jsonb_array_length(postings) THEN",
+        "IF false THEN",
+        ("tests/ledger/test_postings.py::test_an_id_cannot_be_used_for_something_else",),
+        "Another payment under a used id would be lost in silence.",
+    ),
+    Removal(
+        "row_lock_of_the_hold",
+        "ledger/sql/hold.sql",
+        "OR h.id = ANY (closing) ORDER BY h.id FOR UPDATE;",
+        "OR h.id = ANY (closing) ORDER BY h.id;",
+        ("tests/ledger/test_guard_locks.py::test_who_waited_for_a_hold_is_judged_by_what_is_left_of_it",),
+        "Two draws at once would both read the whole rest of a lease.",
+    ),
+    Removal(
+        "draw_above_the_hold",
+        "ledger/sql/hold.sql",
+        "ELSIF r.amount > r.rest THEN",
+        "ELSIF false THEN",
+        ("tests/ledger/test_holds.py::test_nothing_is_drawn_above_the_hold",),
+        "A process could draw more than was set aside for it.",
+    ),
+    Removal(
+        "hold_ends_once",
+        "ledger/sql/hold.sql",
+        "WHERE h.id = ANY (hold_ids) AND h.closed_at IS NULL RETURNING",
+        "WHERE h.id = ANY (hold_ids) RETURNING",
+        ("tests/ledger/test_holds.py::test_a_lease_is_drawn_many_times_and_the_rest_released",),
+        "Closing twice would give the rest back twice.",
+    ),
+    Removal(
+        "fold_watermark",
+        "ledger/sql/fold.sql",
+        " AND xid < pg_snapshot_xmin(pg_current_snapshot())",
+        "",
+        ("tests/ledger/test_races.py::test_a_late_committer_is_not_skipped_by_the_fold",),
+        "A posting that took its number early and committed late would never be credited.",
+    ),
+    Removal(
+        "lock_of_the_fold_cursor",
+        "ledger/sql/fold.sql",
+        "WHERE name = 'fold' FOR UPDATE;",
+        "WHERE name = 'fold';",
+        ("tests/ledger/test_guard_locks.py::test_two_folds_at_once_take_turns",),
+        "Two sequencers would fold the same postings.",
+    ),
+    Removal(
+        "journal_is_append_only",
+        "ledger/sql/append_only.sql",
+        "ARRAY['account', 'journal', 'entry', 'fact', 'leaf', 'node', 'checkpoint', 'cosignature'] LOOP",
+        "ARRAY['account', 'entry', 'fact', 'leaf', 'node', 'checkpoint', 'cosignature'] LOOP",
+        ("tests/ledger/test_append_only.py::test_not_even_the_owner_changes_what_is_only_added_to[journal]",),
+        "The owner of the tables could rewrite the journal.",
+    ),
+    Removal(
+        "posting_balances",
+        "ledger/sql/checks.sql",
+        "  ADD CONSTRAINT ledger_posting_balances CHECK (ledger_legs_balance(accounts, amounts)),\n",
+        "",
+        ("tests/ledger/test_append_only.py::test_not_even_the_owner_inserts_an_unbalanced_posting",),
+        "A row could make or lose money.",
+    ),
+    # --- Datanets
+    Removal(
+        "no_self_review",
+        "datanets/migrations/0001_initial.py",
+        """\
+        migrations.AddConstraint(
+            model_name='review',
+            constraint=models.CheckConstraint(condition=models.Q(('curator', models.F('contributor')), _negated=True), name='nobody_reviews_their_own_record'),
+        ),
+""",
+        "",
+        ("tests/datanets/test_reviews.py::test_the_database_refuses_a_self_review_whatever_the_row_claims",),
+        "A row that comes past the service could approve the curator's own record.",
+    ),
+    Removal(
+        "review_names_the_true_contributor",
+        "datanets/migrations/0002_reviews_are_true_and_versions_immutable.py",
+        "        migrations.RunSQL(COMPOSITE_KEY, DROP_COMPOSITE_KEY),\n",
+        "",
+        ("tests/datanets/test_reviews.py::test_the_database_refuses_a_self_review_whatever_the_row_claims",),
+        "A self-review could name somebody else as the contributor.",
+    ),
+    Removal(
+        "version_is_immutable",
+        "datanets/migrations/0002_reviews_are_true_and_versions_immutable.py",
+        """\
+CREATE TRIGGER version_is_immutable BEFORE UPDATE OR DELETE ON datanets_version
+    FOR EACH ROW EXECUTE FUNCTION datanets_versions_are_immutable();
+""",
+        "",
+        ("tests/datanets/test_versions.py::test_a_version_and_its_leader_map_are_immutable",),
+        "What models were trained on could be changed afterwards.",
+    ),
+    Removal(
+        "part_of_a_file_counts_once",
+        "datanets/uploads.py",
+        "        file = SubmissionFile.objects.select_for_update(no_key=True).get(pk=file.pk)\n"
+        "        _require_receiving(file, offset_bytes)\n",
+        "        file = SubmissionFile.objects.get(pk=file.pk)\n        _require_receiving(file, offset_bytes)\n",
+        ("tests/datanets/test_uploads.py::test_of_two_parts_for_one_offset_exactly_one_counts",),
+        "Two parts sent for one offset would both count, and the file would be broken.",
+    ),
+    Removal(
+        "lock_of_the_quota",
+        "datanets/uploads.py",
+        "    User.objects.select_for_update(no_key=True).get(pk=contributor_id)\n",
+        "",
+        ("tests/datanets/test_guard_locks.py::test_two_files_announced_behind_one_lock_share_one_quota",),
+        "Two files announced at once would both take the last of the quota.",
+    ),
+    Removal(
+        "lock_of_registration",
+        "datanets/registration.py",
+        "        _lock_registration(datanet.kind)\n",
+        "",
+        (
+            "tests/datanets/test_registration.py"
+            "::test_two_uploads_of_one_file_at_the_same_moment_make_one_leader_of_each_record",
+        ),
+        "Whoever copies a record fast enough would lead a second time and be paid.",
+    ),
+    Removal(
+        "file_is_checked_alone",
+        "datanets/checking.py",
+        "file = _begin(file_id) if alone else None",
+        "file = _begin(file_id)",
+        ("tests/datanets/test_guard_locks.py::test_a_file_that_another_worker_checks_is_left_alone",),
+        "A file rung for twice would be read and checked twice.",
+    ),
+    Removal(
+        "sandbox_hook",
+        "datanets/sandbox_child.py",
+        "    sys.addaudithook(watch)\n",
+        "",
+        (
+            "tests/datanets/test_sandbox.py::test_the_audit_hook_alone_refuses_every_escape[subprocess]",
+            "tests/datanets/test_sandbox.py::test_the_audit_hook_alone_refuses_every_escape[read_passwords]",
+        ),
+        "On a machine whose kernel lacks Landlock and seccomp nothing would hold a parser that was taken over.",
+    ),
+    Removal(
+        "sandbox_hook_is_installed",
+        "datanets/sandbox_child.py",
+        'active["audit_hook"] = refuse_escapes(folder=folder, input_path=input_path)',
+        'active["audit_hook"] = False',
+        ("tests/datanets/test_sandbox.py::test_the_protections_of_this_machine_are_told",),
+        "The hook would exist and nobody would call it.",
+    ),
+    # --- Gateway
+    Removal(
+        "idempotency_insert",
+        "marketplace/sql/capture.sql",
+        """\
+  INSERT INTO marketplace_idempotency AS i (owner_id, key, body_sha256, call_id, status, process, created_at)
+  VALUES (of_owner, of_key, body, new_call, 'running', by_process, clock_timestamp())
+  ON CONFLICT (owner_id, key) DO UPDATE
+    SET body_sha256 = excluded.body_sha256, call_id = excluded.call_id, status = 'running',
+      process = excluded.process, created_at = excluded.created_at
+    WHERE i.created_at < clock_timestamp() - make_interval(secs => kept_s)
+      OR (i.status = 'running' AND NOT gateway_lives(i.process))
+  RETURNING i.* INTO found_row;
+  IF FOUND THEN
+""",
+        "  IF true THEN\n",
+        ("tests/gateway/test_idempotency.py::test_a_repeated_request_gets_the_stored_answer_and_is_charged_once",),
+        "Nothing would remember that a key was used.",
+    ),
+    Removal(
+        "idempotency_key_is_kept",
+        "marketplace/sql/capture.sql",
+        """\
+    WHERE i.created_at < clock_timestamp() - make_interval(secs => kept_s)
+      OR (i.status = 'running' AND NOT gateway_lives(i.process))
+""",
+        "",
+        ("tests/gateway/test_idempotency.py::test_a_repeated_request_gets_the_stored_answer_and_is_charged_once",),
+        "Every repeat would take the key over and be charged again.",
+    ),
+    Removal(
+        "call_is_stored_once",
+        "marketplace/sql/capture.sql",
+        "    ON CONFLICT (id) DO NOTHING\n",
+        "",
+        ("tests/gateway/test_capture.py::test_a_call_that_is_sent_twice_is_charged_once",),
+        "A statement that is sent again, because the connection broke, would lose the calls beside it.",
+    ),
+    Removal(
+        "answer_waits_for_its_charge",
+        "marketplace/gateway/capture.py",
+        "            self._send([waiting.row for waiting in batch], patience_s=config.CAPTURE_PATIENCE_S)\n",
+        "            _answer(batch, None)\n"
+        "            self._send([waiting.row for waiting in batch], patience_s=config.CAPTURE_PATIENCE_S)\n",
+        ("tests/gateway/test_capture.py::test_a_call_that_nothing_covers_is_refused_whole",),
+        "The last byte would leave before the call is durable; a crash in between makes it free.",
+    ),
+    Removal(
+        "lease_is_decremented",
+        "marketplace/gateway/leases.py",
+        "                lease.free_nano -= amount_nano\n",
+        "",
+        ("tests/gateway/test_money.py::test_sixty_four_threads_on_a_wallet_for_ten_calls_make_exactly_ten",),
+        "All calls at once would reserve the same money.",
+    ),
+    # --- Attribution
+    Removal(
+        "net_negative_earns_nothing",
+        "attribution/shares.py",
+        "record: BILLION * max(one.net, 0) // one.positive if",
+        "record: BILLION if",
+        ("tests/attribution/test_shares.py::test_a_label_flipper_pays_with_one_call_for_what_it_gained_in_another",),
+        "A poisoned record would keep what it earned where it happened to help.",
+    ),
+    Removal(
+        "gated_record_earns_nothing",
+        "attribution/shares.py",
+        " and record not in gated else 0",
+        " else 0",
+        ("tests/attribution/test_shares.py::test_a_gated_record_earns_nothing_and_its_sums_go_on",),
+        "Records that held-out rows speak against would be paid.",
+    ),
+    Removal(
+        "follower_weighs_nothing",
+        "attribution/fitting.py",
+        "[0.0 if row.id in leader_of else 1.0 for row in self.rows]",
+        "[1.0 for row in self.rows]",
+        ("tests/attribution/test_guard_settlement.py::test_copies_of_earlier_records_earn_nothing",),
+        "Copying somebody's records would pay.",
+    ),
+    Removal(
+        "epoch_is_closed_once",
+        "attribution/settlement.py",
+        "    if not created:\n        return 0\n",
+        "",
+        ("tests/attribution/test_guard_settlement.py::test_two_sequencers_close_an_epoch_once",),
+        "Two sequencers would make the same epochs.",
+    ),
+    Removal(
+        "epoch_is_planned_once",
+        "attribution/settlement.py",
+        "    if epoch.status != Epoch.Status.CLOSED:\n        return epoch\n",
+        "",
+        ("tests/attribution/test_guard_settlement.py::test_an_epoch_that_is_planned_twice_has_its_lines_once",),
+        "A doorbell that rings twice would plan a second set of postings.",
+    ),
+    Removal(
+        "epoch_is_posted_once",
+        "attribution/settlement.py",
+        "    if epoch.status != Epoch.Status.PLANNED:\n        return False\n",
+        "",
+        ("tests/attribution/test_guard_settlement.py::test_two_sequencers_post_an_epoch_once",),
+        "Only the ids of the postings would stand between an epoch and its second payment.",
+    ),
+    # --- Marketplace
+    Removal(
+        "two_admins_approve_a_run",
+        "marketplace/migrations/0001_initial.py",
+        """\
+        migrations.AddConstraint(
+            model_name='payoutrun',
+            constraint=models.CheckConstraint(condition=models.Q(('second_approver__isnull', True), models.Q(('first_approver__isnull', False), models.Q(('first_approver', models.F('second_approver')), _negated=True)), _connector='OR'), name='payout_run_has_two_different_approvers'),
+        ),
+""",
+        "",
+        ("tests/marketplace/test_wallets.py::test_a_payout_run_needs_two_different_admins",),
+        "One admin could give both approvals past the service.",
+    ),
+    Removal(
+        "the_same_admin_counts_once",
+        "marketplace/payouts.py",
+        " or run.first_approver_id == by.pk:",
+        ":",
+        ("tests/marketplace/test_wallets.py::test_a_payout_run_needs_two_different_admins",),
+        "A second click of the same admin would be taken for the second approval.",
+    ),
+    Removal(
+        "a_run_needs_a_zero",
+        "marketplace/payouts.py",
+        "    _check_zero(run)  # outside",
+        "    # outside",
+        ("tests/marketplace/pages/test_admin.py::test_one_nano_too_much_is_shown_refused_and_named",),
+        "Money could leave while the books and the lines disagree.",
+    ),
+    Removal(
+        "row_lock_of_a_sale",
+        "marketplace/access.py",
+        'ListedModel.objects.select_for_update(of=("self",)).select_related(',
+        "ListedModel.objects.select_related(",
+        (
+            "tests/marketplace/test_guard_locks.py"
+            "::test_two_clicks_on_buy_that_meet_before_either_is_stored_sell_one_pass",
+        ),
+        "A double click would buy two passes.",
+    ),
+    Removal(
+        "outside_reference_is_unique",
+        "marketplace/migrations/0001_initial.py",
+        "('external_reference', models.CharField(max_length=120, unique=True)),",
+        "('external_reference', models.CharField(max_length=120)),",
+        ("tests/marketplace/test_guard_locks.py::test_one_payment_recorded_by_two_admins_at_once_counts_once",),
+        "One bank transfer recorded by two admins would be credited twice.",
+    ),
+    Removal(
+        "another_admin_approves_a_deposit",
+        "marketplace/migrations/0001_initial.py",
+        ", models.CheckConstraint(condition=models.Q(('approved_by__isnull', True), models.Q(('approved_by', "
+        "models.F('recorded_by')), _negated=True), _connector='OR'), name='deposit_is_approved_by_another')",
+        "",
+        ("tests/marketplace/test_wallets.py::test_the_database_refuses_a_deposit_approved_by_its_recorder",),
+        "Whoever records a large deposit could approve it too.",
+    ),
+]
+
+# --- Applying them
+
+
+@pytest.mark.parametrize("removal", REMOVALS, ids=[removal.name for removal in REMOVALS])
+def test_without(removal: Removal, bench: Bench) -> None:
+    for test in removal.tests:
+        assert bench.intact(test) == {"passed"}, f"{test} does not pass without the removal: {bench.log}"
+
+    with bench.without(removal):
+        outcomes = bench.run(removal.tests, migrate=removal.changes_tables)
+
+    for test in removal.tests:
+        found = _of(outcomes, test)
+        assert "failed" in found, f"{test} is {sorted(found)} without {removal.name}. {removal.why} See {bench.log}"
+
+
+def test_there_are_enough_removals_and_each_has_a_name_of_its_own() -> None:
+    assert len(REMOVALS) >= 12
+    assert len({removal.name for removal in REMOVALS}) == len(REMOVALS)
+
+
+class Bench:
+    """A copy of the repository, and databases that its tests can start from."""
+
+    def __init__(self, folder: Path) -> None:
+        self.copy, self.log, self._junit = folder / "copy", folder / "pytest.log", folder / "junit.xml"
+        self._intact: dict[str, str] = {}
+        _copy_repository(self.copy)
+
+    def prepare(self, tests: list[str]) -> None:
+        """Migrate a database for the removals that change no table, and run all tests on the unchanged copy."""
+        made = "from django.test.utils import setup_databases; setup_databases(0, False, aliases={'default'})"
+        script = [sys.executable, "-c", f"import django; django.setup(); {made}"]
+        assert self._call(script, self._environment(migrate=True)) == 0, f"the migrations do not run: {self.log}"
+        session = psycopg2.connect(os.environ["DATABASE_OWNER_URL"])
+        session.autocommit = True
+        with session.cursor() as cursor:
+            cursor.execute("ALTER DATABASE test_openledger RENAME TO prepared")
+            cursor.execute("CREATE DATABASE test_prepared TEMPLATE prepared")
+        session.close()
+        self._intact = self.run(tests, migrate=False)
+
+    def intact(self, test: str) -> set[str]:
+        """The outcomes of a test on the unchanged copy."""
+        return _of(self._intact, test)
+
+    @contextmanager
+    def without(self, removal: Removal) -> Iterator[None]:
+        """The copy while a safeguard is missing."""
+        path = self.copy / removal.file
+        before, kept = path.read_text(), path.with_name(path.name + ".kept")
+        times = before.count(removal.text)
+        assert times == 1, f"{removal.name}: its text stands {times} times in {removal.file}, not once. Update it."
+        path.rename(kept)  # with its time, by which Python knows what it compiled
+        path.write_text(before.replace(removal.text, removal.instead))
+        try:
+            yield
+        finally:
+            kept.replace(path)
+
+    def run(self, tests: list[str] | tuple[str, ...], *, migrate: bool) -> dict[str, str]:
+        """Run tests in the copy. Returns the outcome of each: passed, failed, error (it did not start) or skipped.
+
+        Args:
+            migrate: Make the database by the copy's own migrations; otherwise start from the prepared one.
+        """
+        self._junit.unlink(missing_ok=True)
+        options = ["-n", "0", "-q", "-p", "no:cacheprovider", f"--junitxml={self._junit}"]
+        reuse = [] if migrate else ["--reuse-db"]
+        code = self._call(
+            [sys.executable, "-m", "pytest", *options, *reuse, *tests], self._environment(migrate=migrate)
+        )
+        assert code in (0, 1), f"pytest ended with {code}, so it ran no test to its end: {self.log}"
+        return dict(_read_outcomes(self._junit))
+
+    def _environment(self, *, migrate: bool) -> dict[str, str]:
+        """Ours without what pytest put there: the servers are shared, the code is the copy's."""
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+        if not migrate:
+            environment["DATABASE_URL"] = environment["DATABASE_OWNER_URL"].rsplit("/", 1)[0] + "/prepared"
+        return environment | {"PYTHONPATH": str(self.copy)}
+
+    def _call(self, command: list[str], environment: dict[str, str]) -> int:
+        with self.log.open("wb") as log:
+            process = subprocess.Popen(
+                command,
+                cwd=self.copy,
+                env=environment,
+                stdout=log,
+                stderr=log,
+                preexec_fn=bound_to_parent(signal.SIGTERM),
+            )
+            try:
+                return process.wait(RUN_S_MAX)
+            except subprocess.TimeoutExpired:
+                pytest.fail(f"the tests did not end in {RUN_S_MAX} s: {self.log}")
+            finally:
+                stop(process, signal.SIGINT, 10)
+
+
+@pytest.fixture(scope="module")
+def bench(request, tmp_path_factory) -> Bench:
+    if "DATABASE_SUPERUSER_URL" not in os.environ:
+        pytest.fail("There are no servers. Run this with: python3 dev.py test -n 0 tests/mutations.py")
+    made = Bench(tmp_path_factory.mktemp("mutations"))
+    chosen = [item.callspec.params["removal"] for item in request.session.items if hasattr(item, "callspec")]
+    made.prepare(sorted({test for removal in chosen for test in removal.tests}))
+    return made
+
+
+def _copy_repository(copy: Path) -> None:
+    """Copy what git knows or would add, as it stands now."""
+    asked = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(asked, cwd=ROOT, capture_output=True, check=True, text=True).stdout.split("\0")
+    for name in filter(None, names):
+        if (ROOT / name).is_file():  # what was deleted and not committed is still listed
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, copy / name)
+
+
+def _read_outcomes(junit: Path) -> Iterator[tuple[str, str]]:
+    for case in ElementTree.parse(junit).iter("testcase"):
+        kinds = {child.tag for child in case}
+        outcome = next((said for tag, said in _OUTCOMES.items() if tag in kinds), "passed")
+        yield f"{case.attrib['classname'].replace('.', '/')}.py::{case.attrib['name']}", outcome
+
+
+# In this order: a test that failed may also stumble while it cleans up.
+_OUTCOMES = {"failure": "failed", "error": "error", "skipped": "skipped"}
+
+
+def _of(outcomes: dict[str, str], test: str) -> set[str]:
+    return {outcome for node, outcome in outcomes.items() if node == test or node.startswith(f"{test}[")}
