@@ -11,6 +11,7 @@ from . import people
 class SignupForm(forms.Form):
     """Consent to the terms, logged by version. allauth puts its own fields in front and calls `signup` at the end."""
 
+    field_order = ["email", "username", "password1", "terms"]
     terms = forms.BooleanField(label=_("I agree to the terms of use and have read the privacy notice"))
 
     def __init__(self, *args, **kwargs):

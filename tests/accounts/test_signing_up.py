@@ -75,17 +75,21 @@ def test_nobody_signs_up_without_agreeing_to_the_terms(client):
     assert not User.objects.exists()
 
 
-def test_a_new_version_of_a_document_asks_again(settings):
+def test_a_new_version_of_a_document_asks_again(settings, tmp_path):
     alice = member()
     people.give_consent(alice, Consent.Document.CONTRIBUTOR)
     people.give_consent(alice, Consent.Document.CONTRIBUTOR)
     assert Consent.objects.count() == 1
     assert people.has_consented(alice, Consent.Document.CONTRIBUTOR)
 
-    settings.CONTRIBUTOR_AGREEMENT_VERSION = "2027-01"
+    (tmp_path / "docs" / "legal").mkdir(parents=True)
+    (tmp_path / "docs" / "legal" / "contributor-2027-01.md").write_text("Another text", encoding="utf-8")
+    settings.BASE_DIR, settings.CONTRIBUTOR_AGREEMENT_VERSION = tmp_path, "2027-01"
 
-    with pytest.raises(FileNotFoundError):
-        people.give_consent(alice, Consent.Document.CONTRIBUTOR)
+    assert not people.has_consented(alice, Consent.Document.CONTRIBUTOR)
+    people.give_consent(alice, Consent.Document.CONTRIBUTOR)
+    assert people.has_consented(alice, Consent.Document.CONTRIBUTOR)
+    assert len(set(Consent.objects.values_list("version", "text_sha256"))) == 2
 
 
 @pytest.mark.parametrize(
