@@ -28,6 +28,7 @@ from .models import Call, DatanetTerms, ListedModel, ModelVersion, PriceList
 PAGE_ROWS = 20
 DAYS = 30
 KEPT_S = 60  # how long the home page's totals may be old
+SAMPLE_KEY = "home-sample"
 
 
 # --- Pages by key
@@ -298,7 +299,7 @@ class Sample:
 
 def sample_call() -> Sample | None:
     """The newest published call of a listed model; at most a minute old."""
-    return _kept("home-sample", _sample_call)
+    return _kept(SAMPLE_KEY, _sample_call)
 
 
 def _sample_call() -> Sample | None:

@@ -289,9 +289,11 @@ def test_a_buyer_shows_a_call_and_hides_it_again(books, client, model):
     client.post(f"/en/build/usage/{call.pk}/show/", {"shown": "1", "next": "https://elsewhere.example/"})
     call.refresh_from_db()
     assert call.published_at is not None
+    assert str(call.pk) in page(client, "/en/")
     client.post(f"/en/build/usage/{call.pk}/show/", {"shown": "0"})
     call.refresh_from_db()
     assert call.published_at is None
+    assert str(call.pk) not in page(client, "/en/")
     assert client.post(f"/en/build/usage/{failed.pk}/show/", {"shown": "1"}).status_code == 409
     sign_in(client, "devi")
     assert client.post(f"/en/build/usage/{call.pk}/show/", {"shown": "1"}).status_code == 404
