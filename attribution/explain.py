@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 from uuid import UUID
 
 from django.db.models import Count, Max, QuerySet, Sum
@@ -248,7 +249,7 @@ def records_of_payment(epoch: Epoch, user_id: int) -> QuerySet[RecordEpoch]:
     )
 
 
-def contributors_of(versions: Iterable[Version]) -> list[dict]:
+def contributors_of(versions: Iterable[Version]) -> list[Any]:
     """Who earned what with the records of these versions' Datanets, largest first."""
     datanet_ids = {version.datanet_id for version in versions}
     return list(

@@ -30,7 +30,7 @@ FOLDS = 5
 JUDGED_MIN = 50  # below this many leaders held-out rows say too little: nobody is gated, shares are equal
 CONNECTED = "connected"
 CONNECTED_METHOD = "none/1"
-SETTINGS = {
+SETTINGS: dict[str, dict[str, Any]] = {
     "linear": {"l2": float, "image_side": int},
     "neighbours": {"k": int, "image_side": int},
     "retrieval": {},
@@ -128,7 +128,7 @@ def _fit_retrieval(pool: _Pool, settings: dict[str, Any]) -> tuple[Artifact, dic
     for place, (row, weight) in enumerate(zip(pool.rows, pool.weights, strict=True)):
         if not weight:
             continue
-        text = row.body.get("text", "")
+        text = (row.body or {}).get("text", "")
         for cut in retrieval.cut_passages(text, modelclient.count_tokens):
             texts.append(text[cut.start : cut.end])
             targets.append((place, cut.start, cut.end, cut.tokens))
@@ -158,7 +158,7 @@ def _inputs(pool: _Pool) -> list[Any]:
     if pool.kind == "tabular":
         return [row.body for row in pool.rows]
     if pool.kind == "text":
-        return list(modelclient.embed([row.body.get("text", "") for row in pool.rows]))
+        return list(modelclient.embed([(row.body or {}).get("text", "") for row in pool.rows]))
     return [Image.open(io.BytesIO(storage.get(row.media_key))) for row in pool.rows]
 
 
@@ -171,7 +171,7 @@ def _without_label(inputs: Sequence[Any], spec: dict) -> Sequence[Any]:
 def _targets(pool: _Pool, spec: dict, inputs: Sequence[Any]) -> list[Any]:
     if pool.kind == "tabular":
         return list(feature_tools.labels_of(spec, inputs))
-    labels = [row.body.get("label") for row in pool.rows]
+    labels = [(row.body or {}).get("label") for row in pool.rows]
     if any(label in (None, "") for label in labels):
         raise CannotFit(_("Not every record has a label, and this engine needs one."))
     return [str(label) for label in labels]
@@ -207,11 +207,11 @@ def _judge(engine, matrix, targets, pool: _Pool, options: dict, task: str) -> tu
     is_gated = gated(mean, error) & (seen > 0)
     useful = np.where(is_gated, 0.0, np.maximum(mean, 0.0)) * pool.weights
     quantised = shares.quantise(useful)
-    judged = {
+    said = {
         "gated": [pool.rows[i].id for i in np.flatnonzero(is_gated)],
         "shares": quantised if any(quantised) else _equal_shares(pool)["shares"],
     }
-    return judged, {"records": len(pool.rows), "leaders": len(leaders), **_figures(answered, task)}
+    return said, {"records": len(pool.rows), "leaders": len(leaders), **_figures(answered, task)}
 
 
 def _figures(answered: list[tuple[Any, Any]], task: str) -> dict:
@@ -227,11 +227,12 @@ def _figures(answered: list[tuple[Any, Any]], task: str) -> dict:
             "baseline_accuracy": most_common / len(answered),
             "judged_rows": len(answered),
         }
-    truth, served = (np.array(column, dtype=np.float64) for column in zip(*answered, strict=True))
-    spread = float(((truth - truth.mean()) ** 2).sum())
+    values = np.array(answered, dtype=np.float64)
+    errors = values[:, 0] - values[:, 1]
+    spread = float(((values[:, 0] - values[:, 0].mean()) ** 2).sum())
     return {
-        "r2": 1.0 - float(((truth - served) ** 2).sum()) / spread if spread else 0.0,
-        "mean_absolute_error": float(np.abs(truth - served).mean()),
+        "r2": 1.0 - float((errors**2).sum()) / spread if spread else 0.0,
+        "mean_absolute_error": float(np.abs(errors).mean()),
         "judged_rows": len(answered),
     }
 
@@ -241,7 +242,7 @@ def _equal_shares(pool: _Pool) -> dict:
 
 
 def _classes(targets: Sequence[Any], weights: np.ndarray) -> int:
-    return len({targets[i] for i in np.flatnonzero(weights > 0)})
+    return len({target for target, weight in zip(targets, weights, strict=True) if weight > 0})
 
 
 def _checked_settings(engine: str, settings: dict[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from attribution import bundles, traces
@@ -97,7 +97,7 @@ def epoch_call(trace: Trace) -> EpochCall:
         data_nano=trace.data_nano,
         scores={} if failed else traces.scores_of(trace),
         causal_millionths=0 if failed else trace.causal_millionths,
-        withheld_reason=trace.reason or Unattributed.OWN_WEIGHTS,
+        withheld_reason=Unattributed(trace.reason or Unattributed.OWN_WEIGHTS),
     )
 
 
@@ -150,12 +150,12 @@ def gated_of(found: Sequence[Trace]) -> set[int]:
 
 
 def _add_data_lines(planned: Planned, calls: Sequence[EpochCall], result: EpochResult, people: People) -> None:
-    by_call: dict[UUID, list] = defaultdict(list)
+    by_call: dict[Any, list] = defaultdict(list)
     for line in result.lines:
         by_call[line.call_id].append(line)
-    scores = {call.call_id: call.scores for call in calls}
     for call in calls:
-        lines = by_call[call.call_id]
+        call_id = UUID(str(call.call_id))
+        lines = by_call[call_id]
         amounts: dict[int, int] = defaultdict(int)
         counts: dict[int, int] = defaultdict(int)
         for line in lines:
@@ -164,14 +164,14 @@ def _add_data_lines(planned: Planned, calls: Sequence[EpochCall], result: EpochR
             counts[payee_id] += 1
         for payee_id in sorted(amounts):
             planned.lines.append(
-                PlannedLine("call", call.call_id, "data", payee_id, "", counts[payee_id], amounts[payee_id])
+                PlannedLine("call", call_id, "data", payee_id, "", counts[payee_id], amounts[payee_id])
             )
         left_nano, reason = result.unattributed.get(call.call_id, (0, ""))
         if left_nano:
-            planned.lines.append(PlannedLine("call", call.call_id, "data", None, str(reason), 0, left_nano))
+            planned.lines.append(PlannedLine("call", call_id, "data", None, str(reason), 0, left_nano))
         largest = sorted(lines, key=lambda line: (-line.amount_nano, line.record_id))[:RECORDS_KEPT]
         planned.record_lines.extend(
-            PlannedRecordLine(call.call_id, line.record_id, scores[call.call_id][line.record_id], line.amount_nano)
+            PlannedRecordLine(call_id, line.record_id, call.scores[line.record_id], line.amount_nano)
             for line in largest
         )
 

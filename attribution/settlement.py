@@ -25,6 +25,7 @@ from django.utils import timezone
 
 from attribution import planning, traces
 from attribution.models import Cut, Epoch, Line, PlannedPosting, RecordEpoch, RecordLine, Trace
+from attribution.payloads import attributed_entry_id
 from ledger import chart, receipts
 from ledger import services as ledger
 
@@ -32,18 +33,14 @@ logger = logging.getLogger(__name__)
 
 PLAN_TOPIC = "attribution.tasks.plan_epoch"
 CHARGES = {"call.charged": "call", "access.charged": "access", "training.charged": "training"}
-POOL_OF_SOURCE = {"call": "calls", "access": "access", "training": "training"}
+POOL_OF_SOURCE: dict[str, chart.PoolFor] = {"call": "calls", "access": "access", "training": "training"}
+POOL_PART: dict[str, chart.PoolPart] = {"data": "data", "curation": "curation"}
 LEGS_MAX = 1000
-ATTRIBUTED_NAMESPACE = uuid.UUID("6f2a1c1e-58a4-5f0e-9d53-0c8f3a4e7b10")
+EPOCHS = uuid.UUID("6f2a1c1e-58a4-5f0e-9d53-0c8f3a4e7b10")  # namespace of epoch ids
 
 
 class NotYet(Exception):
     """Some charge of the epoch has no trace yet. The outbox rings again."""
-
-
-def attributed_entry_id(charge_id: uuid.UUID) -> uuid.UUID:
-    """The id of the `call.attributed` entry of a call: the second part of its receipt."""
-    return uuid.uuid5(ATTRIBUTED_NAMESPACE, str(charge_id))
 
 
 # --- Close
@@ -71,7 +68,7 @@ def close_due(now: datetime | None = None) -> int:
     for model_id, charge_ids in sorted(by_model.items()):
         previous = Epoch.objects.filter(model_id=model_id).aggregate(number=Max("number"))["number"] or 0
         epoch = Epoch.objects.create(
-            id=uuid.uuid5(ATTRIBUTED_NAMESPACE, f"{boundary}:{model_id}"),
+            id=uuid.uuid5(EPOCHS, f"{boundary}:{model_id}"),
             cut=cut,
             model_id=model_id,
             number=previous + 1,
@@ -204,7 +201,7 @@ def _postings(epoch: Epoch, planned: planning.Planned, source_of: dict[uuid.UUID
     """Batches of at most LEGS_MAX legs, each out of one pool."""
     owed: dict[tuple[str, str], int] = defaultdict(int)
     for line in planned.lines:
-        pool = chart.pool(epoch.model_id, POOL_OF_SOURCE[source_of[line.source_id]], line.role)
+        pool = chart.pool(epoch.model_id, POOL_OF_SOURCE[source_of[line.source_id]], POOL_PART[line.role])
         target = chart.unattributed(epoch.model_id) if line.payee_id is None else chart.pending(line.payee_id)
         owed[pool, target] += line.amount_nano
     by_pool: dict[str, list[Leg]] = defaultdict(list)

@@ -396,7 +396,7 @@ def _trained(
         call, token_in, token_out = prices
         listings.set_prices(model, by=devi, price_call_nano=call, price_in_nano=token_in, price_out_nano=token_out)
     if not model.training_runs.exclude(status=TrainingRun.Status.FAILED).exists():
-        newest = Version.objects.filter(datanet=_pool(pool)).order_by("-number").first()
+        newest = Version.objects.filter(datanet=_pool(pool)).latest("number")
         training.request(model=model, by=devi, versions=[newest], settings=run_settings or {})
     if not model.versions.exists():
         return False
@@ -407,8 +407,8 @@ def _trained(
 def _retrained(slug: str) -> bool:
     """Train once more on the newest version, if there is a newer one than the model knows."""
     model = ListedModel.objects.get(owner__username="devi", slug=slug)
-    last = model.training_runs.order_by("-created_at").first()
-    newest = Version.objects.filter(datanet__versions__training_runs=last).order_by("-number").first()
+    last = model.training_runs.latest("created_at")
+    newest = Version.objects.filter(datanet__versions__training_runs=last).latest("number")
     if last.versions.filter(pk=newest.pk).exists():
         return last.status in (TrainingRun.Status.DONE, TrainingRun.Status.FAILED)
     training.request(model=model, by=model.owner, versions=[newest], settings=last.settings)

@@ -51,21 +51,22 @@ def buy_pass(model: ListedModel, *, buyer: User) -> Access:
         raise NotReady(_("This model sells no pass."))
     if running(model, buyer).exists():
         raise NotReady(_("Your pass is still running. Nothing was charged."))
-    version = model.versions.order_by("-number").first()
+    version = model.versions.latest("number")
     now = timezone.now()
+    posting_id = ledger.new_id()
     access = Access.objects.create(
         model=model,
         buyer=buyer,
         mode=Access.Mode.PASS,
         price_nano=model.pass_price_nano or 0,
         split_rule=model.split_rule,
-        posting_id=ledger.new_id(),
+        posting_id=posting_id,
         starts_at=now,
         ends_at=now + timedelta(days=model.pass_days or 0),
     )
     if access.price_nano:
         charge = charges.build(
-            id=access.posting_id,
+            id=posting_id,
             kind=ledger.Kind.ACCESS_CHARGED,
             reference=f"access:{access.pk}",
             payer=chart.wallet(buyer.pk),
@@ -73,7 +74,7 @@ def buy_pass(model: ListedModel, *, buyer: User) -> Access:
             rule=model.split_rule,
             amount_nano=access.price_nano,
             pool="access",
-            private={"buyer": str(buyer.pk)},
+            private={"buyer": f"user:{buyer.pk}"},
         )
         ledger.post_many([charge])
         charges.ring_attribution(charge, source="access", version=version, rule=model.split_rule)

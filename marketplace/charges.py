@@ -12,6 +12,7 @@ from django.conf import settings
 
 from attribution import payloads
 from datanets.models import Datanet
+from ledger import chart
 from ledger import services as ledger
 
 from . import pricing, splitting
@@ -32,7 +33,7 @@ def build(
     version: ModelVersion,
     rule: SplitRule,
     amount_nano: int,
-    pool: str,
+    pool: chart.PoolFor,
     private: Mapping[str, str],
     developer_id: int | None = None,
 ) -> ledger.Posting:

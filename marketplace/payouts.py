@@ -179,7 +179,7 @@ def _end_item(withdrawal: Withdrawal, *, by: User, status: Withdrawal.Status, re
         id=withdrawal.end_posting_id,
         kind=ledger.Kind.WITHDRAWAL_CONFIRMED if confirmed else ledger.Kind.WITHDRAWAL_RETURNED,
         reference=f"withdrawal:{withdrawal.pk}",
-        moves=[ledger.Move(chart.withdrawals(withdrawal.run_id), target, withdrawal.amount_nano)],
+        moves=[ledger.Move(chart.withdrawals(withdrawal.run.pk), target, withdrawal.amount_nano)],
     )
     audit.record(by, f"{status}_withdrawal", f"withdrawal:{withdrawal.pk}", reason=reason)
     notifications.notify(

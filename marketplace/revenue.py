@@ -139,10 +139,10 @@ def _from_business() -> Counter[Key]:
         found["developer", row["model__owner_id"]] += row["developer"]
         found["platform", None] += row["platform"]
         pooled += row["data"] + row["curation"]
-    for row in Call.objects.filter(owner_nano__gt=0).values("version_id", "owner_nano").annotate(calls=Count("id")):
-        owner_ids = charges.owner_ids_of(row["version_id"])
-        for owner_id, share in zip(owner_ids, pricing.split_equally(row["owner_nano"], len(owner_ids)), strict=True):
-            found["developer", owner_id] += share * row["calls"]
+    for one in Call.objects.filter(owner_nano__gt=0).values("version_id", "owner_nano").annotate(calls=Count("id")):
+        owner_ids = charges.owner_ids_of(one["version_id"])
+        for owner_id, share in zip(owner_ids, pricing.split_equally(one["owner_nano"], len(owner_ids)), strict=True):
+            found["developer", owner_id] += share * one["calls"]
     for amount_nano, rule, developer_id in _fees():
         parts = pricing.split_charge(amount_nano, rule.parts)
         found["developer", developer_id] += parts["developer"]
