@@ -95,7 +95,8 @@ def environment(state: Path, secret: dict[str, str], ports: dict[str, int]) -> d
         **{name: secret[name] for name in names},
         "DJANGO_SETTINGS_MODULE": "marketplace.settings",
         "SITE_NAME": os.environ.get("SITE_NAME", "OpenLedger"),
-        "SITE_URL": local["web"],
+        # By name and not by number: browsers allow passkeys on localhost, never on an address.
+        "SITE_URL": local["web"].replace("127.0.0.1", "localhost"),
         "GATEWAY_URL": local["gateway"],
         "MODELS_URL": local["models"],
         "OUTBOUND_ALLOW": ",".join(f"127.0.0.1:{ports[name]}" for name in ("models", *WITNESSES)),
