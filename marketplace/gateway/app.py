@@ -46,7 +46,10 @@ class Application:
 
     def __init__(self, settings: Any):
         self._settings = settings
-        self._site = settings.SITE_URL.encode()
+        site = settings.SITE_URL
+        # A demo answers under its name and under its number.
+        twin = site.replace("//localhost", "//127.0.0.1") if settings.DEMO_STATE else site
+        self._sites = {site.encode(), twin.encode()}
         self._shelf = Shelf()
         # Its name is on its leases and on the lock that says it lives.
         self._process = f"gateway:{uuid.uuid4()}"
@@ -147,7 +150,7 @@ class Application:
         reply = Reply(
             send,
             request_id=named if _REQUEST_ID.fullmatch(named) else "",
-            cross_origin=origin if origin == self._site else b"",
+            cross_origin=origin if origin in self._sites else b"",
             without_body=scope["method"] == "HEAD",
         )
         try:
