@@ -14,8 +14,8 @@ BOOLEAN_CHOICES = [("", "—"), ("true", "true"), ("false", "false")]
 class RowForm(forms.Form):
     """The values of a broken row, as text; the sandbox reads them again. Field names are numbers: columns have any name."""
 
-    def __init__(self, *args, row: BrokenRow, datanet: Datanet, **kwargs):
-        super().__init__(*args, prefix=f"row-{row.pk}", **kwargs)
+    def __init__(self, data=None, *, row: BrokenRow, datanet: Datanet):
+        super().__init__(data, prefix=f"row-{row.pk}")
         self.row = row
         self._columns = columns_of(datanet.kind, datanet.schema)
         described = {column["name"]: column for column in datanet.schema.get("columns", [])}
@@ -41,12 +41,6 @@ class RowForm(forms.Form):
             if text != "":
                 values[column.name] = before if before is not None and str(before) == text else text
         return values
-
-
-class FilesForm(forms.Form):
-    """A plain upload, without JavaScript."""
-
-    files = forms.FileField(label=_("Files"))
 
 
 class DescribeForm(forms.ModelForm):
@@ -93,7 +87,8 @@ class DecisionForm(forms.Form):
     shown = forms.IntegerField(required=False)
 
     def clean(self) -> dict:
-        told = super().clean()
+        super().clean()
+        told = self.cleaned_data
         decision = told.get("decision")
         if decision == self.REJECT and not told.get("reason"):
             self.add_error("reason", _("Choose a reason: the contributor is told it."))

@@ -154,7 +154,7 @@ def _signals(submission: Submission) -> list[dict]:
 
 def _provenance(submission: Submission) -> dict:
     """Where it comes from, who signed what, and what a revision changed."""
-    found = {"files": list(submission.files.filter(dropped_at=None).order_by("created_at", "pk"))}
+    found: dict = {"files": list(submission.files.filter(dropped_at=None).order_by("created_at", "pk"))}
     past = Record.objects.filter(datanet=submission.datanet, contributor=submission.contributor)
     past = past.exclude(submission=submission).aggregate(
         approved=Count("pk", filter=Q(status=Status.APPROVED)), rejected=Count("pk", filter=Q(status=Status.REJECTED))

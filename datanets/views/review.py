@@ -115,7 +115,7 @@ def review_appeals(request: HttpRequest) -> HttpResponse:
             : desk.APPEALS_SHOWN
         ]
     )
-    shown = [{"appeal": each, "reading": _alone(each.record, request.user), "form": None} for each in found]
+    shown: list[dict] = [{"appeal": each, "reading": _alone(each.record, request.user)} for each in found]
     for entry in shown:
         record = entry["appeal"].record
         entry["reason"] = Review.Reason(record.reject_reason).label if record.reject_reason else ""
