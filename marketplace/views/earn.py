@@ -226,6 +226,8 @@ def _why(row: statements.Payment) -> dict:
             {
                 "share_text": figures.share_text(Fraction(top.amount_nano, row.amount_nano)),
                 "text": top.record.title or _("Record %(id)s") % {"id": top.record_id},
+                "url": reverse("record", args=[top.record_id]),
+                "lang": top.record.datanet.language,
                 "amount_nano": top.amount_nano,
             }
             for top in row.top

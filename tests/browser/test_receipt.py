@@ -53,7 +53,7 @@ def test_a_receipt_is_verified_in_the_browser_and_a_changed_byte_is_refused(brow
 
 
 def test_the_explorer_leads_to_entries_checkpoints_and_the_verifier(browser, site, charge):  # noqa: F811
-    context = browser.new_context(base_url=site)
+    context = browser.new_context(base_url=site, reduced_motion="reduce")
     page = context.new_page()
     complaints = _complaints(page)
 
