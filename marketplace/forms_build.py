@@ -95,7 +95,8 @@ class ModelForm(PriceForm):
     )
 
     def clean(self) -> dict:
-        given = super().clean()
+        super().clean()
+        given = self.cleaned_data
         if given.get("engine") == ListedModel.Engine.CONNECTED and not given.get("upstream_url"):
             self.add_error("upstream_url", _("A connected model needs the address where it answers."))
         if given.get("access_mode") == ListedModel.AccessMode.PASS:
@@ -117,7 +118,8 @@ class RuleForm(forms.Form):
             )
 
     def clean(self) -> dict:
-        given = super().clean()
+        super().clean()
+        given = self.cleaned_data
         if not self.errors and sum(given[role] for role in ROLES) != 100:
             raise forms.ValidationError(_("The parts must add up to 100 %."))
         return given
@@ -175,8 +177,10 @@ class KeyForm(forms.Form):
 
     def __init__(self, *args, models, **kwargs) -> None:
         super().__init__(*args, **kwargs)
-        self.fields["models"].queryset = models
-        self.fields["models"].label_from_instance = lambda model: model.path
+        chosen = self.fields["models"]
+        assert isinstance(chosen, forms.ModelMultipleChoiceField)
+        chosen.queryset = models
+        chosen.label_from_instance = lambda model: model.path  # type: ignore[method-assign,assignment]
 
     def limits(self) -> dict:
         given = self.cleaned_data

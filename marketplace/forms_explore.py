@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from typing import Any
 
 from django import forms
 from django.utils.translation import gettext_lazy as _
@@ -88,7 +89,9 @@ class DatanetForm(forms.Form):
     def __init__(self, *args, owner: User, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         self._owner = owner
-        self.fields["licence"].choices = [(each.spdx, each.name) for each in licences.LICENCES.values()]
+        licence = self.fields["licence"]
+        assert isinstance(licence, forms.ChoiceField)
+        licence.choices = [(each.spdx, each.name) for each in licences.LICENCES.values()]
         if "rights_statement" not in self.data:
             self.fields["rights_statement"].initial = _(
                 "I have the right to share these records under the licence of this Datanet."
@@ -263,7 +266,7 @@ class TextForm(forms.Form):
         return self.cleaned_data["text"]
 
 
-def playground_form(model: ListedModel, datanet: Datanet, *, data=None, files=None, example=None) -> forms.Form:
+def playground_form(model: ListedModel, datanet: Datanet, *, data=None, files=None, example=None) -> Any:
     """The form that asks a model: chat, a row (that starts as `example`), a picture or a text."""
     if model.engine in (ListedModel.Engine.RETRIEVAL, ListedModel.Engine.CONNECTED):
         return ChatForm(data)

@@ -16,14 +16,15 @@ from django.db.models import Count, ExpressionWrapper, F, IntegerField, OuterRef
 from django.db.models.functions import Coalesce, TruncDate
 from django.utils import timezone
 
-from accounts.models import User
 from attribution import explain
 from attribution.models import Epoch, Line
 from datanets.models import Datanet, Membership, Record, Version
 from ledger import services as ledger
 
 from . import listings
-from .models import Call, DatanetTerms, ListedModel, ModelVersion, PriceList
+from .models import Call, DatanetTerms, ModelVersion, PriceList
+
+Viewer = Any  # a User, an AnonymousUser or None: services ask for is_authenticated first
 
 PAGE_ROWS = 20
 DAYS = 30
@@ -93,7 +94,7 @@ def _cursor(text: str) -> tuple[Any, Any] | None:
 DATANET_SORTS = {"used": "calls_30d", "newest": "created_at", "needs": "wanted"}
 
 
-def datanets_for(viewer: User | None) -> QuerySet[Datanet]:
+def datanets_for(viewer: Viewer) -> QuerySet[Any]:
     """The Datanets a person may know of, with the figures of a list: records, contributors, calls in 30 days."""
     newest = Version.objects.filter(datanet=OuterRef("pk")).order_by("-number")
     contributors = (
@@ -151,7 +152,7 @@ def _since() -> datetime:
     return midnight - timedelta(days=DAYS - 1)
 
 
-def facets(viewer: User | None) -> dict[str, dict[str, int]]:
+def facets(viewer: Viewer) -> dict[str, dict[str, int]]:
     """How many Datanets each filter would show: {field: {value: count}}."""
     found: dict[str, dict[str, int]] = {}
     for name in ("kind", "language", "licence", "access"):
@@ -166,7 +167,7 @@ def fees_of(datanet_ids: Iterable[UUID]) -> dict[UUID, int]:
     return dict(rows.distinct("datanet_id").values_list("datanet_id", "training_fee_nano"))
 
 
-def models_of_datanet(datanet: Datanet, viewer: User | None) -> QuerySet[ListedModel]:
+def models_of_datanet(datanet: Datanet, viewer: Viewer) -> QuerySet[Any]:
     """The models with a version that learned from a Datanet, most called first."""
     return (
         listings.visible_to(viewer)
@@ -177,7 +178,7 @@ def models_of_datanet(datanet: Datanet, viewer: User | None) -> QuerySet[ListedM
     )
 
 
-def approved_by_contributor(datanet: Datanet) -> list[dict]:
+def approved_by_contributor(datanet: Datanet) -> list[Any]:
     """Who gave how many approved records, most first."""
     return list(
         Record.objects.filter(datanet=datanet, status=Record.Status.APPROVED)
@@ -218,7 +219,7 @@ def quality_of(datanet: Datanet) -> list[dict]:
 MODEL_SORTS = {"used": "calls_30d", "newest": "created_at", "cheap": "cheapness"}
 
 
-def models_for(viewer: User | None) -> QuerySet[ListedModel]:
+def models_for(viewer: Viewer) -> QuerySet[Any]:
     """The models a person may see, with the price list in force and calls in 30 days."""
     prices = PriceList.objects.filter(model=OuterRef("pk"), effective_at__lte=timezone.now()).order_by("-effective_at")
     number = ModelVersion.objects.filter(model=OuterRef("pk")).order_by("-number")

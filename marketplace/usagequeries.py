@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, date, timedelta
+from typing import Any
+from uuid import UUID
 
 from django.db.models import Count, Q, QuerySet, Sum
 from django.db.models.functions import TruncDate
@@ -18,7 +20,9 @@ EXPORT_COLUMNS = (
 )
 
 
-def calls_of(user: User, *, since: date, until: date, key: str = "", model: str = "") -> QuerySet[Call]:
+def calls_of(
+    user: User, *, since: date, until: date, key: UUID | None = None, model: UUID | None = None
+) -> QuerySet[Call]:
     """A buyer's calls that ended in these days, both included; only of one key or model, if their ids are given."""
     found = Call.objects.filter(buyer=user, finished_at__date__gte=since, finished_at__date__lte=until)
     if key:
@@ -40,15 +44,15 @@ def total(found: QuerySet[Call]) -> dict[str, int]:
     return {name: value or 0 for name, value in sums.items()}
 
 
-def by_key(found: QuerySet[Call]) -> list[dict]:
+def by_key(found: QuerySet[Call]) -> list[Any]:
     return _grouped(found, "key__name", "key__prefix")
 
 
-def by_model(found: QuerySet[Call]) -> list[dict]:
+def by_model(found: QuerySet[Call]) -> list[Any]:
     return _grouped(found, "model__owner__username", "model__slug", "model__name")
 
 
-def _grouped(found: QuerySet[Call], *names: str) -> list[dict]:
+def _grouped(found: QuerySet[Call], *names: str) -> list[Any]:
     rows = found.order_by().values(*names)
     return list(rows.annotate(calls=Count("pk"), cost_nano=Sum("cost_nano")).order_by("-cost_nano", *names))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Any
 from uuid import UUID
 
 from django.contrib import messages
@@ -110,10 +111,12 @@ def build_model(request: HttpRequest, model_id: UUID) -> HttpResponse:
 def _page(model: ListedModel, **forms) -> dict:
     """Everything the page of a model shows; `forms` replaces a form by one with errors."""
     prices = listings.prices_of(model)
-    runs = list(model.training_runs.prefetch_related("versions__datanet__owner").order_by("-created_at")[:RUNS_SHOWN])
+    runs: list[Any] = list(
+        model.training_runs.prefetch_related("versions__datanet__owner").order_by("-created_at")[:RUNS_SHOWN]
+    )
     for run in runs:
         run.sentence = training_sentence(run)
-    versions = list(model.versions.order_by("-number")[:RUNS_SHOWN])
+    versions: list[Any] = list(model.versions.order_by("-number")[:RUNS_SHOWN])
     made = Artifact.objects.in_bulk([version.artifact_sha256 for version in versions])
     for version in versions:
         version.artifact = made.get(version.artifact_sha256)

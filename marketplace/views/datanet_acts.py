@@ -102,7 +102,7 @@ def curators(request: HttpRequest, owner: str, slug: str) -> HttpResponse:
 
 
 @login_required
-def datanet_export(request: HttpRequest, owner: str, slug: str, fmt: str) -> HttpResponse:
+def datanet_export(request: HttpRequest, owner: str, slug: str, fmt: str) -> FileResponse:
     """A whole version as a file: ?version=2, else the newest."""
     pool = explore_datanet.find(request, owner, slug)
     if fmt not in exports.FORMATS:

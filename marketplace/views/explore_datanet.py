@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.db.models import Count, Q
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
@@ -105,7 +107,7 @@ def _submissions(request: HttpRequest, pool: Datanet) -> dict:
 
 
 def _models(request: HttpRequest, pool: Datanet) -> dict:
-    found = list(querysets.models_of_datanet(pool, request.user)[:LISTED_MAX])
+    found: list[Any] = list(querysets.models_of_datanet(pool, request.user)[:LISTED_MAX])
     sparks = querysets.calls_per_day(models=[model.pk for model in found])
     for model in found:
         model.spark = sparks[model.pk]

@@ -77,7 +77,7 @@ def call_why(request: HttpRequest, call_id: UUID) -> HttpResponse:
     """Which records shaped an answer, for its buyer. Fetched by htmx as a part, shown alone as a page."""
     call = get_object_or_404(Call.objects.select_related("model__owner", "split_rule"), pk=call_id, buyer=request.user)
     context = why(request, call)
-    if request.htmx or request.GET.get("part"):
+    if request.headers.get("hx-request") or request.GET.get("part"):
         return render(request, "marketplace/explore/_why.html", context)
     return render(request, "marketplace/explore/call_why.html", context)
 

@@ -49,17 +49,13 @@ def build_usage(request: HttpRequest) -> HttpResponse:
         "by_model": usagequeries.by_model(found),
         "since": since,
         "until": until,
-        "key": key,
-        "model": model,
-        "keys": [
-            ("", _("All keys")),
-            *ApiKey.objects.filter(owner=request.user).order_by("name").values_list("pk", "name"),
-        ],
+        "key": str(key or ""),
+        "model": str(model or ""),
+        "keys": [("", _("All keys")), *_keys_of(request)],
         "models": [("", _("All models")), *_models_called(request)],
         "query": request.GET.urlencode(),
         "here": request.get_full_path(),
     }
-    context["keys"] = [(str(value), label) for value, label in context["keys"]]
     return render(request, "marketplace/build/usage.html", context)
 
 
@@ -105,7 +101,7 @@ class _Echo:
         return line
 
 
-def _chosen(request: HttpRequest) -> tuple[date, date, str, str]:
+def _chosen(request: HttpRequest) -> tuple[date, date, UUID | None, UUID | None]:
     """The days, the key and the model of the address; what cannot be read counts as not given."""
     today = datetime.now(UTC).date()
     until = min(_day(request.GET.get("until"), today), today)
@@ -121,11 +117,16 @@ def _day(text: str | None, default: date) -> date:
         return default
 
 
-def _id(text: str | None) -> str:
+def _id(text: str | None) -> UUID | None:
     try:
-        return str(UUID(text or ""))
+        return UUID(text or "")
     except ValueError:
-        return ""
+        return None
+
+
+def _keys_of(request: HttpRequest) -> list[tuple[str, str]]:
+    found = ApiKey.objects.filter(owner=request.user).order_by("name")
+    return [(str(pk), name) for pk, name in found.values_list("pk", "name")]
 
 
 def _models_called(request: HttpRequest) -> list[tuple[str, str]]:
