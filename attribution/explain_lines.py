@@ -74,6 +74,7 @@ def sum_of(line: Line) -> LineSum | None:
 
 def _data(line: Line, charge: Trace, part_nano: int) -> LineSum:
     call = explain.why_call(line.source_id)
+    assert call is not None  # the trace was just read
     parts = [
         Part(
             record_id=one.record_id,
@@ -91,6 +92,7 @@ def _data(line: Line, charge: Trace, part_nano: int) -> LineSum:
 
 def _curation(line: Line, charge: Trace, part_nano: int) -> LineSum:
     call = explain.why_call(line.source_id)
+    assert call is not None  # the trace was just read
     paid = {one.record_id: one.amount_nano for one in call.records if one.amount_nano}
     approver = planning.people_of(paid).approver
     attributed_nano = sum(paid.values())

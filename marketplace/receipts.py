@@ -21,6 +21,7 @@ from ledger import chart
 from ledger import receipts as format
 from ledger import services as ledger
 
+from . import querysets
 from .models import Access, Call, TrainingRun, Withdrawal
 from .templatetags import figures
 
@@ -74,7 +75,7 @@ class Viewing:
     payee_codes: frozenset[str]
 
 
-def viewing(entry_id: UUID, user: User) -> Viewing | None:
+def viewing(entry_id: UUID, user: querysets.Viewer) -> Viewing | None:
     """Look at an entry as somebody; None when there is none."""
     entry = ledger.entry_of(entry_id)
     if entry is None:
@@ -242,7 +243,7 @@ class Settlement:
     records_left_nano: int = 0
 
 
-def settlement(seen: Viewing, user: User) -> Settlement:
+def settlement(seen: Viewing, user: querysets.Viewer) -> Settlement:
     """Who got which part of a charge. For its holder."""
     split = seen.entry.split or []
     lines = list(Line.objects.filter(source_id=seen.entry.id).select_related("payee").order_by("role", "-amount_nano"))

@@ -17,7 +17,7 @@ from decimal import Decimal
 from uuid import UUID
 
 from django.conf import settings
-from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet, Subquery, Sum, Window
+from django.db.models import Count, Exists, F, OuterRef, QuerySet, Subquery, Sum, Window
 from django.db.models.functions import Coalesce, RowNumber
 from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
@@ -85,11 +85,11 @@ class Payment:
 
     @property
     def state_label(self) -> str:
-        return STATES[self.state]
+        return str(STATES[self.state])
 
     @property
     def role_label(self) -> str:
-        return Line.Role(self.role).label
+        return str(Line.Role(self.role).label)
 
     @property
     def url(self) -> str:
@@ -110,7 +110,7 @@ class PaymentPage:
 
 def page(user: User, filters: Filters, *, after: str = "", before: str = "") -> PaymentPage:
     """One page of a person's payments: twenty epochs, each with one row per role."""
-    open_lots = _open_lots(user)
+    open_lots = lots_by_posting(user)
     found = querysets.page_by(
         _epochs(user, filters, open_lots), "closed_at", after=after, before=before, limit=PAGE_EPOCHS
     )
@@ -119,7 +119,7 @@ def page(user: User, filters: Filters, *, after: str = "", before: str = "") -> 
 
 def payment(user: User, epoch: Epoch, role: str) -> Payment | None:
     """One payment; None when this epoch paid this person nothing in this role."""
-    rows = _payments(user, Filters(), [epoch], _open_lots(user))
+    rows = _payments(user, Filters(), [epoch], lots_by_posting(user))
     return next((row for row in rows if row.role == role), None)
 
 
@@ -176,7 +176,7 @@ def _epochs(user: User, filters: Filters, open_lots: dict[UUID, ledger.LotRow]) 
 def _payments(user: User, filters: Filters, epochs: list[Epoch], open_lots) -> list[Payment]:
     if not epochs:
         return []
-    names = _names({epoch.model_id for epoch in epochs})
+    paths = names({epoch.model_id for epoch in epochs})
     sums = _sums(user, epochs)
     datanets, top = _datanets(user, epochs), _top_records(user, epochs)
     lots = _lots_by_role(epochs, open_lots)
@@ -193,7 +193,7 @@ def _payments(user: User, filters: Filters, epochs: list[Epoch], open_lots) -> l
                 number=epoch.number,
                 at=epoch.closed_at,
                 model_id=epoch.model_id,
-                model=names.get(epoch.model_id, str(epoch.model_id)),
+                model=paths.get(epoch.model_id, str(epoch.model_id)),
                 role=str(role),
                 charges=found["charges"],
                 records=found["records"],
@@ -211,7 +211,8 @@ def _payments(user: User, filters: Filters, epochs: list[Epoch], open_lots) -> l
     return rows
 
 
-def _names(model_ids: set[UUID]) -> dict[UUID, str]:
+def names(model_ids: set[UUID]) -> dict[UUID, str]:
+    """Model id -> its path, in one query."""
     return {model.pk: model.path for model in ListedModel.objects.filter(pk__in=model_ids).select_related("owner")}
 
 
@@ -225,19 +226,21 @@ def _sums(user: User, epochs: Iterable[Epoch]) -> dict[tuple[UUID, str], dict]:
     found = (
         Line.objects.filter(payee=user, epoch__in=[epoch.pk for epoch in epochs])
         .annotate(
-            price=price, data=Subquery(trace.values("data_nano")), curation=Subquery(trace.values("curation_nano"))
+            charge_price=price,
+            charge_data=Subquery(trace.values("data_nano")),
+            charge_curation=Subquery(trace.values("curation_nano")),
         )
         .values("epoch_id", "role")
         .annotate(
             amount=Sum("amount_nano"),
             charges=Count("pk"),
             records=Sum("record_count"),
-            price=Sum("price"),
-            data=Sum("data"),
-            curation=Sum("curation"),
+            price=Sum("charge_price"),
+            data=Sum("charge_data"),
+            curation=Sum("charge_curation"),
         )
     )
-    return {(row["epoch_id"], row["role"]): row for row in found}
+    return {(row["epoch_id"], row["role"]): dict(row) for row in found}
 
 
 def _datanets(user: User, epochs: Iterable[Epoch]) -> dict[UUID, list[str]]:
@@ -277,7 +280,7 @@ def waiting(user: User) -> list[ledger.LotRow]:
     return ledger.pending_of(chart.pending(user.pk))
 
 
-def _open_lots(user: User) -> dict[UUID, ledger.LotRow]:
+def lots_by_posting(user: User) -> dict[UUID, ledger.LotRow]:
     """What is still pending or held, by the posting that brought it."""
     return {lot.posting_id: lot for lot in waiting(user)}
 
@@ -338,77 +341,3 @@ def _csv_line(cells: Iterable[object]) -> str:
     out = io.StringIO()
     csv.writer(out).writerow(cells)
     return out.getvalue()
-
-
-# --- Sums of the page's head
-
-
-@dataclass(frozen=True)
-class Totals:
-    """Earned so far, and in the last 30 days, over all settled epochs."""
-
-    lifetime_nano: int
-    last_30_days_nano: int
-    charges: int
-
-
-def totals(user: User, *, now: datetime) -> Totals:
-    """What a person's lines add up to."""
-    lines = Line.objects.filter(payee=user)
-    found = lines.aggregate(
-        all=Sum("amount_nano"),
-        recent=Sum("amount_nano", filter=Q(epoch__closed_at__gte=now - timedelta(days=30))),
-        charges=Count("source_id", distinct=True),
-    )
-    return Totals(found["all"] or 0, found["recent"] or 0, found["charges"])
-
-
-def earned_per_day(user: User, *, by: str, now: datetime, days: int = 30) -> tuple[list[date], dict[str, list[int]]]:
-    """What each of the last days earned, per model or per Datanet; the series add up to everything of that day.
-
-    By Datanet, money that no single record carries (curation; access and training fees) is a series named "".
-    """
-    first = now.astimezone(UTC).date() - timedelta(days=days - 1)
-    start = datetime.combine(first, datetime.min.time(), UTC)
-    spans = [first + timedelta(days=n) for n in range(days)]
-    found: dict[str, list[int]] = {}
-
-    def add(name: str, at: datetime, amount_nano: int) -> None:
-        found.setdefault(name, [0] * days)[(at.astimezone(UTC).date() - first).days] += amount_nano
-
-    lines = (
-        Line.objects.filter(payee=user, epoch__closed_at__gte=start)
-        .values_list("epoch__model_id", "epoch__closed_at")
-        .annotate(total=Sum("amount_nano"))
-    )
-    if by == "model":
-        rows = list(lines)
-        names = _names({row[0] for row in rows})
-        for model_id, at, total in rows:
-            add(names.get(model_id, str(model_id)), at, total)
-        return spans, found
-    for _model_id, at, total in lines:
-        add("", at, total)
-    records = (
-        RecordEpoch.objects.filter(record__contributor=user, epoch__closed_at__gte=start, amount_nano__gt=0)
-        .values_list("record__datanet__name", "epoch__closed_at")
-        .annotate(total=Sum("amount_nano"))
-    )
-    for name, at, total in records:
-        add(name, at, total)
-        add("", at, -total)
-    return spans, {name: amounts for name, amounts in found.items() if any(amounts)}
-
-
-def pending_since(user: User) -> date | None:
-    """The first day of which something is still pending or held."""
-    found = PlannedPosting.objects.filter(pk__in=list(_open_lots(user))).order_by("epoch__closed_at")
-    at = found.values_list("epoch__closed_at", flat=True).first()
-    return at.astimezone(UTC).date() if at else None
-
-
-def models_that_paid(user: User) -> list[tuple[str, str]]:
-    """(id, path) of every model that ever paid a person: the choices of the filter."""
-    ids = Epoch.objects.filter(Exists(Line.objects.filter(payee=user, epoch=OuterRef("pk")))).values("model_id")
-    found = ListedModel.objects.filter(pk__in=ids).select_related("owner").order_by("owner__username", "slug")
-    return [(str(model.pk), model.path) for model in found]

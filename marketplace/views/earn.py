@@ -19,6 +19,7 @@ from attribution.models import Epoch, Line
 from datanets.models import Record
 
 from .. import charts, querysets, statements, wallets
+from .. import earnings as earnings_sums
 from ..forms_earn import PaymentFilterForm
 from ..models import Call
 from ..templatetags import figures
@@ -145,7 +146,7 @@ def reason_sentence(code: str) -> str:
 
 
 def _stats(user, now) -> list[dict]:
-    money, totals = wallets.summary(user), statements.totals(user, now=now)
+    money, totals = wallets.summary(user), earnings_sums.totals(user, now=now)
     due = min((lot.due_at for lot in statements.waiting(user) if lot.state == "pending"), default=None)
     pending_note = (
         _("available from %(day)s, after the challenge window") % {"day": date_format(due, "DATE_FORMAT")}
@@ -171,7 +172,7 @@ def _stats(user, now) -> list[dict]:
 
 
 def _chart(user, *, by: str, now) -> charts.Chart | None:
-    days, found = statements.earned_per_day(user, by=by, now=now)
+    days, found = earnings_sums.earned_per_day(user, by=by, now=now)
     if not found:
         return None
     ranked = sorted(found.items(), key=lambda one: (one[0] == "", -sum(one[1]), one[0]))
@@ -183,7 +184,7 @@ def _chart(user, *, by: str, now) -> charts.Chart | None:
     if others:
         sums = [sum(day) for day in zip(*(amounts for _name, amounts in others), strict=True)]
         series.append(charts.Series(_("Others"), sums, "v0"))
-    pending_day = statements.pending_since(user)
+    pending_day = earnings_sums.pending_since(user)
     best = max(range(len(days)), key=lambda i: sum(one.values[i] for one in series))
     total = sum(sum(one.values) for one in series)
     return charts.stacked_bars(
@@ -243,7 +244,7 @@ def _percent(nano: int, row: statements.Payment) -> float:
 
 
 def _filter_form(request: HttpRequest) -> PaymentFilterForm:
-    form = PaymentFilterForm(request.GET, models=statements.models_that_paid(request.user))
+    form = PaymentFilterForm(request.GET, models=earnings_sums.models_that_paid(request.user))
     form.is_valid()
     return form
 

@@ -88,7 +88,7 @@ def receipt_verify(request: HttpRequest) -> HttpResponse:
     file = request.FILES.get("receipt")
     status = 200
     if request.method == "POST":
-        if file is None or file.size > FILE_BYTES_MAX:
+        if file is None or (file.size or 0) > FILE_BYTES_MAX:
             status = 422
             context["is_missing"] = True
         else:
@@ -103,7 +103,7 @@ def receipt_verify(request: HttpRequest) -> HttpResponse:
 
 
 @require_safe
-def receipt_verifier(request: HttpRequest) -> HttpResponse:
+def receipt_verifier(request: HttpRequest) -> FileResponse:
     """The one-file verifier itself."""
     path = settings.BASE_DIR / "verify_receipt.py"
     return FileResponse(path.open("rb"), as_attachment=True, filename="verify_receipt.py", content_type="text/x-python")

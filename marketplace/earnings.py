@@ -1,0 +1,85 @@
+"""The head of the earnings page: totals, and what each day earned."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+
+from django.db.models import Count, Exists, OuterRef, Q, Sum
+
+from accounts.models import User
+from attribution.models import Epoch, Line, PlannedPosting, RecordEpoch
+
+from . import statements
+from .models import ListedModel
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Earned so far, and in the last 30 days, over all settled epochs."""
+
+    lifetime_nano: int
+    last_30_days_nano: int
+    charges: int
+
+
+def totals(user: User, *, now: datetime) -> Totals:
+    """What a person's lines add up to."""
+    lines = Line.objects.filter(payee=user)
+    found = lines.aggregate(
+        all=Sum("amount_nano"),
+        recent=Sum("amount_nano", filter=Q(epoch__closed_at__gte=now - timedelta(days=30))),
+        charges=Count("source_id", distinct=True),
+    )
+    return Totals(found["all"] or 0, found["recent"] or 0, found["charges"])
+
+
+def earned_per_day(user: User, *, by: str, now: datetime, days: int = 30) -> tuple[list[date], dict[str, list[int]]]:
+    """What each of the last days earned, per model or per Datanet; the series add up to everything of that day.
+
+    By Datanet, money that no single record carries (curation; access and training fees) is a series named "".
+    """
+    first = now.astimezone(UTC).date() - timedelta(days=days - 1)
+    start = datetime.combine(first, datetime.min.time(), UTC)
+    spans = [first + timedelta(days=n) for n in range(days)]
+    found: dict[str, list[int]] = {}
+
+    def add(name: str, at: datetime, amount_nano: int) -> None:
+        found.setdefault(name, [0] * days)[(at.astimezone(UTC).date() - first).days] += amount_nano
+
+    lines = (
+        Line.objects.filter(payee=user, epoch__closed_at__gte=start)
+        .values_list("epoch__model_id", "epoch__closed_at")
+        .annotate(total=Sum("amount_nano"))
+    )
+    if by == "model":
+        rows = list(lines)
+        paths = statements.names({row[0] for row in rows})
+        for model_id, at, total in rows:
+            add(paths.get(model_id, str(model_id)), at, total)
+        return spans, found
+    for _model_id, at, total in lines:
+        add("", at, total)
+    records = (
+        RecordEpoch.objects.filter(record__contributor=user, epoch__closed_at__gte=start, amount_nano__gt=0)
+        .values_list("record__datanet__name", "epoch__closed_at")
+        .annotate(total=Sum("amount_nano"))
+    )
+    for name, at, total in records:
+        add(name, at, total)
+        add("", at, -total)
+    return spans, {name: amounts for name, amounts in found.items() if any(amounts)}
+
+
+def pending_since(user: User) -> date | None:
+    """The first day of which something is still pending or held."""
+    found = PlannedPosting.objects.filter(pk__in=list(statements.lots_by_posting(user))).order_by("epoch__closed_at")
+    at = found.values_list("epoch__closed_at", flat=True).first()
+    return at.astimezone(UTC).date() if at else None
+
+
+def models_that_paid(user: User) -> list[tuple[str, str]]:
+    """(id, path) of every model that ever paid a person: the choices of the filter."""
+    ids = Epoch.objects.filter(Exists(Line.objects.filter(payee=user, epoch=OuterRef("pk")))).values("model_id")
+    found = ListedModel.objects.filter(pk__in=ids).select_related("owner").order_by("owner__username", "slug")
+    return [(str(model.pk), model.path) for model in found]
