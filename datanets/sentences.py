@@ -21,17 +21,17 @@ FILES = {
 # what a submission waits for, and what to do next
 STATES = {
     "no_files": _("Nothing has arrived yet. Add files."),
-    "uploading": _("%(files)s files are arriving. You may close this page and go on later."),
-    "checking": _("%(files)s files are being checked."),
+    "uploading": _("Files arriving: %(files)s. You may close this page and go on later."),
+    "checking": _("Files being checked: %(files)s."),
     "broken": _(
-        "%(rows)s rows and %(files)s files need you. Correct or drop the rows, replace or drop the files; "
+        "Rows that need you: %(rows)s; files: %(files)s. Correct or drop the rows, replace or drop the files; "
         "everything else is kept."
     ),
     "nothing_left": _("No record is left to send. Add files."),
-    "not_sent": _("%(records)s records are ready. Describe them, sign for the rights and send them."),
-    "in_review": _("%(waiting)s records wait for a curator; %(approved)s are approved, %(rejected)s rejected."),
-    "decided": _("All is decided: %(approved)s approved, %(rejected)s rejected."),
-    "withdrawn": _("You withdrew this submission. %(kept)s approved records stay until you withdraw them."),
+    "not_sent": _("Records ready: %(records)s. Describe them, sign for the rights and send them."),
+    "in_review": _("Waiting for a curator: %(waiting)s; approved: %(approved)s; rejected: %(rejected)s."),
+    "decided": _("All is decided. Approved: %(approved)s; rejected: %(rejected)s."),
+    "withdrawn": _("You withdrew this submission. Approved records that stay until you withdraw them: %(kept)s."),
 }
 
 

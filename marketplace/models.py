@@ -456,10 +456,16 @@ class Notification(models.Model):
     kind = models.CharField(max_length=40)
     params = models.JSONField(default=dict)
     url = models.CharField(max_length=300, blank=True)
+    subject = models.CharField(max_length=120, blank=True)  # what was read to tell this: told once
     created_at = models.DateTimeField(default=timezone.now)
     read_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["user", "kind", "subject"], condition=~Q(subject=""), name="news_is_told_once"
+            )
+        ]
         indexes = [models.Index(fields=["user", "-created_at"], name="notification_inbox")]
 
 

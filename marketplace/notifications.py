@@ -1,12 +1,22 @@
-"""What people are told. The sentence of a kind is made by the page, in the reader's language."""
+"""What people are told. The sentence of a kind is made by the page, in the reader's language.
+
+News of the data side is read, not called up: `tell_news` looks at what was decided lately and tells each thing once.
+"""
 
 from __future__ import annotations
 
+from datetime import timedelta
+
+from django.urls import reverse
 from django.utils import timezone
+from django.utils.translation import get_language
 
 from accounts.models import User
+from datanets.models import Appeal, Submission
 
 from .models import Notification
+
+NEWS_LASTS = timedelta(days=7)
 
 
 def notify(user: User, kind: str, *, url: str = "", **params) -> Notification:
@@ -17,3 +27,44 @@ def notify(user: User, kind: str, *, url: str = "", **params) -> Notification:
 def mark_read(user: User) -> int:
     """Mark everything in an inbox as read; returns how many lines that were."""
     return Notification.objects.filter(user=user, read_at__isnull=True).update(read_at=timezone.now())
+
+
+def tell_news() -> int:
+    """Tell contributors what became of their work. Repeating tells nothing twice; returns how many lines were new."""
+    since = timezone.now() - NEWS_LASTS
+    lines = []
+    submissions = Submission.objects.filter(
+        status__in=[Submission.Status.DECIDED, Submission.Status.NEEDS_AUTHOR],
+        sent_at__isnull=False,
+        status_at__gte=since,
+    )
+    for submission in submissions.select_related("datanet"):
+        decided = submission.status == Submission.Status.DECIDED
+        lines.append(
+            Notification(
+                user_id=submission.contributor_id,
+                kind="submission_decided" if decided else "submission_needs_you",
+                subject=f"{submission.pk} {submission.status_at.isoformat()}",
+                params={"title": submission.title or submission.datanet.name, **submission.status_params},
+                url=_without_language(reverse("submission", args=[submission.pk])),
+            )
+        )
+    answered = Appeal.objects.filter(decided_at__gte=since).select_related("record")
+    for appeal in answered:
+        lines.append(
+            Notification(
+                user_id=appeal.record.contributor_id,
+                kind="appeal_answered",
+                subject=str(appeal.pk),
+                params={"title": appeal.record.title},
+                url=_without_language(reverse("record", args=[appeal.record_id])),
+            )
+        )
+    before = Notification.objects.count()
+    Notification.objects.bulk_create(lines, ignore_conflicts=True)
+    return Notification.objects.count() - before
+
+
+def _without_language(url: str) -> str:
+    """An address that leads its reader to their own language, whoever wrote the line."""
+    return url.removeprefix(f"/{get_language()}")

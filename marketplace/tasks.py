@@ -2,7 +2,7 @@
 
 from celery import shared_task
 
-from . import housekeeping, training
+from . import housekeeping, notifications, training
 
 
 @shared_task(acks_late=True, max_retries=5, retry_backoff=True, autoretry_for=(OSError,))
@@ -19,3 +19,8 @@ def fail_overdue_training() -> None:
 def forget() -> None:
     housekeeping.forget_call_content()
     housekeeping.forget_idempotency_keys()
+
+
+@shared_task(ignore_result=True)
+def tell_news() -> None:
+    notifications.tell_news()

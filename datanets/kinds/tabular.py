@@ -77,8 +77,9 @@ def row(values: dict, *, schema: dict, line: int | None, limits: Limits) -> dict
             body[column["name"]] = _read(values.get(column["name"]), column, limits=limits)
         except _Misfit as misfit:
             reason, params = misfit.args
-            shown = {key: _shown(value) for key, value in values.items()}
-            return Problem(line, "schema", reason, params, column=column["name"], values=shown)
+            # Whole values: the author corrects one of them on the page, and the others must come back as they were.
+            sent = {key: "" if value is None else str(value) for key, value in values.items()}
+            return Problem(line, "schema", reason, params, column=column["name"], values=sent)
     return body
 
 

@@ -53,7 +53,7 @@ def test_two_bad_rows_are_corrected_on_the_page_and_everything_is_sent(browser, 
     expect(page.get_by_label("diagnosis").first).to_be_focused()
     page.keyboard.press("m")
     page.get_by_role("button", name="Save the row (Line 8").click()
-    expect(page.get_by_text("7 records are ready")).to_be_visible()
+    expect(page.get_by_text("Records ready: 7")).to_be_visible()
 
     page.get_by_label("Title").fill("Tumours of May")
     page.get_by_label("I may share this data under the licence.").check()
