@@ -218,9 +218,7 @@ def _witnesses() -> list[dict]:
         for row in Cosignature.objects.values("witness").annotate(size=Max("size_id"), at=Max("at")).order_by("witness")
     }
     names = [receipts.decode_vkey(vkey).name for vkey in ledger.witness_vkeys()]
-    return [
-        {"name": name, "size": known.get(name, {}).get("size"), "at": known.get(name, {}).get("at")} for name in names
-    ]
+    return [{"name": name, "size": None, "at": None} | dict(known.get(name, {})) for name in names]
 
 
 def _waiting_since(head: ledger.Head):

@@ -304,13 +304,10 @@ def role_label(role: str) -> str:
 
 
 def _names(split: list[dict]) -> dict[str, str]:
-    ids = {chart.user_of(line["payee"]) for line in split if chart.is_account(line["payee"])} - {None}
-    people = {user.pk: user.username for user in User.objects.filter(pk__in=ids)}
-    return {
-        line["payee"]: people.get(chart.user_of(line["payee"]), "")
-        for line in split
-        if line["payee"] and chart.is_account(line["payee"])
-    } | {chart.FEES: settings.SITE_NAME}
+    owner_of = {line["payee"]: chart.user_of(line["payee"]) for line in split}
+    people = User.objects.in_bulk([user_id for user_id in owner_of.values() if user_id is not None])
+    names = {code: people[user_id].username for code, user_id in owner_of.items() if user_id in people}
+    return names | {chart.FEES: settings.SITE_NAME}
 
 
 def _visible(record_ids: list[int], user: User) -> dict[int, Record]:
