@@ -24,7 +24,7 @@ from django.utils.translation import gettext as _
 from drf_spectacular.utils import extend_schema
 from rest_framework import exceptions, serializers
 from rest_framework.authentication import SessionAuthentication
-from rest_framework.parsers import JSONParser
+from rest_framework.parsers import BaseParser, JSONParser
 from rest_framework.permissions import AllowAny, BasePermission, IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -63,7 +63,7 @@ class ApiView(APIView):
     """For whoever is signed in, by session or by token."""
 
     permission_classes: Sequence[type[BasePermission]] = (IsAuthenticated,)
-    parser_classes = (JsonBody,)
+    parser_classes: Sequence[type[BaseParser]] = (JsonBody,)
 
     def handle_exception(self, exc):
         """Django's refusals get the codes of the API."""
@@ -188,7 +188,7 @@ def page(request: Request, found: QuerySet, shown: type[Shown], *, key: str = "c
     return page_response(request, shown(rows[:limit], many=True, context={"user": request.user}).data, cursor)
 
 
-def page_response(request: Request, rows: Sequence, cursor: str) -> Response:
+def page_response(request: Request, rows: Any, cursor: str) -> Response:
     """`next` is the whole address of the next page, or null."""
     following = None
     if cursor:
@@ -212,7 +212,7 @@ def _before(model: type[models.Model], keys: Sequence[str], cursor: str) -> Q:
         texts = json.loads(cursor)
         if not isinstance(texts, list) or len(texts) != len(keys) or not all(isinstance(one, str) for one in texts):
             raise ValueError(cursor)
-        columns = [model._meta.pk if name == "pk" else model._meta.get_field(name) for name in keys]
+        columns: list[Any] = [model._meta.pk if name == "pk" else model._meta.get_field(name) for name in keys]
         values = [column.to_python(text) for column, text in zip(columns, texts, strict=True)]
     except (ValueError, ValidationError, RecursionError):
         raise bad_cursor() from None

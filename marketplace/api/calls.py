@@ -118,7 +118,7 @@ class ReceiptShown(Shown):
 
 class Step(Shown):
     key = serializers.CharField()
-    label = serializers.CharField()
+    label = serializers.CharField()  # type: ignore[assignment]
     result = serializers.CharField()
     text = serializers.CharField()
 

@@ -14,7 +14,7 @@ from rest_framework.response import Response
 from accounts.models import User
 from datanets import exports, records, schemas, storage
 from datanets import services as datanets
-from datanets.models import AccessRequest, Datanet, Membership, Record, Version
+from datanets.models import AccessRequest, Datanet, Membership, Version
 
 from .. import notifications, publishing, querysets, training
 from ..errors import Invalid, NotAllowed
@@ -67,7 +67,7 @@ class DatanetDetail(DatanetShown):
 class Column(Strict):
     name = Text(max_length=120)
     type = Choice(choices=schemas.TYPES, required=False)
-    required = YesNo(required=False)
+    required = YesNo(required=False)  # type: ignore[assignment]
     min = Number(required=False)
     max = Number(required=False)
     values = serializers.ListField(child=Text(max_length=200), required=False, max_length=1000)
@@ -78,7 +78,7 @@ class Schema(Strict):
     """A table has columns and perhaps a label among them; texts and images have at most a list of labels."""
 
     columns = Column(many=True, required=False)
-    label = Text(max_length=120, required=False, allow_null=True)
+    label = Text(max_length=120, required=False, allow_null=True)  # type: ignore[assignment]
     label_type = serializers.ChoiceField(choices=("category", "number"), required=False)
     labels = serializers.ListField(child=Text(max_length=120), required=False, max_length=1000)
 
@@ -121,7 +121,9 @@ class VersionShown(Shown):
     id = serializers.UUIDField()
     version = serializers.CharField(source="label")
     number = serializers.IntegerField()
-    root = serializers.CharField(help_text="Merkle root over identities and leader map; in the public log.")
+    root = serializers.CharField(  # type: ignore[assignment]
+        help_text="Merkle root over identities and leader map; in the public log."
+    )
     leader_map_sha256 = serializers.CharField()
     records = serializers.IntegerField(source="record_count")
     leaders = serializers.IntegerField(source="leader_count")
@@ -149,7 +151,10 @@ class RecordShown(Shown):
     status = serializers.CharField()
     contributor = serializers.CharField(source="contributor.username")
     copy_of = serializers.IntegerField(source="copy_of_id", allow_null=True)
-    body = Anything(allow_null=True)
+    body = serializers.SerializerMethodField()
+
+    def get_body(self, record) -> dict | None:
+        return record.body.body if hasattr(record, "body") else None
 
 
 class RecordQuery(PageQuery):
@@ -322,7 +327,8 @@ class ExportView(ApiView):
         if not exports.may_export(request.user, pool):
             raise NotAllowed(_("You may not download this Datanet. Ask its owner for access."))
         file = storage.open_file(exports.write(version, fmt=fmt))
-        return FileResponse(file, as_attachment=True, filename=exports.file_name(version, fmt=fmt))
+        name = exports.file_name(version, fmt=fmt)
+        return FileResponse(file, as_attachment=True, filename=name, content_type="application/octet-stream")
 
 
 class PreviewView(PublicView):
@@ -347,16 +353,7 @@ class PreviewView(PublicView):
         if after and not (after.isascii() and after.isdigit() and len(after) < 19):
             raise bad_cursor()
         rows, cursor = records.page(found, after=int(after) if after else None, limit=told["limit"])
-        return page_response(request, [record_row(row) for row in rows], str(cursor) if cursor else "")
-
-
-def record_row(record: Record) -> dict:
-    record.body_shown = record.body.body if hasattr(record, "body") else None
-    return _RecordRow(record).data
-
-
-class _RecordRow(RecordShown):
-    body = Anything(source="body_shown", allow_null=True)
+        return page_response(request, RecordShown(rows, many=True).data, str(cursor) if cursor else "")
 
 
 class RequestsView(ApiView):
@@ -439,6 +436,6 @@ def _owned(request, owner: str, slug: str) -> Datanet:
     return pool
 
 
-def _curators(pool: Datanet) -> list:
+def _curators(pool: Datanet):
     found = pool.memberships.filter(role=Membership.Role.CURATOR).select_related("user").order_by("since")
     return Member(found, many=True).data

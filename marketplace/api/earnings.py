@@ -12,7 +12,7 @@ from rest_framework.response import Response
 from attribution import explain_lines
 from attribution.models import Epoch, Line
 
-from .. import statements, wallets
+from .. import earnings, statements, wallets
 from ..models import ListedModel
 from ..views.explanations import unattributed_sentence
 from .base import ApiView, PageQuery, bad_cursor, endpoint, find, page, page_of, page_response, query_of
@@ -63,7 +63,7 @@ class PaymentShown(Shown):
 
 class LineRow(Shown):
     id = serializers.IntegerField()
-    source = serializers.CharField()
+    source = serializers.CharField()  # type: ignore[assignment]
     charge = serializers.UUIDField(source="source_id")
     role = serializers.CharField()
     records = serializers.IntegerField(source="record_count")
@@ -128,7 +128,7 @@ class SummaryView(ApiView):
         "earnings_read", "See what you earned: available, pending, 30 days, lifetime.", answers=Summary, reads=True
     )
     def get(self, request):
-        money_now, earned = wallets.summary(request.user), statements.totals(request.user, now=timezone.now())
+        money_now, earned = wallets.summary(request.user), earnings.totals(request.user, now=timezone.now())
         return Response(Summary(vars(earned) | vars(money_now)).data)
 
 

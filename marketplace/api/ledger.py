@@ -13,7 +13,7 @@ from .fields import Anything, Shown
 
 class HeadShown(Shown):
     size = serializers.IntegerField(help_text="0 while there is no witnessed head.")
-    root = serializers.CharField()
+    root = serializers.CharField()  # type: ignore[assignment]
     checkpoint = serializers.CharField(help_text="The signed note with its cosignatures.")
     witnesses = serializers.ListField(child=serializers.CharField())
     quorum = serializers.IntegerField()
@@ -24,7 +24,7 @@ class HeadShown(Shown):
 
 class CheckpointShown(Shown):
     size = serializers.IntegerField()
-    root = serializers.CharField()
+    root = serializers.CharField()  # type: ignore[assignment]
     note = serializers.CharField()
     witnesses = serializers.ListField(child=serializers.CharField())
     signed_at = serializers.DateTimeField()

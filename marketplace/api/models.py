@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django.db import transaction
+from django.db.models import OuterRef, Subquery
 from django.utils.translation import gettext as _
 from rest_framework import serializers
 from rest_framework.response import Response
@@ -40,7 +41,7 @@ class ModelShown(Shown):
 class Parts(Shown):
     """Basis points per role; they add up to 10,000."""
 
-    data = serializers.IntegerField()
+    data = serializers.IntegerField()  # type: ignore[assignment]
     curation = serializers.IntegerField()
     developer = serializers.IntegerField()
     platform = serializers.IntegerField()
@@ -59,7 +60,7 @@ class ModelDetail(ModelShown):
 class GivenParts(Strict):
     """Basis points per role; they add up to 10,000, and the platform has one."""
 
-    data = Whole(max_value=10_000)
+    data = Whole(max_value=10_000)  # type: ignore[assignment]
     curation = Whole(max_value=10_000)
     developer = Whole(max_value=10_000)
     platform = Whole(max_value=10_000)
@@ -108,26 +109,13 @@ class ModelVersionShown(Shown):
     number = serializers.IntegerField()
     artifact_sha256 = serializers.CharField()
     datanet_versions = serializers.SerializerMethodField(help_text="owner/slug@vN of each.")
-    method = serializers.SerializerMethodField(help_text="How answers are attributed.")
-    metrics = serializers.SerializerMethodField(help_text="Measured on held-out rows when it was made.")
+    method = serializers.CharField(help_text="How answers are attributed.")
+    metrics = Anything(help_text="Measured on held-out rows when it was made.")
     notes = serializers.CharField()
     created_at = serializers.DateTimeField()
 
     def get_datanet_versions(self, version) -> list[str]:
         return _paths(version.training_run.versions.all())
-
-    def get_method(self, version) -> str:
-        return self._artifact(version).method
-
-    def get_metrics(self, version) -> dict:
-        return self._artifact(version).metrics
-
-    def _artifact(self, version) -> Artifact:
-        """Read once per hash: the page has at most a few hundred versions of one model."""
-        known = self.context.setdefault("artifacts", {})
-        if version.artifact_sha256 not in known:
-            known[version.artifact_sha256] = Artifact.objects.get(pk=version.artifact_sha256)
-        return known[version.artifact_sha256]
 
 
 class RunShown(Shown):
@@ -262,6 +250,10 @@ class ModelVersionsView(PublicView):
     )
     def get(self, request, owner, slug):
         found = ModelVersion.objects.filter(model=visible(request, owner, slug)).select_related("model__owner")
+        artifact = Artifact.objects.filter(pk=OuterRef("artifact_sha256"))
+        found = found.annotate(
+            method=Subquery(artifact.values("method")[:1]), metrics=Subquery(artifact.values("metrics")[:1])
+        )
         found = found.select_related("training_run").prefetch_related("training_run__versions__datanet__owner")
         return page(request, found, ModelVersionShown, key="number")
 

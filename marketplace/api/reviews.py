@@ -79,7 +79,8 @@ class ReviewedRecord(Shown):
 
     def get_votes(self, record) -> list[dict]:
         mine = any(vote.curator_id == self.context["user"].pk for vote in record.standing)
-        return Vote(record.standing if mine or record.status != Record.Status.WAITING else [], many=True).data
+        shown = record.standing if mine or record.status != Record.Status.WAITING else []
+        return list(Vote(shown, many=True).data)
 
 
 class ClaimShown(Shown):

@@ -69,7 +69,7 @@ class SubmissionDetail(SubmissionShown):
     source_url = serializers.CharField()
     rights_statement = serializers.CharField(source="datanet.rights_statement", help_text="What sending signs.")
     revision_of = serializers.UUIDField(source="revision_of_id", allow_null=True)
-    files = FileShown(many=True, source="files_shown")
+    files = FileShown(many=True)
     checks = CheckShown(many=True)
     records = serializers.DictField(child=serializers.IntegerField(), help_text="How many, by status.")
     tus_url = serializers.URLField(help_text="Where large files go, resumable; for sessions. Programs post to files/.")
@@ -289,17 +289,22 @@ def own(request, submission_id) -> Submission:
 
 def detail(request, found: Submission) -> dict:
     """A submission with its files, checks and counts."""
-    found.files_shown = list(found.files.filter(dropped_at=None).order_by("created_at", "pk"))
-    found.checks = _checks(found)
     counts = Record.objects.filter(submission=found).order_by().values_list("status").annotate(count=Count("pk"))
-    return SubmissionDetail(_Told(found, dict(counts), settings.SITE_URL + reverse("tus_create"))).data
+    told = {
+        "files": list(found.files.filter(dropped_at=None).order_by("created_at", "pk")),
+        "checks": _checks(found),
+        "records": dict(counts),
+        "tus_url": settings.SITE_URL + reverse("tus_create"),
+    }
+    return SubmissionDetail(_Told(found, told)).data
 
 
 class _Told:
-    """A submission, with what its row does not hold."""
+    """A submission, with what its row does not hold in place of its relations."""
 
-    def __init__(self, submission: Submission, records: dict[str, int], tus_url: str):
-        self._submission, self.records, self.tus_url = submission, records, tus_url
+    def __init__(self, submission: Submission, told: dict):
+        self._submission = submission
+        self.__dict__.update(told)
 
     def __getattr__(self, name: str):
         return getattr(self._submission, name)

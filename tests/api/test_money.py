@@ -231,3 +231,32 @@ def test_a_line_of_somebody_else_does_not_exist(world):
     line = Line.objects.exclude(payee=world.person("zoe")).first()
 
     said(program_of(world.person("zoe")).get(f"{V1}/earnings/lines/{line.pk}/"), 404)
+
+
+def test_lists_cost_the_same_queries_for_one_row_as_for_many(world, django_assert_max_num_queries):
+    for name, address, most in (
+        ("dan", "calls", 4),
+        ("dan", "accesses", 4),
+        ("dan", "keys", 5),
+        ("alice", "submissions", 4),
+        ("alice", "withdrawals", 4),
+        ("alice", "earnings/payments", 12),
+        ("alice", f"submissions/{world.ids['in_review']}/records", 5),
+        ("carol", "reviews/queue", 5),
+        ("carol", f"reviews/submissions/{world.ids['in_review']}/records", 9),
+        ("devi", "models/devi/check/training-runs", 8),
+        ("devi", "models/devi/check/versions", 7),
+        ("ada", "admin/payout-runs", 4),
+        ("ada", "ledger/entries", 4),
+    ):
+        client = program_of(world.person(name))
+        with django_assert_max_num_queries(most):
+            said(client.get(f"{V1}/{address}/"))
+
+
+def test_a_models_version_says_what_was_measured(world):
+    [version] = said(client_of(None).get(f"{V1}/models/devi/check/versions/"))["results"]
+
+    assert (version["path"], version["datanet_versions"]) == ("devi/check@v1", ["erin/tumours@v1"])
+    assert version["method"]
+    assert version["metrics"]

@@ -10,7 +10,7 @@ from rest_framework.test import APIClient
 from datanets.models import Datanet
 from marketplace.api.base import BODY_BYTES_MAX
 from marketplace.models import ApiKey
-from tests.api.world import client_of
+from tests.api.world import client_of, program_of
 from tests.datanets.cast import make_datanet, person
 
 DATANET = {"name": "Mine", "purpose": "Tests", "kind": "text", "licence": "CC0-1.0", "rights_statement": "I may."}
@@ -151,3 +151,11 @@ def test_an_act_by_session_needs_its_csrf_token(db):
 
     assert client.get("/api/v1/me/").status_code == 200
     assert client.post("/api/v1/datanets/", DATANET, format="json").status_code == 403
+
+
+def test_an_admin_without_a_second_factor_does_nothing_by_program_where_one_is_required(db, settings):
+    settings.REQUIRE_MFA = True
+
+    answer = program_of(person("ada", is_staff=True)).get("/api/v1/admin/revenue/")
+
+    assert (answer.status_code, answer.json()["error"]["code"]) == (403, "second_factor_required")
