@@ -9,6 +9,7 @@ from django.db.models import Count, Exists, OuterRef, Q, Sum
 
 from accounts.models import User
 from attribution.models import Epoch, Line, PlannedPosting, RecordEpoch
+from ledger import services as ledger
 
 from . import statements
 from .models import ListedModel
@@ -71,9 +72,9 @@ def earned_per_day(user: User, *, by: str, now: datetime, days: int = 30) -> tup
     return spans, {name: amounts for name, amounts in found.items() if any(amounts)}
 
 
-def pending_since(user: User) -> date | None:
+def pending_since(lots: list[ledger.LotRow]) -> date | None:
     """The first day of which something is still pending or held."""
-    found = PlannedPosting.objects.filter(pk__in=list(statements.lots_by_posting(user))).order_by("epoch__closed_at")
+    found = PlannedPosting.objects.filter(pk__in=[lot.posting_id for lot in lots]).order_by("epoch__closed_at")
     at = found.values_list("epoch__closed_at", flat=True).first()
     return at.astimezone(UTC).date() if at else None
 

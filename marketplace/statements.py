@@ -108,9 +108,11 @@ class PaymentPage:
 # --- Rows
 
 
-def page(user: User, filters: Filters, *, after: str = "", before: str = "") -> PaymentPage:
+def page(
+    user: User, filters: Filters, *, after: str = "", before: str = "", lots: list[ledger.LotRow] | None = None
+) -> PaymentPage:
     """One page of a person's payments: twenty epochs, each with one row per role."""
-    open_lots = lots_by_posting(user)
+    open_lots = lots_by_posting(waiting(user) if lots is None else lots)
     found = querysets.page_by(
         _epochs(user, filters, open_lots), "closed_at", after=after, before=before, limit=PAGE_EPOCHS
     )
@@ -119,7 +121,7 @@ def page(user: User, filters: Filters, *, after: str = "", before: str = "") -> 
 
 def payment(user: User, epoch: Epoch, role: str) -> Payment | None:
     """One payment; None when this epoch paid this person nothing in this role."""
-    rows = _payments(user, Filters(), [epoch], lots_by_posting(user))
+    rows = _payments(user, Filters(), [epoch], lots_by_posting(waiting(user)))
     return next((row for row in rows if row.role == role), None)
 
 
@@ -280,9 +282,9 @@ def waiting(user: User) -> list[ledger.LotRow]:
     return ledger.pending_of(chart.pending(user.pk))
 
 
-def lots_by_posting(user: User) -> dict[UUID, ledger.LotRow]:
+def lots_by_posting(lots: Iterable[ledger.LotRow]) -> dict[UUID, ledger.LotRow]:
     """What is still pending or held, by the posting that brought it."""
-    return {lot.posting_id: lot for lot in waiting(user)}
+    return {lot.posting_id: lot for lot in lots}
 
 
 def _lots_by_role(epochs: Iterable[Epoch], open_lots) -> dict[tuple[UUID, str], ledger.LotRow]:

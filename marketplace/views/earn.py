@@ -38,14 +38,15 @@ def earnings(request: HttpRequest) -> HttpResponse:
     """Available, pending, 30 days, lifetime; a chart by model or Datanet; every payment with its why."""
     user, now = request.user, timezone.now()
     form = _filter_form(request)
+    lots = statements.waiting(user)
     found = statements.page(
-        user, form.filters, after=request.GET.get("after", ""), before=request.GET.get("before", "")
+        user, form.filters, after=request.GET.get("after", ""), before=request.GET.get("before", ""), lots=lots
     )
     by = "datanet" if request.GET.get("by") == "datanet" else "model"
     context = {
-        "stats": _stats(user, now),
-        "held": [lot for lot in statements.waiting(user) if lot.state == "held"],
-        "chart": _chart(user, by=by, now=now),
+        "stats": _stats(user, now, lots),
+        "held": [lot for lot in lots if lot.state == "held"],
+        "chart": _chart(user, by=by, now=now, lots=lots),
         "by_tabs": [
             {"url": _with(request, by=name), "label": label, "current": by == name}
             for name, label in (("model", _("By model")), ("datanet", _("By Datanet")))
@@ -145,9 +146,9 @@ def reason_sentence(code: str) -> str:
 # --- What the page shows
 
 
-def _stats(user, now) -> list[dict]:
+def _stats(user, now, lots) -> list[dict]:
     money, totals = wallets.summary(user), earnings_sums.totals(user, now=now)
-    due = min((lot.due_at for lot in statements.waiting(user) if lot.state == "pending"), default=None)
+    due = min((lot.due_at for lot in lots if lot.state == "pending"), default=None)
     pending_note = (
         _("available from %(day)s, after the challenge window") % {"day": date_format(due, "DATE_FORMAT")}
         if due
@@ -171,7 +172,7 @@ def _stats(user, now) -> list[dict]:
     ]
 
 
-def _chart(user, *, by: str, now) -> charts.Chart | None:
+def _chart(user, *, by: str, now, lots) -> charts.Chart | None:
     days, found = earnings_sums.earned_per_day(user, by=by, now=now)
     if not found:
         return None
@@ -184,7 +185,7 @@ def _chart(user, *, by: str, now) -> charts.Chart | None:
     if others:
         sums = [sum(day) for day in zip(*(amounts for _name, amounts in others), strict=True)]
         series.append(charts.Series(_("Others"), sums, "v0"))
-    pending_day = earnings_sums.pending_since(user)
+    pending_day = earnings_sums.pending_since(lots)
     best = max(range(len(days)), key=lambda i: sum(one.values[i] for one in series))
     total = sum(sum(one.values) for one in series)
     return charts.stacked_bars(
