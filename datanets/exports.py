@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from django.utils.translation import gettext as _
 
-from accounts.models import User
+from accounts.requests import Visitor
 
 from . import services, storage
 from .columns import Column, columns_of
@@ -29,7 +29,7 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _ARROW = {"number": pa.float64(), "integer": pa.int64(), "boolean": pa.bool_()}
 
 
-def may_export(user: User | None, datanet: Datanet) -> bool:
+def may_export(user: Visitor, datanet: Datanet) -> bool:
     """Owners may always; readers of the whole Datanet where its owner allows it."""
     if user is None or not user.is_authenticated:
         return False

@@ -11,6 +11,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from accounts.models import User
+from accounts.requests import Visitor
 
 from . import registration, services, states
 from .errors import NotAllowed, NotReady
@@ -75,7 +76,7 @@ def content_of(record: Record) -> dict | None:
     return RecordBody.objects.filter(record=record).values_list("body", flat=True).first()
 
 
-def can_see(user: User | None, record: Record) -> bool:
+def can_see(user: Visitor, record: Record) -> bool:
     """Whether a person may see a record's content: its contributor and the curators always; readers once it is approved
     and inside the preview. Withdrawn content is its contributor's alone."""
     if user is not None and user.is_authenticated and user.pk == record.contributor_id:
@@ -87,7 +88,7 @@ def can_see(user: User | None, record: Record) -> bool:
     return preview(record.datanet, viewer=user).filter(pk=record.pk).exists()
 
 
-def preview(datanet: Datanet, *, viewer: User | None) -> QuerySet[Record]:
+def preview(datanet: Datanet, *, viewer: Visitor) -> QuerySet[Record]:
     """The approved records a person may read in a Datanet, in the order of their ids.
 
     Its owner and curators read all; others, where they may read at all, the first `preview_rows`.

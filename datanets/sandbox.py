@@ -29,6 +29,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from datanets.kinds.shapes import MEBIBYTE, Limits, Problem, Refused
 
@@ -114,7 +115,7 @@ def parse_file(
     if size > limits.file_bytes_max:
         raise Refused("size", "size.file", {"limit_mib": limits.file_bytes_max // MEBIBYTE})
     with tempfile.TemporaryDirectory(prefix="openledger-sandbox-") as folder:
-        job = {
+        job: dict[str, Any] = {
             "kind": kind,
             "schema": schema,
             "name": name,
@@ -165,6 +166,9 @@ class _Child:
                 cwd=self._folder,
                 start_new_session=True,
             )
+        if self._process.stdout is None:
+            raise SandboxCrash("the sandbox has no way to answer")
+        self._pipe = self._process.stdout
         self._ended = threading.Event()
         self._watcher = threading.Thread(target=self._watch_memory, daemon=True)
         self._watcher.start()
@@ -176,7 +180,7 @@ class _Child:
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         self._watcher.join()
-        self._process.stdout.close()
+        self._pipe.close()
 
     def events(self) -> Iterator[dict]:
         """What the child says, until it says that it is done."""
@@ -193,7 +197,7 @@ class _Child:
 
     def _lines(self) -> Iterator[bytes]:
         used_s, buffer = 0.0, bytearray()
-        pipe = self._process.stdout.fileno()
+        pipe = self._pipe.fileno()
         with selectors.DefaultSelector() as selector:
             selector.register(pipe, selectors.EVENT_READ)
             while True:

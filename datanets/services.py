@@ -10,6 +10,7 @@ from django.utils.text import slugify
 from django.utils.translation import gettext as _
 
 from accounts.models import User
+from accounts.requests import Visitor
 
 from . import licences, schemas
 from .errors import Invalid, NotAllowed, NotReady
@@ -136,7 +137,7 @@ def answer_access_request(request: AccessRequest, *, by: User, grant: bool, answ
     return request
 
 
-def can_read(user: User | None, datanet: Datanet) -> bool:
+def can_read(user: Visitor, datanet: Datanet) -> bool:
     """Open Datanets are everybody's to preview; the others are their readers', curators' and the administrators'."""
     if datanet.access == Datanet.Access.OPEN:
         return True
@@ -147,14 +148,14 @@ def can_read(user: User | None, datanet: Datanet) -> bool:
     return user.is_staff or readers.exists()
 
 
-def can_curate(user: User | None, datanet: Datanet) -> bool:
+def can_curate(user: Visitor, datanet: Datanet) -> bool:
     """Curators and the owner review. An administrator does not, unless made a curator."""
     if user is None or not user.is_authenticated:
         return False
     return datanet.memberships.filter(user=user, role__in=[Role.OWNER, Role.CURATOR]).exists()
 
 
-def can_own(user: User | None, datanet: Datanet) -> bool:
+def can_own(user: Visitor, datanet: Datanet) -> bool:
     return user is not None and user.is_authenticated and datanet.owner_id == user.pk
 
 

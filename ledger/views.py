@@ -141,9 +141,9 @@ def _find(asked: str) -> tuple | None:
         entry_id = UUID(asked)
     except ValueError:
         return None
-    index = ledger.leaf_of(entry_id)
-    if index is not None:
-        return "ledger_entry", index
+    leaf = ledger.leaf_of(entry_id)
+    if leaf is not None:
+        return "ledger_entry", leaf
     return ("receipt", entry_id) if ledger.entry_of(entry_id) else None
 
 

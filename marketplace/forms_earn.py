@@ -12,7 +12,7 @@ from .forms_explore import OpenField
 class PaymentFilterForm(forms.Form):
     """The filters in the address of the earnings page and of its statement."""
 
-    model = forms.ChoiceField(label=_("Model"), required=False)
+    model = forms.ChoiceField(label=_("Model"), required=False)  # its choices are the payee's models
     state = forms.ChoiceField(
         label=_("State"), required=False, choices=[("", _("All states")), *statements.STATES.items()]
     )
@@ -21,12 +21,14 @@ class PaymentFilterForm(forms.Form):
 
     def __init__(self, *args, models: list[tuple[str, str]], **kwargs) -> None:
         super().__init__(*args, **kwargs)
-        self.fields["model"].choices = [("", _("All models")), *models]
+        self.fields["model"] = forms.ChoiceField(
+            label=_("Model"), required=False, choices=[("", _("All models")), *models]
+        )
         for name, field in self.fields.items():
             field.widget.attrs["class"] = "select sm" if name in ("model", "state") else "input sm"
 
     def clean(self) -> dict:
-        cleaned = super().clean()
+        cleaned = super().clean() or {}
         if cleaned.get("since") and cleaned.get("until") and cleaned["since"] > cleaned["until"]:
             raise forms.ValidationError(_("The first day comes after the last one."))
         return cleaned

@@ -13,6 +13,7 @@ from django.utils.text import slugify
 from django.utils.translation import gettext as _
 
 from accounts.models import User
+from accounts.requests import Visitor
 
 from . import audit, outbound, pricing, rules
 from .errors import Invalid, NotAllowed, NotReady
@@ -146,7 +147,7 @@ def resolve(path: str) -> tuple[ListedModel, ModelVersion | None] | None:
     return model, versions.first()
 
 
-def visible_to(user: User | None) -> QuerySet[ListedModel]:
+def visible_to(user: Visitor) -> QuerySet[ListedModel]:
     """Listed models, and one's own."""
     condition = Q(listed_at__isnull=False, retired_at__isnull=True)
     if user is not None and user.is_authenticated:

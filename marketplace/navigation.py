@@ -61,8 +61,7 @@ def _rail(path: str, *, curates: bool, is_staff: bool) -> list[dict]:
         {
             "label": label,
             "items": [
-                {"url": url, "label": text, "icon": icon, "current": path == url}
-                for url, text, icon in _known(items)
+                {"url": url, "label": text, "icon": icon, "current": path == url} for url, text, icon in _known(items)
             ],
         }
         for label, items in groups

@@ -44,7 +44,7 @@ def sharpness(picture: Image.Image) -> float:
 
 
 def _judge(record: Checked, *, side_min: int) -> list[Finding]:
-    picture = grey(record.media)
+    picture = grey(record.media or b"")
     width, height = picture.size
     findings = []
     if min(width, height) < side_min:

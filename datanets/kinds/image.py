@@ -201,7 +201,7 @@ def _plain(picture: Image.Image) -> Image.Image:
     has_alpha = "A" in picture.getbands() or "transparency" in picture.info
     mode = "RGBA" if has_alpha else "L" if picture.mode in ("1", "L") else "RGB"
     plain = picture if picture.mode == mode else picture.convert(mode)
-    if mode == "RGBA" and plain.getextrema()[3][0] == 255:
+    if mode == "RGBA" and plain.getchannel("A").getextrema()[0] == 255:
         plain = plain.convert("RGB")
     plain.info = {}
     return plain

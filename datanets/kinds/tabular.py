@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import rfc8785
 
@@ -96,7 +96,7 @@ def preview(body: dict) -> dict:
     return {key: value[:80] if isinstance(value, str) else value for key, value in list(body.items())[:8]}
 
 
-def _plain(value: object) -> object:
+def _plain(value: Any) -> Any:
     if isinstance(value, str):
         return value.strip()
     return float(value) if isinstance(value, int) and abs(value) > rows.INTEGER_MAX else value
@@ -156,7 +156,7 @@ def _number(value: object, name: str) -> float | int:
     return value
 
 
-def _integer(value: object, name: str) -> int:
+def _integer(value: Any, name: str) -> int:
     whole = (
         (isinstance(value, int) and not isinstance(value, bool))
         or (isinstance(value, float) and value.is_integer())

@@ -15,6 +15,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 from django.views.decorators.http import require_GET, require_POST
 
+from accounts.requests import SignedInRequest
 from datanets import reviews, sentences, submissions
 from datanets.errors import DatanetError
 from datanets.forms import AppealForm, RowForm
@@ -55,7 +56,7 @@ def submission_upload(request: HttpRequest, submission_id) -> HttpResponse:
         messages.error(request, _("Choose at least one file."))
     for file in files:
         try:
-            submissions.receive_file(submission, name=file.name, stream=file, size_bytes=file.size)
+            submissions.receive_file(submission, name=file.name or "", stream=file, size_bytes=file.size or 0)
         except DatanetError as error:
             messages.error(request, _("%(name)s: %(error)s") % {"name": file.name, "error": error})
     return _to_page(submission)
@@ -63,7 +64,7 @@ def submission_upload(request: HttpRequest, submission_id) -> HttpResponse:
 
 @login_required
 @require_POST
-def submission_file_drop(request: HttpRequest, submission_id, file_id) -> HttpResponse:
+def submission_file_drop(request: SignedInRequest, submission_id, file_id) -> HttpResponse:
     """Go on without a file."""
     submission = own_submission(request, submission_id)
     file = get_object_or_404(SubmissionFile, pk=file_id, submission=submission)
@@ -74,7 +75,7 @@ def submission_file_drop(request: HttpRequest, submission_id, file_id) -> HttpRe
 
 @login_required
 @require_POST
-def submission_row(request: HttpRequest, submission_id, row_id: int) -> HttpResponse:
+def submission_row(request: SignedInRequest, submission_id, row_id: int) -> HttpResponse:
     """Correct one broken row, or go on without it."""
     submission = own_submission(request, submission_id)
     row = get_object_or_404(
@@ -101,7 +102,7 @@ def submission_row(request: HttpRequest, submission_id, row_id: int) -> HttpResp
 
 @login_required
 @require_POST
-def submission_rows_drop(request: HttpRequest, submission_id, file_id) -> HttpResponse:
+def submission_rows_drop(request: SignedInRequest, submission_id, file_id) -> HttpResponse:
     """Go on without all rows of a file that are still broken."""
     submission = own_submission(request, submission_id)
     rows = list(BrokenRow.objects.still_broken().filter(file=file_id, file__submission=submission))
@@ -114,7 +115,7 @@ def submission_rows_drop(request: HttpRequest, submission_id, file_id) -> HttpRe
 
 @login_required
 @require_POST
-def submission_withdraw(request: HttpRequest, submission_id) -> HttpResponse:
+def submission_withdraw(request: SignedInRequest, submission_id) -> HttpResponse:
     """Take back what is not decided."""
     submission = submissions.withdraw(own_submission(request, submission_id), by=request.user)
     messages.success(request, _("The submission was withdrawn. What nobody had decided on is erased."))
@@ -123,7 +124,7 @@ def submission_withdraw(request: HttpRequest, submission_id) -> HttpResponse:
 
 @login_required
 @require_POST
-def submission_revise(request: HttpRequest, submission_id) -> HttpResponse:
+def submission_revise(request: SignedInRequest, submission_id) -> HttpResponse:
     """Start an improved submission in the place of a decided one."""
     old = own_submission(request, submission_id)
     new = submissions.start(datanet=old.datanet, contributor=request.user, title=old.title, revision_of=old)
@@ -134,7 +135,7 @@ def submission_revise(request: HttpRequest, submission_id) -> HttpResponse:
 
 @login_required
 @require_POST
-def record_appeal(request: HttpRequest, record_id: int) -> HttpResponse:
+def record_appeal(request: SignedInRequest, record_id: int) -> HttpResponse:
     """Ask another curator for a second look at a rejected record."""
     record = get_object_or_404(Record.objects.select_related("submission"), pk=record_id, contributor=request.user)
     form = AppealForm(request.POST)

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from django.conf import settings
 from django.db.models import Count, Q
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpResponse
 from django.shortcuts import render
 from django.urls import reverse
 from django.utils import timezone
@@ -15,6 +15,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from accounts.models import User
+from accounts.requests import SignedInRequest
 from datanets import appeals, records, reviews, sentences
 from datanets.checks import CHECKS_FOR
 from datanets.forms import DecisionForm
@@ -37,7 +38,7 @@ Status = Record.Status
 
 
 def show(
-    request: HttpRequest, where: dict, queue: list[Submission], submission: Submission | None, **more
+    request: SignedInRequest, where: dict, queue: list[Submission], submission: Submission | None, **more
 ) -> HttpResponse:
     """The three panes."""
     status = more.pop("status", 200)
@@ -73,7 +74,7 @@ def show(
     return render(request, "datanets/review/desk.html", context | more, status=status)
 
 
-def _selected(request: HttpRequest, submission: Submission, where: dict, queue: list[Submission]) -> dict:
+def _selected(request: SignedInRequest, submission: Submission, where: dict, queue: list[Submission]) -> dict:
     """Everything about the submission in the middle pane."""
     curator, datanet = request.user, submission.datanet
     counted = Record.objects.filter(submission=submission).exclude(status=Status.WITHDRAWN)
@@ -113,7 +114,7 @@ def _selected(request: HttpRequest, submission: Submission, where: dict, queue: 
     return context
 
 
-def _records(request: HttpRequest, submission: Submission, tab: str) -> dict:
+def _records(request: SignedInRequest, submission: Submission, tab: str) -> dict:
     found = Record.objects.filter(submission=submission).exclude(status=Status.WITHDRAWN)
     if tab == "look":
         found = found.filter(status=Status.WAITING).exclude(flags=[])
@@ -156,10 +157,9 @@ def _provenance(submission: Submission) -> dict:
     """Where it comes from, who signed what, and what a revision changed."""
     found: dict = {"files": list(submission.files.filter(dropped_at=None).order_by("created_at", "pk"))}
     past = Record.objects.filter(datanet=submission.datanet, contributor=submission.contributor)
-    past = past.exclude(submission=submission).aggregate(
+    found["past"] = past.exclude(submission=submission).aggregate(
         approved=Count("pk", filter=Q(status=Status.APPROVED)), rejected=Count("pk", filter=Q(status=Status.REJECTED))
     )
-    found["past"] = past
     if old := submission.revision_of:
         before = set(
             Record.objects.filter(submission=old).exclude(content_hmac="").values_list("content_hmac", flat=True)

@@ -181,7 +181,7 @@ def _field(name: str, value: object, spans: list[tuple[int, int, str]]) -> Field
 def _findings(rows: Sequence[Record]) -> dict[int, list[CheckResult]]:
     found: dict[int, list[CheckResult]] = defaultdict(list)
     for result in CheckResult.objects.filter(record__in=[row.pk for row in rows]).order_by("id"):
-        found[result.record_id].append(result)
+        found[result.record_id or 0].append(result)
     return found
 
 
@@ -193,7 +193,7 @@ def _add_leaders(readings: Sequence[Reading], *, viewer: User) -> None:
     led = {row.pk: row for row in rows}
     visible = {pk: records.can_see(viewer, row) for pk, row in led.items()}
     for reading in readings:
-        leader = led.get(reading.record.copy_of_id)
+        leader = led.get(reading.record.copy_of_id or 0)
         if leader is None:
             continue
         reading.likeness = _likeness(leader.datanet.kind, reading.record.copy_distance or 0.0)

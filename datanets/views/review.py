@@ -20,6 +20,7 @@ from django.views.decorators.http import require_GET, require_POST
 from markdown_it import MarkdownIt
 
 from accounts.models import User
+from accounts.requests import SignedInRequest
 from datanets import appeals, relations, reviews, services
 from datanets.errors import DatanetError
 from datanets.forms import AppealAnswerForm, DecisionForm
@@ -32,7 +33,7 @@ _HEADING = re.compile(r"</?h([1-6])>")
 
 @login_required
 @require_GET
-def review(request: HttpRequest) -> HttpResponse:
+def review(request: SignedInRequest) -> HttpResponse:
     """The queue, with its first submission open beside it."""
     _require_curator(request.user)
     where = _where(request, request.GET)
@@ -41,7 +42,7 @@ def review(request: HttpRequest) -> HttpResponse:
 
 
 @login_required
-def review_submission(request: HttpRequest, submission_id) -> HttpResponse:
+def review_submission(request: SignedInRequest, submission_id) -> HttpResponse:
     """One submission: look at its records, decide on them. POST: decide."""
     submission = _reviewable(request.user, submission_id)
     where = _where(request, request.POST if request.method == "POST" else request.GET)
@@ -52,7 +53,7 @@ def review_submission(request: HttpRequest, submission_id) -> HttpResponse:
 
 @login_required
 @require_POST
-def review_claim(request: HttpRequest, submission_id) -> HttpResponse:
+def review_claim(request: SignedInRequest, submission_id) -> HttpResponse:
     """Work on a submission alone for half an hour, or give it back."""
     submission = _reviewable(request.user, submission_id)
     if request.POST.get("act") == "release":
@@ -67,7 +68,7 @@ def review_claim(request: HttpRequest, submission_id) -> HttpResponse:
 
 @login_required
 @require_POST
-def review_bulk(request: HttpRequest) -> HttpResponse:
+def review_bulk(request: SignedInRequest) -> HttpResponse:
     """Approve whole submissions that no check flagged; what happened to each is told one by one."""
     _require_curator(request.user)
     where = _where(request, request.POST)
@@ -88,7 +89,7 @@ def review_bulk(request: HttpRequest) -> HttpResponse:
 
 @login_required
 @require_POST
-def review_act_undo(request: HttpRequest, act: uuid.UUID) -> HttpResponse:
+def review_act_undo(request: SignedInRequest, act: uuid.UUID) -> HttpResponse:
     """Take back one decision, while that is possible."""
     submission = Submission.objects.filter(records__reviews__act=act, records__reviews__curator=request.user).first()
     count = reviews.undo(act, by=request.user)
@@ -107,7 +108,7 @@ def review_act_undo(request: HttpRequest, act: uuid.UUID) -> HttpResponse:
 
 @login_required
 @require_GET
-def review_appeals(request: HttpRequest) -> HttpResponse:
+def review_appeals(request: SignedInRequest) -> HttpResponse:
     """Appeals this curator may answer: records they have not voted on, without the names of those who have."""
     _require_curator(request.user)
     found = list(
@@ -125,7 +126,7 @@ def review_appeals(request: HttpRequest) -> HttpResponse:
 
 @login_required
 @require_POST
-def review_appeal(request: HttpRequest, appeal_id) -> HttpResponse:
+def review_appeal(request: SignedInRequest, appeal_id) -> HttpResponse:
     """Answer an appeal."""
     appeal = get_object_or_404(appeals.open_appeals(request.user), pk=appeal_id)
     form = AppealAnswerForm(request.POST)
@@ -176,7 +177,7 @@ def markdown(text: str) -> SafeString:
     return mark_safe(nh3.clean(html, tags=tags, url_schemes={"http", "https", "mailto"}))  # noqa: S308  (cleaned)
 
 
-def _decide(request: HttpRequest, submission: Submission, where: dict) -> HttpResponse:
+def _decide(request: SignedInRequest, submission: Submission, where: dict) -> HttpResponse:
     form = DecisionForm(request.POST)
     told = form.cleaned_data if form.is_valid() else {}
     chosen = _chosen(request, submission, told) if told else []
@@ -207,7 +208,7 @@ def _decide(request: HttpRequest, submission: Submission, where: dict) -> HttpRe
     return redirect(desk.address_of(queue[0], where) + "#work" if queue else reverse("review") + desk.query_of(where))
 
 
-def _chosen(request: HttpRequest, submission: Submission, told: dict) -> list[Record]:
+def _chosen(request: SignedInRequest, submission: Submission, told: dict) -> list[Record]:
     """The records a decision is about: all that wait, the ticked ones, or the one in view."""
     mine = _for_me(submission, request.user).only("pk")
     if told["decision"] == DecisionForm.APPROVE_ALL:

@@ -42,7 +42,7 @@ def page_of(submission: Submission) -> dict:
     context = live_of(submission) | rows_of(submission)
     datanet = submission.datanet
     context |= {
-        "accepted": ACCEPTED[datanet.kind],
+        "accepted": ACCEPTED[Datanet.Kind(datanet.kind)],
         "limit_bytes": settings.UPLOAD_FILE_MAX_BYTES,
         "steps": _steps(submission, context),
         "todo": _todo(submission, context),

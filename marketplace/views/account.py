@@ -12,6 +12,8 @@ from django.urls import NoReverseMatch, path, reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST
 
+from accounts.requests import SignedInRequest
+
 from .. import mydata, notifications, querysets
 from ..errors import NotReady
 from ..forms_build import CloseForm, ProfileForm
@@ -33,7 +35,7 @@ def settings_profile(request: HttpRequest) -> HttpResponse:
 
 
 @login_required
-def settings_data(request: HttpRequest) -> HttpResponse:
+def settings_data(request: SignedInRequest) -> HttpResponse:
     """What the site holds of me, what I agreed to, and the way out."""
     context = {
         "consents": request.user.consents.order_by("-given_at"),
@@ -44,7 +46,7 @@ def settings_data(request: HttpRequest) -> HttpResponse:
 
 
 @login_required
-def settings_data_export(request: HttpRequest) -> JsonResponse:
+def settings_data_export(request: SignedInRequest) -> JsonResponse:
     """Everything kept about me, as one JSON file."""
     name = f"my-data-{request.user.username}.json"
     return JsonResponse(
@@ -57,7 +59,7 @@ def settings_data_export(request: HttpRequest) -> JsonResponse:
 @login_required
 @reauthentication_required(allow_get=True)
 @require_POST
-def settings_close(request: HttpRequest) -> HttpResponse:
+def settings_close(request: SignedInRequest) -> HttpResponse:
     """Close my account."""
     form = CloseForm(request.POST, user=request.user)
     if form.is_valid():
@@ -74,7 +76,7 @@ def settings_close(request: HttpRequest) -> HttpResponse:
 
 
 @login_required
-def inbox(request: HttpRequest) -> HttpResponse:
+def inbox(request: SignedInRequest) -> HttpResponse:
     """What happened to my things, newest first."""
     if request.method == "POST":
         notifications.mark_read(request.user)

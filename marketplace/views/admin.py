@@ -15,6 +15,7 @@ from django.urls import path
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_safe
 
+from accounts.requests import SignedInRequest
 from ledger import sequencer
 from ledger import services as ledger
 
@@ -60,7 +61,7 @@ def admin_revenue(request: HttpRequest) -> HttpResponse:
 
 
 @staff_only
-def admin_exceptions(request: HttpRequest) -> HttpResponse:
+def admin_exceptions(request: SignedInRequest) -> HttpResponse:
     """What is late or failed; on demand, every invariant of every app."""
     lag = sequencer.lag()
     failures, checked = [], False

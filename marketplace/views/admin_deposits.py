@@ -14,6 +14,8 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 from django.views.decorators.http import require_POST
 
+from accounts.requests import SignedInRequest
+
 from .. import querysets, wallets
 from ..errors import MarketplaceError
 from ..forms_admin import DepositForm, DepositImportForm, find_user, read_amount
@@ -23,7 +25,7 @@ from .admin import address, staff_only
 
 
 @staff_only
-def admin_deposits(request: HttpRequest) -> HttpResponse:
+def admin_deposits(request: SignedInRequest) -> HttpResponse:
     """Record a deposit; see all of them."""
     form = DepositForm(request.POST or None)
     status = 200
@@ -58,7 +60,7 @@ def admin_deposit_import(request: HttpRequest) -> HttpResponse:
 
 @staff_only
 @require_POST
-def admin_deposit_approve(request: HttpRequest, id: UUID) -> HttpResponse:
+def admin_deposit_approve(request: SignedInRequest, id: UUID) -> HttpResponse:
     """The second pair of eyes."""
     deposit = get_object_or_404(Deposit, pk=id)
     try:

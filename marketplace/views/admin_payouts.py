@@ -13,6 +13,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 from django.views.decorators.http import require_POST, require_safe
 
+from accounts.requests import SignedInRequest
 from ledger import chart
 from ledger import services as ledger
 
@@ -46,7 +47,7 @@ def admin_payouts(request: HttpRequest) -> HttpResponse:
 
 @staff_only
 @require_POST
-def admin_payout_create(request: HttpRequest) -> HttpResponse:
+def admin_payout_create(request: SignedInRequest) -> HttpResponse:
     """Collect every open request into a new run."""
     try:
         run = payouts.create_run(by=request.user)
@@ -66,7 +67,7 @@ def admin_payout(request: HttpRequest, id: UUID) -> HttpResponse:
 
 @staff_only
 @require_POST
-def admin_payout_act(request: HttpRequest, id: UUID, act: str) -> HttpResponse:
+def admin_payout_act(request: SignedInRequest, id: UUID, act: str) -> HttpResponse:
     """recompute, approve or send a run."""
     acts = {"recompute": _recompute, "approve": _approve, "send": _send}
     if act not in acts:
@@ -82,7 +83,7 @@ def admin_payout_act(request: HttpRequest, id: UUID, act: str) -> HttpResponse:
 
 @staff_only
 @require_safe
-def admin_payout_export(request: HttpRequest, id: UUID) -> HttpResponse:
+def admin_payout_export(request: SignedInRequest, id: UUID) -> HttpResponse:
     """The file for the bank: destinations in clear, so the export is remembered."""
     run = _run(id)
     try:
@@ -98,7 +99,7 @@ def admin_payout_export(request: HttpRequest, id: UUID) -> HttpResponse:
 
 @staff_only
 @require_POST
-def admin_payout_item(request: HttpRequest, id: UUID, item: UUID, act: str) -> HttpResponse:
+def admin_payout_item(request: SignedInRequest, id: UUID, item: UUID, act: str) -> HttpResponse:
     """confirm or return one item."""
     if act not in ("confirm", "return"):
         raise Http404
@@ -119,7 +120,7 @@ def admin_payout_item(request: HttpRequest, id: UUID, item: UUID, act: str) -> H
 # --- Acts
 
 
-def _recompute(request: HttpRequest, run: PayoutRun) -> str:
+def _recompute(request: SignedInRequest, run: PayoutRun) -> str:
     """Derive everything again and remember the result in the trail."""
     differences = revenue.differences()
     off_nano = _taken_nano(run) - payouts.total_nano(run)
@@ -142,10 +143,10 @@ def _recompute(request: HttpRequest, run: PayoutRun) -> str:
     return _("Recomputed from the journal and from the lines: the difference is 0.000000000.")
 
 
-def _approve(request: HttpRequest, run: PayoutRun) -> str:
+def _approve(request: SignedInRequest, run: PayoutRun) -> str:
     form = ApproveRunForm(request.POST, word=word_of(run))
     if not form.is_valid():
-        raise Invalid(" ".join(form.errors["confirmation"]))
+        raise Invalid(" ".join(str(error) for error in form.errors["confirmation"]))
     if run.status != PayoutRun.Status.DRAFT:
         raise NotReady(_("This run is approved already."))
     if run.first_approver_id == request.user.pk:
@@ -156,7 +157,7 @@ def _approve(request: HttpRequest, run: PayoutRun) -> str:
     return _("First approval given. Another admin must give the second.")
 
 
-def _send(request: HttpRequest, run: PayoutRun) -> str:
+def _send(request: SignedInRequest, run: PayoutRun) -> str:
     payouts.mark_sent(run, by=request.user)
     return _("Marked as sent. Each item is in the public log.")
 
@@ -261,7 +262,7 @@ def _trail(run: PayoutRun) -> list[dict]:
         PayoutRun.Status.DRAFT: _("Second approval") if run.first_approver_id else _("First approval"),
         PayoutRun.Status.APPROVED: _("Export and send"),
         PayoutRun.Status.SENT: _("Confirm or return each item"),
-    }.get(run.status)
+    }.get(PayoutRun.Status(run.status))
     return done + ([{"text": next_step, "state": "now"}] if next_step else [])
 
 

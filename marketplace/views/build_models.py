@@ -16,6 +16,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST
 
 from accounts.models import User
+from accounts.requests import SignedInRequest
 from attribution.models import Artifact
 from datanets import licences
 from datanets.models import Datanet, Membership, Version
@@ -61,7 +62,7 @@ def build_models(request: HttpRequest) -> HttpResponse:
 
 
 @login_required
-def build_model_new(request: HttpRequest) -> HttpResponse:
+def build_model_new(request: SignedInRequest) -> HttpResponse:
     """A new model. It has no version yet: the next page trains one."""
     form = ModelForm(request.POST or None)
     rule_form = RuleForm(request.POST if request.POST.get("own_rule") else None, prefix="rule")
@@ -153,7 +154,7 @@ def _plain(amount_nano: int) -> str:
 
 @login_required
 @require_POST
-def build_prices(request: HttpRequest, model_id: UUID) -> HttpResponse:
+def build_prices(request: SignedInRequest, model_id: UUID) -> HttpResponse:
     """Publish a price list."""
     model = _mine(request, model_id)
     form = PriceForm(request.POST)
@@ -166,7 +167,7 @@ def build_prices(request: HttpRequest, model_id: UUID) -> HttpResponse:
 
 @login_required
 @require_POST
-def build_listing(request: HttpRequest, model_id: UUID) -> HttpResponse:
+def build_listing(request: SignedInRequest, model_id: UUID) -> HttpResponse:
     """Offer the model in the shop, or take it out."""
     model = _mine(request, model_id)
     if request.POST.get("act") == "unlist":
@@ -180,7 +181,7 @@ def build_listing(request: HttpRequest, model_id: UUID) -> HttpResponse:
 
 @login_required
 @require_POST
-def build_invite(request: HttpRequest, model_id: UUID) -> HttpResponse:
+def build_invite(request: SignedInRequest, model_id: UUID) -> HttpResponse:
     """Invite somebody to an invite model, or end an invitation."""
     model = _mine(request, model_id)
     if request.POST.get("act") == "revoke":
@@ -204,7 +205,7 @@ def build_runs(request: HttpRequest, model_id: UUID) -> HttpResponse:
 
 
 @login_required
-def build_train(request: HttpRequest, model_id: UUID) -> HttpResponse:
+def build_train(request: SignedInRequest, model_id: UUID) -> HttpResponse:
     """Choose versions and settings; the fee and the consequences are shown before anything is held."""
     model = _mine(request, model_id)
     offered = _trainable(request.user, model)

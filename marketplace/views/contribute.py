@@ -18,6 +18,7 @@ from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_POST
 
 from accounts.models import Consent
+from accounts.requests import SignedInRequest
 from attribution.models import Epoch, RecordEpoch
 from datanets import sentences, submissions
 from datanets.forms import DescribeForm
@@ -89,7 +90,7 @@ class Estimate:
 
 
 @login_required
-def contribute(request: HttpRequest) -> HttpResponse:
+def contribute(request: SignedInRequest) -> HttpResponse:
     """My submissions: where each stands, and what to do next."""
     found = Submission.objects.filter(contributor=request.user).select_related("datanet__owner")
     rows = list(_older_than(found, request.GET.get("after", "")).order_by("-created_at", "-pk")[: PAGE_ROWS + 1])
@@ -116,7 +117,7 @@ def contribute(request: HttpRequest) -> HttpResponse:
 
 
 @login_required
-def contribute_new(request: HttpRequest) -> HttpResponse:
+def contribute_new(request: SignedInRequest) -> HttpResponse:
     """Choose a Datanet, agree once to the contributor agreement, and begin."""
     initial = {"datanet": _named_datanet(request)}
     form = StartForm(request.POST or None, user=request.user, initial=initial)
@@ -138,7 +139,7 @@ def submission(request: HttpRequest, submission_id) -> HttpResponse:
 
 @login_required
 @require_POST
-def submission_describe(request: HttpRequest, submission_id) -> HttpResponse:
+def submission_describe(request: SignedInRequest, submission_id) -> HttpResponse:
     """Save the description; with act=send, sign and send as well."""
     found = datanet_pages.own_submission(request, submission_id)
     describing = DescribeForm(request.POST, instance=found)

@@ -16,6 +16,7 @@ from django.urls import path, reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST
 
+from accounts.requests import SignedInRequest
 from datanets import exports, storage
 from datanets import services as datanets
 from datanets.errors import DatanetError, NotAllowed
@@ -29,7 +30,7 @@ from . import explore_datanet
 
 @login_required
 @require_POST
-def publish(request: HttpRequest, owner: str, slug: str) -> HttpResponse:
+def publish(request: SignedInRequest, owner: str, slug: str) -> HttpResponse:
     """Freeze the approved records into the next version."""
     pool = explore_datanet.find(request, owner, slug)
     version = publishing.publish_version(pool, by=request.user, note=request.POST.get("note", "").strip()[:500])
@@ -43,7 +44,7 @@ def publish(request: HttpRequest, owner: str, slug: str) -> HttpResponse:
 
 @login_required
 @require_POST
-def access_request(request: HttpRequest, owner: str, slug: str) -> HttpResponse:
+def access_request(request: SignedInRequest, owner: str, slug: str) -> HttpResponse:
     """Ask the owner for the whole data."""
     pool = explore_datanet.find(request, owner, slug)
     form = forms.PurposeForm(request.POST)
@@ -61,7 +62,7 @@ def access_request(request: HttpRequest, owner: str, slug: str) -> HttpResponse:
 
 @login_required
 @require_POST
-def access_answer(request: HttpRequest, owner: str, slug: str) -> HttpResponse:
+def access_answer(request: SignedInRequest, owner: str, slug: str) -> HttpResponse:
     """Grant or refuse somebody's request."""
     pool = explore_datanet.find(request, owner, slug)
     form = forms.AnswerForm(request.POST)
@@ -78,7 +79,7 @@ def access_answer(request: HttpRequest, owner: str, slug: str) -> HttpResponse:
 
 @login_required
 @require_POST
-def curators(request: HttpRequest, owner: str, slug: str) -> HttpResponse:
+def curators(request: SignedInRequest, owner: str, slug: str) -> HttpResponse:
     """Add a curator, or let one go."""
     pool = explore_datanet.find(request, owner, slug)
     if not datanets.can_own(request.user, pool):
@@ -102,7 +103,7 @@ def curators(request: HttpRequest, owner: str, slug: str) -> HttpResponse:
 
 
 @login_required
-def datanet_export(request: HttpRequest, owner: str, slug: str, fmt: str) -> FileResponse:
+def datanet_export(request: SignedInRequest, owner: str, slug: str, fmt: str) -> FileResponse:
     """A whole version as a file: ?version=2, else the newest."""
     pool = explore_datanet.find(request, owner, slug)
     if fmt not in exports.FORMATS:
@@ -156,7 +157,7 @@ def _download(text: str, name: str, content_type: str) -> HttpResponse:
 
 
 @login_required
-def datanet_new(request: HttpRequest) -> HttpResponse:
+def datanet_new(request: SignedInRequest) -> HttpResponse:
     """Make a Datanet. `more` adds rows for columns without JavaScript."""
     form = forms.DatanetForm(request.POST or None, owner=request.user)
     columns = forms.ColumnFormSet(request.POST or None, prefix="columns")

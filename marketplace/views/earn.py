@@ -7,6 +7,7 @@ from uuid import UUID
 
 from django.contrib.auth.decorators import login_required
 from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, render
 from django.urls import path, re_path, reverse
 from django.utils import timezone
@@ -14,6 +15,7 @@ from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from accounts.requests import SignedInRequest
 from attribution import explain_lines
 from attribution.models import Epoch, Line
 from datanets.models import Record
@@ -34,7 +36,7 @@ STATEMENT_TYPES = {
 
 
 @login_required
-def earnings(request: HttpRequest) -> HttpResponse:
+def earnings(request: SignedInRequest) -> HttpResponse:
     """Available, pending, 30 days, lifetime; a chart by model or Datanet; every payment with its why."""
     user, now = request.user, timezone.now()
     form = _filter_form(request)
@@ -65,11 +67,11 @@ def earnings(request: HttpRequest) -> HttpResponse:
 
 
 @login_required
-def earnings_statement(request: HttpRequest, fmt: str) -> HttpResponse:
+def earnings_statement(request: SignedInRequest, fmt: str) -> HttpResponseBase:
     """The payments of the page, with its filters, as a file."""
     rows = statements.every(request.user, _filter_form(request).filters)
     if fmt == "csv":
-        response = StreamingHttpResponse(statements.as_csv(rows), content_type=STATEMENT_TYPES[fmt])
+        response: HttpResponseBase = StreamingHttpResponse(statements.as_csv(rows), content_type=STATEMENT_TYPES[fmt])
     else:
         write = {"parquet": statements.as_parquet, "json": statements.as_json}[fmt]
         response = HttpResponse(write(rows), content_type=STATEMENT_TYPES[fmt])
@@ -78,7 +80,7 @@ def earnings_statement(request: HttpRequest, fmt: str) -> HttpResponse:
 
 
 @login_required
-def earnings_payment(request: HttpRequest, epoch_id: UUID, role: str) -> HttpResponse:
+def earnings_payment(request: SignedInRequest, epoch_id: UUID, role: str) -> HttpResponse:
     """One payment: its sum, its records, and every call in it."""
     epoch = get_object_or_404(Epoch.objects.exclude(status=Epoch.Status.CLOSED), pk=epoch_id)
     payment = statements.payment(request.user, epoch, role)
@@ -100,7 +102,7 @@ def earnings_payment(request: HttpRequest, epoch_id: UUID, role: str) -> HttpRes
 
 
 @login_required
-def earnings_why(request: HttpRequest, line_id: int) -> HttpResponse:
+def earnings_why(request: SignedInRequest, line_id: int) -> HttpResponse:
     """One line down to its integers: anybody can redo the sum from what the page shows."""
     line = get_object_or_404(Line.objects.select_related("epoch"), pk=line_id, payee=request.user)
     found = explain_lines.sum_of(line)
@@ -117,7 +119,7 @@ def earnings_why(request: HttpRequest, line_id: int) -> HttpResponse:
         "sum": found,
         "payment": statements.payment(request.user, line.epoch, line.role),
         "price_nano": Call.objects.filter(pk=line.source_id).values_list("cost_nano", flat=True).first(),
-        "parts": [(part, names.get(part.record_id)) for part in shown],
+        "parts": [(part, names.get(part.record_id or 0)) for part in shown],
         "rest_count": len(rest),
         "rest_weight": sum(part.weight for part in rest),
         "rest_nano": sum(part.amount_nano for part in rest),
@@ -187,7 +189,7 @@ def _chart(user, *, by: str, now, lots) -> charts.Chart | None:
         series.append(charts.Series(_("Others"), sums, "v0"))
     pending_day = earnings_sums.pending_since(lots)
     best = max(range(len(days)), key=lambda i: sum(one.values[i] for one in series))
-    total = sum(sum(one.values) for one in series)
+    total = int(sum(sum(one.values) for one in series))
     return charts.stacked_bars(
         labels=[date_format(day, "j M") for day in days],
         series=series,
@@ -244,7 +246,7 @@ def _percent(nano: int, row: statements.Payment) -> float:
     return 100 * nano / row.price_nano if row.price_nano else 0
 
 
-def _filter_form(request: HttpRequest) -> PaymentFilterForm:
+def _filter_form(request: SignedInRequest) -> PaymentFilterForm:
     form = PaymentFilterForm(request.GET, models=earnings_sums.models_that_paid(request.user))
     form.is_valid()
     return form

@@ -15,6 +15,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_POST
 
+from accounts.requests import SignedInRequest
 from attribution import explain
 from attribution.models import Artifact, Epoch, RecordEpoch
 from datanets import services as datanets
@@ -343,7 +344,7 @@ def _last_answer(request: HttpRequest, found: ListedModel) -> dict | None:
 
 @login_required
 @require_POST
-def buy_pass(request: HttpRequest, owner: str, slug: str) -> HttpResponse:
+def buy_pass(request: SignedInRequest, owner: str, slug: str) -> HttpResponse:
     """Buy the pass of a model."""
     found, _version = find(request, owner, slug)
     bought = access.buy_pass(found, buyer=request.user)

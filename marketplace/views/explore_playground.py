@@ -12,6 +12,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST
 
+from accounts.requests import SignedInRequest
 from attribution import explain
 from datanets import records
 from datanets.models import Datanet, Record
@@ -29,7 +30,7 @@ EXCERPT_CHARS = 160
 
 @login_required
 @require_POST
-def model_try(request: HttpRequest, owner: str, slug: str) -> HttpResponse:
+def model_try(request: SignedInRequest, owner: str, slug: str) -> HttpResponse:
     """Ask a model without JavaScript: `quote` tells the most it can cost, `send` asks."""
     found, version = explore_model.find(request, owner, slug)
     if not access.may_call(request.user, found):
@@ -66,7 +67,7 @@ def model_try(request: HttpRequest, owner: str, slug: str) -> HttpResponse:
 @login_required
 @require_POST
 @never_cache
-def playground_key(request: HttpRequest) -> JsonResponse:
+def playground_key(request: SignedInRequest) -> JsonResponse:
     """The key with which this session's page calls the gateway directly: for its owner, with its spend limit."""
     return JsonResponse({"key": playground.secret_of(request.user, request.session)})
 

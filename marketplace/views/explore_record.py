@@ -10,6 +10,7 @@ from django.urls import path
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST
 
+from accounts.requests import SignedInRequest
 from attribution import explain
 from datanets import media, records, sentences
 from datanets import services as datanets
@@ -51,7 +52,7 @@ def record(request: HttpRequest, record_id: int) -> HttpResponse:
 
 @login_required
 @require_POST
-def record_withdraw(request: HttpRequest, record_id: int) -> HttpResponse:
+def record_withdraw(request: SignedInRequest, record_id: int) -> HttpResponse:
     """Take a record back."""
     found = _record(request, record_id)
     publishing.withdraw_record(found, by=request.user)

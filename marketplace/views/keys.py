@@ -8,13 +8,15 @@ from allauth.account.decorators import reauthentication_required
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.db.models import F, Sum
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import path
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST
+
+from accounts.requests import SignedInRequest
 
 from .. import keys, listings
 from ..errors import Invalid
@@ -27,7 +29,7 @@ _SESSION = "new_key"
 
 @login_required
 @never_cache
-def build_keys(request: HttpRequest) -> HttpResponse:
+def build_keys(request: SignedInRequest) -> HttpResponse:
     """My keys. A secret that was just made is shown here, once."""
     found = ApiKey.objects.filter(owner=request.user).prefetch_related("allowed_models__owner")
     found = found.annotate(spent_nano=Sum("calls__cost_nano"))
@@ -43,7 +45,7 @@ def build_keys(request: HttpRequest) -> HttpResponse:
 
 @login_required
 @reauthentication_required
-def build_key_new(request: HttpRequest) -> HttpResponse:
+def build_key_new(request: SignedInRequest) -> HttpResponse:
     """Make a key."""
     form = KeyForm(request.POST or None, models=listings.visible_to(request.user).order_by("name"))
     if request.method != "POST":
@@ -62,7 +64,7 @@ def build_key_new(request: HttpRequest) -> HttpResponse:
 
 @login_required
 @require_POST
-def build_key_revoke(request: HttpRequest, key_id: UUID) -> HttpResponse:
+def build_key_revoke(request: SignedInRequest, key_id: UUID) -> HttpResponse:
     """Stop a key at once."""
     key = get_object_or_404(ApiKey, pk=key_id, owner=request.user)
     keys.revoke(key, by=request.user)

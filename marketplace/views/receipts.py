@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 from uuid import UUID
 
 from django.conf import settings
@@ -136,7 +137,7 @@ def _mine(request: HttpRequest, seen: receipts.Viewing) -> list[Line]:
 
 def _opened(content: bytes) -> dict:
     """What a verified file opens, for the page: the fields, and the lines without their padding."""
-    receipt = format.parse_json(content)
+    receipt: Any = format.parse_json(content)
     opened = receipt.get("openings", {})
     lines = [
         one["value"] for name, one in opened.items() if name.startswith("split.") and one["value"]["role"] != "pad"

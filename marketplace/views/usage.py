@@ -16,6 +16,8 @@ from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST
 
+from accounts.requests import SignedInRequest
+
 from .. import charts, pricing, querysets, samples, usagequeries
 from ..models import ApiKey, Call
 from ..templatetags import figures
@@ -26,7 +28,7 @@ DAYS_MAX = 366
 
 
 @login_required
-def build_usage(request: HttpRequest) -> HttpResponse:
+def build_usage(request: SignedInRequest) -> HttpResponse:
     """Sums, a chart and the calls of some days."""
     since, until, key, model = _chosen(request)
     found = usagequeries.calls_of(request.user, since=since, until=until, key=key, model=model)
@@ -60,7 +62,7 @@ def build_usage(request: HttpRequest) -> HttpResponse:
 
 
 @login_required
-def build_usage_export(request: HttpRequest) -> StreamingHttpResponse:
+def build_usage_export(request: SignedInRequest) -> StreamingHttpResponse:
     """The same calls as CSV, oldest first."""
     since, until, key, model = _chosen(request)
     found = usagequeries.calls_of(request.user, since=since, until=until, key=key, model=model)
@@ -82,7 +84,7 @@ def build_usage_export(request: HttpRequest) -> StreamingHttpResponse:
 
 @login_required
 @require_POST
-def build_usage_show(request: HttpRequest, call_id: UUID) -> HttpResponse:
+def build_usage_show(request: SignedInRequest, call_id: UUID) -> HttpResponse:
     """Show one of my calls on the home page, or stop."""
     call = get_object_or_404(Call, pk=call_id, buyer=request.user)
     shown = request.POST.get("shown") == "1"
@@ -124,12 +126,12 @@ def _id(text: str | None) -> UUID | None:
         return None
 
 
-def _keys_of(request: HttpRequest) -> list[tuple[str, str]]:
+def _keys_of(request: SignedInRequest) -> list[tuple[str, str]]:
     found = ApiKey.objects.filter(owner=request.user).order_by("name")
     return [(str(pk), name) for pk, name in found.values_list("pk", "name")]
 
 
-def _models_called(request: HttpRequest) -> list[tuple[str, str]]:
+def _models_called(request: SignedInRequest) -> list[tuple[str, str]]:
     found = Call.objects.filter(buyer=request.user).order_by("model__slug")
     rows = found.values_list("model_id", "model__owner__username", "model__slug").distinct()
     return [(str(pk), f"{owner}/{slug}") for pk, owner, slug in rows]

@@ -8,13 +8,14 @@ from allauth.account.decorators import reauthentication_required
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import path, reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST
 
+from accounts.requests import SignedInRequest
 from ledger import chart
 from ledger import services as ledger
 
@@ -29,7 +30,7 @@ WITHDRAWALS_SHOWN = 50
 
 
 @login_required
-def wallet(request: HttpRequest) -> HttpResponse:
+def wallet(request: SignedInRequest) -> HttpResponse:
     """Balance, statement, withdrawals and passes."""
     user = request.user
     after = request.GET.get("after", "")
@@ -57,7 +58,7 @@ def wallet(request: HttpRequest) -> HttpResponse:
 
 @login_required
 @require_POST
-def wallet_test_deposit(request: HttpRequest) -> HttpResponse:
+def wallet_test_deposit(request: SignedInRequest) -> HttpResponse:
     """Play money, in a demo only."""
     wallets.test_deposit(request.user)
     messages.success(request, _("The test deposit is booked. It can be spent in a moment."))
@@ -66,7 +67,7 @@ def wallet_test_deposit(request: HttpRequest) -> HttpResponse:
 
 @login_required
 @reauthentication_required
-def wallet_withdraw(request: HttpRequest) -> HttpResponse:
+def wallet_withdraw(request: SignedInRequest) -> HttpResponse:
     """Ask for money out."""
     form = WithdrawalForm(request.POST or None)
     status = 200
@@ -94,7 +95,7 @@ def wallet_withdraw(request: HttpRequest) -> HttpResponse:
 
 @login_required
 @require_POST
-def wallet_cancel(request: HttpRequest, id: UUID) -> HttpResponse:
+def wallet_cancel(request: SignedInRequest, id: UUID) -> HttpResponse:
     """Take a withdrawal back before a payout run took it."""
     withdrawal = get_object_or_404(Withdrawal, pk=id, user=request.user)
     wallets.cancel_withdrawal(withdrawal, by=request.user)
@@ -104,7 +105,7 @@ def wallet_cancel(request: HttpRequest, id: UUID) -> HttpResponse:
 
 @login_required
 @reauthentication_required
-def settings_payout(request: HttpRequest) -> HttpResponse:
+def settings_payout(request: SignedInRequest) -> HttpResponse:
     """Where withdrawals go. A change waits before it counts."""
     form = DestinationForm(request.POST or None)
     status = 200
