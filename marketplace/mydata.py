@@ -1,13 +1,11 @@
-"""What the site holds of one person: a copy of it all, and the end of an account."""
+"""What the site holds of one person: a copy of it all. (How an account ends: marketplace.people.)"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
 
-from django.db import transaction
 from django.db.models import QuerySet
-from django.utils.translation import gettext as _
 
 from accounts.models import User
 from attribution import explain
@@ -15,8 +13,7 @@ from datanets.models import Datanet, Membership, Record, Submission
 from ledger import chart
 from ledger import services as ledger
 
-from . import audit, keys, listings, pricing
-from .errors import NotReady
+from . import people
 from .models import Access, ApiKey, Call, Deposit, ListedModel, TrainingRun, Withdrawal
 
 
@@ -26,6 +23,7 @@ def export(user: User) -> dict[str, Any]:
     return {
         "format": "open-mydata/1",
         "profile": _fields(user, "username", "email", "display_name", "organisation", "language", "date_joined"),
+        "identity": people.identity_of(user),
         "consents": _rows(user.consents.order_by("given_at"), "document", "version", "text_sha256", "given_at"),
         "balances_nano": {code: balance.available_nano for code, balance in accounts.items()},
         "memberships": _rows(Membership.objects.filter(user=user), "datanet__slug", "role", "since"),
@@ -47,30 +45,6 @@ def export(user: User) -> dict[str, Any]:
         "withdrawals": _rows(Withdrawal.objects.filter(user=user), "id", "amount_nano", "status", "created_at"),
         "notifications": _rows(user.notifications.order_by("created_at"), "kind", "params", "created_at", "read_at"),
     }
-
-
-@transaction.atomic
-def close_account(user: User) -> None:
-    """End an account: keys stop, models leave the shop, nobody can sign in. Records and receipts stay as they are.
-
-    Raises:
-        NotReady: there is OPEN left to withdraw, or money is on its way.
-    """
-    user = User.objects.select_for_update().get(pk=user.pk)
-    balances = ledger.balances([chart.wallet(user.pk), chart.pending(user.pk), chart.promotion(user.pk)])
-    left_nano = sum(balance.available_nano + balance.held_nano for balance in balances.values())
-    if left_nano:
-        raise NotReady(
-            _("There are %(amount)s OPEN in your accounts. Withdraw or spend them first. Nothing was closed.")
-            % {"amount": pricing.nano_to_open(left_nano)}
-        )
-    for key in ApiKey.objects.filter(owner=user, revoked_at__isnull=True):
-        keys.revoke(key, by=user)
-    for model in ListedModel.objects.filter(owner=user, listed_at__isnull=False):
-        listings.unlist_model(model, by=user)
-    user.is_active = False
-    user.save(update_fields=["is_active"])
-    audit.record(user, "close_account", f"user:{user.pk}")
 
 
 def _records(user: User) -> Iterator[dict[str, Any]]:

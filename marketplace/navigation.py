@@ -10,16 +10,17 @@ from datanets.models import Membership
 from ledger import chart
 from ledger import services as ledger
 
-from .models import DemoProgress
+from .models import DemoProgress, Notification
 
 
 def for_request(request: HttpRequest) -> dict:
-    """Values for the base template. Two queries for a signed-in person, one for a visitor of a loading demo."""
+    """Values for the base template. Four queries for a signed-in person, one for a visitor of a loading demo."""
     user = getattr(request, "user", None)
     context: dict = {"demo_progress": _demo_progress()}
     if user is None or not user.is_authenticated:
         return context
     curates = Membership.objects.filter(user=user, role__in=["curator", "owner"]).exists()
+    context["unread_notifications"] = Notification.objects.filter(user=user, read_at__isnull=True).count()
     context["header_balance_nano"] = ledger.balance_nano(chart.wallet(user.pk))
     context["rail"] = _rail(request.path, curates=curates, is_staff=user.is_staff)
     return context
@@ -51,6 +52,7 @@ def _rail(path: str, *, curates: bool, is_staff: bool) -> list[dict]:
                 ("admin_revenue", _("Revenue report"), "scale"),
                 ("admin_payouts", _("Payout runs"), "banknote"),
                 ("admin_deposits", _("Deposits"), "landmark"),
+                ("admin_exceptions", _("Exceptions"), "triangle-alert"),
                 ("admin_audit", _("Audit log"), "scroll"),
             ]
             if is_staff

@@ -14,7 +14,7 @@ from django.views.decorators.http import require_POST
 
 from accounts.requests import SignedInRequest
 
-from .. import mydata, notifications, querysets
+from .. import mydata, notifications, people, querysets
 from ..errors import NotReady
 from ..forms_build import CloseForm, ProfileForm
 from ..models import Notification
@@ -64,7 +64,7 @@ def settings_close(request: SignedInRequest) -> HttpResponse:
     form = CloseForm(request.POST, user=request.user)
     if form.is_valid():
         try:
-            mydata.close_account(request.user)
+            people.close_account(request.user)
         except NotReady as problem:
             form.add_error(None, str(problem))
         else:
