@@ -112,6 +112,35 @@ def test_only_catalogues_of_codes_are_translated_by_a_variable():
     assert found <= BY_CODE
 
 
+def test_no_text_is_translated_while_a_module_loads():
+    """It would stay in the language of that moment: outside of functions only the lazy forms will do."""
+    eager = [
+        f"{file.relative_to(ROOT)}:{line}"
+        for file in sources()
+        for line in _translated_at_once(ast.parse(file.read_text(encoding="utf-8")))
+    ]
+    assert eager == []
+
+
+def _translated_at_once(tree: ast.Module) -> Iterator[int]:
+    imported = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    at_once = {
+        alias.asname or alias.name
+        for node in imported
+        if node.module == "django.utils.translation"
+        for alias in node.names
+        if alias.name in ("gettext", "ngettext", "pgettext", "npgettext")
+    }
+    waiting: list[ast.AST] = [tree]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            continue
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in at_once:
+            yield node.lineno
+        waiting += ast.iter_child_nodes(node)
+
+
 def test_the_catalogues_of_codes_are_translated_whole():
     from datanets import checks, licences
     from datanets.kinds import messages
@@ -180,7 +209,7 @@ class Page(HTMLParser):
         foreign = given.get("lang", "fr") != "fr" or tag in self.SILENT or bool(self._open and self._open[-1][1])
         if not foreign:
             shown = [value for name, value in attrs if name in self.SPOKEN or name.startswith("data-")]
-            if given.get("type") in ("submit", "button"):
+            if tag == "input" and given.get("type") in ("submit", "button"):
                 shown.append(given.get("value"))
             self.texts += [" ".join(value.split()) for value in shown if value]
         if tag not in self.VOID:
