@@ -27,9 +27,7 @@ _IBAN_LENGTHS = {
     "XK": 20,
 }  # fmt: skip
 # Countries whose account numbers hold digits only; hashes and sentences that begin with these letters are dropped by it.
-_IBAN_DIGITS = set(
-    "AE AT BA BE CZ DE DK EE ES FI FO GL HR HU IL IS LT ME MR NO PL PT RS SE SI SK TL TN XK".split()
-)
+_IBAN_DIGITS = set("AE AT BA BE CZ DE DK EE ES FI FO GL HR HU IL IS LT ME MR NO PL PT RS SE SI SK TL TN XK".split())
 _IBAN_START = re.compile(r"(?:(?<![A-Za-z0-9])|(?<=[a-z])(?=[A-Z])|(?<=IBAN))[A-Za-z] ?[A-Za-z][^\w\n]{0,3}\d[ .-]?\d")
 _IBAN_GAP = re.compile(r"[ .,/:_\t-]{0,3}(?:\r?\n[ \t>]{0,4})?")
 
@@ -56,13 +54,11 @@ _CARD_SHAPES = {
 _AT_WORD = r"at|ät|a|@|arobase|arrobas?|chiocciola|klammeraffe|małpa|apenstaartje|snabel-?a|zavináč"
 _AT = re.compile(
     rf"(?P<sign>\\?@)|(?P<odd>\s?[\[({{<*|/\"'_-]{{1,2}}\s?(?:{_AT_WORD})\s?[\])}}>*|/\"'_-]{{1,2}}\s?)"
-    r"|(?P<word>\s(?:at|ät|arobase|arrobas?|chiocciola|klammeraffe|małpa|apenstaartje|snabel-?a)\s)|(?P<glued>(?<=[a-z0-9])AT(?=[a-z]))",
+    r"|(?P<word>\s(?:at|ät|arobase|arrobas?|chiocciola|klammeraffe|małpa|apenstaartje|snabel-?a)\s)|(?P<glued>(?-i:(?<=[a-z0-9])AT(?=[a-z])))",
     re.I,
 )
 _DOT_WORD = r"dot|d0t|point|punkt|punto|ponto|punt|prikk|prick|piste|kropka|tečka|period|\."
-_DOT = (
-    rf"(?:\s?[\[({{<*|/\"'_-]{{1,2}}\s?(?:{_DOT_WORD})\s?[\])}}>*|/\"'_-]{{1,2}}\s?|\s(?:{_DOT_WORD})\s|\.|(?<=[a-z0-9])DOT(?=[a-z]))"
-)
+_DOT = rf"(?:\s?[\[({{<*|/\"'_-]{{1,2}}\s?(?:{_DOT_WORD})\s?[\])}}>*|/\"'_-]{{1,2}}\s?|\s(?:{_DOT_WORD})\s|\.|(?-i:(?<=[a-z0-9])DOT(?=[a-z])))"
 _BEFORE = re.compile(r"(?:\"(?:[^\"\\\n]|\\.){1,64}\"|\w[\w.+%'&!#$^*~\\-]{0,63})\Z")
 _BEFORE_ODD = re.compile(rf"[^\W_](?:[\w.+-]{{0,40}}|[\w+-]{{0,30}}(?:{_DOT}[\w+-]{{1,30}}){{1,3}})\Z", re.I)
 _TLD = r"(?:xn--[A-Za-z0-9-]{2,59}|[^\W\d_]{2,24})"
@@ -78,7 +74,8 @@ _DOMAIN_ODD = re.compile(rf"(?!www\.)[^\W_][\w-]{{0,40}}(?:{_DOT}[^\W_][\w-]{{0,
 _BRACKET_DOMAIN = re.compile(rf"[^\W_][\w-]{{0,40}}(?:{_DOT}[\w-]{{2,24}}){{1,4}}", re.I)
 _NO_TLD = {"png", "jpg", "jpeg", "gif", "svg", "webp", "pdf", "html", "css", "json", "txt", "exe", "dll", "whl", "gz"}
 _MAIL_SAID = re.compile(
-    r"(?:mail|courriel|contact|kontakt|write to|reach|adresse?|address|email me|correo|posta)[\w ]{0,12}[\W_]{0,4}\Z", re.I
+    r"(?:mail|courriel|contact|kontakt|write to|reach|adresse?|address|email me|correo|posta)[\w ]{0,12}[\W_]{0,4}\Z",
+    re.I,
 )
 _NO_NAME = re.compile(
     r"(?:us|me|him|her|them|you|it|is|are|was|be|or|and|look|looking|available|hosted|found|published|online|located|visit|posted"
@@ -97,13 +94,15 @@ _NATIONAL = {
     "351": (9, 9), "353": (7, 10), "45": (8, 8), "47": (8, 8), "43": (6, 13), "420": (9, 9), "65": (8, 8), "852": (8, 8),
     "86": (9, 11), "52": (10, 11), "64": (8, 10), "82": (8, 11), "90": (10, 10),
 }  # fmt: skip
-_GAP = r"(?: ?[().] ?| ?[()][ -]?[()]? ?| ?[/-] ?| {0,2})"
+_GAP = r"(?: ?[().] ?| ?[()][ -]?[()]? ?| [/-] |[/-]| {0,2})"
 _ABROAD = re.compile(
     rf"(?:(?<![\w+])|(?<=tel)|(?<=phone)|(?<=_)|(?<=[^\W\d][.:]))[(\[]?(?:\+{{1,2}} ?\(?(?=[1-9])|(?<![\d.,-])(?:00|011)[ )./-]{{0,2}}\(?(?=[1-9]))"
     rf"\d(?:{_GAP}\d){{6,17}}",
     re.I,
 )
-_RUN = re.compile(r"(?<![\d.,])(?<![\d)][ ./-])(?<!\w-)(?<![^\W_])\(?\d{1,11}(?:(?:\)[ ./-]?| ?\(|[ ./-]| [/-] )\d{1,11}){0,6}(?!\d)")
+_RUN = re.compile(
+    r"(?<![\d.,])(?<![\d)][ ./-])(?<!\w-)(?<![^\W_])\(?\d{1,11}(?:(?:\)[ ./-]?| ?\(|[ ./-]| [/-] )\d{1,11}){0,6}(?!\d)"
+)
 _SHAPES = (  # (lengths of the groups, how it begins, separators that must be there)
     (((3, 3, 4),), r"[2-9]\d\d[2-9]", ""),  # North America
     (((1, 3, 3, 4),), r"1[2-9]\d\d[2-9]", ""),
@@ -118,8 +117,12 @@ _SHAPES = (  # (lengths of the groups, how it begins, separators that must be th
     (((2, 5, 4), (2, 4, 4), (2, 9), (2, 8)), r"[1-9]{2}", "-("),  # Brazil, Mexico
     (((3, 4, 4),), r"1[3-9]", ""),  # China
 )
-_DATE = re.compile(r"(?:19|20)\d\d[-/. ](?:0?[1-9]|1[0-2])[-/. ]\d{1,2}(?!\d)|\d{1,2}[-/. ]\d{1,2}[-/. ](?:19|20)\d\d(?!\d)")
-_EXTENSION = re.compile(r"[ ,;]{0,3}(?:x|ext(?:ension|n)?|poste|int(?:erno)?|dw|durchwahl|anexo|ramal|#)[ .:=]{0,2}\d{1,6}(?!\d)", re.I)
+_DATE = re.compile(
+    r"(?:19|20)\d\d[-/. ](?:0?[1-9]|1[0-2])[-/. ]\d{1,2}(?!\d)|\d{1,2}[-/. ]\d{1,2}[-/. ](?:19|20)\d\d(?!\d)"
+)
+_EXTENSION = re.compile(
+    r"[ ,;]{0,3}(?:x|ext(?:ension|n)?|poste|int(?:erno)?|dw|durchwahl|anexo|ramal|#)[ .:=]{0,2}\d{1,6}(?!\d)", re.I
+)
 _PHONE_WORD = (
     r"(?:(?:tele|smart)?(?:phone|fon|foon|fono|fone)s?(?:nummer|number)?|tele?|t[ée]l[ée]?(?:phone|fono)?|telefax|tlf|tfno|ph|mob(?:ile?)?"
     r"|m[óo]vil|cell?(?:ulare?|phone)?|gsm|handy|natel|portable|fax|call|dial|ring|whatsapp|signal|viber|sms|hotline|rufnummer|komórka"
@@ -145,7 +148,16 @@ _QUANTITY = re.compile(
 )
 _FOLDED = re.compile(r"&(?:#\d{2,6}|#x[0-9a-f]{2,5}|[a-z]{2,8});|%40(?!@)|%2b|[^\x00-\x7f]", re.I)
 _INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff\ufe0e\ufe0f]")
-_LIKE = {"\u2215": "/", "\u2044": "/", "\u00b7": ".", "\u2027": ".", "\u2024": ".", "\u3002": ".", "\u2212": "-", "\ufe6b": "@"}
+_LIKE = {
+    "\u2215": "/",
+    "\u2044": "/",
+    "\u00b7": ".",
+    "\u2027": ".",
+    "\u2024": ".",
+    "\u3002": ".",
+    "\u2212": "-",
+    "\ufe6b": "@",
+}
 
 
 def run(records: list[Checked], context: Context) -> list[Finding]:
@@ -168,7 +180,13 @@ def find(text: str) -> list[tuple[int, int, str]]:
     plain, places = _plain(text)
     taken: list[tuple[int, int, str]] = []
     used = bytearray(len(plain))
-    for kind, search in (("email", _emails), ("iban", _ibans), ("card", _cards), ("phone", _abroad), ("phone", _phones)):
+    for kind, search in (
+        ("email", _emails),
+        ("iban", _ibans),
+        ("card", _cards),
+        ("phone", _abroad),
+        ("phone", _phones),
+    ):
         for start, end in search(plain):
             if not any(used[start:end]):
                 used[start:end] = b"\x01" * (end - start)
@@ -300,11 +318,12 @@ def _iban_end(text: str, start: int) -> int:
 def _cards(text: str) -> Iterator[tuple[int, int]]:
     for match in _CARD.finditer(text):
         said = bool(_CARD_SAID.search(text, max(0, match.start() - 40), match.start()))
-        before = text[max(0, match.start() - 2) : match.start()]
-        if not said and (before[-1:].isalpha() or (before[:1].isdigit() and before[1:] in (" ", "-", "/", "\n"))):
+        before = text[max(0, match.start() - 4) : match.start()]
+        tied = r"\d(?:[./-]|[ \n\t]{1,2}| \| )\Z" if re.search(r"\d\s", match[0]) else r"\d[./-]\Z"
+        if not said and (before[-1:].isalpha() or re.search(tied, before)):
             continue
         end = _card_end(text, match, said)
-        if end:
+        if end and (said or not _is_table_row(text, match.start(), end)):
             yield match.start(), end
 
 
@@ -317,17 +336,39 @@ def _card_end(text: str, match: re.Match, said: bool) -> int:
         rest = text[match.start() + len(number) : match.start() + len(number) + 14]
         if len(digits) < 12:
             return 0
-        if re.match(r"[ ./-]{1,3}\d", rest) and not re.match(r"[ ,/-]{1,3}(?:\d{3}|\d\d ?[/-] ?(?:20)?\d\d)(?!\d)", rest):
+        if re.match(r"[ ./-]{1,3}\d", rest) and not re.match(
+            r"[ ,/-]{1,3}(?:\d{3}|\d\d ?[/-] ?(?:20)?\d\d)(?!\d)", rest
+        ):
             continue
         gaps = set(re.findall(r"\D", number.replace("  ", " ")))
         lengths = tuple(stop - begin for begin, stop in groups[:count])
         if ("." in gaps and (len(gaps) > 1 or count < 3)) or (count > 1 and lengths not in _CARD_SHAPES):
+            continue
+        if "\n" in gaps and (count < 3 or set(lengths[:-1]) != {4}):
             continue
         if not said and (rest[:1].isalpha() or (count == 1 and (len(digits) < 13 or _is_ean(digits)))):
             continue
         if _CARDS.fullmatch(digits) and len(set(digits)) > 2 and _luhn(digits):
             return match.start() + len(number)
     return 0
+
+
+def _is_table_row(text: str, start: int, end: int) -> bool:
+    """Whether the number fills its line, or two, and breaks over lines or stands among rows of numbers that are no cards."""
+    above, below = _lines_beside(text, start, end)
+    if above is None:
+        return False
+    rows = [line for line in (above, below) if re.fullmatch(r"[\d .-]*\d[\d .-]*", line)]
+    return "\n" in text[start:end] or any(not _luhn(re.sub(r"\D", "", line)) for line in rows)
+
+
+def _lines_beside(text: str, start: int, end: int) -> tuple[str, str] | tuple[None, None]:
+    """The lines above and below, if the place fills its own line(s); else None."""
+    first, last = text.rfind("\n", max(0, start - 40), start) + 1, text.find("\n", end, end + 40)
+    if (not first and start > 40) or text[first:start].strip() or text[end : last if last >= 0 else end + 40].strip():
+        return None, None
+    above = text[max(0, first - 80) : max(0, first - 1)].rpartition("\n")[2]
+    return above, text[last + 1 : last + 80].partition("\n")[0] if last >= 0 else ""
 
 
 def _luhn(digits: str) -> bool:
@@ -354,18 +395,32 @@ def _abroad(text: str) -> Iterator[tuple[int, int]]:
         least, most = _NATIONAL.get(country[0], (6, 12))
         zero = digits[len(country[0]) : len(country[0]) + 1] == "0" and country[0] != "39"
         least, most = least + len(country[0]) + zero, most + len(country[0]) + zero
-        ends = [
-            prefix + each.end() for each in re.finditer(r"\d+", match[0][prefix:]) if match.start() + prefix + each.end()
-        ]
+        ends = [prefix + each.end() for each in re.finditer(r"\d+", match[0][prefix:])]
         fitting = [end for end in ends if least <= len(re.sub(r"\D", "", match[0][prefix:end])) <= most]
         if not fitting:
             continue
         end = match.start() + fitting[-1]
         if text[end : end + 1].isdigit() or (country[0] == "1" and digits[1] < "2"):
             continue
-        if match[0].count("+") == 0 and re.match(r"[.,-]\d", text[end : end + 2]):
+        if _is_in_a_row(text, match.start(), end, country[0]):
             continue
         yield match.start(), _with_extension(text, end)
+
+
+def _is_in_a_row(text: str, start: int, end: int, country: str) -> bool:
+    """Whether it is rather a signed measurement (+39.329767) or a part of a row of small numbers (00 43 39 19 99 27)."""
+    number = text[start:end]
+    gaps = re.findall(r"(?<=\d)\D+(?=\d)", number)
+    beside = re.search(r"\d[\s,;|]{1,3}\Z", text[max(0, start - 4) : start]) or re.match(
+        r"[\s,;|]{1,3}[+-]?\d", text[end : end + 5]
+    )
+    if "+" in number:
+        measured = bool(gaps) and gaps[0] == "." and set(gaps) != {"."}
+        return measured or (gaps == ["."] and (bool(beside) or country not in _NATIONAL))
+    pairs = all(len(each) == 2 for each in re.findall(r"\d+", number))
+    return (
+        pairs or bool(re.match(r"[.,-]\d", text[end : end + 2])) or bool(gaps and set(gaps) <= {" ", "  "} and beside)
+    )
 
 
 def _with_extension(text: str, end: int) -> int:
@@ -400,6 +455,8 @@ def _is_phone(text: str, start: int, end: int, number: str, said: bool) -> bool:
     groups, gaps = re.findall(r"\d+", number), "".join(re.findall(r"\D+", number))
     digits, lengths = "".join(groups), tuple(map(len, groups))
     after = text[end : end + 16]
+    if re.search(r"\d\.\d", number) and set(gaps) != {"."}:
+        return False  # decimal numbers in a row
     if _DATE.search(number) or re.match(r"[.,:]\d|[^\W\d_]", after) or not 6 <= len(digits) <= 15:
         return False
     if said:
@@ -425,7 +482,14 @@ def _is_trunk_shape(lengths: tuple[int, ...], gaps: str) -> bool:
     total, count = sum(lengths), len(lengths)
     if count == 1:
         return total in (10, 11)
-    if "." in gaps and count < 3 or not 2 <= lengths[0] <= 6 or min(lengths[1:]) < 2 or max(lengths[1:]) > 8 or count > 5:
+    if (
+        "." in gaps
+        and count < 3
+        or not 2 <= lengths[0] <= 6
+        or min(lengths[1:]) < 2
+        or max(lengths[1:]) > 8
+        or count > 5
+    ):
         return False
     if lengths == (5, 4) and "-" in gaps:
         return False  # a ZIP code
@@ -438,11 +502,11 @@ def _is_trunk_shape(lengths: tuple[int, ...], gaps: str) -> bool:
 
 def _in_numeric_table(text: str, start: int, end: int, lengths: tuple[int, ...]) -> bool:
     """Whether the number is a line of its own and the line above or below is a row of other numbers."""
-    first, last = text.rfind("\n", max(0, start - 40), start) + 1, text.find("\n", end, end + 40)
-    if text[first:start].strip() or (text[end : last if last >= 0 else end + 40]).strip() or "(" in text[start:end]:
+    above, below = _lines_beside(text, start, end)
+    if above is None or "(" in text[start:end]:
         return False
-    above = text[max(0, first - 80) : max(0, first - 1)].rpartition("\n")[2]
-    below = text[last + 1 : last + 80].partition("\n")[0] if last >= 0 else ""
+    if lengths == (3, 3, 3):
+        return True
     return any(
         re.fullmatch(r"[\d ,.;+\t-]*\d[\d ,.;+\t-]*", line) and tuple(map(len, re.findall(r"\d+", line))) != lengths
         for line in (above, below)
