@@ -51,14 +51,14 @@ _CARD_SHAPES = {
 }  # fmt: skip
 
 # An address: what stands for the "@", then what stands before and after it.
-_AT_WORD = r"at|ät|a|@|arobase|arrobas?|chiocciola|klammeraffe|małpa|apenstaartje|snabel-?a|zavináč"
+_OPEN, _CLOSE = r"\s?[\[({<*|/\"'_-]{1,2}\s?", r"\s?[\])}>*|/\"'_-]{1,2}\s?"
+_AT_WORD = r"at|ät|arobase|arrobas?|chiocciola|klammeraffe|małpa|apenstaartje|snabel-?a|zavináč"
 _AT = re.compile(
-    rf"(?P<sign>\\?@)|(?P<odd>\s?[\[({{<*|/\"'_-]{{1,2}}\s?(?:{_AT_WORD})\s?[\])}}>*|/\"'_-]{{1,2}}\s?)"
-    r"|(?P<word>\s(?:at|ät|arobase|arrobas?|chiocciola|klammeraffe|małpa|apenstaartje|snabel-?a)\s)|(?P<glued>(?-i:(?<=[a-z0-9])AT(?=[a-z])))",
+    rf"(?P<sign>\\?@)|(?P<odd>{_OPEN}(?:{_AT_WORD}|a|@){_CLOSE})|(?P<word>\s(?:{_AT_WORD})\s)|(?P<glued>(?-i:(?<=[a-z0-9])AT(?=[a-z])))",
     re.I,
 )
 _DOT_WORD = r"dot|d0t|point|punkt|punto|ponto|punt|prikk|prick|piste|kropka|tečka|period|\."
-_DOT = rf"(?:\s?[\[({{<*|/\"'_-]{{1,2}}\s?(?:{_DOT_WORD})\s?[\])}}>*|/\"'_-]{{1,2}}\s?|\s(?:{_DOT_WORD})\s|\.|(?-i:(?<=[a-z0-9])DOT(?=[a-z])))"
+_DOT = rf"(?:{_OPEN}(?:{_DOT_WORD}){_CLOSE}|\s(?:{_DOT_WORD})\s|\.|(?-i:(?<=[a-z0-9])DOT(?=[a-z])))"
 _BEFORE = re.compile(r"(?:\"(?:[^\"\\\n]|\\.){1,64}\"|\w[\w.+%'&!#$^*~\\-]{0,63})\Z")
 _BEFORE_ODD = re.compile(rf"[^\W_](?:[\w.+-]{{0,40}}|[\w+-]{{0,30}}(?:{_DOT}[\w+-]{{1,30}}){{1,3}})\Z", re.I)
 _TLD = r"(?:xn--[A-Za-z0-9-]{2,59}|[^\W\d_]{2,24})"
@@ -96,7 +96,8 @@ _NATIONAL = {
 }  # fmt: skip
 _GAP = r"(?: ?[().] ?| ?[()][ -]?[()]? ?| [/-] |[/-]| {0,2})"
 _ABROAD = re.compile(
-    rf"(?:(?<![\w+])|(?<=tel)|(?<=phone)|(?<=_)|(?<=[^\W\d][.:]))[(\[]?(?:\+{{1,2}} ?\(?(?=[1-9])|(?<![\d.,-])(?:00|011)[ )./-]{{0,2}}\(?(?=[1-9]))"
+    r"(?:(?<![\w+])|(?<=tel)|(?<=phone)|(?<=_)|(?<=[^\W\d][.:]))"
+    rf"[(\[]?(?:\+{{1,2}} ?\(?(?=[1-9])|(?<![\d.,-])(?:00|011)[ )./-]{{0,2}}\(?(?=[1-9]))"
     rf"\d(?:{_GAP}\d){{6,17}}",
     re.I,
 )
@@ -138,7 +139,7 @@ _PHONE_NEAR = re.compile(rf"(?<![^\W_]){_PHONE_WORD}(?![^\W_])\D{{0,60}}\Z", re.
 _NO_PHONE = re.compile(
     r"(?<![^\W_])(?:isbn|issn|ean|upc|gtin|gs1|siret|siren|ssn|nir|vat|tva|patent|version|release|build|serial|lot|order|invoice|ticket|case|doi|cas"
     r"|orcid|zip|pages?|pp|chapter|table|fig(?:ure)?|matrix|lottery|act|section|population|total|revenue|sum|budget|size|id|sku|part|model"
-    r"|account|item|row|value|count|bytes|score|distance|room|code|key|port|[$€£¥])(?:[^\w\n]|_){0,3}(?:(?:no|nr|n|number)(?:[^\w\n]|_){0,3})?\Z",
+    r"|account|item|row|count|bytes|score|distance|room|code|key|port|[$€£¥])(?:[^\w\n]|_){0,3}(?:(?:no|nr|n|number)(?:[^\w\n]|_){0,3})?\Z",
     re.I,
 )
 _QUANTITY = re.compile(
@@ -348,7 +349,7 @@ def _card_end(text: str, match: re.Match, said: bool) -> int:
             continue
         if not said and (rest[:1].isalpha() or (count == 1 and (len(digits) < 13 or _is_ean(digits)))):
             continue
-        if _CARDS.fullmatch(digits) and len(set(digits)) > 2 and _luhn(digits):
+        if _CARDS.fullmatch(digits) and len(set(digits)) > 1 and _luhn(digits):
             return match.start() + len(number)
     return 0
 
