@@ -59,9 +59,10 @@ def _column(column: object) -> dict:
     if "min" in found and "max" in found and found["min"] > found["max"]:
         raise Invalid(_("%(column)s: the lower bound is above the upper one.") % {"column": name})
     if column.get("values"):
-        if type_ != "category" or not all(isinstance(value, str) for value in column["values"]):
+        listed = column["values"]
+        if type_ != "category" or not isinstance(listed, list) or not all(isinstance(value, str) for value in listed):
             raise Invalid(_("%(column)s: only categories list their values, as texts.") % {"column": name})
-        found["values"] = list(column["values"])
+        found["values"] = list(listed)
     if column.get("description"):
         found["description"] = str(column["description"])[:300]
     return found

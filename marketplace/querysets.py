@@ -12,6 +12,7 @@ from typing import Any
 from uuid import UUID
 
 from django.core.cache import cache
+from django.core.exceptions import ValidationError
 from django.db.models import Count, ExpressionWrapper, F, IntegerField, OuterRef, Q, QuerySet, Subquery, Sum
 from django.db.models.functions import Coalesce, TruncDate
 from django.utils import timezone
@@ -27,6 +28,7 @@ from .models import Call, DatanetTerms, ModelVersion, PriceList
 Viewer = Any  # a User, an AnonymousUser or None: services ask for is_authenticated first
 
 PAGE_ROWS = 20
+BIGINT_MAX = 2**63 - 1
 DAYS = 30
 KEPT_S = 60  # how long the home page's totals may be old
 SAMPLE_KEY = "home-sample"
@@ -52,6 +54,14 @@ def page_by(found: QuerySet, key: str, *, after: str = "", before: str = "", lim
         after, before: A cursor of another page; one that cannot be read counts as none.
     """
     low, high = _cursor(after), _cursor(before)
+    try:
+        return _page_beyond(found, key, low=low, high=high, limit=limit)
+    except (TypeError, ValidationError):
+        # A cursor of another list: a number where this one has moments, or the other way round.
+        return _page_beyond(found, key, low=None, high=None, limit=limit)
+
+
+def _page_beyond(found: QuerySet, key: str, *, low: tuple | None, high: tuple | None, limit: int) -> Page:
     if high is not None and low is None:
         beyond = Q(**{f"{key}__gt": high[0]}) | Q(**{key: high[0], "pk__gt": high[1]})
         rows = list(found.filter(beyond).order_by(key, "pk")[: limit + 1])
@@ -83,7 +93,10 @@ def _cursor(text: str) -> tuple[Any, Any] | None:
         found = datetime.fromisoformat(value) if "T" in value else int(value)
         if isinstance(found, datetime) and found.tzinfo is None:
             return None
-        return found, (UUID(pk) if "-" in pk else int(pk))
+        place = UUID(pk) if "-" in pk else int(pk)
+        if any(isinstance(number, int) and abs(number) > BIGINT_MAX for number in (found, place)):
+            return None
+        return found, place
     except ValueError:
         return None
 
