@@ -1,7 +1,20 @@
 """Personal data: e-mail addresses, telephone numbers, bank accounts and payment cards, with their check digits.
 
 Patterns, not judgement: a public address on a licence is found like a private one. The curator sees the place.
-MEASURED
+
+Measured on samples it was not tuned on, each written before the check was run on it once (tests/datanets/samples):
+
+    sample                     date         e-mail  IBAN   card   phone  false alarms
+    third, 63 places           (before)     0.93    0.87   0.87   0.83   0 of 15
+    fourth, 240 places         2026-11-22   0.98    1.00   0.98   0.93   0 of 120
+    fifth, 240 places          2026-11-22   1.00    1.00   0.98   0.97   0 of 120
+
+After each run the classes of formats that it missed were added, so that today's figures on the same samples are higher and
+mean less. All samples are invented; the last two come from one generator, whose author knew the patterns: real texts will
+be harder. What it does not see: eight or nine bare digits that nothing calls a telephone number, names of hosts without a
+top-level domain, numbers written as words. What it sees wrongly: a line of nothing but "08 61 34 99 48", and about one in
+50 lines of exactly four numbers of four digits. Rows of measurements between commas, semicolons or tabs: none in 120 000
+generated ones. Licence texts, 46 of the demo and 171 of installed packages: every hit is a real e-mail address.
 """
 
 from __future__ import annotations
@@ -247,13 +260,14 @@ def _plain_address(text: str, at: re.Match) -> tuple[int, int] | None:
     """name@domain; also "name @ domain" and a line that breaks after the "@"."""
     start, end = at.span()
     before, after = start - text[start - 1 : start].isspace(), end + text[end : end + 1].isspace()
-    name = _BEFORE.search(text, max(0, before - 66), before)
     domain = (_DOMAIN if (before, after) == (start, end) else _DOMAIN_ODD).match(text, after, after + 320)
     if not domain and (before, after) == (start, end):
         domain = _DOMAIN_ODD.match(text, after, after + 200)
         if domain and " " not in domain[0] and "[" not in domain[0] and "(" not in domain[0]:
             domain = None
-    if not name or not domain or domain[0].rpartition(".")[2].lower() in _NO_TLD:
+    # The name last: to look backwards is the dear part, and most signs have no domain.
+    name = _BEFORE.search(text, max(0, before - 66), before) if domain else None
+    if not name or domain[0].rpartition(".")[2].lower() in _NO_TLD:
         return None
     if before < start and after == end and not re.search(r"[\d._+-]", name[0]):
         return None  # "follow us @example.com"
@@ -266,11 +280,11 @@ def _plain_address(text: str, at: re.Match) -> tuple[int, int] | None:
 
 def _disguised_address(text: str, at: re.Match) -> tuple[int, int] | None:
     """name [at] domain [dot] com, name (at) domain.com, name AT domain DOT com, name_AT_domain.com."""
-    name = _BEFORE_ODD.search(text, max(0, at.start() - 80), at.start())
     domain = _DOMAIN_ODD.match(text, at.end(), at.end() + 200)
     if not domain and at["odd"] and at[0].strip()[0] in "[({<" and at[0].strip()[-1] in "])}>":
         domain = _BRACKET_DOMAIN.match(text, at.end(), at.end() + 200)
-    if not name or not domain:
+    name = _BEFORE_ODD.search(text, max(0, at.start() - 80), at.start()) if domain else None
+    if not name:
         return None
     spelled = re.search(r"[\s(\[{<]", domain[0]) or at["odd"]
     single = at["odd"] and at[0].strip("[](){}<>*|/\"'_- ").lower() == "a" and at[0].strip()[0] not in "[({<"
@@ -401,9 +415,9 @@ def _abroad(text: str) -> Iterator[tuple[int, int]]:
         if not fitting:
             continue
         end = match.start() + fitting[-1]
-        if text[end : end + 1].isdigit() or (country[0] == "1" and digits[1] < "2"):
+        if text[end : end + 1].isalnum() and not _EXTENSION.match(text, end):
             continue
-        if _is_in_a_row(text, match.start(), end, country[0]):
+        if (country[0] == "1" and digits[1] < "2") or _is_in_a_row(text, match.start(), end, country[0]):
             continue
         yield match.start(), _with_extension(text, end)
 
@@ -466,7 +480,9 @@ def _is_phone(text: str, start: int, end: int, number: str, said: bool) -> bool:
         return False
     if _NO_PHONE.search(text, max(0, start - 24), start) or _in_numeric_table(text, start, end, lengths):
         return False
-    if re.match(r"0[1-9]", digits) and _is_trunk_shape(lengths, gaps):
+    if re.match(r"0[1-9]", digits) and (
+        _is_trunk_shape(lengths, gaps) or re.fullmatch(r"01[567]\d \d{4} \d{4}", number)
+    ):
         return True
     if any(
         lengths in shapes and re.match(begins, digits) and (not needs or set(needs) & set(gaps))
