@@ -217,7 +217,9 @@ def _plain(text: str) -> tuple[str, list[int] | None]:
     """
     if not _FOLDED.search(text):
         return text, None
-    out, places, at = [], [], 0
+    out: list[str] = []
+    places: list[int] = []
+    at = 0
     for match in _FOLDED.finditer(text):
         shown = _shown(match[0])
         out += text[at : match.start()]
@@ -267,7 +269,7 @@ def _plain_address(text: str, at: re.Match) -> tuple[int, int] | None:
             domain = None
     # The name last: to look backwards is the dear part, and most signs have no domain.
     name = _BEFORE.search(text, max(0, before - 66), before) if domain else None
-    if not name or domain[0].rpartition(".")[2].lower() in _NO_TLD:
+    if not name or not domain or domain[0].rpartition(".")[2].lower() in _NO_TLD:
         return None
     if before < start and after == end and not re.search(r"[\d._+-]", name[0]):
         return None  # "follow us @example.com"
@@ -284,7 +286,7 @@ def _disguised_address(text: str, at: re.Match) -> tuple[int, int] | None:
     if not domain and at["odd"] and at[0].strip()[0] in "[({<" and at[0].strip()[-1] in "])}>":
         domain = _BRACKET_DOMAIN.match(text, at.end(), at.end() + 200)
     name = _BEFORE_ODD.search(text, max(0, at.start() - 80), at.start()) if domain else None
-    if not name:
+    if not name or not domain:
         return None
     spelled = re.search(r"[\s(\[{<]", domain[0]) or at["odd"]
     single = at["odd"] and at[0].strip("[](){}<>*|/\"'_- ").lower() == "a" and at[0].strip()[0] not in "[({<"
@@ -312,7 +314,8 @@ def _iban_end(text: str, start: int) -> int:
     compact, at, country = text[start].upper(), start + 1, ""
     length = 34
     while len(compact) < length:
-        at = _IBAN_GAP.match(text, at).end()
+        gap = _IBAN_GAP.match(text, at)
+        at = gap.end() if gap else at
         if not ("0" <= text[at : at + 1] <= "9" or "A" <= text[at : at + 1].upper() <= "Z"):
             return 0
         compact += text[at].upper()
@@ -371,7 +374,7 @@ def _card_end(text: str, match: re.Match, said: bool) -> int:
 def _is_table_row(text: str, start: int, end: int) -> bool:
     """Whether the number fills its line, or two, and breaks over lines or stands among rows of numbers that are no cards."""
     above, below = _lines_beside(text, start, end)
-    if above is None:
+    if above is None or below is None:
         return False
     rows = [line for line in (above, below) if re.fullmatch(r"[\d .-]*\d[\d .-]*", line)]
     return "\n" in text[start:end] or any(not _luhn(re.sub(r"\D", "", line)) for line in rows)
@@ -402,7 +405,8 @@ def _is_ean(digits: str) -> bool:
 def _abroad(text: str) -> Iterator[tuple[int, int]]:
     """+33 6 12 34 56 78, +1 (212) 555-0147, 0049 (0)30 123456, (+33) 756789012, tel:+44-20-7946-0958;ext=12."""
     for match in _ABROAD.finditer(text):
-        prefix = re.match(r"[(\[]?(?:\+{1,2}|00|011)\D*", match[0]).end()
+        sign = re.match(r"[(\[]?(?:\+{1,2}|00|011)\D*", match[0])
+        prefix = sign.end() if sign else 0
         digits = re.sub(r"\D", "", match[0][prefix:])
         country = _COUNTRY.match(digits)
         if not country:
@@ -458,12 +462,11 @@ def _phones(text: str) -> Iterator[tuple[int, int]]:
 
 def _parts(run: str) -> list[re.Match]:
     """A row of numbers, cut where two of them are joined by " / " or " - ", unless the first is a dialling code."""
-    whole = re.match(r".+", run)
     if re.search(r" [/-] ", run) and not re.match(r"\(?0\d{1,4}\)? [/-] \d[\d -]{3,}\Z", run):
         return list(re.finditer(r"[^ ](?:(?! [/-] ).)*", re.sub(r"( )([/-]) ", r"\1\2 ", run)))
     if re.fullmatch(r"[\d ]{10,}/[\d ]{10,}", run):
         return list(re.finditer(r"[^/]+", run))
-    return [whole]
+    return list(re.finditer(r".+", run, re.DOTALL))
 
 
 def _is_phone(text: str, start: int, end: int, number: str, said: bool) -> bool:
@@ -520,7 +523,7 @@ def _is_trunk_shape(lengths: tuple[int, ...], gaps: str) -> bool:
 def _in_numeric_table(text: str, start: int, end: int, lengths: tuple[int, ...]) -> bool:
     """Whether the number is a line of its own and the line above or below is a row of other numbers."""
     above, below = _lines_beside(text, start, end)
-    if above is None or "(" in text[start:end]:
+    if above is None or below is None or "(" in text[start:end]:
         return False
     if lengths == (3, 3, 3):
         return True
