@@ -116,11 +116,17 @@ def _phi(trace: Trace, epoch: Epoch | None) -> dict[int, int]:
 
 @dataclass(frozen=True)
 class RecordExplanation:
-    """What a record earned, and, if nothing, the one reason."""
+    """What a record earned, and, if calls paid it nothing, the one reason.
+
+    Args:
+        earned_nano: From calls, passes and training runs.
+        call_count: Settled calls that it has a score in.
+        reason: A code of `why_record`; empty when a call paid it something.
+    """
 
     earned_nano: int
     call_count: int
-    reason: str  # a code of REASONS, or "" when it earned something
+    reason: str
     leader_id: int | None = None
     net: int = 0
     positive: int = 0
@@ -129,7 +135,7 @@ class RecordExplanation:
 
 
 def why_record(record: Record) -> RecordExplanation:
-    """Explain a record's earnings. A record that earned nothing has exactly one reason, the first that applies.
+    """Explain a record's earnings. A record that no call paid has exactly one reason, the first that applies.
 
     waiting, rejected, withdrawn, not_in_version, follower, no_call, gated, net_negative, own_weights, rounds_to_zero
     """
@@ -151,7 +157,7 @@ def why_record(record: Record) -> RecordExplanation:
         .values_list("leader_id", flat=True)
         .first()
     )
-    reason = "" if earned_nano else _reason(record, leader_id, newest)
+    reason = "" if totals["amount"] else _reason(record, leader_id, newest)
     worst = min(newest, key=lambda row: row.net, default=None)
     return RecordExplanation(
         earned_nano=earned_nano,
@@ -187,7 +193,8 @@ def _reason(record: Record, leader_id: int | None, newest: list[RecordEpoch]) ->
         return "gated"
     if all(row.net <= 0 for row in newest):
         return "net_negative"
-    if not RecordLine.objects.filter(record=record).exists() and all(row.phi == 0 for row in newest):
+    in_calls = RecordLine.objects.filter(record=record, source_id__in=_calls_of(record))
+    if not in_calls.exists() and all(row.phi == 0 for row in newest):
         return "own_weights"
     return "rounds_to_zero"
 

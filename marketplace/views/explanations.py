@@ -40,7 +40,7 @@ def training_sentence(run: TrainingRun) -> str:
 
 
 def why_sentence(found: RecordExplanation, record: Record) -> str:
-    """Why a record earned nothing; empty when it earned something."""
+    """Why calls paid a record nothing; empty when one paid it something."""
     return _SENTENCES[found.reason](found, record) if found.reason in _SENTENCES else found.reason
 
 
@@ -69,7 +69,7 @@ def _follower(found: RecordExplanation, record: Record) -> str:
 
 
 def _no_call(found: RecordExplanation, record: Record) -> str:
-    return _("No settled call used a model that learned from it.")
+    return _("No settled call used it.")
 
 
 def _gated(found: RecordExplanation, record: Record) -> str:

@@ -9,6 +9,7 @@ from django.db import connection
 from django.utils import timezone
 
 from attribution import traces
+from attribution.models import RecordLine
 from datanets import services as datanets
 from datanets.models import AccessRequest, Datanet, Record
 from ledger import chart
@@ -17,7 +18,7 @@ from marketplace import access, privileges, publishing, querysets
 from marketplace.models import ApiKey, Call
 from tests.datanets.cast import RIGHTS, make_datanet, person, send, table
 from tests.gateway.conftest import running_gateway
-from tests.shop import OPEN, approve_all, fund, make_model, measured, published, trained
+from tests.shop import OPEN, approve_all, fund, make_model, measured, published, settle, trained
 
 
 @pytest.fixture(autouse=True)
@@ -348,7 +349,19 @@ def test_a_record_says_why_it_earned_nothing(books, client):
 
     text = page(client, f"/en/records/{record.pk}/")
 
-    assert "No settled call used a model that learned from it." in text
+    assert "No settled call used it." in text
+
+
+def test_a_record_that_only_a_training_fee_paid_says_why_no_call_did(books, client):
+    fund(books, person("devi"), 10)
+    trained(books, published({"alice": measured(10), "bob": measured(10, start=10)}, fee_open=2))
+    settle(books)
+    paid = RecordLine.objects.filter(amount_nano__gt=0).first()
+
+    text = page(client, f"/en/records/{paid.record_id}/")
+
+    assert "Why nothing from calls:" in text
+    assert "No settled call used it." in text
 
 
 def test_a_copy_names_its_leader(books, client):
