@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from django.db import IntegrityError, transaction
 from django.utils import timezone
@@ -17,6 +18,13 @@ from .errors import Invalid, NotAllowed, NotReady
 from .models import AccessRequest, Datanet, Membership
 
 Role = Membership.Role
+
+# What an owner may change later. The others are what records were contributed under, and what addresses and versions say.
+CHANGEABLE = frozenset(
+    "purpose guidelines attribution_note topics access approvals_needed preview_rows export_allowed".split()
+)
+PREVIEW_ROWS_MAX = 10_000
+PURPOSE_CHARS_MAX = 300
 
 
 @transaction.atomic
@@ -64,7 +72,7 @@ def create_datanet(
         guidelines=guidelines,
         attribution_note=attribution_note,
         language=language,
-        topics=[topic.strip()[:60] for topic in topics if topic.strip()],
+        topics=_trimmed(topics),
         access=access,
         approvals_needed=approvals_needed,
         preview_rows=preview_rows,
@@ -79,6 +87,30 @@ def create_datanet(
         raise Invalid(_("You already have a Datanet at this address.")) from error
     Membership.objects.create(datanet=datanet, user=owner, role=Role.OWNER)
     return datanet
+
+
+@transaction.atomic
+def change_datanet(datanet: Datanet, *, by: User, **fields: Any) -> list[str]:
+    """Change what an owner may change (`CHANGEABLE`). The same values again change nothing.
+
+    Records decided before stay as they are: a new number of approvals counts for the decisions after it.
+
+    Returns:
+        The names of the fields that are different now, sorted; `datanet` holds their new values.
+
+    Raises:
+        NotAllowed: not the owner. Invalid: a field that never changes, or a value that is not acceptable.
+    """
+    _require_owner(datanet, by)
+    if not fields.keys() <= CHANGEABLE:
+        raise Invalid(_("A Datanet keeps its name, address, kind, schema, licence and rights statement."))
+    wanted = _checked_changes(fields)
+    stored = Datanet.objects.select_for_update(no_key=True).get(pk=datanet.pk)
+    changed = sorted(name for name, value in wanted.items() if getattr(stored, name) != value)
+    for name in changed:
+        setattr(datanet, name, wanted[name])
+    datanet.save(update_fields=changed)
+    return changed
 
 
 def add_curator(datanet: Datanet, *, user: User, by: User) -> Membership:
@@ -157,6 +189,29 @@ def can_curate(user: Visitor, datanet: Datanet) -> bool:
 
 def can_own(user: Visitor, datanet: Datanet) -> bool:
     return user is not None and user.is_authenticated and datanet.owner_id == user.pk
+
+
+def _checked_changes(fields: dict[str, Any]) -> dict[str, Any]:
+    """The values as they are stored. Raises Invalid."""
+    wanted = dict(fields)
+    for name in ("purpose", "guidelines", "attribution_note"):
+        if name in wanted:
+            wanted[name] = wanted[name].strip()
+    if "topics" in wanted:
+        wanted["topics"] = _trimmed(wanted["topics"])
+    if not wanted.get("purpose", "-") or len(wanted.get("purpose", "")) > PURPOSE_CHARS_MAX:
+        raise Invalid(_("A Datanet needs a purpose of at most %(n)s characters.") % {"n": PURPOSE_CHARS_MAX})
+    if wanted.get("access", Datanet.Access.OPEN) not in Datanet.Access.values:
+        raise Invalid(_("This kind of data or of access does not exist."))
+    if not 1 <= wanted.get("approvals_needed", 1) <= 3:
+        raise Invalid(_("A record needs one, two or three approvals."))
+    if not 0 <= wanted.get("preview_rows", 0) <= PREVIEW_ROWS_MAX:
+        raise Invalid(_("A preview shows at most %(n)s rows.") % {"n": PREVIEW_ROWS_MAX})
+    return wanted
+
+
+def _trimmed(topics: Iterable[str]) -> list[str]:
+    return [topic.strip()[:60] for topic in topics if topic.strip()]
 
 
 def _require_owner(datanet: Datanet, by: User) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, time, timedelta
+from decimal import Decimal
+from typing import Any
 
 from django import forms
 from django.conf import settings
@@ -12,7 +15,7 @@ from django.utils.translation import gettext_lazy as _
 from accounts.models import User
 from attribution import fitting
 
-from .forms_explore import OpenField
+from .forms_explore import OpenField, amount_text
 from .models import ListedModel
 from .rules import DEFAULT_PARTS
 
@@ -51,15 +54,50 @@ class PriceForm(forms.Form):
         return {f"{name}_nano": self.cleaned_data[name] or 0 for name in ("price_call", "price_in", "price_out")}
 
 
-class ModelForm(PriceForm):
+class ModelSettingsForm(forms.Form):
+    """What a developer says of a model at its beginning and may change later."""
+
+    name = forms.CharField(label=_("Name"), max_length=120)
+    purpose = forms.CharField(label=_("Purpose"), max_length=300, help_text=_("One sentence: what it answers."))
+    access_mode = forms.ChoiceField(label=_("Who may call"), choices=ListedModel.AccessMode.choices)
+    pass_price = OpenField(label=_("Price of a pass, in OPEN"), required=False)
+    pass_days = forms.IntegerField(label=_("Days of a pass"), required=False, min_value=1, max_value=3650)
+    card = forms.CharField(
+        label=_("Card"),
+        required=False,
+        widget=forms.Textarea(attrs={"rows": 6}),
+        help_text=_("What it is good for and what it is not, in Markdown."),
+    )
+
+    @staticmethod
+    def initial_of(model: ListedModel) -> dict[str, Any]:
+        """What the form shows of a model as it is."""
+        shown = {name: getattr(model, name) for name in ("name", "purpose", "access_mode", "pass_days", "card")}
+        return shown | {"pass_price": "" if model.pass_price_nano is None else amount_text(model.pass_price_nano)}
+
+    def clean(self) -> dict:
+        super().clean()
+        given = self.cleaned_data
+        if given.get("access_mode") == ListedModel.AccessMode.PASS:
+            if given.get("pass_price") is None and "pass_price" not in self.errors:
+                self.add_error("pass_price", _("A pass needs a price; it may be 0."))
+            if not given.get("pass_days") and "pass_days" not in self.errors:
+                self.add_error("pass_days", _("A pass needs a number of days."))
+        return given
+
+    def settings(self) -> dict[str, Any]:
+        """The fields for `create_model` and `change_model`."""
+        names = ("name", "purpose", "card", "access_mode", "pass_days")
+        return {name: self.cleaned_data[name] for name in names} | {"pass_price_nano": self.cleaned_data["pass_price"]}
+
+
+class ModelForm(ModelSettingsForm, PriceForm):
     """A new model. What an engine does not need may stay empty."""
 
     field_order = [
         *("name", "purpose", "engine", "upstream_url", "upstream_model", "upstream_key", "access_mode", "pass_price"),
         *("pass_days", "price_call", "price_in", "price_out", "card"),
     ]
-    name = forms.CharField(label=_("Name"), max_length=120)
-    purpose = forms.CharField(label=_("Purpose"), max_length=300, help_text=_("One sentence: what it answers."))
     engine = forms.ChoiceField(
         label=_("Kind of model"),
         choices=[
@@ -84,37 +122,26 @@ class ModelForm(PriceForm):
         widget=forms.PasswordInput(attrs={"autocomplete": "off"}),
         help_text=_("Kept encrypted, and never shown again."),
     )
-    access_mode = forms.ChoiceField(label=_("Who may call"), choices=ListedModel.AccessMode.choices)
-    pass_price = OpenField(label=_("Price of a pass, in OPEN"), required=False)
-    pass_days = forms.IntegerField(label=_("Days of a pass"), required=False, min_value=1, max_value=3650)
-    card = forms.CharField(
-        label=_("Card"),
-        required=False,
-        widget=forms.Textarea(attrs={"rows": 6}),
-        help_text=_("What it is good for and what it is not, in Markdown."),
-    )
 
     def clean(self) -> dict:
-        super().clean()
-        given = self.cleaned_data
+        given = super().clean()
         if given.get("engine") == ListedModel.Engine.CONNECTED and not given.get("upstream_url"):
             self.add_error("upstream_url", _("A connected model needs the address where it answers."))
-        if given.get("access_mode") == ListedModel.AccessMode.PASS:
-            if given.get("pass_price") is None:
-                self.add_error("pass_price", _("A pass needs a price; it may be 0."))
-            if not given.get("pass_days"):
-                self.add_error("pass_days", _("A pass needs a number of days."))
         return given
 
 
 class RuleForm(forms.Form):
-    """A split rule in percent, with at most two places."""
+    """A split rule in percent, with at most two places. It starts as `parts` (basis points)."""
 
-    def __init__(self, *args, **kwargs) -> None:
+    def __init__(self, *args, parts: Mapping[str, int] = DEFAULT_PARTS, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         for role, label in ROLES.items():
             self.fields[role] = forms.DecimalField(
-                label=label, min_value=0, max_value=100, decimal_places=2, initial=DEFAULT_PARTS[role] / 100
+                label=label,
+                min_value=0,
+                max_value=100,
+                decimal_places=2,
+                initial=Decimal(parts[role]) / 100,
             )
 
     def clean(self) -> dict:
@@ -126,6 +153,21 @@ class RuleForm(forms.Form):
 
     def parts(self) -> dict[str, int]:
         return {role: int(self.cleaned_data[role] * 100) for role in DEFAULT_PARTS}
+
+
+class RuleChoiceForm(forms.Form):
+    """Which split rule a model has from now on."""
+
+    KEEP, DEFAULT, OWN = "keep", "default", "own"
+    rule = forms.ChoiceField(
+        label=_("Split rule from now on"),
+        choices=[
+            (KEEP, _("As it is")),
+            (DEFAULT, _("The default: developer 55 %, contributors 35 %, curators 5 %, platform 5 %")),
+            (OWN, _("The percentages below")),
+        ],
+        required=False,
+    )
 
 
 class TrainForm(forms.Form):

@@ -1,4 +1,4 @@
-"""Forms of the public pages: a new Datanet, access to one, the playground."""
+"""Forms of the public pages: a new Datanet, its settings, access to one, the playground."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts.models import User
 from datanets import licences
+from datanets import services as datanets
 from datanets.models import Datanet
 
 from . import pricing
@@ -40,27 +41,19 @@ class OpenField(forms.CharField):
             raise forms.ValidationError(self.error_messages["amount"], code="amount") from error
 
 
-class DatanetForm(forms.Form):
-    """What a Datanet is about. A table's columns stand in `ColumnFormSet`."""
+def amount_text(amount_nano: int) -> str:
+    """An amount as people write it in an `OpenField`: exact, without needless zeros."""
+    text = pricing.nano_to_open(amount_nano)
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
-    name = forms.CharField(label=_("Name"), max_length=120)
+
+class DatanetRulesForm(forms.Form):
+    """What an owner says of a Datanet at its beginning and may change later."""
+
     purpose = forms.CharField(
         label=_("Purpose"), max_length=300, help_text=_("One sentence: what the data is, and what it is good for.")
     )
-    kind = forms.ChoiceField(label=_("Kind of data"), choices=Datanet.Kind.choices)
-    labels = forms.CharField(
-        label=_("Labels"),
-        required=False,
-        help_text=_("For images and texts that have a label: its possible values, separated by commas."),
-    )
-    language = forms.CharField(label=_("Language"), max_length=8, required=False, help_text=_("Its code: en, fr, de."))
     topics = forms.CharField(label=_("Topics"), required=False, help_text=_("Separated by commas."))
-    licence = forms.ChoiceField(label=_("Licence"))
-    rights_statement = forms.CharField(
-        label=_("Rights statement"),
-        widget=forms.Textarea(attrs={"rows": 3}),
-        help_text=_("Every contributor signs this sentence with each submission."),
-    )
     attribution_note = forms.CharField(
         label=_("Attribution note"), required=False, widget=forms.Textarea(attrs={"rows": 2})
     )
@@ -82,6 +75,64 @@ class DatanetForm(forms.Form):
     training_fee = OpenField(
         label=_("Training fee in OPEN"), required=False, help_text=_("Paid by each training run. Empty: no fee.")
     )
+
+    def clean_topics(self) -> list[str]:
+        return words(self.cleaned_data["topics"])
+
+
+class DatanetSettingsForm(DatanetRulesForm):
+    """The settings of a Datanet that is there."""
+
+    field_order = [
+        *("purpose", "topics", "guidelines", "attribution_note", "access", "preview_rows", "export_allowed"),
+        *("approvals_needed", "training_fee"),
+    ]
+    preview_rows = forms.IntegerField(
+        label=_("Rows of the preview"),
+        min_value=0,
+        max_value=datanets.PREVIEW_ROWS_MAX,
+        help_text=_("How many approved records a reader sees on the page. You and the curators see all."),
+    )
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["approvals_needed"].help_text = _(
+            "Counts for decisions from now on. Approved records stay approved."
+        )
+        self.fields["training_fee"].help_text = _("Holds for training runs asked for from now on. Empty: no fee.")
+
+    @staticmethod
+    def initial_of(datanet: Datanet, *, fee_nano: int) -> dict[str, Any]:
+        """What the form shows of a Datanet as it is."""
+        shown = {name: getattr(datanet, name) for name in datanets.CHANGEABLE}
+        return shown | {"topics": ", ".join(datanet.topics), "training_fee": amount_text(fee_nano) if fee_nano else ""}
+
+    def changes(self) -> dict[str, Any]:
+        """The fields for `change_datanet`."""
+        return {name: self.cleaned_data[name] for name in datanets.CHANGEABLE}
+
+
+class DatanetForm(DatanetRulesForm):
+    """What a Datanet is about. A table's columns stand in `ColumnFormSet`."""
+
+    field_order = [
+        *("name", "purpose", "kind", "labels", "language", "topics", "licence", "rights_statement", "attribution_note"),
+        *("guidelines", "access", "export_allowed", "approvals_needed", "training_fee", "curators"),
+    ]
+    name = forms.CharField(label=_("Name"), max_length=120)
+    kind = forms.ChoiceField(label=_("Kind of data"), choices=Datanet.Kind.choices)
+    labels = forms.CharField(
+        label=_("Labels"),
+        required=False,
+        help_text=_("For images and texts that have a label: its possible values, separated by commas."),
+    )
+    language = forms.CharField(label=_("Language"), max_length=8, required=False, help_text=_("Its code: en, fr, de."))
+    licence = forms.ChoiceField(label=_("Licence"))
+    rights_statement = forms.CharField(
+        label=_("Rights statement"),
+        widget=forms.Textarea(attrs={"rows": 3}),
+        help_text=_("Every contributor signs this sentence with each submission."),
+    )
     curators = forms.CharField(
         label=_("Curators"), required=False, help_text=_("Handles, separated by commas. You are one already.")
     )
@@ -99,9 +150,6 @@ class DatanetForm(forms.Form):
 
     def clean_labels(self) -> list[str]:
         return words(self.cleaned_data["labels"])
-
-    def clean_topics(self) -> list[str]:
-        return words(self.cleaned_data["topics"])
 
     def clean_curators(self) -> list[User]:
         handles = {handle.lstrip("@").lower() for handle in words(self.cleaned_data["curators"])}

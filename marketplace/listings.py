@@ -1,4 +1,4 @@
-"""Models in the shop: create, price, list, retire, find."""
+"""Models in the shop: create, change, price, list, retire, find."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from .models import ListedModel, ModelVersion, PriceList, SplitRule
 
 MODEL_PATH = re.compile(r"^(?P<owner>[a-z0-9-]{1,40})/(?P<slug>[a-z0-9-]{1,60})(?:@v(?P<number>[1-9]\d{0,5}))?$")
 PRICE_NANO_MAX = 10**15  # a million OPEN per token is a typing error
+AUDIT_CHARS_MAX = 200
 
 
 @transaction.atomic
@@ -50,8 +51,7 @@ def create_model(
         raise Invalid(_("A model needs a name with letters or digits in it."))
     if ListedModel.objects.filter(owner=owner, slug=slug).exists():
         raise Invalid(_("You already have a model at this address. Choose another name."))
-    if access_mode == ListedModel.AccessMode.PASS and (pass_price_nano is None or not pass_days):
-        raise Invalid(_("A pass needs a price and a number of days."))
+    pass_price_nano, pass_days = _pass_terms(access_mode, pass_price_nano, pass_days)
     if engine == ListedModel.Engine.CONNECTED:
         _check_upstream(upstream_url)
     return ListedModel.objects.create(
@@ -62,13 +62,63 @@ def create_model(
         card=card,
         engine=engine,
         access_mode=access_mode,
-        pass_price_nano=pass_price_nano if access_mode == ListedModel.AccessMode.PASS else None,
-        pass_days=pass_days if access_mode == ListedModel.AccessMode.PASS else None,
+        pass_price_nano=pass_price_nano,
+        pass_days=pass_days,
         split_rule=split_rule or rules.default_rule(),
         upstream_url=upstream_url,
         upstream_model=upstream_model,
         upstream_key_token=seal_field(upstream_key) if upstream_key else "",
     )
+
+
+@transaction.atomic
+def change_model(
+    model: ListedModel,
+    *,
+    by: User,
+    name: str,
+    purpose: str,
+    card: str,
+    access_mode: str,
+    pass_price_nano: int | None,
+    pass_days: int | None,
+    split_rule: SplitRule,
+) -> list[str]:
+    """Change what a model says of itself, who may call it, and its split. The same values again change nothing.
+
+    Its address, its engine and its upstream stay: programs call the first, and its versions were made with the others.
+    A new rule holds for calls that start after it, as every call keeps the rule it was made under; a pass that was
+    sold keeps its days.
+
+    Returns:
+        The names of the fields that are different now; `model` holds their new values.
+
+    Raises:
+        NotAllowed: not the owner. Invalid: no name, an access mode that does not exist, a pass without price or days.
+    """
+    _check_owner(model, by)
+    if not name.strip() or not purpose.strip():
+        raise Invalid(_("A model needs a name and a purpose."))
+    pass_price_nano, pass_days = _pass_terms(access_mode, pass_price_nano, pass_days)
+    wanted = {
+        "name": name.strip(),
+        "purpose": purpose.strip(),
+        "card": card.strip(),
+        "access_mode": access_mode,
+        "pass_price_nano": pass_price_nano,
+        "pass_days": pass_days,
+        "split_rule_id": split_rule.pk,
+    }
+    stored = ListedModel.objects.select_for_update(no_key=True).get(pk=model.pk)
+    changed = [field for field, value in wanted.items() if getattr(stored, field) != value]
+    if changed:
+        for field in changed:
+            setattr(model, field, wanted[field])
+        model.save(update_fields=changed)
+        values = {field: str(wanted[field])[:AUDIT_CHARS_MAX] for field in changed}
+        audit.record(by, "change_model", f"model:{model.pk}", **values)
+        announce_catalogue()
+    return changed
 
 
 @transaction.atomic
@@ -173,6 +223,19 @@ def open_field(token: str) -> str:
 
 def _fernet() -> MultiFernet:
     return MultiFernet([Fernet(key) for key in settings.FIELD_KEYS])
+
+
+def _pass_terms(access_mode: str, price_nano: int | None, days: int | None) -> tuple[int | None, int | None]:
+    """Price and days of a pass; nothing for the other modes. Raises Invalid."""
+    if access_mode not in ListedModel.AccessMode.values:
+        raise Invalid(_("This access mode does not exist."))
+    if access_mode != ListedModel.AccessMode.PASS:
+        return None, None
+    if price_nano is None or not days:
+        raise Invalid(_("A pass needs a price and a number of days."))
+    if not 0 <= price_nano <= PRICE_NANO_MAX:
+        raise Invalid(_("A price is 0 or more, and at most a million OPEN."))
+    return price_nano, days
 
 
 def _check_owner(model: ListedModel, user: User) -> None:

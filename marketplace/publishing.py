@@ -1,8 +1,9 @@
-"""Acts that need data and the public log together: publish a version, withdraw a record."""
+"""Acts that need data and the shop's memory together: publish a version, withdraw a record, change a Datanet."""
 
 from __future__ import annotations
 
 import uuid
+from typing import Any
 
 from django.db import transaction
 from django.utils.translation import gettext as _
@@ -15,6 +16,8 @@ from ledger import services as ledger
 
 from . import audit
 from .errors import NotAllowed
+
+AUDIT_CHARS_MAX = 200
 
 
 @transaction.atomic
@@ -39,6 +42,19 @@ def publish_version(datanet: Datanet, *, by: User, note: str = "") -> Version:
     )
     audit.record(by, "publish_version", f"version:{version.pk}")
     return version
+
+
+@transaction.atomic
+def change_datanet(datanet: Datanet, *, by: User, **fields: Any) -> list[str]:
+    """Change a Datanet's settings and remember who changed what: both or neither. Without a difference nothing happens.
+
+    Returns the names of the changed fields. Raises what `datanets.services.change_datanet` raises.
+    """
+    changed = datanets.change_datanet(datanet, by=by, **fields)
+    if changed:
+        values = {name: str(getattr(datanet, name))[:AUDIT_CHARS_MAX] for name in changed}
+        audit.record(by, "change_datanet", f"datanet:{datanet.pk}", **values)
+    return changed
 
 
 @transaction.atomic

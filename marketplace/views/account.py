@@ -1,37 +1,105 @@
-"""My profile, my data, my notifications."""
+"""My profile, my API token, my data, my notifications."""
 
 from __future__ import annotations
 
+import shlex
+
 from allauth.account.decorators import reauthentication_required
+from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth import logout
 from django.contrib.auth.decorators import login_required
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.db import transaction
+from django.http import HttpResponse, JsonResponse
 from django.shortcuts import redirect, render
 from django.urls import NoReverseMatch, path, reverse
 from django.utils.translation import gettext as _
+from django.utils.translation import override
+from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST
+from rest_framework.authtoken.models import Token
 
+from accounts.models import User
 from accounts.requests import SignedInRequest
 
-from .. import mydata, notifications, people, querysets
+from .. import audit, listings, mydata, notifications, people, querysets
 from ..errors import NotReady
 from ..forms_build import CloseForm, ProfileForm
 from ..models import Notification
 from . import explore
 from .explanations import notification_sentence
 
+_SESSION = "new_token"
+
 
 @login_required
-def settings_profile(request: HttpRequest) -> HttpResponse:
-    """What others see of me."""
+def settings_profile(request: SignedInRequest) -> HttpResponse:
+    """What others see of me, and the language in which the site goes on at once."""
     form = ProfileForm(request.POST or None, instance=request.user)
     if request.method == "POST" and form.is_valid():
-        form.save()
-        messages.success(request, _("Your profile is saved."))
-        return redirect("settings_profile")
+        user = form.save()
+        with override(user.language):
+            messages.success(request, _("Your profile is saved."))
+            response = redirect("settings_profile")
+        response.set_cookie(
+            settings.LANGUAGE_COOKIE_NAME,
+            user.language,
+            secure=settings.SESSION_COOKIE_SECURE,
+            httponly=True,
+            samesite="Lax",
+        )
+        return response
     context = {"form": form, "tabs": _tabs("profile")}
     return render(request, "marketplace/build/settings_profile.html", context, status=422 if request.POST else 200)
+
+
+@login_required
+@never_cache
+def settings_token(request: SignedInRequest) -> HttpResponse:
+    """The token with which a program acts for me. One that was just made is shown here, once."""
+    sealed = request.session.pop(_SESSION, "")
+    secret = listings.open_field(sealed) if sealed else ""
+    header = shlex.quote(f"Authorization: Token {secret or '…'}")
+    context = {
+        "token": Token.objects.filter(user=request.user).first(),
+        "secret": secret,
+        "curl": f"curl {settings.SITE_URL}/api/v1/me/ \\\n  -H {header}\n",
+        "tabs": _tabs("token"),
+    }
+    return render(request, "marketplace/build/settings_token.html", context)
+
+
+@login_required
+@reauthentication_required
+@never_cache
+def settings_token_new(request: SignedInRequest) -> HttpResponse:
+    """Make a token; the one before ends."""
+    if request.method == "POST":
+        # Sealed, and taken out by the next page: the secret never lies readable in the session table.
+        request.session[_SESSION] = listings.seal_field(_replace_token(request.user).key)
+        return redirect("settings_token")
+    context = {"token": Token.objects.filter(user=request.user).first(), "tabs": _tabs("token")}
+    return render(request, "marketplace/build/settings_token_new.html", context)
+
+
+@transaction.atomic
+def _replace_token(user: User) -> Token:
+    """A person has one token: the row of the person makes two clicks wait for each other."""
+    User.objects.select_for_update(no_key=True).get(pk=user.pk)
+    Token.objects.filter(user=user).delete()
+    audit.record(user, "create_token", f"user:{user.pk}")
+    return Token.objects.create(user=user)
+
+
+@login_required
+@require_POST
+def settings_token_revoke(request: SignedInRequest) -> HttpResponse:
+    """End my token at once. Without one nothing happens."""
+    with transaction.atomic():
+        if Token.objects.filter(user=request.user).delete()[0]:
+            audit.record(request.user, "revoke_token", f"user:{request.user.pk}")
+    messages.success(request, _("You have no API token now: programs that used it are refused."))
+    return redirect("settings_token")
 
 
 @login_required
@@ -107,6 +175,7 @@ def _tabs(current: str) -> list[dict]:
         ("mfa", "mfa_index", _("Second factor")),
         ("sessions", "usersessions_list", _("Sessions")),
         ("payout", "settings_payout", _("Payout")),
+        ("token", "settings_token", _("API token")),
         ("data", "settings_data", _("My data")),
     ):
         try:
@@ -118,6 +187,9 @@ def _tabs(current: str) -> list[dict]:
 
 pages = [
     path("settings/profile/", settings_profile, name="settings_profile"),
+    path("settings/token/", settings_token, name="settings_token"),
+    path("settings/token/new/", settings_token_new, name="settings_token_new"),
+    path("settings/token/revoke/", settings_token_revoke, name="settings_token_revoke"),
     path("settings/data/", settings_data, name="settings_data"),
     path("settings/data/export.json", settings_data_export, name="settings_data_export"),
     path("settings/close/", settings_close, name="settings_close"),

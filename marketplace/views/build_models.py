@@ -1,4 +1,4 @@
-"""A developer's models: create, price, list, invite, train."""
+"""A developer's models: create, change, price, list, invite, train."""
 
 from __future__ import annotations
 
@@ -23,17 +23,18 @@ from datanets.models import Datanet, Membership, Version
 from ledger import chart
 from ledger import services as ledger
 
-from .. import access, listings, pricing, querysets, rules, training
+from .. import access, listings, querysets, rules, training
 from ..errors import Invalid, NotAllowed
-from ..forms_build import ModelForm, PriceForm, RuleForm, TrainForm
-from ..forms_explore import HandleForm
-from ..models import Access, Call, ListedModel, PriceList, TrainingRun
+from ..forms_build import ModelForm, ModelSettingsForm, PriceForm, RuleChoiceForm, RuleForm, TrainForm
+from ..forms_explore import HandleForm, amount_text
+from ..models import Access, Call, ListedModel, PriceList, SplitRule, TrainingRun
 from . import explore
 from .explanations import training_sentence
 
 TOKENS = 1_000_000
 RUNS_SHOWN = 20
 VERSIONS_SHOWN = 200
+RULE_NAME_CHARS = 80
 
 
 @login_required
@@ -85,21 +86,64 @@ def build_model_new(request: SignedInRequest) -> HttpResponse:
 def _create(owner: User, form: ModelForm, rule_form: RuleForm | None) -> ListedModel:
     """The model with its first price list, all or nothing."""
     given = form.cleaned_data
-    rule = rules.adopt(name=given["name"], parts=rule_form.parts(), by=owner) if rule_form else None
+    upstream = {name: given[name] for name in ("upstream_url", "upstream_model", "upstream_key")}
     model = listings.create_model(
         owner=owner,
-        split_rule=rule,
-        pass_price_nano=given["pass_price"],
-        **{
-            name: given[name]
-            for name in (
-                *("name", "purpose", "engine", "card", "access_mode", "pass_days"),
-                *("upstream_url", "upstream_model", "upstream_key"),
-            )
-        },
+        engine=given["engine"],
+        split_rule=_adopt(rule_form, name=given["name"], by=owner) if rule_form else None,
+        **form.settings(),
+        **upstream,
     )
     listings.set_prices(model, by=owner, **form.prices())
     return model
+
+
+def _adopt(rule_form: RuleForm, *, name: str, by: User) -> SplitRule:
+    """A rule of the owner's, named after the model as far as the name of a rule goes."""
+    return rules.adopt(name=name[:RULE_NAME_CHARS], parts=rule_form.parts(), by=by)
+
+
+@login_required
+def build_settings(request: SignedInRequest, model_id: UUID) -> HttpResponse:
+    """What my model says of itself, who may call it, and how its income is split."""
+    model = _mine(request, model_id)
+    given = request.POST if request.method == "POST" else None
+    form = ModelSettingsForm(given, initial=ModelSettingsForm.initial_of(model))
+    choice = RuleChoiceForm(given)
+    own_rule = request.POST.get("rule") == RuleChoiceForm.OWN
+    rule_form = RuleForm(given if own_rule else None, prefix="rule", parts=model.split_rule.parts)
+    context = {
+        "model": model,
+        "title": model.name,
+        "form": form,
+        "choice": choice,
+        "rule_form": rule_form,
+        "own_rule": own_rule,
+        "rule_bar": explore.split_bar(model.split_rule),
+    }
+    if given is None:
+        return render(request, "marketplace/build/model_settings.html", context)
+    # All of them: each says what is wrong in its own fields.
+    if all([form.is_valid(), choice.is_valid(), not own_rule or rule_form.is_valid()]):
+        try:
+            changed = _change(request.user, model, form, choice.cleaned_data["rule"], rule_form)
+        except Invalid as problem:
+            form.add_error(None, str(problem))
+        else:
+            messages.success(request, _("The settings are saved.") if changed else _("Nothing was different."))
+            return redirect("build_settings", model_id)
+    return render(request, "marketplace/build/model_settings.html", context, status=422)
+
+
+@transaction.atomic
+def _change(owner: User, model: ListedModel, form: ModelSettingsForm, choice: str, rule_form: RuleForm) -> list[str]:
+    """The settings with the rule that was chosen, all or nothing."""
+    rule = model.split_rule
+    if choice == RuleChoiceForm.DEFAULT:
+        rule = rules.default_rule()
+    elif choice == RuleChoiceForm.OWN:
+        rule = _adopt(rule_form, name=form.cleaned_data["name"], by=owner)
+    return listings.change_model(model, by=owner, split_rule=rule, **form.settings())
 
 
 @login_required
@@ -144,12 +188,7 @@ def _price_texts(prices: PriceList | None) -> dict[str, str]:
         "price_in": prices.price_in_nano * TOKENS,
         "price_out": prices.price_out_nano * TOKENS,
     }
-    return {name: _plain(nano) for name, nano in amounts.items()}
-
-
-def _plain(amount_nano: int) -> str:
-    text = pricing.nano_to_open(amount_nano)
-    return text.rstrip("0").rstrip(".") if "." in text else text
+    return {name: amount_text(nano) for name, nano in amounts.items()}
 
 
 @login_required
@@ -266,6 +305,7 @@ pages = [
     path("build/models/", build_models, name="build_models"),
     path("build/models/new/", build_model_new, name="build_model_new"),
     path("build/models/<uuid:model_id>/", build_model, name="build_model"),
+    path("build/models/<uuid:model_id>/settings/", build_settings, name="build_settings"),
     path("build/models/<uuid:model_id>/prices/", build_prices, name="build_prices"),
     path("build/models/<uuid:model_id>/listing/", build_listing, name="build_listing"),
     path("build/models/<uuid:model_id>/invite/", build_invite, name="build_invite"),

@@ -1,4 +1,4 @@
-"""Acts on a Datanet: make one, publish a version, answer requests, download."""
+"""Acts on a Datanet: make one, change its settings, publish a version, answer requests, download."""
 
 from __future__ import annotations
 
@@ -16,14 +16,16 @@ from django.urls import path, reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST
 
+from accounts.models import User
 from accounts.requests import SignedInRequest
-from datanets import exports, storage
+from datanets import exports, licences, storage
 from datanets import services as datanets
 from datanets.errors import DatanetError, NotAllowed
 from datanets.models import AccessRequest, Datanet, Version
 
 from .. import forms_explore as forms
 from .. import notifications, publishing, training
+from ..errors import Invalid
 from ..templatetags import figures
 from . import explore_datanet
 
@@ -189,9 +191,52 @@ def _create(owner, given: dict, columns: list[dict]) -> str:
     return reverse("datanet", args=[owner.username, pool.slug])
 
 
+@login_required
+def datanet_settings(request: SignedInRequest, owner: str, slug: str) -> HttpResponse:
+    """What its owner may change of a Datanet. For everybody else there is no such page."""
+    pool = explore_datanet.find(request, owner, slug)
+    if not datanets.can_own(request.user, pool):
+        raise Http404
+    initial = forms.DatanetSettingsForm.initial_of(pool, fee_nano=training.fee_nano(pool))
+    form = forms.DatanetSettingsForm(request.POST if request.method == "POST" else None, initial=initial)
+    if request.method == "POST" and form.is_valid():
+        try:
+            changed = _change(pool, request.user, form)
+        except (DatanetError, Invalid) as problem:
+            form.add_error(None, str(problem))
+        else:
+            messages.success(request, _("The settings are saved.") if changed else _("Nothing was different."))
+            return redirect("datanet_settings", owner, slug)
+    licence = licences.LICENCES.get(pool.licence)
+    stored = explore_datanet.find(request, owner, slug)  # read again: a refused change may have touched `pool`
+    context = explore_datanet.frame(request, stored, "settings") | {
+        "form": form,
+        "licence": licence.name if licence else pool.licence,
+        "fees": pool.terms.order_by("-adopted_at", "-pk")[: explore_datanet.LISTED_MAX],
+    }
+    return render(
+        request,
+        "marketplace/explore/datanet_settings.html",
+        context,
+        status=422 if request.method == "POST" else 200,
+    )
+
+
+@transaction.atomic
+def _change(pool: Datanet, owner: User, form: forms.DatanetSettingsForm) -> bool:
+    """The settings and the fee, all or nothing. Returns whether anything is different."""
+    changed = publishing.change_datanet(pool, by=owner, **form.changes())
+    fee_nano = form.cleaned_data["training_fee"] or 0
+    if fee_nano == training.fee_nano(pool):
+        return bool(changed)
+    training.set_fee(pool, by=owner, training_fee_nano=fee_nano)
+    return True
+
+
 _HERE = "datanets/<slug:owner>/<slug:slug>/"
 pages = [
     path("datanets/new/", datanet_new, name="datanet_new"),
+    path(f"{_HERE}settings/", datanet_settings, name="datanet_settings"),
     path(f"{_HERE}publish/", publish, name="datanet_publish"),
     path(f"{_HERE}access/request/", access_request, name="datanet_access_request"),
     path(f"{_HERE}access/answer/", access_answer, name="datanet_access_answer"),
