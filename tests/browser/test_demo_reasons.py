@@ -1,0 +1,166 @@
+"""Over the demo's Datanets: four records that no call paid, four different reasons, all true; and calls that add up."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from attribution import explain, planning
+from attribution.models import RecordEpoch, Trace
+from datanets.models import Record, VersionFollower
+from demo import files, loader
+from marketplace.models import Call
+from tests.browser.demo_site import loaded_demo, needs_the_chat_model
+from tests.datanets.pages.browsing import (  # noqa: F401  (two fixtures)
+    accessibility_problems,
+    no_idle_session,
+    sign_in,
+    site,
+)
+
+pytestmark = pytest.mark.browser
+
+
+def test_four_records_that_no_call_paid_give_four_true_reasons(books, browser, site, tmp_path, monkeypatch):  # noqa: F811
+    needs_the_chat_model()
+    with loaded_demo(books, tmp_path, monkeypatch):
+        mislabelled = first_record("max", loader.TUMOURS, reason="net_negative")
+        copied = first_record("mallory", loader.TUMOURS, reason="follower")
+        junk = first_record("jules", loader.LICENCES, reason="rejected")
+        unread = first_record("bob", loader.LICENCES, reason="no_call")
+
+        said = {record: reason_on_its_page(browser, site, record) for record in (mislabelled, copied, junk, unread)}
+        assert len(set(said.values())) == 4
+
+        its_label_is_wrong(mislabelled)
+        the_sums_are_those_of_every_call(mislabelled, said[mislabelled])
+        its_leader_came_first(browser, site, copied, said[copied])
+        a_curator_rejected_it_with_a_note(browser, site, junk, said[junk])
+        no_call_has_a_score_for_it(unread, said[unread])
+
+        dan = sign_in(browser, site, loader.person("dan")).new_page()
+        for model in (loader.MODELS["chat"], loader.MODELS["tabular"]):
+            call = Call.objects.filter(model__slug=model, cost_nano__gt=0).latest("finished_at")
+            every_amount_follows_from_the_page(dan, call)
+
+
+# --- The records and their pages
+
+
+def first_record(handle: str, slug: str, *, reason: str) -> Record:
+    found = Record.objects.filter(contributor__username=handle, datanet__slug=slug).order_by("pk")
+    records = found.select_related("contributor", "body", "submission").defer("signature", "bands")
+    return next(record for record in records if explain.why_record(record).reason == reason)
+
+
+def reason_on_its_page(browser: Browser, site: str, record: Record) -> str:  # noqa: F811
+    """The one sentence that its contributor reads."""
+    page = sign_in(browser, site, record.contributor).new_page()
+    page.goto(f"/en/records/{record.pk}/")
+    why = page.locator("main .callout", has_text="Why nothing")
+    expect(why).to_have_count(1)
+    assert accessibility_problems(page) == []
+    return re.sub(r"^Why nothing( from calls)?:\s*", "", why.inner_text().strip())
+
+
+def its_label_is_wrong(record: Record) -> None:
+    """The public table, which the demo was made from, says the other diagnosis for these measurements."""
+    *columns, label = files.tumour_columns()
+    of = {tuple(map(float, row[:-1])): row[-1] for row in files.tumours(files.MAX_TUMOURS)}
+    body = record.body.body
+    confirmed = of[tuple(float(body[name]) for name in columns)]
+    assert {confirmed, body[label]} == {"benign", "malignant"}
+
+
+def the_sums_are_those_of_every_call(record: Record, sentence: str) -> None:
+    calls, net, positive, negative = numbers_in(sentence)
+    newest = RecordEpoch.objects.filter(record=record).latest("epoch__number")
+    assert (net, positive) == (newest.net, newest.positive)
+    assert positive - negative == net < 0
+
+    found = [
+        (planning.epoch_call(trace).split_nano, planning.epoch_call(trace).scores.get(record.pk))
+        for trace in Trace.objects.filter(source="call", model_version_id=newest.model_version_id)
+    ]
+    credits = [split_nano * score for split_nano, score in found if score is not None]
+    assert calls == len(credits) > 1
+    assert net == sum(credits)
+    assert positive == sum(credit for credit in credits if credit > 0)
+
+
+def its_leader_came_first(browser: Browser, site: str, record: Record, sentence: str) -> None:  # noqa: F811
+    (named,) = numbers_in(sentence)
+    page = sign_in(browser, site, record.contributor).new_page()
+    page.goto(f"/en/records/{record.pk}/")
+    page.get_by_role("link", name=f"record {named}").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text(f"Record {named}")
+    expect(page.locator("aside .who, aside .avatar, aside dd").first).to_contain_text("alice")
+
+    leader = Record.objects.select_related("submission").get(pk=named)
+    followers = Record.objects.filter(pk__in=VersionFollower.objects.filter(leader=leader).values("record"))
+    assert record in followers
+    assert all(leader.submission.sent_at < other.submission.sent_at for other in followers.select_related("submission"))
+    assert explain.why_record(leader).leader_id is None
+
+
+def a_curator_rejected_it_with_a_note(browser: Browser, site: str, record: Record, sentence: str) -> None:  # noqa: F811
+    review = record.reviews.get()
+    assert (review.curator.username, review.decision) == ("carol", "reject")
+    assert sentence == f"A curator rejected it: {review.get_reason_display()}."
+    page = sign_in(browser, site, record.contributor).new_page()
+    page.goto(f"/en/contribute/{record.submission_id}/")
+    expect(page.locator(f"#record-{record.pk}")).to_contain_text(review.get_reason_display())
+    expect(page.locator(f"#record-{record.pk} blockquote")).to_have_text(review.note)
+
+
+def no_call_has_a_score_for_it(record: Record, sentence: str) -> None:
+    assert sentence == "No settled call used it."
+    traces = Trace.objects.filter(source="call")
+    chats = set(Call.objects.filter(model__slug=loader.MODELS["chat"], cost_nano__gt=0).values_list("pk", flat=True))
+    scores = [planning.epoch_call(trace).scores for trace in traces if trace.charge_id in chats]
+    assert len(scores) == len(chats) > 0
+    assert not any(record.pk in of_call for of_call in scores)
+
+
+# --- A call
+
+
+def every_amount_follows_from_the_page(page: Page, call: Call) -> None:
+    """Redo, with nothing but the integers that the receipt's page shows, what the call's records were paid."""
+    page.goto(f"/en/calls/{call.pk}/why/")
+    shown = amounts_in(page, "#why-panel .earn")
+    assert shown
+    page.get_by_role("link", name="Open receipt").click()
+
+    rule = page.locator("#records + p").inner_text()
+    part, causal, _million, split, _split, weights = numbers_in(rule.split("nano.")[0]) + numbers_in(
+        rule.split("nano.")[1].split(", and")[0]
+    )
+    assert split == part * causal // 1_000_000
+    rows = page.get_by_role("region", name="For which record").locator("tbody tr").all()
+    paid = [paid_by_the_rule(row, split=split, weights=weights) for row in rows if row.locator("td").count() == 5]
+    left = [numbers_in(row.locator("td").nth(1).inner_text()) for row in rows if row.locator("td").count() == 3]
+    assert paid[: len(shown)] == shown
+    assert sum(paid) + sum(nano for (nano,) in left) == split
+
+    *parts, price = amounts_in(page, "section:has(#paid)")
+    assert sum(parts) == price == call.cost_nano
+
+
+def paid_by_the_rule(row, *, split: int, weights: int) -> int:
+    nano, score, phi, weight = (row.locator("td").nth(place).inner_text() for place in range(1, 5))
+    assert int(weight) == max(int(score), 0) * int(phi)
+    amount = split * int(weight) // weights + ("(+1)" in nano)
+    assert amount == int(nano.split()[0])
+    return amount
+
+
+def amounts_in(page: Page, place: str) -> list[int]:
+    return [int(amount.get_attribute("value")) for amount in page.locator(f"{place} data").all()]
+
+
+def numbers_in(text: str) -> list[int]:
+    """Whole numbers of a sentence, grouped or not, with the real minus."""
+    return [int(found.replace(",", "").replace("\u2212", "-")) for found in re.findall(r"\u2212?\d[\d,]*", text)]
