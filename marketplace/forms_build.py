@@ -166,7 +166,6 @@ class RuleChoiceForm(forms.Form):
             (DEFAULT, _("The default: developer 55 %, contributors 35 %, curators 5 %, platform 5 %")),
             (OWN, _("The percentages below")),
         ],
-        required=False,
     )
 
 
