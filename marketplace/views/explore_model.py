@@ -11,6 +11,7 @@ from django.db.models import Sum
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import path, reverse
+from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_POST
@@ -350,7 +351,8 @@ def buy_pass(request: SignedInRequest, owner: str, slug: str) -> HttpResponse:
     bought = access.buy_pass(found, buyer=request.user)
     messages.success(
         request,
-        _("Your pass runs until %(date)s. It does not renew itself.") % {"date": f"{bought.ends_at:%Y-%m-%d}"},
+        _("Your pass runs until %(date)s. It does not renew itself.")
+        % {"date": date_format(bought.ends_at, _("j M Y"))},
     )
     return redirect("model", owner, slug)
 

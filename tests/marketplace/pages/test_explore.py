@@ -7,6 +7,7 @@ import pytest
 from django.core.cache import cache
 from django.db import connection
 from django.utils import timezone
+from django.utils.formats import date_format
 
 from attribution import traces
 from attribution.models import RecordLine
@@ -15,7 +16,7 @@ from datanets.models import AccessRequest, Datanet, Record
 from ledger import chart
 from ledger import services as ledger
 from marketplace import access, privileges, publishing, querysets
-from marketplace.models import ApiKey, Call
+from marketplace.models import Access, ApiKey, Call
 from tests.datanets.cast import RIGHTS, make_datanet, person, send, table
 from tests.gateway.conftest import running_gateway
 from tests.shop import OPEN, approve_all, fund, make_model, measured, published, settle, trained
@@ -504,12 +505,14 @@ def test_a_pass_is_bought_once_and_shown(books, client):
     assert client.post("/en/models/devi/check/pass/").status_code == 402
     fund(books, dan, 10)
 
-    client.post("/en/models/devi/check/pass/")
+    bought = client.post("/en/models/devi/check/pass/", follow=True)
     again = client.post("/en/models/devi/check/pass/")
     books.fold()
 
     assert again.status_code == 409
     assert ledger.balance_nano(chart.wallet(dan.pk)) == 7 * OPEN
+    until = date_format(Access.objects.get().ends_at, "j M Y")
+    assert f"Your pass runs until {until}. It does not renew itself." in bought.content.decode()
     assert "Your pass runs until" in page(client, "/en/models/devi/check/")
 
 
