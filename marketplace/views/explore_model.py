@@ -349,6 +349,7 @@ def buy_pass(request: SignedInRequest, owner: str, slug: str) -> HttpResponse:
     """Buy the pass of a model."""
     found, _version = find(request, owner, slug)
     bought = access.buy_pass(found, buyer=request.user)
+    assert bought.ends_at is not None  # only an invitation has no end
     messages.success(
         request,
         _("Your pass runs until %(date)s. It does not renew itself.")
