@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+from django.db.models import Count, Exists, OuterRef, Q
 from django.http import HttpRequest
 from django.urls import NoReverseMatch, reverse
 from django.utils.translation import gettext as _
 
+from accounts.models import User
 from datanets.models import Membership
 from ledger import chart
 from ledger import services as ledger
 
-from .models import DemoProgress, Notification
+from .models import DemoProgress
 
 
 def for_request(request: HttpRequest) -> dict:
-    """Values for the base template. Four queries for a signed-in person, one for a visitor of a loading demo."""
+    """Values for the base template. Three queries for a signed-in person, one for a visitor of a loading demo."""
     user = getattr(request, "user", None)
     context: dict = {"demo_progress": _demo_progress()}
     if user is None or not user.is_authenticated:
         return context
-    curates = Membership.objects.filter(user=user, role__in=["curator", "owner"]).exists()
-    context["unread_notifications"] = Notification.objects.filter(user=user, read_at__isnull=True).count()
+    curates, context["unread_notifications"] = (
+        User.objects.annotate(
+            curates=Exists(Membership.objects.filter(user=OuterRef("pk"), role__in=["curator", "owner"])),
+            unread=Count("notifications", filter=Q(notifications__read_at__isnull=True)),
+        )
+        .values_list("curates", "unread")
+        .get(pk=user.pk)
+    )
     context["header_balance_nano"] = ledger.balance_nano(chart.wallet(user.pk))
     context["rail"] = _rail(request.path, curates=curates, is_staff=user.is_staff)
     return context

@@ -5,10 +5,12 @@ typeface's bold figures. The unit follows after a no-break space. A minus is U+2
 """
 
 from collections.abc import Sequence
+from datetime import date
 from decimal import ROUND_HALF_EVEN, Decimal
 from fractions import Fraction
 
-from django.utils.translation import get_language
+from django.utils.formats import date_format
+from django.utils.translation import get_language, gettext
 
 NANO_PER_OPEN = 1_000_000_000
 PLACES_MAX = 9
@@ -124,3 +126,8 @@ def _marks() -> tuple[str, str, str]:
 
 def _language() -> str:
     return (get_language() or "en").split("-")[0]
+
+
+def day_text(day: date) -> str:
+    """A day without its year, as the axis of a chart has it: 22 Nov, 22 nov."""
+    return date_format(day, gettext("j M"))

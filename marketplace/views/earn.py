@@ -191,7 +191,7 @@ def _chart(user, *, by: str, now, lots) -> charts.Chart | None:
     best = max(range(len(days)), key=lambda i: sum(one.values[i] for one in series))
     total = int(sum(sum(one.values) for one in series))
     return charts.stacked_bars(
-        labels=[date_format(day, "j M") for day in days],
+        labels=[figures.day_text(day) for day in days],
         series=series,
         title=_("Earned per day"),
         finding=_("%(total)s OPEN in 30 days; the most on %(day)s.")

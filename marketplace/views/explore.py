@@ -283,8 +283,13 @@ def docs(request: HttpRequest, page: str) -> HttpResponse:
 def legal(request: HttpRequest, document: str) -> HttpResponse:
     """The version in force of a document that people agree to. The English text binds."""
     version, text = people.document_text(document)
+    language = (get_language() or "en")[:2]
+    translated = settings.BASE_DIR / "docs" / "legal" / f"{document}-{version}.{language}.md"
+    if translated.exists():
+        text = translated.read_text(encoding="utf-8")
     title, rest = markdown.title_of(text)
-    context = {"title": title, "html": markdown.to_html(rest), "language": "en", "version": version}
+    shown = language if translated.exists() else "en"
+    context = {"title": title, "html": markdown.to_html(rest), "language": shown, "version": version}
     return render(request, "marketplace/explore/document.html", context | {"docs": LEGAL.items(), "current": document})
 
 

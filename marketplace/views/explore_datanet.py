@@ -86,7 +86,8 @@ def _card(request: HttpRequest, pool: Datanet) -> dict:
     return {
         "guidelines": markdown.to_html(pool.guidelines),
         "licence": licences.LICENCES.get(pool.licence),
-        "columns": pool.schema.get("columns", []),
+        # Without the key, a template would find the dictionary's own method.
+        "columns": [{"values": []} | column for column in pool.schema.get("columns", [])],
         "schema_label": pool.schema.get("label"),
         "labels": pool.schema.get("labels", []),
         "fees": pool.terms.order_by("-adopted_at", "-pk")[:LISTED_MAX],
@@ -214,7 +215,7 @@ def _use(pool: Datanet) -> charts.Chart | None:
     if not any(counts):
         return None
     return charts.line(
-        labels=[f"{day:%d %b}" for day in querysets.days()],
+        labels=[figures.day_text(day) for day in querysets.days()],
         values=counts,
         title=_("Calls per day"),
         finding=_("%(n)s calls in 30 days") % {"n": figures.number_text(sum(counts))},

@@ -174,7 +174,7 @@ def _usage(found: ListedModel) -> dict:
     finding = _("%(n)s calls in 30 days") % {"n": figures.number_text(sum(counts))}
     return {
         "chart": charts.line(
-            labels=[f"{day:%d %b}" for day in querysets.days()],
+            labels=[figures.day_text(day) for day in querysets.days()],
             values=counts,
             title=_("Calls per day"),
             finding=finding,

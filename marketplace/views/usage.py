@@ -160,7 +160,7 @@ def _chart(days: list[date], per_model: dict[str, list[int]], cost_nano: int) ->
     if rest := list(per_model.values())[SERIES_MAX:]:
         series.append(charts.Series(_("Others"), [sum(values) for values in zip(*rest, strict=True)], "v0"))
     return charts.stacked_bars(
-        labels=[f"{day:%d %b}" for day in days],
+        labels=[figures.day_text(day) for day in days],
         series=series,
         title=_("Cost per day and model"),
         finding=_("%(amount)s OPEN in %(days)s days") % {"amount": figures.open_text(cost_nano, 4), "days": len(days)},

@@ -18,6 +18,7 @@ from marketplace.gateway.capture import Capture
 from marketplace.gateway.charging import Call, Outcome, charge
 from marketplace.models import ApiKey, CallContent
 from marketplace.models import Call as StoredCall
+from tests import asynchronous
 from tests.gateway.conftest import open_shop
 from tests.gateway.shop import CALL_NANO, OPEN
 
@@ -60,7 +61,7 @@ def store(shop, *rows) -> list:
         capture.start()
         return await asyncio.gather(*waiting, return_exceptions=True)
 
-    results = asyncio.run(burst())
+    results = asynchronous.run(burst())
     capture.stop()
     return results
 

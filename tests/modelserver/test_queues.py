@@ -8,6 +8,7 @@ import threading
 import pytest
 
 from modelserver.queues import Busy, Lane, PaidFirst, Stopped
+from tests import asynchronous
 
 
 def test_a_lane_serves_in_the_order_of_arrival_and_refuses_beyond_its_places():
@@ -27,7 +28,7 @@ def test_a_lane_serves_in_the_order_of_arrival_and_refuses_beyond_its_places():
         await asyncio.gather(*callers)
         return served, refused.value.retry_after_s, lane.held
 
-    served, retry_after_s, held = asyncio.run(story())
+    served, retry_after_s, held = asynchronous.run(story())
     assert served == ["Alice", "Bob", "Dan"]
     assert retry_after_s >= 1
     assert held == 0
@@ -46,7 +47,7 @@ def test_a_caller_who_stops_waiting_frees_the_place():
         async with lane.place():
             return lane.held
 
-    assert asyncio.run(story()) == 1
+    assert asynchronous.run(story()) == 1
 
 
 def test_background_work_takes_its_turn_only_without_paid_calls():
