@@ -135,10 +135,8 @@ def every_amount_follows_from_the_page(page: Page, call: Call) -> None:
     page.get_by_role("link", name="Open receipt").click()
 
     rule = page.locator("#records + p").inner_text()
-    part, causal, _million, split, _split, weights = numbers_in(rule.split("nano.")[0]) + numbers_in(
-        rule.split("nano.")[1].split(", and")[0]
-    )
-    assert split == part * causal // 1_000_000
+    part, causal, million, split, _again, weights = numbers_in(rule)[:6]
+    assert split == part * causal // million
     rows = page.get_by_role("region", name="For which record").locator("tbody tr").all()
     paid = [paid_by_the_rule(row, split=split, weights=weights) for row in rows if row.locator("td").count() == 5]
     left = [numbers_in(row.locator("td").nth(1).inner_text()) for row in rows if row.locator("td").count() == 3]
