@@ -13,7 +13,7 @@ from uuid import UUID
 from django.db.models import Count, Max, QuerySet, Sum
 
 from attribution import planning
-from attribution.models import Epoch, Line, RecordEpoch, RecordLine, Trace
+from attribution.models import Epoch, Line, RecordEpoch, RecordFee, RecordLine, Trace
 from attribution.shares import MILLION, largest_remainder
 from datanets.models import Record, Version, VersionFollower
 
@@ -140,12 +140,8 @@ def why_record(record: Record) -> RecordExplanation:
     waiting, rejected, withdrawn, not_in_version, follower, no_call, gated, net_negative, own_weights, rounds_to_zero
     """
     totals = RecordEpoch.objects.filter(record=record).aggregate(amount=Sum("amount_nano"), calls=Sum("call_count"))
-    fees = (
-        RecordLine.objects.filter(record=record)
-        .exclude(source_id__in=_calls_of(record))
-        .aggregate(t=Sum("amount_nano"))
-    )
-    earned_nano = (totals["amount"] or 0) + (fees["t"] or 0)
+    fees_nano = RecordFee.objects.filter(record=record).aggregate(total=Sum("amount_nano"))["total"] or 0
+    earned_nano = (totals["amount"] or 0) + fees_nano
     newest = list(
         RecordEpoch.objects.filter(record=record)
         .order_by("model_version_id", "-epoch__number")
@@ -172,7 +168,6 @@ def why_record(record: Record) -> RecordExplanation:
 
 
 def _calls_of(record: Record) -> QuerySet:
-    """Calls are summed in RecordEpoch; what is left of RecordLine are access and training charges."""
     return Trace.objects.filter(source="call").values("charge_id")
 
 

@@ -205,3 +205,18 @@ class RecordEpoch(models.Model):
             )
         ]
         indexes = [models.Index(fields=["record", "epoch"], name="record_epoch_by_record")]
+
+
+class RecordFee(models.Model):
+    """What a record earned from the access and training charges of an epoch: every record, so that its page adds up."""
+
+    id = models.BigAutoField(primary_key=True)
+    epoch = models.ForeignKey(Epoch, on_delete=models.PROTECT, related_name="record_fees")
+    record = models.ForeignKey("datanets.Record", on_delete=models.PROTECT, related_name="fees")
+    amount_nano = models.BigIntegerField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["epoch", "record"], name="record_fees_are_summed_once_per_epoch")
+        ]
+        indexes = [models.Index(fields=["record", "epoch"], name="record_fee_by_record")]

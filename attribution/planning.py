@@ -61,12 +61,20 @@ class PlannedRecordEpoch(NamedTuple):
     amount_nano: int
 
 
+class PlannedRecordFee(NamedTuple):
+    """What one record earned from the fees of the epoch."""
+
+    record_id: int
+    amount_nano: int
+
+
 class Planned(NamedTuple):
     """All rows of an epoch."""
 
     lines: list[PlannedLine]
     record_lines: list[PlannedRecordLine]
     record_epochs: list[PlannedRecordEpoch]
+    record_fees: list[PlannedRecordFee]
 
 
 class People(NamedTuple):
@@ -117,15 +125,17 @@ def plan(
     Returns:
         Lines that, per charge, add up to its data and its curation part.
     """
-    planned = Planned([], [], [])
+    planned = Planned([], [], [], [])
+    fees: dict[int, int] = defaultdict(int)
     by_version: dict[UUID, list[Trace]] = defaultdict(list)
     for trace in found:
         if trace.source == Source.CALL:
             by_version[trace.model_version_id].append(trace)
         else:
-            _plan_fee(planned, trace)
+            _plan_fee(planned, trace, fees)
     for version_id, calls in by_version.items():
         _plan_calls(planned, version_id, calls, earlier.get(version_id, {}), accuracy)
+    planned.record_fees.extend(PlannedRecordFee(record_id, fees[record_id]) for record_id in sorted(fees))
     return planned
 
 
@@ -207,7 +217,7 @@ def _add_record_epochs(planned: Planned, version_id: UUID, calls, result: EpochR
         )
 
 
-def _plan_fee(planned: Planned, trace: Trace) -> None:
+def _plan_fee(planned: Planned, trace: Trace, fees: dict[int, int]) -> None:
     """An access or training charge: data by the version's shares, curation by the records each curator approved."""
     weights = fee_weights(trace)
     if not weights:
@@ -220,6 +230,9 @@ def _plan_fee(planned: Planned, trace: Trace) -> None:
     order = sorted(weights, key=lambda record_id: (people.identity[record_id], record_id))
     amounts = dict(zip(order, largest_remainder(trace.data_nano, [weights[i] for i in order]), strict=True))
     _add_fee_lines(planned, trace, "data", amounts, people.contributor)
+    for record_id, amount_nano in amounts.items():
+        if amount_nano:
+            fees[record_id] += amount_nano
     approved = {record_id: people.approver[record_id] for record_id in order}
     curation = dict(zip(order, largest_remainder(trace.curation_nano, [weights[i] for i in order]), strict=True))
     _add_fee_lines(planned, trace, "curation", curation, approved)

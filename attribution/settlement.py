@@ -24,7 +24,7 @@ from django.db.models import Max
 from django.utils import timezone
 
 from attribution import planning, traces
-from attribution.models import Cut, Epoch, Line, PlannedPosting, RecordEpoch, RecordLine, Trace
+from attribution.models import Cut, Epoch, Line, PlannedPosting, RecordEpoch, RecordFee, RecordLine, Trace
 from attribution.payloads import attributed_entry_id
 from ledger import chart, receipts
 from ledger import services as ledger
@@ -172,6 +172,9 @@ def _store(epoch: Epoch, planned: planning.Planned, found: Sequence[Trace]) -> N
     )
     RecordEpoch.objects.bulk_create(
         [RecordEpoch(epoch=epoch, **row._asdict()) for row in planned.record_epochs], batch_size=2000
+    )
+    RecordFee.objects.bulk_create(
+        [RecordFee(epoch=epoch, **row._asdict()) for row in planned.record_fees], batch_size=2000
     )
     postings = _postings(epoch, planned, {trace.charge_id: trace.source for trace in found})
     PlannedPosting.objects.bulk_create(

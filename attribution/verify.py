@@ -82,6 +82,17 @@ CHECKS = (
     ),
     (
         "I6",
+        "the records of epoch {0} got {1} nano of its fees, their contributors {2}",
+        """
+        SELECT e.id, coalesce(f.total, 0), coalesce(l.total, 0) FROM attribution_epoch e
+        LEFT JOIN (SELECT epoch_id, sum(amount_nano) AS total FROM attribution_recordfee GROUP BY 1) f ON f.epoch_id = e.id
+        LEFT JOIN (SELECT epoch_id, sum(amount_nano) AS total FROM attribution_line
+                   WHERE role = 'data' AND payee_id IS NOT NULL AND source <> 'call' GROUP BY 1) l ON l.epoch_id = e.id
+        WHERE coalesce(f.total, 0) <> coalesce(l.total, 0) ORDER BY 1 LIMIT 1
+        """,
+    ),
+    (
+        "I6",
         "epochs {0} and its successor of model {1} overlap or leave a gap in their numbers ({2})",
         """
         SELECT e.id, e.model_id, e.number FROM attribution_epoch e

@@ -1,8 +1,11 @@
+from collections import Counter
+
 import pytest
 
 from attribution import explain
 from attribution import verify as attribution_verify
 from attribution.models import Epoch, Line
+from datanets.models import Record
 from ledger import chart
 from ledger import services as ledger
 from ledger import verify as ledger_verify
@@ -51,6 +54,10 @@ def test_the_fee_reaches_contributors_and_curators_at_the_next_epoch(books, vers
     paid = {line.payee.username: line.amount_nano for line in Line.objects.filter(payee__isnull=False, role="data")}
     assert set(paid) == {"alice", "bob"}
     assert sum(paid.values()) == 9 * OPEN
+    earned = Counter()
+    for record in Record.objects.select_related("contributor"):
+        earned[record.contributor.username] += explain.why_record(record).earned_nano
+    assert earned == paid  # the pages of a contributor's records add up to the payment
     assert explain.posted_totals()["curation", person("carol").pk] == OPEN // 2
     assert revenue.differences() == []
     assert [*ledger_verify.failures(), *attribution_verify.failures(), *shop_verify.failures()] == []
