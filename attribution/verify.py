@@ -16,6 +16,8 @@ class Failure:
     sentence: str
 
 
+INVARIANTS = ("I6", "I10", "I11")
+
 CHECKS = (
     (
         "I6",

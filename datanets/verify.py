@@ -10,6 +10,10 @@ from django.db.models import F, Q
 
 from .models import Record, Review, Submission, Version, VersionFollower
 
+# D1 roots and leader maps hash, D2 counts are true, D3 versions are in order, D4 nobody decided on
+# their own record, D5 a decided submission has no record waiting.
+INVARIANTS = ("D1", "D2", "D3", "D4", "D5", "I10")
+
 
 @dataclass(frozen=True)
 class Failure:

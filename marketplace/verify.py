@@ -29,6 +29,8 @@ WITH charge AS (
 )
 """
 
+INVARIANTS = ("I4", "I5", "I6", "I7")
+
 CHECKS = (
     (
         "I4",
