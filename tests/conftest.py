@@ -18,3 +18,13 @@ def browser_type_launch_args(browser_type_launch_args: dict) -> dict:
     from devstack import browser
 
     return {**browser_type_launch_args, **browser.launch_arguments()}
+
+
+@pytest.fixture(autouse=True)
+def english() -> None:
+    """Every test starts in English: Django leaves the language of the last answered page active in its thread."""
+    from django.conf import settings
+    from django.utils import translation
+
+    if settings.configured:  # tests of pure modules run without Django's settings
+        translation.activate(settings.LANGUAGE_CODE)
