@@ -10,7 +10,7 @@ from playwright.sync_api import BrowserContext, Page, expect
 
 from accounts.models import Consent, User
 from tests.accounts.entrance import PASSWORD, code_of, member
-from tests.datanets.pages.browsing import accessibility_problems, no_idle_session, site  # noqa: F401  (fixtures)
+from tests.datanets.pages.browsing import accessibility_problems, follow, no_idle_session, site  # noqa: F401  (fixtures)
 
 pytestmark = pytest.mark.browser
 
@@ -40,7 +40,7 @@ def sign_in(page: Page, user: User, password: str = PASSWORD) -> None:
     page.goto("/accounts/login/")
     page.get_by_label("Email").fill(user.email)
     page.get_by_label("Password").fill(password)
-    page.get_by_role("button", name="Sign in", exact=True).click()
+    follow(page.get_by_role("button", name="Sign in", exact=True))
 
 
 def sign_out(page: Page) -> None:
@@ -53,7 +53,7 @@ def prove_password(page: Page) -> None:
     expect(page.get_by_role("heading", level=1)).to_have_text("Confirm Access")
     assert accessibility_problems(page) == []
     page.get_by_label("Password").fill(PASSWORD)
-    page.get_by_role("button", name="Confirm").click()
+    follow(page.get_by_role("button", name="Confirm"))
 
 
 def virtual_authenticator(context: BrowserContext, page: Page, **options) -> None:
@@ -89,9 +89,9 @@ def test_an_account_is_made_and_confirmed_by_the_letter_on_the_demos_mail_page(p
     expect(page.get_by_role("heading", level=1)).to_contain_text("Verify")
     assert accessibility_problems(page) == []
     page.goto("/dev/mail/")
-    page.get_by_role("link", name="/accounts/confirm-email/").click()
+    follow(page.get_by_role("link", name="/accounts/confirm-email/"))
     assert accessibility_problems(page) == []
-    page.get_by_role("main").get_by_role("button", name="Confirm").click()
+    follow(page.get_by_role("main").get_by_role("button", name="Confirm"))
     page.goto("/accounts/email/")
 
     expect(page.get_by_text("alice@example.org").first).to_be_visible()
@@ -109,9 +109,9 @@ def test_a_forgotten_password_is_replaced_by_mail(page, settings, tmp_path):
     page.goto("/accounts/password/reset/")
     assert accessibility_problems(page) == []
     page.get_by_label("Email").fill(alice.email)
-    page.get_by_role("button", name="Send the link").click()
+    follow(page.get_by_role("button", name="Send the link"))
     page.goto("/dev/mail/")
-    page.get_by_role("link", name="/accounts/password/reset/key/").click()
+    follow(page.get_by_role("link", name="/accounts/password/reset/key/"))
     assert accessibility_problems(page) == []
     for field in page.locator("input[type=password]").all():
         field.fill("a new one for the wren")
@@ -128,7 +128,7 @@ def test_an_authenticator_app_is_set_up_and_used(page):
     sign_in(page, alice)
     page.goto("/accounts/2fa/")
     assert accessibility_problems(page) == []
-    page.get_by_role("link", name="Activate").click()
+    follow(page.get_by_role("link", name="Activate"))
     prove_password(page)
     expect(page.locator(".qr svg")).to_be_visible()
     assert accessibility_problems(page) == []

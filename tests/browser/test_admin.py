@@ -7,6 +7,7 @@ from playwright.sync_api import expect
 
 from tests.datanets.pages.browsing import (  # noqa: F401  (two fixtures)
     accessibility_problems,
+    follow,
     no_idle_session,
     sign_in,
     site,
@@ -27,7 +28,7 @@ def test_the_report_shows_zero_and_then_the_one_nano_that_is_too_much(books, bro
     expect(page.locator(".eq .z")).to_contain_text("0.000000000")
     assert accessibility_problems(page) == []
     page.goto("/en/admin-desk/payouts/")
-    page.get_by_role("button", name="Prepare a run").click()
+    follow(page.get_by_role("button", name="Prepare a run"))
     books.fold()
     change_a_line_by_one_nano(books)
     page.get_by_label("Type run-1 to approve").fill("run-1")

@@ -12,7 +12,7 @@ from playwright.sync_api import expect
 from marketplace.models import ListedModel
 from tests.browser.test_explore import sideways
 from tests.datanets.cast import measured, person
-from tests.datanets.pages.browsing import accessibility_problems, no_idle_session, sign_in, site  # noqa: F401  (fixtures)
+from tests.datanets.pages.browsing import accessibility_problems, follow, no_idle_session, sign_in, site  # noqa: F401  (fixtures)
 from tests.marketplace.pages.test_explore import make_call
 from tests.shop import published, trained
 
@@ -30,7 +30,7 @@ def test_a_developer_takes_a_model_from_nothing_to_the_shop(browser, site, versi
     page = sign_in(browser, site, person("devi")).new_page()
     page.goto("/en/build/models/")
     assert accessibility_problems(page) == []
-    page.get_by_role("link", name="New model").first.click()
+    follow(page.get_by_role("link", name="New model").first)
     assert accessibility_problems(page) == []
     page.get_by_label("Name", exact=True).fill("Tumour check")
     page.get_by_label("Purpose").fill("Benign or malignant")
@@ -45,7 +45,7 @@ def test_a_developer_takes_a_model_from_nothing_to_the_shop(browser, site, versi
     page.get_by_role("button", name="Hold the fee and train").click()
     expect(page.get_by_text("Done. The fee was charged")).to_be_visible(timeout=30_000)
     page.reload()
-    page.get_by_role("button", name="List it").click()
+    follow(page.get_by_role("button", name="List it"))
     assert accessibility_problems(page) == []
     assert ListedModel.objects.get().listed_at is not None
 

@@ -9,7 +9,7 @@ from datanets import submissions
 from datanets.models import Record, Submission, SubmissionFile
 from marketplace import people
 from tests.datanets.cast import make_datanet, measured, person, table
-from tests.datanets.pages.browsing import accessibility_problems, no_idle_session, sign_in, site  # noqa: F401  (fixtures)
+from tests.datanets.pages.browsing import accessibility_problems, follow, no_idle_session, sign_in, site  # noqa: F401  (fixtures)
 
 pytestmark = pytest.mark.browser
 
@@ -39,7 +39,7 @@ def test_two_bad_rows_are_corrected_on_the_page_and_everything_is_sent(browser, 
     page.goto("/en/contribute/new/")
     assert accessibility_problems(page) == []
     page.get_by_label("Datanet").select_option(index=1)
-    page.get_by_role("button", name="Continue to upload").click()
+    follow(page.get_by_role("button", name="Continue to upload"))
     assert accessibility_problems(page) == []
 
     page.get_by_label("Choose files").set_input_files(csv_file(TWO_BROKEN))

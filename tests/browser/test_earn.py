@@ -8,6 +8,7 @@ from playwright.sync_api import expect
 from marketplace.models import Withdrawal
 from tests.datanets.pages.browsing import (  # noqa: F401  (two fixtures)
     accessibility_problems,
+    follow,
     no_idle_session,
     sign_in,
     site,
@@ -40,7 +41,7 @@ def test_an_amount_leads_to_its_formula_its_calls_and_its_integers(browser, site
     expect(page.locator(".whybox .formula").first).to_contain_text("nano ×")
     assert accessibility_problems(page) == []
     page.get_by_text("Show as a table").click()
-    page.get_by_role("link", name="See the 2 charges").first.click()
+    follow(page.get_by_role("link", name="See the 2 charges").first)
     assert accessibility_problems(page) == []
     page.get_by_role("link", name="Why").first.click()
     expect(page.get_by_role("heading", name="For which record, and why")).to_be_visible()
@@ -59,7 +60,7 @@ def test_a_withdrawal_goes_into_a_run_and_comes_back(books, browser, site, alice
     page.keyboard.press("Enter")
     page.get_by_label("Account number or address").fill("DE89 3704 0044 0532 0130 00")
     assert accessibility_problems(page) == []
-    page.get_by_role("button", name="Save the destination").click()
+    follow(page.get_by_role("button", name="Save the destination"))
     page.goto("/en/wallet/withdraw/")
     assert accessibility_problems(page) == []
     page.get_by_label("Amount in OPEN").fill("4")
@@ -108,4 +109,4 @@ def test_without_javascript_filters_and_statements_work(browser, site, alice):  
 
 def _approve(page) -> None:
     page.get_by_label("Type run-1 to approve").fill("run-1")
-    page.get_by_role("button", name="approval").click()
+    follow(page.get_by_role("button", name="approval"))

@@ -8,7 +8,7 @@ from playwright.sync_api import expect
 
 from datanets.models import Record
 from tests.datanets.cast import make_datanet, measured, person
-from tests.datanets.pages.browsing import accessibility_problems, no_idle_session, sign_in, site  # noqa: F401  (fixtures)
+from tests.datanets.pages.browsing import accessibility_problems, follow, no_idle_session, sign_in, site  # noqa: F401  (fixtures)
 from tests.shop import published, trained
 
 pytestmark = pytest.mark.browser
@@ -52,7 +52,7 @@ def test_a_visitor_finds_a_datanet_a_record_and_a_model(visit, site, model):  # 
     page.get_by_role("checkbox", name="Table").click()
     expect(page).to_have_url(f"{site}/en/?sort=used&q=&kind=tabular")
     expect(page.get_by_role("link", name="Letters")).to_have_count(0)
-    page.get_by_role("link", name="Tumours").click()
+    follow(page.get_by_role("link", name="Tumours"))
     assert accessibility_problems(page) == []
     expect(page.get_by_text("80 records in v1")).to_be_visible()
     page.locator("table.rec tbody a").first.click()

@@ -23,6 +23,7 @@ from tests.datanets.cast import RIGHTS, SCHEMA, make_datanet, measured, send, ta
 from tests.datanets.pages.browsing import (  # noqa: F401  (two fixtures)
     TAGS,
     accessibility_problems,
+    follow,
     no_idle_session,
     sign_in,
     site,
@@ -160,7 +161,7 @@ def signs_up(page: Page, handle: str, settings, folder) -> None:
     page.get_by_role("button", name="Create account").click()
     expect(page.get_by_role("heading", level=1)).to_contain_text("Verify")
     visit(page, "/dev/mail/")
-    page.get_by_role("link", name="/accounts/confirm-email/").click()
+    follow(page.get_by_role("link", name="/accounts/confirm-email/"))
     passes_axe(page)
     page.get_by_role("main").get_by_role("button", name="Confirm").click()
     expect(page.get_by_role("link", name="Sign in")).to_have_count(0)
@@ -170,7 +171,7 @@ def sends_a_table_and_corrects_two_rows(page: Page) -> None:
     visit(page, "/en/contribute/new/")
     page.get_by_label("Datanet").select_option(index=1)
     page.get_by_label("I have read the contributor agreement and agree to it").check()
-    page.get_by_role("button", name="Continue to upload").click()
+    follow(page.get_by_role("button", name="Continue to upload"))
     file = {"name": "tumours.csv", "mimeType": "text/csv", "buffer": TWO_BAD_ROWS}
     page.get_by_label("Choose files").set_input_files(file)
     expect(page.get_by_role("heading", name="Rows that need you")).to_be_visible()
@@ -193,8 +194,7 @@ def sends_a_table_and_corrects_two_rows(page: Page) -> None:
 def approves_all(page: Page) -> None:
     visit(page, "/en/review/")
     for _submission in range(2):
-        page.get_by_role("button", name="Approve", exact=False).filter(has_text="records").first.click()
-        page.wait_for_load_state()
+        follow(page.get_by_role("button", name="Approve", exact=False).filter(has_text="records").first)
     expect(page.get_by_role("heading", name="Nothing waits here")).to_be_visible()
     passes_axe(page)
     assert set(Record.objects.values_list("status", flat=True)) == {"approved"}
@@ -284,7 +284,7 @@ def sees_what_a_record_earned_and_why(page: Page) -> None:
     visit(page, "/en/earnings/")
     page.locator("tr.why summary").first.click()
     expect(page.locator(".whybox .formula").first).to_contain_text("nano ×")
-    page.get_by_role("link", name="See the").first.click()
+    follow(page.get_by_role("link", name="See the").first)
     passes_axe(page)
     page.get_by_role("link", name="Why").first.click()
     expect(page.get_by_role("heading", name="For which record, and why")).to_be_visible()
@@ -299,7 +299,7 @@ def withdraws(page: Page, amount_nano: int) -> None:
     visit(page, "/en/settings/payout/")
     proves_password_if_asked(page)
     page.get_by_label("Account number or address").fill("DE89 3704 0044 0532 0130 00")
-    page.get_by_role("button", name="Save the destination").click()
+    follow(page.get_by_role("button", name="Save the destination"))
     visit(page, "/en/wallet/withdraw/")
     page.get_by_label("Amount in OPEN").fill(f"{amount_nano // 10**9}.{amount_nano % 10**9:09}")
     page.get_by_role("button", name="Request the withdrawal").click()
@@ -311,7 +311,7 @@ def proves_password_if_asked(page: Page) -> None:
     """A letter's link signs in without a password: keys and payouts ask for it, once in five minutes."""
     if "/reauthenticate/" in page.url:
         page.get_by_label("Password").fill(PASSWORD)
-        page.get_by_role("button", name="Confirm").click()
+        follow(page.get_by_role("button", name="Confirm"))
 
 
 def two_admins_pay(erin: Page, frank: Page, books) -> None:
@@ -336,7 +336,7 @@ def two_admins_pay(erin: Page, frank: Page, books) -> None:
 
 def approves_the_run(page: Page) -> None:
     page.get_by_label("Type run-1 to approve").fill("run-1")
-    page.get_by_role("button", name="approval").click()
+    follow(page.get_by_role("button", name="approval"))
 
 
 # --- In French, in the dark, on a phone

@@ -17,7 +17,7 @@ from django.contrib.staticfiles.handlers import StaticFilesHandler
 from django.db import connections
 from django.test import Client
 from django.test.testcases import LiveServerThread
-from playwright.sync_api import Browser, BrowserContext, Page
+from playwright.sync_api import Browser, BrowserContext, Locator, Page
 
 from marketplace.celery import app
 
@@ -72,6 +72,15 @@ def sign_in(browser: Browser, site: str, user, **options) -> BrowserContext:
     context.set_default_timeout(15_000)
     _contexts.append(context)
     return context
+
+
+def follow(link: Locator) -> None:
+    """Click a link or a button that leads to another page, and wait until that page is there.
+
+    Playwright's click returns before the answer comes: what looks at the page next would see the old one, or none.
+    """
+    with link.page.expect_navigation():
+        link.click()
 
 
 def accessibility_problems(page: Page) -> list[str]:
