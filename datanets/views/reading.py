@@ -25,6 +25,8 @@ SHOWN_CHARS = 2_000
 NEAR_SHOWN = 3
 NEAR_COMPARED = 200
 COMPARED_BANDS_MAX = 400
+CELLS_MIN = 4
+CELL_CHARS_MAX = 60
 _REMARKABLE = (CheckResult.Severity.FLAG, CheckResult.Severity.FAIL)
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
@@ -73,6 +75,13 @@ class Reading:
     near: list[Near] = field(default_factory=list)
     votes: list = field(default_factory=list)
     voted: bool = False
+
+    @property
+    def is_row(self) -> bool:
+        """Whether its values are many and short, as in a table: a page sets them side by side."""
+        return len(self.fields) >= CELLS_MIN and all(
+            len(each.text) <= CELL_CHARS_MAX and not each.rest for each in self.fields
+        )
 
 
 def read(rows: Sequence[Record], *, datanet: Datanet, viewer: User, with_leaders: bool = True) -> list[Reading]:
