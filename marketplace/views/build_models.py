@@ -238,9 +238,9 @@ def build_invite(request: SignedInRequest, model_id: UUID) -> HttpResponse:
 
 @login_required
 def build_runs(request: HttpRequest, model_id: UUID) -> HttpResponse:
-    """The training runs alone: what htmx asks for while one runs."""
+    """What htmx asks for while a training run is under way."""
     model = _mine(request, model_id)
-    return render(request, "marketplace/build/_runs.html", _page(model))
+    return render(request, "marketplace/build/_progress.html", _page(model))
 
 
 @login_required

@@ -44,7 +44,6 @@ def test_a_developer_takes_a_model_from_nothing_to_the_shop(browser, site, versi
     assert accessibility_problems(page) == []
     page.get_by_role("button", name="Hold the fee and train").click()
     expect(page.get_by_text("Done. The fee was charged")).to_be_visible(timeout=30_000)
-    page.reload()
     follow(page.get_by_role("button", name="List it"))
     assert accessibility_problems(page) == []
     assert ListedModel.objects.get().listed_at is not None

@@ -229,7 +229,6 @@ def trains_and_lists(page: Page) -> None:
     passes_axe(page)
     page.get_by_role("button", name="Hold the fee and train").click()
     expect(page.get_by_text("Done. The fee was charged")).to_be_visible(timeout=30_000)
-    page.reload()
     page.get_by_role("button", name="List it").click()
     expect(page.get_by_text("Listed", exact=True)).to_be_visible()
     passes_axe(page)

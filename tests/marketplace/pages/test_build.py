@@ -129,11 +129,16 @@ def test_the_fee_is_shown_before_it_is_held_and_charged_after(books, client):
     run = TrainingRun.objects.get()
     assert ledger.balance(chart.wallet(devi.pk)).held_nano == 10 * OPEN
     assert "Waits for a worker" in page(client, f"/en/build/models/{model.pk}/")
+    assert "List it" not in page(client, f"/en/build/models/{model.pk}/runs/")
     training.run(run.pk)
     books.fold()
-    assert "Done. The fee was charged" in page(client, f"/en/build/models/{model.pk}/runs/")
+    ended = page(client, f"/en/build/models/{model.pk}/runs/")
+    assert "Done. The fee was charged" in ended
 
-    # And now it can be listed
+    # And now it can be listed, on a page that stayed open, too
+    assert 'id="shop" hx-swap-oob="true"' in ended
+    assert "needs a version" not in ended
+    assert 'id="versions" hx-swap-oob="true"' in ended
     client.post(f"/en/build/models/{model.pk}/listing/", {"act": "list"})
     model.refresh_from_db()
     assert model.listed_at is not None
