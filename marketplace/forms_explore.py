@@ -15,13 +15,14 @@ from datanets.models import Datanet
 
 from . import pricing
 from .models import ListedModel
+from .templatetags import figures
 
 IMAGE_BYTES_MAX = 1_000_000
 COLUMN_ROWS = 8
 
 
 class OpenField(forms.CharField):
-    """An amount as people write it ("1.5"), cleaned to whole nano-OPEN; None when it is empty."""
+    """An amount as people write it ("1.5", in French "1,5" too), cleaned to whole nano-OPEN; None when it is empty."""
 
     default_error_messages = {
         "amount": _("Write an amount in digits, with at most nine places after the point, such as 0.024.")
@@ -36,15 +37,16 @@ class OpenField(forms.CharField):
         if not text:
             return None
         try:
-            return pricing.open_to_nano(text)
+            return pricing.open_to_nano(figures.plain(text))
         except ValueError as error:
             raise forms.ValidationError(self.error_messages["amount"], code="amount") from error
 
 
 def amount_text(amount_nano: int) -> str:
-    """An amount as people write it in an `OpenField`: exact, without needless zeros."""
-    text = pricing.nano_to_open(amount_nano)
-    return text.rstrip("0").rstrip(".") if "." in text else text
+    """An amount as people write it in an `OpenField`: exact, without needless zeros, with the language's decimal mark."""
+    whole, _point, places = pricing.nano_to_open(amount_nano).partition(".")
+    places = places.rstrip("0")
+    return f"{whole}{figures.decimal_mark()}{places}" if places else whole
 
 
 class DatanetRulesForm(forms.Form):

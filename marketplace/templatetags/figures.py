@@ -4,6 +4,7 @@
 typeface's bold figures. The unit follows after a no-break space. A minus is U+2212.
 """
 
+import re
 from collections.abc import Sequence
 from datetime import date
 from decimal import ROUND_HALF_EVEN, Decimal
@@ -39,6 +40,26 @@ def open_text(amount_nano: int, places: int = PLACES_MAX, *, signed: bool = Fals
         return f"<{smallest}" if amount_nano > 0 else f">{MINUS}{smallest}"
     plus = "+" if signed and scaled > 0 else ""
     return plus + _sign(scaled) + _digits(abs(scaled), places)
+
+
+def plain(text: str) -> str:
+    """An amount as a page shows it or as people type it, with a point and without grouping: the way back from `open_text`.
+
+    "1 204,50" in French and "1,204.50" in English give "1204.50". What is written otherwise stays as it is, so that its
+    reader refuses it: "1,5" and "1,204" in English, where a comma may have been meant as the decimal mark.
+    """
+    decimal, thousands, _percent = _marks()
+    whole, mark, places = text.strip().partition(decimal)
+    for grouping in (thousands, " ", "\u202f"):
+        is_clear = mark or grouping != ","
+        if is_clear and re.fullmatch(rf"[1-9]\d{{0,2}}(?:{re.escape(grouping)}\d{{3}})+", whole):
+            whole = whole.replace(grouping, "")
+    return f"{whole}.{places}" if mark else whole
+
+
+def decimal_mark() -> str:
+    """What stands before the decimals in the language of the page."""
+    return _marks()[0]
 
 
 def is_exact(amount_nano: int, places: int) -> bool:

@@ -34,6 +34,7 @@ from django.utils import timezone, translation  # noqa: E402
 from hypothesis import given  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
+from marketplace import pricing
 from marketplace.templatetags import figures  # noqa: E402
 
 urlpatterns: list = []
@@ -80,6 +81,13 @@ def test_french_writes_a_comma_and_spaces_that_do_not_break():
         assert figures.open_text(1_204_500_000_000, 2) == "1\u00a0204,50"
         assert figures.share_text(3500) == "35\u202f%"
         assert figures.bytes_text(184_000_000) == "184\u00a0Mo"
+
+
+@pytest.mark.parametrize("language", ["en", "fr"])
+@given(amount_nano=st.integers(min_value=0, max_value=10**18))
+def test_an_amount_copied_from_a_page_is_read_as_that_amount(language, amount_nano):
+    with translation.override(language):
+        assert pricing.open_to_nano(figures.plain(figures.open_text(amount_nano))) == amount_nano
 
 
 def test_more_than_nine_decimals_do_not_exist():

@@ -7,11 +7,12 @@ from datetime import timedelta
 
 import pytest
 from django.core.cache import cache
-from django.utils import timezone
+from django.core.exceptions import ValidationError
+from django.utils import timezone, translation
 
 from ledger import chart
 from ledger import services as ledger
-from marketplace import access, keyformat, notifications, people, training
+from marketplace import access, forms_explore, keyformat, notifications, people, training
 from marketplace.models import ApiKey, ListedModel, TrainingRun
 from tests.datanets.cast import person
 from tests.marketplace.pages.test_explore import make_call, page
@@ -76,6 +77,17 @@ def test_a_price_that_is_no_whole_nano_per_token_is_refused(books, client):
     assert b"multiple of 0.001 OPEN" in answer.content
     assert b"Write an amount in digits" in answer.content
     assert not ListedModel.objects.exists()
+
+
+def test_an_amount_is_typed_in_the_language_of_the_page():
+    with translation.override("fr"):
+        assert forms_explore.OpenField().clean("0,024") == forms_explore.OpenField().clean("0.024") == 24_000_000
+        assert forms_explore.OpenField().clean("1 204,5") == 1_204_500_000_000
+        assert forms_explore.amount_text(1_204_500_000_000) == "1204,5"
+    assert forms_explore.OpenField().clean("1,204.5") == 1_204_500_000_000
+    for wrong in ("1,5", "1,2045", "1.2.3", "-1", "1 2", "0,024", "1,204"):
+        with pytest.raises(ValidationError, match="nine places"):
+            forms_explore.OpenField().clean(wrong)
 
 
 def test_a_split_rule_of_ones_own_adds_up_to_the_whole(books, client):
