@@ -14,7 +14,7 @@ from django.db.models import Count, Max, Q
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import path, reverse
-from django.utils.translation import get_language, gettext_lazy, ngettext
+from django.utils.translation import get_language, get_language_info, gettext_lazy, ngettext
 from django.utils.translation import gettext as _
 
 from accounts.models import User
@@ -116,8 +116,8 @@ def _value_label(name: str, value: str) -> str:
 
 
 def language_name(code: str) -> str:
-    """A language by its own name where Django knows it, else its code."""
-    return LANG_INFO.get(code, {}).get("name_local", code).capitalize() if code else ""
+    """A language by its name in the language of the page, where Django knows it, else its code."""
+    return get_language_info(code)["name_translated"].capitalize() if code in LANG_INFO else code
 
 
 def cursor_url(request: HttpRequest, name: str, cursor: str) -> str:

@@ -69,6 +69,13 @@ def test_filters_and_sort_stand_in_the_address(books, client):
     assert 'aria-label="Remove filter Text"' in text
 
 
+def test_a_language_is_named_in_the_language_of_the_page(books, client):
+    make_datanet("Letters", kind="text", language="de")
+
+    assert "German" in page(client, "/en/datanets/")
+    assert "Allemand" in page(client, "/fr/datanets/")
+
+
 def test_words_search_names_purposes_and_topics(books, client):
     make_datanet("Tumours", topics=["oncology"])
     make_datanet("Letters", kind="text")
