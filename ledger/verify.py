@@ -325,8 +325,22 @@ def _commitment_failures() -> list[Failure]:
             wrong.append(f"is not about a posting of kind {kind}")
         if is_charge and secret is not None and values.get("price") != str(paid):
             wrong.append(f"commits to the price {values.get('price')}, and {paid} was paid")
+        if (
+            is_charge
+            and secret is not None
+            and _per_payee(lines, "payee") != _per_payee(json.loads(moves or "[]"), "target")
+        ):
+            wrong.append("commits to a split that is not what the posting's payees received")
         found += [Failure("I9", str(index), f"leaf {index} {what}") for what in wrong]
     return found[:ROWS_SHOWN]
+
+
+def _per_payee(rows: list, name: str) -> dict[str, int]:
+    """Who gets how much: lines of one payee added up, since a posting has one leg per account."""
+    totals: dict[str, int] = {}
+    for row in rows:
+        totals[row[name]] = totals.get(row[name], 0) + int(row["amount"])
+    return totals
 
 
 def _opens(commit: dict, secret: bytes, values: dict, lines: list) -> bool:

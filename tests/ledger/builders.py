@@ -32,9 +32,9 @@ def hold(account: str, amount_nano: int, **more):
     return id
 
 
-def charge_entry(price_nano: int) -> ledger.Entry:
+def charge_entry(price_nano: int, *, developer: str = ALICE) -> ledger.Entry:
     """A log entry with committed fields and a split."""
-    parts = [("platform:fees", "platform", price_nano // 2), (ALICE, "developer", price_nano - price_nano // 2)]
+    parts = [("platform:fees", "platform", price_nano // 2), (developer, "developer", price_nano - price_nano // 2)]
     return ledger.Entry(
         type="access.charged",
         public=dict.fromkeys(_public_fields("access.charged"), "x"),
