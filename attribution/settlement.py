@@ -270,7 +270,7 @@ def _post_locked(epoch_id: uuid.UUID) -> bool:
         entry=ledger.Entry(
             type="epoch.settled",
             public={
-                "model": str(epoch.model_id),
+                "model": _path_said(epoch),
                 "model_id": str(epoch.model_id),
                 "epoch": epoch.number,
                 "pool": str(epoch.pool_nano),
@@ -286,13 +286,19 @@ def _post_locked(epoch_id: uuid.UUID) -> bool:
     return True
 
 
+def _path_said(epoch: Epoch) -> str:
+    """The model's path without its version, as its own charges in the log say it."""
+    entry = ledger.entry_of(uuid.UUID(epoch.charge_ids[-1]))
+    return entry.public["model"].partition("@")[0] if entry else ""
+
+
 def _publish_attributions(epoch: Epoch) -> None:
     """The second receipt of every call: who got which part of its data and curation money, committed."""
     splits: dict[uuid.UUID, list[dict[str, str]]] = defaultdict(list)
     for line in epoch.lines.order_by("pk"):
         payee = chart.unattributed(epoch.model_id) if line.payee_id is None else chart.pending(line.payee_id)
         splits[line.source_id].append(
-            {"payee": payee, "role": line.role, "item": line.reason, "amount": str(line.amount_nano)}
+            {"payee": payee, "role": _role_said(line), "item": line.reason, "amount": str(line.amount_nano)}
         )
     for charge_id, split in splits.items():
         ledger.record_fact(
@@ -305,3 +311,10 @@ def _publish_attributions(epoch: Epoch) -> None:
                 split=split,
             ),
         )
+
+
+def _role_said(line: Line) -> str:
+    """The role as receipts name it."""
+    if line.payee_id is None:
+        return "unattributed"
+    return "contributor" if line.role == Line.Role.DATA else "curator"

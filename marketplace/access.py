@@ -74,7 +74,7 @@ def buy_pass(model: ListedModel, *, buyer: User) -> Access:
             rule=model.split_rule,
             amount_nano=access.price_nano,
             pool="access",
-            private={"buyer": f"user:{buyer.pk}"},
+            private={"buyer": chart.wallet(buyer.pk)},
         )
         ledger.post_many([charge])
         charges.ring_attribution(charge, source="access", version=version, rule=model.split_rule)

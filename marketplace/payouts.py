@@ -113,9 +113,9 @@ def mark_sent(run: PayoutRun, *, by: User) -> PayoutRun:
                 type="withdrawal.sent",
                 public={"run": str(run.pk)},
                 private={
-                    "payee": str(withdrawal.user_id),
+                    "payee": chart.wallet(withdrawal.user_id),
                     "amount": str(withdrawal.amount_nano),
-                    "destination": withdrawal.destination_hint,
+                    "destination": f"{withdrawal.destination_kind}:{withdrawal.destination_hint}",
                 },
             ),
         )

@@ -33,9 +33,9 @@ def publish_version(datanet: Datanet, *, by: User, note: str = "") -> Version:
             type="version.published",
             public={
                 "datanet": datanet.path,
-                "version": f"v{version.number}",
+                "version": version.number,
                 "records": version.record_count,
-                "root": version.root,
+                "root": f"sha256:{version.root}",
                 "licence": datanet.licence,
             },
         ),
@@ -67,7 +67,7 @@ def withdraw_record(record: Record, *, by: User) -> Record:
         entry=ledger.Entry(
             type="consent.withdrawn",
             public={"datanet": record.datanet.path},
-            private={"contributor": str(record.contributor_id), "records": [record.identity]},
+            private={"contributor": f"user:{record.contributor_id}", "records": [record.identity]},
         ),
     )
     audit.record(by, "withdraw_record", f"record:{record.pk}")

@@ -124,7 +124,7 @@ def _finish(training: TrainingRun, artifact: Artifact, versions: Sequence[Versio
             rule=training.split_rule,
             amount_nano=training.fee_nano,
             pool="training",
-            private={"buyer": f"user:{training.requested_by_id}"},
+            private={"buyer": chart.wallet(training.requested_by_id)},
         )
         ledger.draw([ledger.Draw(hold_id=training.hold_id, posting=posting, close=True)])
         charges.ring_attribution(posting, source="training", version=version, rule=training.split_rule)

@@ -186,10 +186,10 @@ def _posting(
                 "rule": f"sha256:{version.rule_sha256}",
             },
             "private": {
-                "buyer": f"user:{call.buyer_id}",
+                "buyer": call.account,
                 "request": call.request_sha256,
                 "response": hashlib.sha256(response).hexdigest(),
-                "tokens": f"{outcome.prompt_tokens}+{outcome.answer_tokens}",
+                "tokens": {"in": outcome.prompt_tokens, "out": outcome.answer_tokens},
                 "price": str(cost_nano),
             },
             "split": splitting.split_lines(targets),

@@ -361,6 +361,16 @@ def test_the_vectors_of_the_page_are_true(vector):
         assert hashlib.sha256(message).hexdigest() == entry["commit"][field]
 
 
+def test_the_root_over_the_lines_on_the_page_is_true():
+    vector = next(vector["inputs"] for vector in VECTORS if vector["inputs"]["type"] == "epoch.settled")
+    lines = json.loads(re.search(r"Here the lines are `(\[.*?\])`", PAGE)[1])
+    amounts = [(int(line["amount"]), bool(line["payee"])) for line in lines]
+
+    assert receipts.lines_root(lines, bytes.fromhex(vector["secret"])) == vector["public"]["lines_root"]
+    assert sum(amount for amount, _paid in amounts) == int(vector["public"]["pool"])
+    assert sum(amount for amount, paid in amounts if paid) == int(vector["public"]["paid"])
+
+
 @pytest.mark.parametrize("vector", VECTORS, ids=[vector["inputs"]["type"] for vector in VECTORS])
 def test_every_entry_type_gives_a_receipt_that_verifies(vector):
     inputs = vector["inputs"]
