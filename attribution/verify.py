@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
+import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from django.db import connection
@@ -17,6 +21,36 @@ class Failure:
 
 
 INVARIANTS = ("I6", "I10", "I11")
+
+# What every check may read. leg: of the journal; charge: what a charge put into pools; covered: the charges of epochs;
+# payee_line and said_line: who is paid for a charge by the lines and by its receipt; fee_artifact: behind an epoch's fees.
+BOOKS = """
+WITH leg AS (
+    SELECT j.id, j.kind, a.code, u.amount, u.n
+    FROM ledger_journal j, unnest(j.accounts, j.amounts) WITH ORDINALITY AS u(account_id, amount, n)
+    JOIN ledger_account a ON a.id = u.account_id
+), charge AS (
+    SELECT id, split_part(kind, '_', 1) AS source, code, split_part(code, ':', 2) AS model_id,
+           split_part(code, ':', 4) AS part, amount
+    FROM leg WHERE kind IN ('call_charged', 'access_charged', 'training_charged') AND starts_with(code, 'pool:')
+), covered AS (
+    SELECT c.id::uuid AS id, e.id AS epoch_id, e.model_id, e.status
+    FROM attribution_epoch e, jsonb_array_elements_text(e.charge_ids) AS c(id)
+), payee_line AS (
+    SELECT l.source_id AS id, coalesce('pending:' || l.payee_id, 'unattributed:' || e.model_id) AS payee,
+           CASE WHEN l.payee_id IS NULL THEN 'unattributed' WHEN l.role = 'data' THEN 'contributor' ELSE 'curator' END
+             AS role, l.reason AS item, sum(l.amount_nano) AS amount
+    FROM attribution_line l JOIN attribution_epoch e ON e.id = l.epoch_id AND e.status = 'posted'
+    GROUP BY 1, 2, 3, 4
+), said_line AS (
+    SELECT (o.public ->> 'charge')::uuid AS id, s ->> 'payee' AS payee, s ->> 'role' AS role, s ->> 'item' AS item,
+           sum((s ->> 'amount')::bigint) AS amount
+    FROM ledger_opening o, jsonb_array_elements(o.split) AS s WHERE o.type = 'call.attributed' GROUP BY 1, 2, 3, 4
+), fee_artifact AS (
+    SELECT DISTINCT l.epoch_id, t.artifact_id FROM attribution_line l
+    JOIN attribution_trace t ON t.charge_id = l.source_id WHERE l.source <> 'call' AND t.artifact_id IS NOT NULL
+)
+"""
 
 CHECKS = (
     (
@@ -72,14 +106,116 @@ CHECKS = (
     ),
     (
         "I6",
-        "the records of call {0} were paid {1} nano, its payees {2}",
+        "the trace of charge {0} divides {1} and {2} nano, the books put {3} and {4} into the pools of its model",
         """
-        SELECT l.source_id, r.total, l.total
+        SELECT t.charge_id, t.data_nano, t.curation_nano, coalesce(c.data, 0), coalesce(c.curation, 0)
+        FROM attribution_trace t LEFT JOIN (
+            SELECT id, source, model_id, sum(amount) FILTER (WHERE part = 'data') AS data,
+                   sum(amount) FILTER (WHERE part = 'curation') AS curation
+            FROM charge GROUP BY 1, 2, 3) c
+          ON c.id = t.charge_id AND c.source = t.source AND c.model_id = t.model_id::text
+        WHERE (t.data_nano, t.curation_nano) IS DISTINCT FROM (coalesce(c.data, 0), coalesce(c.curation, 0))
+        ORDER BY 1 LIMIT 1
+        """,
+    ),
+    (
+        "I6",
+        "settlement {0} moves {3} nano from {1} to {2} by its plan, and {4} in the books",
+        """
+        SELECT id, source, target, coalesce(p.amount, 0), coalesce(j.amount, 0)
+        FROM (SELECT p.id, m ->> 0 AS source, m ->> 1 AS target, sum((m ->> 2)::bigint) AS amount
+              FROM attribution_plannedposting p JOIN attribution_epoch e ON e.id = p.epoch_id AND e.status = 'posted',
+                   jsonb_array_elements(p.moves) AS m GROUP BY 1, 2, 3) p
+        FULL JOIN (SELECT t.id, s.code AS source, t.code AS target, t.amount FROM leg t
+                   JOIN leg s ON s.id = t.id AND s.n = 1 WHERE t.kind = 'settlement' AND t.n > 1) j
+          USING (id, source, target)
+        WHERE p.amount IS DISTINCT FROM j.amount ORDER BY 1 LIMIT 1
+        """,
+    ),
+    (
+        "I6",
+        "{0} holds {1} nano, the charges that wait to be settled put {2} there",
+        """
+        SELECT code, sum(amount), sum(waiting) FROM (
+            SELECT l.code, l.amount, 0 AS waiting FROM leg l WHERE starts_with(l.code, 'pool:')
+            UNION ALL
+            SELECT c.code, 0, c.amount FROM charge c
+            WHERE NOT EXISTS (SELECT FROM covered e WHERE e.id = c.id AND e.status = 'posted')) both_sides
+        GROUP BY code HAVING sum(amount) <> sum(waiting) ORDER BY 1 LIMIT 1
+        """,
+    ),
+    (
+        "I6",
+        "charge {0} stands before the last cut and is in {1} epochs of its model",
+        """
+        SELECT l.entry_id, count(e.id) FROM ledger_leaf l
+        LEFT JOIN covered e ON e.id = l.entry_id AND e.model_id::text = l.entry ->> 'model_id'
+        WHERE l.type IN ('call.charged', 'access.charged', 'training.charged')
+          AND l.index < (SELECT max(end_leaf) FROM attribution_cut)
+        GROUP BY 1 HAVING count(e.id) <> 1 ORDER BY 1 LIMIT 1
+        """,
+    ),
+    (
+        # The sequencer posts a plan within seconds: after an hour it is refused, not late.
+        "I6",
+        "epoch {0} is planned since {1} and not posted",
+        """
+        SELECT id, date_trunc('second', planned_at) FROM attribution_epoch
+        WHERE status = 'planned' AND planned_at < clock_timestamp() - make_interval(secs => 3600) ORDER BY 2 LIMIT 1
+        """,
+    ),
+    (
+        "I6",
+        "the public log says something else of epoch {0} than its row, or nothing",
+        """
+        SELECT e.id FROM attribution_epoch e LEFT JOIN ledger_fact f ON f.id = e.id
+        LEFT JOIN ledger_leaf l ON l.entry_id = e.id
+        WHERE e.status = 'posted' AND (f.id IS NULL OR l.entry IS NOT NULL AND
+              (l.entry ->> 'model_id', l.entry ->> 'epoch', l.entry ->> 'pool', l.entry ->> 'paid',
+               l.entry ->> 'unattributed', l.entry ->> 'lines_root') IS DISTINCT FROM
+              (e.model_id::text, e.number::text, e.pool_nano::text, e.paid_nano::text, e.unattributed_nano::text,
+               e.lines_root))
+        ORDER BY 1 LIMIT 1
+        """,
+    ),
+    (
+        # What was erased cannot be compared any more; that the entry exists can.
+        "I6",
+        "the receipt of charge {0} pays {1} as {2} {3} nano, its lines {4}",
+        """
+        SELECT id, payee, role, coalesce(s.amount, 0), coalesce(l.amount, 0) FROM payee_line l
+        FULL JOIN said_line s USING (id, payee, role, item)
+        WHERE s.amount IS DISTINCT FROM l.amount
+          AND (s.id IS NOT NULL OR EXISTS (SELECT FROM said_line o WHERE o.id = l.id)
+               OR NOT EXISTS (SELECT FROM ledger_fact f WHERE f.reference = 'attributed:' || l.id))
+        ORDER BY 1 LIMIT 1
+        """,
+    ),
+    (
+        # Every record is kept where there are at most 20, else the 20 largest.
+        "I6",
+        "the {1} kept records of charge {0} were paid {2} nano, its {3} records {4}",
+        """
+        SELECT source_id, coalesce(r.kept, 0), coalesce(r.total, 0), coalesce(l.records, 0), coalesce(l.total, 0)
         FROM (SELECT source_id, sum(amount_nano) AS total, sum(record_count) AS records FROM attribution_line
               WHERE role = 'data' AND payee_id IS NOT NULL GROUP BY 1) l
-        JOIN (SELECT source_id, sum(amount_nano) AS total, count(*) AS kept FROM attribution_recordline GROUP BY 1) r
-          ON r.source_id = l.source_id
-        WHERE r.total > l.total OR (r.kept = l.records AND r.total <> l.total) ORDER BY 1 LIMIT 1
+        FULL JOIN (SELECT source_id, sum(amount_nano) AS total, count(*) AS kept FROM attribution_recordline
+                   GROUP BY 1) r USING (source_id)
+        WHERE coalesce(r.kept, 0) <> least(coalesce(l.records, 0), 20) OR coalesce(r.total, 0) > coalesce(l.total, 0)
+           OR (coalesce(l.records, 0) <= 20 AND r.total IS DISTINCT FROM l.total)
+        ORDER BY 1 LIMIT 1
+        """,
+    ),
+    (
+        "I6",
+        "the records of epoch {0} got {1} nano of its calls, their contributors {2}",
+        """
+        SELECT e.id, coalesce(r.total, 0), coalesce(l.total, 0) FROM attribution_epoch e
+        LEFT JOIN (SELECT epoch_id, sum(amount_nano) AS total FROM attribution_recordepoch GROUP BY 1) r
+          ON r.epoch_id = e.id
+        LEFT JOIN (SELECT epoch_id, sum(amount_nano) AS total FROM attribution_line
+                   WHERE role = 'data' AND payee_id IS NOT NULL AND source = 'call' GROUP BY 1) l ON l.epoch_id = e.id
+        WHERE coalesce(r.total, 0) <> coalesce(l.total, 0) ORDER BY 1 LIMIT 1
         """,
     ),
     (
@@ -114,6 +250,33 @@ CHECKS = (
         """,
     ),
     (
+        "I10",
+        "record {0} is a follower in model version {1} and earned {2} nano in epoch {3}",
+        """
+        SELECT r.record_id, r.model_version_id, r.amount_nano, r.epoch_id FROM attribution_recordepoch r
+        WHERE r.amount_nano > 0 AND EXISTS (
+            SELECT FROM attribution_trace t
+            JOIN attribution_artifact_versions av ON av.artifact_id = t.artifact_id
+            JOIN datanets_versionfollower f ON f.version_id = av.version_id
+            WHERE t.model_version_id = r.model_version_id AND f.record_id = r.record_id)
+        ORDER BY 1 LIMIT 1
+        """,
+    ),
+    (
+        # A record may lead in one version and follow in another: it is wrong only where it follows in all of the epoch.
+        "I10",
+        "record {0} is a follower wherever epoch {1} had fees, and earned {2} nano of them",
+        """
+        SELECT r.record_id, r.epoch_id, r.amount_nano FROM attribution_recordfee r
+        WHERE r.amount_nano > 0 AND NOT EXISTS (
+            SELECT FROM fee_artifact a WHERE a.epoch_id = r.epoch_id AND NOT EXISTS (
+                SELECT FROM attribution_artifact_versions av
+                JOIN datanets_versionfollower f ON f.version_id = av.version_id
+                WHERE av.artifact_id = a.artifact_id AND f.record_id = r.record_id))
+        ORDER BY 1 LIMIT 1
+        """,
+    ),
+    (
         "I11",
         "record {0} was withdrawn, and yet paid {2} nano for charge {1} after it",
         """
@@ -131,8 +294,48 @@ def failures() -> list[Failure]:
     found = []
     with connection.cursor() as cursor:
         for invariant, sentence, query in CHECKS:
-            cursor.execute(query)
+            cursor.execute(BOOKS + query)
             row = cursor.fetchone()
             if row is not None:
                 found.append(Failure(invariant=invariant, row=str(row[0]), sentence=sentence.format(*row)))
-    return found
+    return [*found, *_root_failures()]
+
+
+def _root_failures() -> Iterator[Failure]:
+    """I6: the lines of an epoch hash to the root that the public log has of them."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT id, lines_root, lines_secret FROM attribution_epoch WHERE status <> 'closed' ORDER BY id"
+        )
+        for epoch_id, stored, secret in cursor.fetchall():
+            cursor.execute(
+                """SELECT source_id, role, payee_id, reason, amount_nano FROM attribution_line
+                   WHERE epoch_id = %s ORDER BY id""",
+                [epoch_id],
+            )
+            hashes = [_leaf(bytes(secret), number, *line) for number, line in enumerate(cursor.fetchall())]
+            if _root(hashes).hex() != stored:
+                yield Failure("I6", str(epoch_id), f"the lines of epoch {epoch_id} do not hash to its root {stored}")
+
+
+def _leaf(
+    secret: bytes, number: int, source_id, role: str, payee_id: int | None, reason: str, amount_nano: int
+) -> bytes:
+    """The leaf of one line, as docs/receipt.md writes it: ASCII only, so this JSON is canonical."""
+    name = f"line.{number}".encode()
+    payee = "" if payee_id is None else f"pending:{payee_id}"
+    said = {"amount": str(amount_nano), "item": reason, "payee": payee, "role": role, "source": str(source_id)}
+    salt = hmac.digest(secret, name, "sha256")
+    value = json.dumps(said, sort_keys=True, separators=(",", ":")).encode()
+    commitment = hashlib.sha256(b"open-commit/1\n" + name + b"\n" + salt + value).digest()
+    return hashlib.sha256(b"\x00" + commitment).digest()
+
+
+def _root(hashes: list[bytes]) -> bytes:
+    """RFC 6962's recursion, from the leaves upwards: a lone last node goes up as it is."""
+    if not hashes:
+        return hashlib.sha256(b"").digest()
+    while len(hashes) > 1:
+        pairs = [hashes[at : at + 2] for at in range(0, len(hashes), 2)]
+        hashes = [hashlib.sha256(b"\x01" + b"".join(pair)).digest() if len(pair) == 2 else pair[0] for pair in pairs]
+    return hashes[0]

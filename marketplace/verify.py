@@ -1,4 +1,4 @@
-"""What must be true of calls, withdrawals and training runs, recomputed by SQL. Imports nothing of the code it verifies."""
+"""What must be true of calls, passes, payout runs and training runs, by SQL. Imports nothing of the code it verifies."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ WITH charge AS (
     SELECT j.id, j.kind, -sum(u.amount) FILTER (WHERE u.amount < 0) AS charged,
            coalesce(sum(u.amount) FILTER (WHERE a.code LIKE 'pool:%:data'), 0) AS data,
            coalesce(sum(u.amount) FILTER (WHERE a.code LIKE 'pool:%:curation'), 0) AS curation,
-           coalesce(sum(u.amount) FILTER (WHERE a.code = 'platform:fees'), 0) AS platform
+           coalesce(sum(u.amount) FILTER (WHERE a.code = 'platform:fees'), 0) AS platform,
+           coalesce(sum(u.amount) FILTER (WHERE a.code LIKE 'pending:%'), 0) AS people
     FROM ledger_journal j, unnest(j.accounts, j.amounts) AS u(account_id, amount)
     JOIN ledger_account a ON a.id = u.account_id
-    WHERE j.kind IN ('call_charged', 'training_charged') GROUP BY j.id
+    WHERE j.kind IN ('call_charged', 'access_charged', 'training_charged') GROUP BY j.id
 )
 """
 
@@ -54,12 +55,21 @@ CHECKS = (
         "I4",
         "call {0} cost {1} nano, its price list says {2}",
         """
-        SELECT c.id, c.cost_nano,
-               p.price_call_nano + p.price_in_nano * c.prompt_tokens + p.price_out_nano * c.answer_tokens
-        FROM marketplace_call c JOIN marketplace_pricelist p ON p.id = c.price_list_id
-        WHERE c.cost_nano > 0
-          AND c.cost_nano <> p.price_call_nano + p.price_in_nano * c.prompt_tokens + p.price_out_nano * c.answer_tokens
-        ORDER BY 1 LIMIT 1
+        SELECT id, cost_nano, listed FROM (
+            SELECT c.id, c.cost_nano, CASE WHEN c.status IN ('succeeded', 'left') THEN p.price_call_nano
+                   + p.price_in_nano * c.prompt_tokens + p.price_out_nano * c.answer_tokens ELSE 0 END AS listed
+            FROM marketplace_call c JOIN marketplace_pricelist p ON p.id = c.price_list_id) priced
+        WHERE cost_nano <> listed ORDER BY 1 LIMIT 1
+        """,
+    ),
+    (
+        "I4",
+        "the pass behind charge {0} cost {1} nano and was charged {2}",
+        """
+        SELECT coalesce(a.posting_id, j.id), coalesce(a.price_nano, 0), coalesce(j.charged, 0)
+        FROM (SELECT posting_id, price_nano FROM marketplace_access WHERE price_nano > 0) a
+        FULL JOIN (SELECT id, charged FROM charge WHERE kind = 'access_charged') j ON j.id = a.posting_id
+        WHERE a.price_nano IS DISTINCT FROM j.charged ORDER BY 1 LIMIT 1
         """,
     ),
     (
@@ -68,17 +78,20 @@ CHECKS = (
         """
         SELECT c.id, c.data_nano, j.data FROM marketplace_call c
         JOIN charge j ON j.id = c.id AND j.kind = 'call_charged'
-        WHERE (c.data_nano, c.curation_nano, c.platform_nano) <> (j.data, j.curation, j.platform) ORDER BY 1 LIMIT 1
+        WHERE (c.data_nano, c.curation_nano, c.platform_nano, c.developer_nano + c.owner_nano)
+              <> (j.data, j.curation, j.platform, j.people) ORDER BY 1 LIMIT 1
         """,
     ),
     (
         "I6",
-        "charged call {0} has neither a trace nor an outbox row",
+        "the {1} charge {0} has neither a trace nor an open outbox row",
         """
-        SELECT c.id FROM marketplace_call c
-        LEFT JOIN attribution_trace t ON t.charge_id = c.id
-        LEFT JOIN ledger_outbox o ON o.reference = 'call:' || c.id
-        WHERE c.data_nano + c.curation_nano > 0 AND t.charge_id IS NULL AND o.reference IS NULL ORDER BY 1 LIMIT 1
+        SELECT id, source FROM (
+            SELECT id, split_part(kind, '_', 1) AS source FROM charge WHERE data + curation > 0) j
+        WHERE NOT EXISTS (SELECT FROM attribution_trace t WHERE t.charge_id = j.id)
+          AND NOT EXISTS (SELECT FROM ledger_outbox o WHERE o.topic = 'attribution.tasks.trace_charge'
+                          AND o.reference = source || ':' || j.id AND o.done_at IS NULL)
+        ORDER BY 1 LIMIT 1
         """,
     ),
     (
@@ -97,12 +110,20 @@ CHECKS = (
     ),
     (
         "I4",
-        "training run {0} is done and its fee of {1} nano was charged as {2}",
+        "the fee of training run {0}, {1} nano, was charged as {2}, which does not fit its end",
         """
         SELECT t.id, t.fee_nano, coalesce(j.charged, 0) FROM marketplace_trainingrun t
         LEFT JOIN charge j ON j.id = t.posting_id AND j.kind = 'training_charged'
         WHERE (t.status = 'done' AND t.fee_nano <> coalesce(j.charged, 0))
-           OR (t.status = 'failed' AND coalesce(j.charged, 0) <> 0) ORDER BY 1 LIMIT 1
+           OR (t.status <> 'done' AND coalesce(j.charged, 0) <> 0) ORDER BY 1 LIMIT 1
+        """,
+    ),
+    (
+        "I4",
+        "the training charge {0} of {1} nano belongs to no run",
+        """
+        SELECT j.id, j.charged FROM charge j LEFT JOIN marketplace_trainingrun t ON t.posting_id = j.id
+        WHERE j.kind = 'training_charged' AND t.id IS NULL ORDER BY 1 LIMIT 1
         """,
     ),
 )
