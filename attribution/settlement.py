@@ -240,7 +240,10 @@ def _post(epoch_id: uuid.UUID) -> bool:
     except ledger.InsufficientFunds:
         # The pool's credits are not folded yet: the next round posts it.
         logger.info("epoch %s waits for its pool to be folded", epoch_id)
-        return False
+    except ledger.LedgerError:
+        # One plan that the books refuse must not keep every other model from being paid. `verify` names it after an hour.
+        logger.exception("epoch %s cannot be posted", epoch_id)
+    return False
 
 
 def _post_locked(epoch_id: uuid.UUID) -> bool:

@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from attribution import settlement, traces
 from attribution.models import Cut, Epoch, Line
+from ledger import chart
 from ledger import services as ledger
 from tests.datanets.races import race
 from tests.shop import OPEN, fund, measured, nothing_is_wrong, person, published, settle, trained
@@ -70,3 +71,23 @@ def test_two_sequencers_post_an_epoch_once(charged):
     assert sorted(results, key=str) == [0, 1]
     charged.fold()
     assert ledger.balance_nano(f"pending:{person('alice').pk}") == 9 * OPEN
+
+
+def test_a_plan_that_the_books_refuse_keeps_no_other_from_being_posted(charged):
+    """Fails when settlement._post catches only what passes by itself."""
+    trained(charged, published({"alice": measured(12, start=50)}, name="Cells", fee_open=10), name="Cells")
+    charged.log()
+    for row in ledger.pending_outbox(traces.TOPIC):
+        traces.trace(row.reference)
+    close()
+    first, second = [settlement.plan_epoch(epoch.pk) for epoch in Epoch.objects.order_by("pk")]
+    # Given the first plan's id is taken by another posting
+    ledger.post(
+        id=first.postings.first().pk,
+        kind=ledger.Kind.ADJUSTMENT,
+        reference="taken",
+        moves=[ledger.Move(chart.wallet(person("devi").pk), chart.FEES, 1)],
+    )
+
+    assert settlement.post_planned() == 1
+    assert list(Epoch.objects.filter(status=Epoch.Status.POSTED)) == [second]
