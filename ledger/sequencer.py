@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 #: How long a witness that did not answer is left alone, so that it does not slow the loop down.
 WITNESS_PAUSE_S = 10.0
 _ask_again_at: dict[str, float] = {}
+#: Seconds after which a step counts as late.
+LATE_S = {"fold_s": 10, "log_s": 10, "unwitnessed_s": 60, "outbox_s": 600}
 
 
 def step(*, ring: Callable[[str, str], object] | None = None) -> dict[str, int]:
@@ -181,6 +183,18 @@ def lag() -> dict[str, float]:
         "outbox_rows": outbox_rows,
         "outbox_s": outbox_s,
     }
+
+
+def report_late() -> list[str]:
+    """Log an error for each step that is late, for whoever watches the logs. Returns their names."""
+    behind = lag()
+    late = [name for name, limit_s in LATE_S.items() if behind[name] > limit_s]
+    for name in late:
+        rows = behind.get(f"{name[:-2]}_rows")
+        logger.error(
+            "%s is late: %.0f s, at most %s s are usual; rows: %s", name[:-2], behind[name], LATE_S[name], rows
+        )
+    return late
 
 
 @contextmanager

@@ -25,8 +25,6 @@ from ..models import AuditEvent, Deposit, TrainingRun, Withdrawal
 ROWS_SHOWN = 200
 AUDIT_ROWS = 50
 FAILED_SHOWN = 20
-#: Seconds after which a step of the sequencer counts as late.
-LATE_S = {"fold_s": 10, "log_s": 10, "unwitnessed_s": 60, "outbox_s": 600}
 
 
 def staff_only(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
@@ -74,7 +72,7 @@ def admin_exceptions(request: SignedInRequest) -> HttpResponse:
                 "label": label,
                 "rows": lag.get(f"{name}_rows"),
                 "seconds": lag[f"{name}_s"],
-                "is_late": lag[f"{name}_s"] > LATE_S[f"{name}_s"],
+                "is_late": lag[f"{name}_s"] > sequencer.LATE_S[f"{name}_s"],
             }
             for name, label in (
                 ("fold", _("Credits (fold)")),

@@ -18,7 +18,13 @@ def rule(name: str) -> ledger.Entry:
 
 def test_a_charge_is_waiting_then_sequenced_then_proved(books, monkeypatch, tmp_path):
     books.deposit(DAN, 100)
-    made = payment(DAN, ALICE, 24, kind=ledger.Kind.ACCESS_CHARGED, entry=charge_entry(24))
+    made = ledger.Posting(
+        id=ledger.new_id(),
+        kind=ledger.Kind.ACCESS_CHARGED,
+        reference="access:1",
+        moves=[ledger.Move(DAN, ALICE, 12), ledger.Move(DAN, chart.FEES, 12)],
+        entry=charge_entry(24),
+    )
     ledger.post_many([made])
     with witnesses(tmp_path) as told:
         monkeypatch.setattr(settings, "WITNESSES", told)
@@ -35,6 +41,9 @@ def test_a_charge_is_waiting_then_sequenced_then_proved(books, monkeypatch, tmp_
         assert [step for step in steps if not step.ok] == []
         assert proved.body["openings"]["price"]["value"] == "24"
         assert "openings" not in ledger.receipt(made.id, with_openings=False).body
+        assert verify.check_cosignatures(ledger.witness_vkeys()) == []
+        (name, _own), (_other, key), *_more = (vkey.split("+", 1) for vkey in ledger.witness_vkeys())
+        assert [one.invariant for one in verify.check_cosignatures([f"{name}+{key}"])] == ["I9"]
         assert ledger.head().cosigned_by == ["witness0.example", "witness1.example", "witness2.example"]
     assert ledger.receipt(ledger.new_id(), with_openings=True) is None
     assert verify.failures() == verify.check_signatures([ledger.log_vkey()]) == []
@@ -94,7 +103,7 @@ def test_the_site_refuses_to_start_behind_the_witnessed_head(books, monkeypatch,
         books.log()
         sequencer.check_not_behind_witness()
         # The database comes back from an older copy: the last leaf and head are gone, the witness remembers.
-        _forget_after(books, before.size)
+        forget_after(books, before.size)
 
         with pytest.raises(ledger.BehindWitness):
             sequencer.check_not_behind_witness()
@@ -109,7 +118,7 @@ def test_a_database_restored_from_before_the_first_head_is_refused_too(books, mo
     with witnesses(tmp_path, count=1) as told:
         monkeypatch.setattr(settings, "WITNESSES", told)
         books.log()
-        _forget_after(books, 0)
+        forget_after(books, 0)
         with pytest.raises(ledger.BehindWitness):
             sequencer.check_not_behind_witness()
 
@@ -216,7 +225,7 @@ def _other_vkey(name: str) -> str:
     return receipts.new_signing_key(name, receipts.WITNESS_KEY).verifier.encode()
 
 
-def _forget_after(books, size: int) -> None:
+def forget_after(books, size: int) -> None:
     """Make the database what it was when the log had `size` leaves, as a restore does."""
     with books.connect("DATABASE_SUPERUSER_URL") as session, session.cursor() as cursor:
         cursor.execute("SET session_replication_role = replica")  # no triggers

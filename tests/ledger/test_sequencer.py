@@ -120,6 +120,17 @@ def test_the_lag_of_every_step_is_seen(books):
     assert set(sequencer.lag().values()) == {0}
 
 
+def test_what_is_late_is_an_error_in_the_log(books, caplog):
+    ledger.enqueue(topic=TOPIC, reference="call:1", payload={})
+    assert sequencer.report_late() == []
+    with books.connect("DATABASE_SUPERUSER_URL") as session:
+        session.cursor().execute("UPDATE ledger_outbox SET created_at = created_at - interval '11 minutes'")
+
+    assert sequencer.report_late() == ["outbox_s"]
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    assert "outbox is late" in caplog.text
+
+
 def test_a_task_nobody_finishes_for_an_hour_is_a_failure(books):
     ledger.enqueue(topic=TOPIC, reference="call:1", payload={})
     assert verify.failures() == []

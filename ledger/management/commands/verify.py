@@ -25,6 +25,7 @@ class Command(BaseCommand):
             failed = list(module.failures())
             if module is verify:
                 failed += verify.check_signatures([keys.log_vkey()])
+                failed += verify.check_cosignatures(keys.witness_vkeys())
             broken = {failure.invariant for failure in failed}
             for invariant in sorted({*getattr(module, "INVARIANTS", ()), *broken}, key=lambda name: (len(name), name)):
                 self.stdout.write(f"{name}: {invariant} {'BROKEN' if invariant in broken else 'holds'}")
