@@ -26,6 +26,7 @@ from devstack.machine import SHARED, Missing, can_enter, make_shared, package_fo
 DATABASE = "openledger"
 OWNER_ROLE, APP_ROLE, SUPERUSER = "openledger_owner", "openledger_app", "postgres"
 POSTGRES_OLDEST = 15
+TRANSACTION_MAX = "10min"  # longer than any act of the site; verify lifts it for itself
 
 
 class Postgres:
@@ -187,6 +188,9 @@ class Postgres:
                 cursor.execute(sql.SQL(statement).format(sql.Identifier(role), sql.Literal(self.passwords[role])))
             # An abandoned transaction would stall the fold of the whole cluster.
             cursor.execute(f"ALTER ROLE {APP_ROLE} SET idle_in_transaction_session_timeout = '60s'")
+            cursor.execute("SELECT 1 FROM pg_settings WHERE name = 'transaction_timeout'")  # PostgreSQL 17 has it
+            if cursor.fetchone():
+                cursor.execute(f"ALTER ROLE {APP_ROLE} SET transaction_timeout = '{TRANSACTION_MAX}'")
             if self.ephemeral:
                 cursor.execute(f"GRANT {APP_ROLE} TO {OWNER_ROLE}")  # tests may SET ROLE
             cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", [DATABASE])

@@ -75,7 +75,7 @@ class Site:
         """Bring everything up, print `ready`, keep it up. Ends with Stop or with a sentence (Missing)."""
         self.begin()
         self.prepare()
-        self.start_processes(PROCESSES)
+        self.start_processes(process for process in PROCESSES if process.name not in WITNESSES)
         self.become_ready()
         self.announce()
         if self.demo and not self.demo_is_complete:
@@ -94,10 +94,8 @@ class Site:
         write_private(self.state / "environment.json", self.environment)
 
     def prepare(self) -> None:
-        """Tables, rights, static files, catalogues, and the keys of log and witnesses."""
+        """Catalogues, the keys of log and witnesses, the witnesses, and then tables, rights and static files."""
         messages.compile_all(ROOT / "locale")
-        self.say("migrating the database, collecting static files")
-        self._manage("setup")
         self._manage("keys", "init")
         self.log_vkey = Path(self.environment["LOG_KEY_FILE"] + ".pub").read_text().strip()
         vkeys = [self._witness_key(name) for name in WITNESSES]
@@ -107,6 +105,10 @@ class Site:
         ]
         self.environment["WITNESSES"] = json.dumps(witnesses)
         write_private(self.state / "environment.json", self.environment)
+        # They run first: setup asks them whether this database is an old copy, before anything is sold on it.
+        self.start_processes(process for process in PROCESSES if process.name in WITNESSES)
+        self.say("migrating the database, collecting static files")
+        self._manage("setup")
 
     def _witness_key(self, name: str) -> str:
         """A witness's public key; its private one is made the first time."""

@@ -7,6 +7,7 @@ psql -v ON_ERROR_STOP=1 --username postgres \
 CREATE ROLE openledger_owner LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE PASSWORD :'owner_password';
 CREATE ROLE openledger_app LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE PASSWORD :'app_password';
 ALTER ROLE openledger_app SET idle_in_transaction_session_timeout = '60s';
+ALTER ROLE openledger_app SET transaction_timeout = '10min';
 CREATE DATABASE openledger OWNER openledger_owner;
 REVOKE ALL ON DATABASE openledger FROM PUBLIC;
 GRANT CONNECT, TEMPORARY ON DATABASE openledger TO openledger_app;

@@ -21,6 +21,7 @@ logger = logging.getLogger("ledger.sequencer")
 IDLE_S = 0.05
 STANDBY_S = 1.0
 DATABASE_AWAY_S = 0.5
+REPORT_S = 60.0
 
 
 class Command(BaseCommand):
@@ -33,16 +34,17 @@ class Command(BaseCommand):
         self.stopping = False
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
-        checked = False
         while not self.stopping:
             try:
-                if not checked:
-                    sequencer.check_not_behind_witness()
-                    checked = True
                 with sequencer.only_one("sequencer") as mine:
                     if not mine:
+                        if once:
+                            self.stderr.write("Another sequencer is at work: nothing was done.")
+                            return
                         self._rest(STANDBY_S)
                         continue
+                    # Under the lock: another one that is at work moves the head while we ask.
+                    sequencer.check_not_behind_witness()
                     self._work(once=once)
             except (OperationalError, InterfaceError):
                 # Postgres restarts: every step is one transaction, so the next round goes on where it stood.
@@ -53,8 +55,12 @@ class Command(BaseCommand):
                 return
 
     def _work(self, *, once: bool) -> None:
+        report_at = time.monotonic() + REPORT_S
         while not self.stopping:
             done = one_round()
+            if time.monotonic() >= report_at:
+                sequencer.report_late()
+                report_at = time.monotonic() + REPORT_S
             if once:
                 return
             if not done:

@@ -2,22 +2,55 @@
 
 from django.conf import settings
 from django.core.management import call_command
-from django.core.management.base import BaseCommand
+from django.core.management.base import BaseCommand, CommandError
 from django.db import connection
 
-from ledger import privileges
+from ledger import privileges, sequencer
+from ledger import services as ledger
 from marketplace import privileges as shop_privileges
 
 # The browsable API is off: its files would only be compressed and never served.
 UNUSED_STATIC = ["rest_framework", "admin"]
+#: Without one of them PostgreSQL forgets commits, or a torn page, after a crash.
+KEPT_ON = ["fsync", "full_page_writes", "synchronous_commit"]
 
 
 class Command(BaseCommand):
-    help = "Migrate as the owner's role, grant the application's role its rights, collect static files."
+    help = "Migrate as the owner's role, grant the other roles their rights, check the log, collect static files."
 
     def handle(self, *args, **options):
+        refuse_a_forgetful_server()
         call_command("migrate", interactive=False, verbosity=0)
         shop_privileges.apply(connection, role=settings.APP_DB_ROLE)
         privileges.apply(settings.APP_DB_ROLE)
+        refuse_an_old_copy()
         call_command("collectstatic", interactive=False, verbosity=0, ignore_patterns=UNUSED_STATIC)
         self.stdout.write("The database and the static files are ready.")
+
+
+def refuse_a_forgetful_server() -> None:
+    """Stop on a server that may lose what it confirmed: a charge, or a signed head. Raises CommandError."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT name FROM pg_settings WHERE name = ANY (%s) AND setting = 'off' ORDER BY name", [KEPT_ON]
+        )
+        off = [name for (name,) in cursor.fetchall()]
+    if off:
+        raise CommandError(
+            f"PostgreSQL would lose confirmed payments after a crash: {', '.join(off)} is off. Turn it on in its settings."
+        )
+
+
+def refuse_an_old_copy() -> None:
+    """Stop before anything is sold on a database from before the last witnessed head. Raises CommandError.
+
+    A running sequencer has asked the witnesses itself, and moves the head while we would.
+    """
+    if not settings.WITNESSES:
+        return
+    with sequencer.only_one("sequencer") as mine:
+        if mine:
+            try:
+                sequencer.check_not_behind_witness()
+            except ledger.BehindWitness as old:
+                raise CommandError(f"The site does not start. {old}") from old
