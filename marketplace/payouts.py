@@ -139,13 +139,22 @@ def return_item(withdrawal: Withdrawal, *, by: User, reason: str) -> Withdrawal:
 
 
 def export_csv(run: PayoutRun) -> str:
-    """The file for the bank: one row per item, exact amounts, destinations in clear. Only for an approved run."""
+    """The file for the bank: one row per item still to be paid, exact amounts, destinations in clear.
+
+    Once sent, what arrived or came back is no longer in it, so that paying a second file pays nobody twice.
+
+    Raises:
+        NotReady: the run is not approved yet, or every item has ended.
+    """
     if run.status == PayoutRun.Status.DRAFT:
         raise NotReady(_("Two admins must approve a payout run before it is exported."))
+    if run.status == PayoutRun.Status.CLOSED:
+        raise NotReady(_("Every item of this payout run has ended. There is nothing left to pay."))
     out = io.StringIO()
     writer = csv.writer(out)
     writer.writerow(["withdrawal_id", "handle", "kind", "destination", "amount", "unit"])
-    for item in run.withdrawals.select_related("user").order_by("created_at", "pk"):
+    to_pay = run.withdrawals.filter(status__in=[Withdrawal.Status.APPROVED, Withdrawal.Status.SENT])
+    for item in to_pay.select_related("user").order_by("created_at", "pk"):
         writer.writerow(
             [
                 item.pk,

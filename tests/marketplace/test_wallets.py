@@ -147,6 +147,11 @@ def test_a_confirmed_item_leaves_the_books_and_a_returned_one_comes_back(books):
     kept = wallets.request_withdrawal(alice, amount_nano=4 * OPEN)
     back = wallets.request_withdrawal(bob, amount_nano=3 * OPEN)
     run = sent_run(books)
+    assert len(payouts.export_csv(run).splitlines()) == 3
+
+    # When the first arrived, a second file for the bank pays only the other
+    payouts.confirm_item(kept, by=admin("erin"))
+    assert [line.split(",")[0] for line in payouts.export_csv(run).splitlines()[1:]] == [str(back.pk)]
 
     # When one arrives and one comes back, each reported twice
     for _twice in range(2):
@@ -157,6 +162,8 @@ def test_a_confirmed_item_leaves_the_books_and_a_returned_one_comes_back(books):
     # Then the run is closed and empty, and Bob has his money again
     run.refresh_from_db()
     assert run.status == PayoutRun.Status.CLOSED
+    with pytest.raises(NotReady, match="nothing left to pay"):
+        payouts.export_csv(run)
     assert ledger.balance_nano(chart.withdrawals(run.pk)) == 0
     assert (wallet_nano(alice), wallet_nano(bob)) == (6 * OPEN, 10 * OPEN)
     assert shop_verify.failures() == []
