@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from django.conf import settings
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -62,15 +62,20 @@ def record_deposit(*, user: User, amount_nano: int, external_reference: str, by:
         raise Invalid(_("A deposit is greater than 0 and at most the whole supply."))
     if not reference:
         raise Invalid(_("Give the outside reference of the payment: it must be unique."))
-    if Deposit.objects.filter(external_reference=reference).exists():
-        raise Invalid(_("A deposit with this outside reference is recorded already. Nothing was changed."))
-    deposit = Deposit.objects.create(
-        user=user,
-        amount_nano=amount_nano,
-        external_reference=reference,
-        posting_id=ledger.new_id(),
-        recorded_by=by,
-    )
+    try:
+        # The unique reference decides, also between two admins who record one payment at once.
+        with transaction.atomic():
+            deposit = Deposit.objects.create(
+                user=user,
+                amount_nano=amount_nano,
+                external_reference=reference,
+                posting_id=ledger.new_id(),
+                recorded_by=by,
+            )
+    except IntegrityError as taken:
+        if not Deposit.objects.filter(external_reference=reference).exists():
+            raise
+        raise Invalid(_("A deposit with this outside reference is recorded already. Nothing was changed.")) from taken
     audit.record(by, "record_deposit", f"deposit:{deposit.pk}", amount_nano=str(amount_nano), user=user.username)
     if amount_nano <= settings.DEPOSIT_SINGLE_MAX_NANO:
         _post_deposit(deposit)
