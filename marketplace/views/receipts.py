@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -10,6 +11,7 @@ from django.conf import settings
 from django.http import FileResponse, Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.urls import path
+from django.utils import timezone
 from django.views.decorators.csrf import csrf_protect
 from django.views.decorators.http import require_safe
 
@@ -65,7 +67,14 @@ def receipt(request: HttpRequest, id: UUID) -> HttpResponse:
 def receipt_json(request: HttpRequest, id: UUID) -> HttpResponse:
     """Exactly the receipt object, as this person may have it; `?part=attribution` is the second one."""
     if request.GET.get("part") == SECOND_PART:
+        charge = ledger.entry_of(id)
         id = receipts.attributed_id(id)
+        if charge is not None and charge.type in receipts.CHARGES and ledger.entry_of(id) is None:
+            # As the gateway answers: it is made when the epoch is settled.
+            now_s = int(timezone.now().timestamp())
+            ends_at = datetime.fromtimestamp((now_s // settings.EPOCH_S + 1) * settings.EPOCH_S, UTC)
+            said = {"status": "waiting", "epoch_ends_at": ends_at.isoformat(timespec="seconds")}
+            return JsonResponse(said, status=202, headers={"Retry-After": "1"})
     seen = receipts.viewing(id, request.user)
     if seen is None:
         raise Http404

@@ -102,6 +102,8 @@ def test_a_receipt_whose_proof_is_not_there_yet_says_so_with_202(world):
     text = page(as_(), f"/r/{world['waiting']}", status=202)
     answer = as_().get(f"/r/{world['waiting']}.json")
 
+    second = as_().get(f"/r/{world['waiting']}.json?part=attribution")
+    assert (second.status_code, set(second.json())) == (202, {"status", "epoch_ends_at"})
     assert "The proof is on its way." in text
     assert (answer.status_code, answer.json(), answer["Retry-After"]) == (202, {"status": "waiting"}, "1")
     assert "The scores are being computed." in page(as_("dan"), f"/r/{world['waiting']}", status=202)
