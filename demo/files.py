@@ -84,7 +84,7 @@ def tumour_copies_exact() -> bytes:
 
 
 def tumour_copies_edited() -> bytes:
-    """Thirty more of Alice's rows, written in scientific notation and moved by a thousandth."""
+    """Thirty more of Alice's rows, written in scientific notation and moved by a fifth of a thousandth."""
     rows = tumours(ALICE_TUMOURS)[COPIES : 2 * COPIES]
     edited = [[*(f"{float(value) * 1.0002:.6e}" for value in row[:-1]), row[-1]] for row in rows]
     return table_csv(tumour_columns(), edited)

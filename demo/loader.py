@@ -1,73 +1,49 @@
 """Loads the demo through the same services that pages and the API call. It tells the product nothing about anybody.
 
 Every step is a function that goes as far as it can and returns whether it is finished, so that it can be rung again
-after any interruption: by `manage.py demo --first` in a loop, and by Celery for the rest.
+after any interruption: by `manage.py demo --first` in a loop, and by Celery for the rest. What one step makes it makes
+in one transaction, and once it is finished it is over for good (progress.py).
 """
 
 from __future__ import annotations
 
-import base64
 import io
-import json
-import logging
-import os
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from datetime import timedelta
-from pathlib import Path
+from functools import partial
 
 from django.conf import settings
+from django.db import transaction
 from django.utils import timezone
 
-from accounts.models import User
 from attribution import explain
 from datanets import reviews, submissions, uploads
 from datanets import services as datanets
-from datanets.models import Datanet, Membership, Record, Submission, Version
-from demo import files
-from demo.people import CAST, create_all, email_of, person
+from datanets.models import Datanet, Record, Submission, Version
+from demo import calls, files, progress, state
+from demo.calls import buyer_calls
+from demo.names import DIGITS, FINANCIALS, LICENCES, MODELS, NEIGHBOURS, TUMOURS
+from demo.people import accounts, create_all, new_passwords, person
 from ledger import chart
 from ledger import services as ledger
-from marketplace import keys, listings, publishing, samples, training, wallets
-from marketplace.models import ApiKey, Call, DemoProgress, Deposit, ListedModel, TrainingRun
-
-logger = logging.getLogger(__name__)
+from marketplace import listings, publishing, samples, training, wallets
+from marketplace.models import Call, Deposit, ListedModel, TrainingRun
 
 OPEN = 10**9
-LICENCES, TUMOURS, FINANCIALS, DIGITS = (
-    "open-source-licences",
-    "breast-tumours",
-    "company-financials",
-    "handwritten-digits",
-)
-MODELS = {
-    "chat": "licence-chat",
-    "tabular": "tumour-check",
-    "financial": "investment-estimate",
-    "image": "digit-reader",
-}
-NEIGHBOURS = "digit-neighbours"
 # A curator's eye in code: she rejects blank pictures and what is too short to be a licence.
 REJECTED_FLAGS = {"image_quality"}
 LICENCE_WORDS_MIN = 25
-QUESTIONS = (
-    "May I sell software that contains code under the MIT licence?",
-    "What must I do when I change files under the Apache licence?",
-    "Does the zlib licence let me claim that I wrote the original software?",
-    "Who is liable for damages under the ISC licence?",
-    "May I use the name of the copyright holder of BSD software to promote my product?",
-    "What does the Unlicense say about copyright?",
-)
 
 
 # --- The parts of the demo
 
 
 def people_sign_up() -> bool:
-    state = read_state()
-    create_all(state.setdefault("passwords", {}))
-    write_state(state)
+    told = state.read()
+    passwords = new_passwords() | told.get("passwords", {})
+    # Before the people: whoever exists without a password known here could never be told about.
+    state.write(told | {"passwords": passwords})
+    create_all(passwords)
     return True
 
 
@@ -148,26 +124,32 @@ def first_records_arrive() -> bool:
     header, firms = files.grunfeld_rows()
     columns = files.tumour_columns()
     alice, bob = files.tumours(files.ALICE_TUMOURS), files.tumours(files.BOB_TUMOURS)
+    sent = partial(_sent, "records")
     return all(
         [
-            _sent(LICENCES, "alice", "Permissive licences", "licences.jsonl", files.licences_jsonl(licences[:half])),
-            _sent(LICENCES, "bob", "More licences", "licences.jsonl", files.licences_jsonl(licences[half:])),
-            _sent(TUMOURS, "alice", "Aspirates, first clinic", "aspirates.csv", files.table_csv(columns, alice)),
-            _sent(TUMOURS, "bob", "Aspirates, second clinic", "aspirates.csv", files.table_csv(columns, bob)),
-            _sent(FINANCIALS, "alice", "Firms A to G", "firms.csv", files.table_csv(header, firms[:120])),
-            _sent(FINANCIALS, "bob", "Other firms", "firms.csv", files.table_csv(header, firms[120:])),
-            _sent(DIGITS, "alice", "Digits, first sheet", "digits.zip", files.digits(slice(0, 150))),
-            _sent(DIGITS, "bob", "Digits, second sheet", "digits.zip", files.digits(slice(150, 300))),
+            sent(LICENCES, "alice", "Permissive licences", "licences.jsonl", files.licences_jsonl(licences[:half])),
+            sent(LICENCES, "bob", "More licences", "licences.jsonl", files.licences_jsonl(licences[half:])),
+            sent(TUMOURS, "alice", "Aspirates, first clinic", "aspirates.csv", files.table_csv(columns, alice)),
+            sent(TUMOURS, "bob", "Aspirates, second clinic", "aspirates.csv", files.table_csv(columns, bob)),
+            sent(FINANCIALS, "alice", "Firms A to G", "firms.csv", files.table_csv(header, firms[:120])),
+            sent(FINANCIALS, "bob", "Other firms", "firms.csv", files.table_csv(header, firms[120:])),
+            sent(DIGITS, "alice", "Digits, first sheet", "digits.zip", files.digits(slice(0, 150))),
+            sent(DIGITS, "bob", "Digits, second sheet", "digits.zip", files.digits(slice(150, 300))),
         ]
     )
 
 
 def curator_reviews() -> bool:
-    """Carol works until nothing waits: she rejects what the checks show to be junk and approves the rest."""
-    carol = person("carol")
-    if Submission.objects.filter(status__in=["receiving", "checking"]).exists():
+    """Carol decides on what the demo sent, and on nothing else: she rejects what the checks show to be junk.
+
+    What people send to a demo Datanet, and whatever state that is in, is no business of the demo's.
+    """
+    sent = [*progress.made("records").values(), *progress.made("more records").values()]
+    own = Submission.objects.filter(pk__in=sent)
+    if own.filter(status__in=["receiving", "checking"]).exists():
         return False
-    for submission in Submission.objects.filter(status=Submission.Status.IN_REVIEW).order_by("sent_at"):
+    carol = person("carol")
+    for submission in own.filter(status=Submission.Status.IN_REVIEW).order_by("sent_at"):
         waiting = list(submission.records.filter(status=Record.Status.WAITING).select_related("datanet", "body"))
         junk = [record for record in waiting if _is_junk(record)]
         good = [record for record in waiting if not _is_junk(record)]
@@ -245,29 +227,6 @@ def developer_trains() -> bool:
     )
 
 
-def buyer_gets_a_key() -> bool:
-    state = read_state()
-    dan = person("dan")
-    if "api_key" not in state or not ApiKey.objects.filter(owner=dan, revoked_at=None).exists():
-        _key, state["api_key"] = keys.create(owner=dan, name="Demo")
-    state["models"] = {role: f"devi/{slug}" for role, slug in MODELS.items()}
-    state["users"] = {
-        role: {"email": email_of(handle), "password": state["passwords"][handle]}
-        for role, (handle, _name) in CAST.items()
-    }
-    state["site"], state["gateway"] = settings.SITE_URL, settings.GATEWAY_URL
-    state["log_vkey"], state["witness_vkeys"] = ledger.log_vkey(), ledger.witness_vkeys()
-    state["examples"] = {
-        "classify": {"model": f"devi/{MODELS['tabular']}", "input": files.unseen_tumours(1)[0]},
-        "predict": {
-            "model": f"devi/{MODELS['financial']}",
-            "input": {"value": 3078.5, "capital": 2.8, "firm": "General Motors", "year": 1935},
-        },
-    }
-    write_state(state)
-    return True
-
-
 # --- The rest, behind `ready`
 
 
@@ -276,17 +235,18 @@ def more_records_arrive() -> bool:
     licences = files.licences("rest")
     half = len(licences) // 2
     flipped = files.table_csv(columns, files.tumours(files.MAX_TUMOURS, flipped=True))
+    sent = partial(_sent, "more records")
     return all(
         [
-            _sent(TUMOURS, "mallory", "Aspirates of our clinic", "own.csv", files.tumour_copies_exact()),
-            _sent(TUMOURS, "mallory", "Aspirates, second series", "own2.csv", files.tumour_copies_edited()),
-            _sent(TUMOURS, "max", "Aspirates, night shift", "night.csv", flipped),
-            _sent(LICENCES, "jules", "Many licences", "licences.jsonl", files.junk_jsonl()),
-            _sent(DIGITS, "jules", "Digits of mine", "digits.zip", files.digits(slice(0, 0), blank=5)),
-            _sent(DIGITS, "alice", "Digits, third sheet", "digits.zip", files.digits(slice(300, 900))),
-            _sent(DIGITS, "bob", "Digits, fourth sheet", "digits.zip", files.digits(slice(900, 1400))),
-            _sent(LICENCES, "alice", "Copyleft licences", "licences.jsonl", files.licences_jsonl(licences[:half])),
-            _sent(LICENCES, "bob", "Further licences", "licences.jsonl", files.licences_jsonl(licences[half:])),
+            sent(TUMOURS, "mallory", "Aspirates of our clinic", "own.csv", files.tumour_copies_exact()),
+            sent(TUMOURS, "mallory", "Aspirates, second series", "own2.csv", files.tumour_copies_edited()),
+            sent(TUMOURS, "max", "Aspirates, night shift", "night.csv", flipped),
+            sent(LICENCES, "jules", "Many licences", "licences.jsonl", files.junk_jsonl()),
+            sent(DIGITS, "jules", "Digits of mine", "digits.zip", files.digits(slice(0, 0), blank=5)),
+            sent(DIGITS, "alice", "Digits, third sheet", "digits.zip", files.digits(slice(300, 900))),
+            sent(DIGITS, "bob", "Digits, fourth sheet", "digits.zip", files.digits(slice(900, 1400))),
+            sent(LICENCES, "alice", "Copyleft licences", "licences.jsonl", files.licences_jsonl(licences[:half])),
+            sent(LICENCES, "bob", "Further licences", "licences.jsonl", files.licences_jsonl(licences[half:])),
         ]
     )
 
@@ -304,27 +264,15 @@ def developer_trains_again() -> bool:
     return all([neighbours, *(_retrained(slug) for slug in MODELS.values())])
 
 
-def buyer_calls() -> bool:
-    """Real calls through the gateway, with the buyer's key, a few each time this is rung."""
-    wanted = [*_classify_calls(), *_chat_calls()]
-    done = Call.objects.filter(buyer=person("dan"), status="succeeded").count()
-    secret = read_state()["api_key"]
-    for path, body in wanted[done : done + 8]:
-        post_call(path, body, secret)
-    return done >= len(wanted)
-
-
 def everything_is_settled() -> bool:
-    """The last epochs are posted: every call has its receipt, every record its reason."""
-    charges = Call.objects.filter(cost_nano__gt=0).values_list("pk", flat=True)
-    if any(explain.status_of(charge) != "posted" for charge in charges):
+    """The last epochs are posted: each of the demo's calls has its receipt, each record its reason."""
+    charged = Call.objects.filter(pk__in=calls.receipts(), cost_nano__gt=0)
+    if any(explain.status_of(charge) != "posted" for charge in charged.values_list("pk", flat=True)):
         return False
-    dan = person("dan")
-    shown = Call.objects.filter(buyer=dan, model__slug=MODELS["tabular"], cost_nano__gt=0).latest("finished_at")
-    samples.show(shown, by=dan, shown=True)
-    state = read_state()
-    state["complete"] = True
-    write_state(state)
+    shown = charged.filter(model__slug=MODELS["tabular"]).order_by("finished_at").last()
+    if shown is not None:
+        samples.show(shown, by=shown.buyer, shown=True)
+    state.write(state.read() | {"complete": True})
     return True
 
 
@@ -336,38 +284,64 @@ FIRST: dict[str, Callable[[], bool]] = {
     "reviews": curator_reviews,
     "versions": owner_publishes(1),
     "models": developer_trains,
-    "key": buyer_gets_a_key,
 }
 REST: dict[str, Callable[[], bool]] = {
     "more records": more_records_arrive,
     "more reviews": curator_reviews,
     "second versions": owner_publishes(2),
     "second models": developer_trains_again,
-    "calls": buyer_calls,
+    calls.STEP: buyer_calls,
     "settlement": everything_is_settled,
 }
+STEPS = FIRST | REST
 
 
 def ring(step: str) -> bool:
-    """Go on with one step of the rest; returns whether it is finished, and marks it done then."""
-    if DemoProgress.objects.filter(step=step, done_at__isnull=False).exists():
+    """Go on with one step unless it is done; returns whether it is, and marks it done then."""
+    if progress.is_done(step):
         return True
-    finished = REST[step]()
+    finished = STEPS[step]()
     if finished:
-        DemoProgress.objects.filter(step=step).update(done_at=timezone.now())
+        progress.mark_done(step)
     return finished
+
+
+def tell(*, first_start: bool) -> None:
+    """Bring demo.json up to date: at every start, because addresses change, keys are revoked, and files get lost."""
+    told = state.read()
+    passwords, users = accounts(told.get("passwords", {}))
+    told |= {
+        "site": settings.SITE_URL,
+        "gateway": settings.GATEWAY_URL,
+        "users": users,
+        "passwords": passwords,
+        "models": {role: f"devi/{slug}" for role, slug in MODELS.items()},
+        "log_vkey": ledger.log_vkey(),
+        "witness_vkeys": ledger.witness_vkeys(),
+        "examples": {
+            "classify": {"model": f"devi/{MODELS['tabular']}", "input": files.unseen_tumours(1)[0]},
+            "predict": {
+                "model": f"devi/{MODELS['financial']}",
+                "input": {"value": 3078.5, "capital": 2.8, "firm": "General Motors", "year": 1935},
+            },
+        },
+        "first_start": first_start,
+        "complete": progress.next_of(STEPS) is None,
+    }
+    state.write(told)
+    calls.key_secret()
 
 
 # --- Helpers
 
 
+@transaction.atomic
 def _datanet(slug: str, *, fee_open: int, **fields) -> Datanet:
     olivia = person("olivia")
     found = Datanet.objects.filter(owner=olivia, slug=slug).first()
     if found is None:
         found = datanets.create_datanet(owner=olivia, slug=slug, **fields)
         training.set_fee(found, by=olivia, training_fee_nano=fee_open * OPEN)
-    if not Membership.objects.filter(datanet=found, user=person("carol"), role="curator").exists():
         datanets.add_curator(found, user=person("carol"), by=olivia)
     return found
 
@@ -376,17 +350,23 @@ def _pool(slug: str) -> Datanet:
     return Datanet.objects.select_related("owner").get(owner__username="olivia", slug=slug)
 
 
-def _sent(slug: str, handle: str, title: str, name: str, data: bytes) -> bool:
+def _sent(step: str, slug: str, handle: str, title: str, name: str, data: bytes) -> bool:
     """Upload, describe and send, once; true when its checks are through."""
-    contributor = person(handle)
-    found = Submission.objects.filter(datanet=_pool(slug), contributor=contributor, title=title).first()
-    if found is None:
-        found = submissions.start(datanet=_pool(slug), contributor=contributor, title=title)
-        uploads.receive_file(found, name=name, stream=io.BytesIO(data), size_bytes=len(data))
-        submissions.describe(found, by=contributor, title=title, description="", source_url="")
-        submissions.sign_and_send(found, by=contributor)
+    sent = progress.made(step).get(title)
+    if sent is None:
+        _send(step, slug, handle, title, name, data)
         return False
-    return found.status not in (Submission.Status.RECEIVING, Submission.Status.CHECKING)
+    unchecked = (Submission.Status.RECEIVING, Submission.Status.CHECKING)
+    return not Submission.objects.filter(pk=sent, status__in=unchecked).exists()
+
+
+@transaction.atomic
+def _send(step: str, slug: str, handle: str, title: str, name: str, data: bytes) -> None:
+    contributor = person(handle)
+    submission = submissions.start(datanet=_pool(slug), contributor=contributor, title=title)
+    uploads.receive_file(submission, name=name, stream=io.BytesIO(data), size_bytes=len(data))
+    submissions.sign_and_send(submission, by=contributor)
+    progress.remember(step, title, submission.pk)
 
 
 def _trained(
@@ -395,9 +375,10 @@ def _trained(
     devi = person("devi")
     model = ListedModel.objects.filter(owner=devi, slug=slug).first()
     if model is None:
-        model = listings.create_model(owner=devi, slug=slug, name=name, purpose=purpose, engine=engine)
-        call, token_in, token_out = prices
-        listings.set_prices(model, by=devi, price_call_nano=call, price_in_nano=token_in, price_out_nano=token_out)
+        with transaction.atomic():
+            model = listings.create_model(owner=devi, slug=slug, name=name, purpose=purpose, engine=engine)
+            call, token_in, token_out = prices
+            listings.set_prices(model, by=devi, price_call_nano=call, price_in_nano=token_in, price_out_nano=token_out)
     if not model.training_runs.exclude(status=TrainingRun.Status.FAILED).exists():
         newest = Version.objects.filter(datanet=_pool(pool)).latest("number")
         training.request(model=model, by=devi, versions=[newest], settings=run_settings or {})
@@ -416,68 +397,3 @@ def _retrained(slug: str) -> bool:
         return last.status in (TrainingRun.Status.DONE, TrainingRun.Status.FAILED)
     training.request(model=model, by=model.owner, versions=[newest], settings=last.settings)
     return False
-
-
-def _classify_calls() -> list[tuple[str, dict]]:
-    calls = [("/v1/classify", {"model": f"devi/{MODELS['tabular']}", "input": row}) for row in files.unseen_tumours(40)]
-    for number, picture in enumerate(files.unseen_digits(20)):
-        model = MODELS["image"] if number % 2 else NEIGHBOURS
-        calls.append(
-            ("/v1/classify", {"model": f"devi/{model}", "input": {"image": base64.b64encode(picture).decode()}})
-        )
-    _header, firms = files.grunfeld_rows()
-    for _invest, value, capital, firm, year in firms[::22]:
-        row = {"value": float(value) * 1.1, "capital": float(capital), "firm": firm, "year": int(year)}
-        calls.append(("/v1/predict", {"model": f"devi/{MODELS['financial']}", "input": row}))
-    return calls
-
-
-def _chat_calls() -> list[tuple[str, dict]]:
-    return [
-        (
-            "/v1/chat/completions",
-            {
-                "model": f"devi/{MODELS['chat']}",
-                "messages": [{"role": "user", "content": question}],
-                "max_tokens": 48,
-                "temperature": 0,
-            },
-        )
-        for question in QUESTIONS
-    ]
-
-
-def post_call(path: str, body: dict, secret: str) -> dict:
-    """One call as any program would make it."""
-    request = urllib.request.Request(
-        settings.GATEWAY_URL + path,
-        data=json.dumps(body).encode(),
-        headers={"authorization": f"Bearer {secret}", "content-type": "application/json"},
-    )
-    try:
-        with urllib.request.urlopen(request, timeout=120) as answer:
-            return json.load(answer)
-    except urllib.error.HTTPError as error:
-        raise OSError(f"{path} answered {error.code}: {error.read()[:200]!r}") from error
-
-
-def state_file() -> Path:
-    return settings.STATE_DIR / "demo.json"
-
-
-def read_state() -> dict:
-    path = state_file()
-    return json.loads(path.read_text()) if path.exists() else {}
-
-
-def write_state(state: dict) -> None:
-    """Replace demo.json at once, readable by its owner only: it holds passwords and a key of play accounts."""
-    path = state_file()
-    unfinished = path.with_suffix(".new")
-    with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as out:
-        json.dump(state, out, indent=1)
-    os.replace(unfinished, path)
-
-
-def users_exist() -> bool:
-    return User.objects.filter(username="alice").exists()

@@ -33,27 +33,44 @@ def person(handle: str) -> User:
     return User.objects.get(username=handle)
 
 
-def email_of(handle: str) -> str:
-    return f"{handle}@openledger.test"
+def new_passwords() -> dict[str, str]:
+    return {handle: "".join(secrets.choice(ALPHABET) for _ in range(20)) for handle in _names()}
 
 
 def create_all(passwords: dict[str, str]) -> None:
     """Create whoever does not exist yet, with a confirmed address and all agreements signed."""
-    names = dict(CAST.values()) | OTHERS
-    for handle, name in names.items():
+    for handle, name in _names().items():
         if not User.objects.filter(username=handle).exists():
-            _create(handle, name, passwords.setdefault(handle, new_password()))
+            _create(handle, name, passwords[handle])
 
 
-def new_password() -> str:
-    return "".join(secrets.choice(ALPHABET) for _ in range(20))
+def accounts(known: dict[str, str]) -> tuple[dict[str, str], dict[str, dict]]:
+    """Passwords by handle, and what demo.json tells of each role: its address and its password.
+
+    Somebody whose password is not known any more (the file was deleted) gets a new one. Who has left is left out.
+    """
+    passwords = new_passwords() | known
+    present = {user.username: user for user in User.objects.filter(username__in=_names())}
+    for handle in present.keys() - known.keys():
+        present[handle].set_password(passwords[handle])
+        present[handle].save(update_fields=["password"])
+    users = {
+        role: {"email": present[handle].email, "password": passwords[handle]}
+        for role, (handle, _name) in CAST.items()
+        if handle in present
+    }
+    return passwords, users
+
+
+def _names() -> dict[str, str]:
+    return dict(CAST.values()) | OTHERS
 
 
 @transaction.atomic
 def _create(handle: str, name: str, password: str) -> None:
     user = User.objects.create_user(
         username=handle,
-        email=email_of(handle),
+        email=f"{handle}@openledger.test",
         password=password,
         display_name=name,
         is_staff=handle in ADMINS,

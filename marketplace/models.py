@@ -489,3 +489,5 @@ class DemoProgress(models.Model):
     step = models.CharField(primary_key=True, max_length=60)
     position = models.PositiveSmallIntegerField()
     done_at = models.DateTimeField(null=True, blank=True)
+    # Ids of what the step made, by names of its own: it goes on with these, and with nothing of anybody else.
+    made = models.JSONField(default=dict, blank=True)

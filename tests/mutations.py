@@ -411,6 +411,23 @@ CREATE TRIGGER version_is_immutable BEFORE UPDATE OR DELETE ON datanets_version
         ("tests/marketplace/test_wallets.py::test_the_database_refuses_a_deposit_approved_by_its_recorder",),
         "Whoever records a large deposit could approve it too.",
     ),
+    # --- Demo
+    Removal(
+        "demo_decides_on_its_own_only",
+        "demo/loader.py",
+        "own = Submission.objects.filter(pk__in=sent)",
+        "own = Submission.objects.all()",
+        ("tests/demo/test_loading.py::test_what_people_send_neither_stops_the_demo_nor_is_decided_by_it",),
+        "A robot would approve in a person's name what strangers send, and any unfinished upload would stop the next start.",
+    ),
+    Removal(
+        "one_chain_loads_the_demo",
+        "demo/tasks.py",
+        "pg_try_advisory_lock(hashtextextended('demo', 0))",
+        "hashtextextended('demo', 0) IS NOT NULL",
+        ("tests/demo/test_loading.py::test_two_chains_that_load_the_demo_become_one",),
+        "Every interrupted start would leave one more chain of tasks, each sending and calling what the others did.",
+    ),
 ]
 
 # --- Applying them

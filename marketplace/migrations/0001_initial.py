@@ -34,6 +34,7 @@ class Migration(migrations.Migration):
                 ('step', models.CharField(max_length=60, primary_key=True, serialize=False)),
                 ('position', models.PositiveSmallIntegerField()),
                 ('done_at', models.DateTimeField(blank=True, null=True)),
+                ('made', models.JSONField(blank=True, default=dict)),
             ],
         ),
         migrations.CreateModel(

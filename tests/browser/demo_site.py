@@ -6,7 +6,7 @@ What workers and the sequencer do runs here by hand, between the loader's steps.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from django.conf import settings
 from django.db import connection
 
 from attribution import settlement, traces
-from demo import files, loader
+from demo import calls, files, loader, progress
 from ledger import services as ledger
 from marketplace import privileges
 from marketplace.management.commands.sequencer import one_round
@@ -51,7 +51,7 @@ def use_smaller_files(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(files, "digits", digits)
     patch.setattr(files, "licences", licences)
     patch.setattr(files, "unseen_digits", lambda count: unseen_digits(min(count, DIGIT_CALLS)))
-    patch.setattr(loader, "QUESTIONS", loader.QUESTIONS[:QUESTIONS])
+    patch.setattr(calls, "QUESTIONS", calls.QUESTIONS[:QUESTIONS])
 
 
 @contextmanager
@@ -63,7 +63,9 @@ def loaded_demo(books, folder: Path, patch: pytest.MonkeyPatch) -> Iterator[None
         patch.setattr(settings, name, value)
     with running_server(MODELS_API_KEY=settings.MODELS_API_KEY) as models:
         patch.setattr(settings, "MODELS_URL", models.url)
+        progress.begin(loader.STEPS)
         _finish(loader.FIRST)
+        loader.tell(first_start=True)
         with running_gateway(
             books,
             STORAGE_DIR=str(settings.STORAGE_DIR),
@@ -76,11 +78,11 @@ def loaded_demo(books, folder: Path, patch: pytest.MonkeyPatch) -> Iterator[None
             yield
 
 
-def _finish(steps: dict[str, Callable[[], bool]]) -> None:
-    for name, step in steps.items():
+def _finish(steps: Iterable[str]) -> None:
+    for step in steps:
         started = time.monotonic()
-        while not step():
-            assert time.monotonic() < started + STEP_S, f"the demo's step {name!r} does not end"
+        while not loader.ring(step):
+            assert time.monotonic() < started + STEP_S, f"the demo's step {step!r} does not end"
             _work()
         _work()
 

@@ -5,16 +5,21 @@ from __future__ import annotations
 import re
 
 import pytest
+from django.core.management import call_command
 from playwright.sync_api import Browser, Page, expect
 
 from attribution import explain, planning
 from attribution.models import RecordEpoch, Trace
-from datanets.models import Record, VersionFollower
-from demo import files, loader
-from marketplace.models import Call
+from datanets import submissions
+from datanets.models import Datanet, Record, Version, VersionFollower
+from demo import files, loader, state
+from devstack import probes
+from marketplace import keys, listings
+from marketplace.models import ApiKey, Call, Deposit, ListedModel, TrainingRun
 from tests.browser.demo_site import loaded_demo, needs_the_chat_model
 from tests.datanets.pages.browsing import (  # noqa: F401  (two fixtures)
     accessibility_problems,
+    follow,
     no_idle_session,
     sign_in,
     site,
@@ -44,6 +49,9 @@ def test_four_records_that_no_call_paid_give_four_true_reasons(books, browser, s
         for model in (loader.MODELS["chat"], loader.MODELS["tabular"]):
             call = Call.objects.filter(model__slug=model, cost_nano__gt=0).latest("finished_at")
             every_amount_follows_from_the_page(dan, call)
+
+        every_copy_follows_alice()
+        a_second_start_leaves_the_demo_as_people_left_it()
 
 
 # --- The records and their pages
@@ -94,7 +102,7 @@ def its_leader_came_first(browser: Browser, site: str, record: Record, sentence:
     (named,) = numbers_in(sentence)
     page = sign_in(browser, site, record.contributor).new_page()
     page.goto(f"/en/records/{record.pk}/")
-    page.get_by_role("link", name=f"record {named}").click()
+    follow(page.get_by_role("link", name=f"record {named}"))
     expect(page.get_by_role("heading", level=1)).to_have_text(f"Record {named}")
     expect(page.locator("aside .who, aside .avatar, aside dd").first).to_contain_text("alice")
 
@@ -124,6 +132,42 @@ def no_call_has_a_score_for_it(record: Record, sentence: str) -> None:
     assert not any(record.pk in of_call for of_call in scores)
 
 
+def every_copy_follows_alice() -> None:
+    copies = Record.objects.filter(contributor__username="mallory")
+    leaders = VersionFollower.objects.filter(record__in=copies).values_list("record", "leader__contributor__username")
+    assert dict(leaders) == dict.fromkeys(copies.values_list("pk", flat=True), "alice")
+    assert copies.count() == 2 * files.COPIES == 60
+
+
+# --- A second start
+
+
+def a_second_start_leaves_the_demo_as_people_left_it() -> None:
+    """Whoever starts the site again finds what they left, and a demo.json that works."""
+    told = state.read()
+    assert told["complete"] and told["first_start"]
+    devi, dan, alice = map(loader.person, ("devi", "dan", "alice"))
+    unlisted = ListedModel.objects.get(owner=devi, slug=loader.MODELS["chat"])
+    listings.unlist_model(unlisted, by=devi)
+    keys.create(owner=dan, name="Mine")
+    keys.revoke(ApiKey.objects.get(owner=dan, name="Demo"), by=dan)
+    unsent = submissions.start(datanet=Datanet.objects.get(slug=loader.TUMOURS), contributor=alice)
+    before = (Record.objects.count(), Version.objects.count(), Deposit.objects.count(), TrainingRun.objects.count())
+
+    call_command("demo", first=True)
+
+    after = (Record.objects.count(), Version.objects.count(), Deposit.objects.count(), TrainingRun.objects.count())
+    assert after == before
+    unlisted.refresh_from_db()
+    unsent.refresh_from_db()
+    assert unlisted.listed_at is None and unsent.status == "receiving"
+    again = state.read()
+    assert again["complete"] and not again["first_start"]
+    assert again["users"] == told["users"] and again["api_key"] != told["api_key"]
+    assert probes.paid_classify(again)
+    assert "404" in str(probes.paid_chat(again))
+
+
 # --- A call
 
 
@@ -132,7 +176,7 @@ def every_amount_follows_from_the_page(page: Page, call: Call) -> None:
     page.goto(f"/en/calls/{call.pk}/why/")
     shown = amounts_in(page, "#why-panel .earn")
     assert shown
-    page.get_by_role("link", name="Open receipt").click()
+    follow(page.get_by_role("link", name="Open receipt"))
 
     rule = page.locator("#records + p").inner_text()
     part, causal, million, split, _again, weights = numbers_in(rule)[:6]

@@ -7,8 +7,7 @@ import time
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
-from demo import loader, tasks
-from marketplace.models import DemoProgress
+from demo import loader, progress, tasks
 
 STEP_LIMIT_S = 300
 
@@ -24,18 +23,19 @@ class Command(BaseCommand):
     def handle(self, *args, first: bool, **options):
         if not settings.DEMO_STATE:
             raise CommandError("The demo is for a demo state only (DEMO_STATE=1).")
-        if first:
-            for step, function in loader.FIRST.items():
-                self._finish(step, function)
+        progress.begin(loader.STEPS)
+        if not first:
+            tasks.load_demo.delay()
             return
-        for position, step in enumerate(loader.REST):
-            DemoProgress.objects.get_or_create(step=step, defaults={"position": position})
-        tasks.load_demo.delay()
+        first_start = progress.next_of(loader.FIRST) is not None
+        while step := progress.next_of(loader.FIRST):
+            self._finish(step)
+        loader.tell(first_start=first_start)
 
-    def _finish(self, step: str, function) -> None:
+    def _finish(self, step: str) -> None:
         self.stdout.write(f"demo: {step}")
         limit = time.monotonic() + STEP_LIMIT_S
-        while not function():
+        while not loader.ring(step):
             if time.monotonic() > limit:
                 raise CommandError(
                     f"The demo's step '{step}' did not finish in {STEP_LIMIT_S} s. See the worker's log."
