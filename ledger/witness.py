@@ -296,8 +296,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if given.print_vkey:
         print(load_key(given.state, given.name).verifier.encode())
         return
-    if given.port is None or not given.log_vkey:
-        parser.error("--port and --log-vkey are needed to serve")
+    if given.port is None or not all(given.log_vkey or [""]):
+        parser.error("--port and --log-vkey are needed to serve; `manage.py keys init` prints the log's key")
     witness = Witness(state=given.state, name=given.name, log_vkeys=given.log_vkey)
     server = serve(witness, host=given.host, port=given.port)
     print(f"witness {given.name} on {given.host}:{server.server_address[1]}", flush=True)

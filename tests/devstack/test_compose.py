@@ -1,12 +1,16 @@
 """docker-compose.yml and the files beside it say what `dev.py up` does. No Docker engine is needed to see that."""
 
+import ipaddress
 import re
 import subprocess
 import sys
+import uuid
 from pathlib import Path
 
 import pytest
 import yaml
+from django.urls import resolve, reverse
+from django.utils import translation
 
 from devstack import checking
 from devstack.environment import settings_names
@@ -24,9 +28,7 @@ def services() -> dict:
 @pytest.mark.parametrize("process", PROCESSES, ids=lambda process: process.name)
 def test_compose_runs_the_command_of_each_process(services, process):
     service = services[process.name]
-    expected = process.arguments(
-        host="0.0.0.0", port=PORTS.get(process.name), state="/state", log_vkey="${LOG_VKEY:?set LOG_VKEY}"
-    )
+    expected = process.arguments(host="0.0.0.0", port=PORTS.get(process.name), state="/state", log_vkey="${LOG_VKEY:-}")
     assert service["command"] == ["python", *expected]
     assert service["stop_grace_period"] == f"{process.stop_s}s"
     if process.health:
@@ -72,6 +74,17 @@ def test_compose_demands_no_variable_that_the_example_lacks(services):
     assert used - named == set()
 
 
+def test_the_command_that_makes_the_logs_key_does_not_demand_it():
+    """Compose fills in the whole file before it runs one service of it."""
+    assert "${LOG_VKEY:?" not in (ROOT / "docker-compose.yml").read_text()
+    arguments = ["--state", "none", "--name", "witness-1", "--port", "1", "--log-vkey", ""]
+    done = subprocess.run(
+        [sys.executable, "-m", "ledger.witness", *arguments], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert "keys init" in done.stderr and "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize("name", ["compose schema", "compose lint", "Dockerfile"])
 def test_the_container_files_pass_their_linters(name):
     command = next(command for step, command, _ in checking.steps() if step == name)
@@ -87,6 +100,29 @@ def test_the_proxy_holds_nothing_of_a_stream_back_and_repeats_no_call():
     assert "proxy_buffering off;" in paid
     assert "proxy_next_upstream off;" in paid
     assert "server web:8000;" in text and "server gateway:8001;" in text
+
+
+def test_the_proxy_lets_through_every_file_that_the_site_takes(settings):
+    text = re.sub(r"#.*", "", (ROOT / "deploy/nginx.conf").read_text())
+    pattern, block = re.search(r'location ~ "(.*?)" \{(.*?)\}', text, re.S).groups()
+    submission = uuid.uuid4()
+    with translation.override("fr"):
+        form = reverse("submission_upload", args=[submission])
+    api = f"/api/v1/submissions/{submission}/files/"
+    assert resolve(api)
+    for path in (form, api):
+        assert re.fullmatch(pattern[1:-1], path), path
+    assert "proxy_request_buffering off;" in block
+    limit_mib = int(re.search(r"client_max_body_size (\d+)m;", block)[1])
+    assert limit_mib * 2**20 > settings.UPLOAD_FILE_MAX_BYTES
+
+
+def test_a_proxy_in_front_is_believed_only_where_it_is_named():
+    text = re.sub(r"#.*", "", (ROOT / "deploy/nginx.conf").read_text())
+    named = re.findall(r"set_real_ip_from (\S+);", text)
+    assert named and all(ipaddress.ip_network(each).is_private for each in named)
+    assert "real_ip_header X-Forwarded-For;" in text
+    assert "proxy_set_header X-Forwarded-For $remote_addr;" in text  # one address: what the site counts on
 
 
 def test_scripts_are_valid_shell():
@@ -105,3 +141,11 @@ def test_dev_py_imports_the_standard_library_only():
     source = (ROOT / "dev.py").read_text()
     imported = set(re.findall(r"^(?:import|from) (\w+)", source, re.M))
     assert imported <= set(sys.stdlib_module_names)
+
+
+def test_our_own_servers_are_asked_directly_where_a_proxy_is_set():
+    import dev
+
+    both = {"no_proxy": "intern.example,127.0.0.1,localhost", "NO_PROXY": "intern.example,127.0.0.1,localhost"}
+    assert dev.beside_the_proxy({"http_proxy": "http://127.0.0.1:1", "no_proxy": "intern.example"}) == both
+    assert dev.beside_the_proxy(both) == both
