@@ -157,7 +157,16 @@ class _Child:
     def __enter__(self) -> _Child:
         with open(Path(self._folder, "stderr"), "wb") as errors:
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-X", "utf8", "-c", _START.format(root=str(ROOT)), self._folder],
+                [
+                    sys.executable,
+                    "-I",
+                    "-X",
+                    "utf8",
+                    "-c",
+                    _START.format(root=str(ROOT)),
+                    self._folder,
+                    str(os.getpid()),
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=errors,

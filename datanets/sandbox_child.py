@@ -12,6 +12,7 @@ import json
 import os
 import platform
 import resource
+import signal
 import struct
 import sys
 import sysconfig
@@ -90,6 +91,7 @@ _READS = frozenset({"os.listdir", "os.scandir", "os.chdir", "os.getxattr", "os.l
 def main() -> None:
     """Lock down, parse, and say so on standard output. Ends with {"type": "done"}."""
     folder = sys.argv[1]
+    _end_with_parent(int(sys.argv[2]))
     job = json.loads(Path(folder, "job.json").read_text(encoding="utf-8"))
     say = _Speaker(sys.stdout.buffer)
     _load_readers(job.get("name", ""))
@@ -110,6 +112,14 @@ def main() -> None:
     except RecursionError:
         say.refused(Refused("content", "content.broken", {"detail": "RecursionError"}))
     say.event({"type": "done"})
+
+
+def _end_with_parent(parent: int) -> None:
+    """Die when the worker does: it cannot end us any more, and we would go on for as long as the limits let us."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)  # PR_SET_PDEATHSIG
+        if os.getppid() != parent:  # it died before
+            os._exit(1)
 
 
 def lock_down(*, folder: str, input_path: str, cpu_s: int, address_space_bytes: int) -> dict[str, bool]:
