@@ -100,6 +100,13 @@ def prepare(with_tools):
             )
 
 
+def beside_the_proxy(environment):
+    """Our own servers are asked directly, also where http_proxy is set: a proxy's loopback is another one."""
+    known = [part for name in ("no_proxy", "NO_PROXY") for part in environment.get(name, "").split(",") if part]
+    everything = ",".join(dict.fromkeys(known + ["127.0.0.1", "localhost"]))
+    return {"no_proxy": everything, "NO_PROXY": everything}
+
+
 def main():
     arguments = sys.argv[1:] or ["up"]
     if arguments[0] not in COMMANDS:
@@ -113,7 +120,7 @@ def main():
         sys.exit(f"dev.py: {error.filename} is not writable for this user; use a clone of your own.")
     except KeyboardInterrupt:
         sys.exit(130)
-    environment = dict(os.environ, PYTHONPATH=ROOT)
+    environment = dict(os.environ, PYTHONPATH=ROOT, **beside_the_proxy(os.environ))
     os.execve(PY, [PY, "-m", "devstack"] + arguments, environment)  # noqa: S606 - our own interpreter
 
 

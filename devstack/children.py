@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import os
 import pwd
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
+from typing import IO
 
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
+
+_kept: list[IO[str]] = []  # one open file for each port that is ours
 
 # Spinning thread pools made every process here 3-10 times slower.
 QUIET_POOLS = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
@@ -70,5 +76,18 @@ def free_port(preferred: int = 0) -> int:
     raise RuntimeError("no free port on 127.0.0.1")
 
 
-def is_free(port: int) -> bool:
-    return free_port(port) == port
+def take_port(port: int) -> bool:
+    """Keep a loopback port for us until this process ends; False if somebody listens on it, or keeps it.
+
+    Some seconds pass until our child listens: in these, a second site would find the same port free.
+    """
+    folder = Path(tempfile.gettempdir()) / f"openledger-ports-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    file = (folder / str(port)).open("w")
+    with contextlib.suppress(BlockingIOError):
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if free_port(port) == port:
+            _kept.append(file)
+            return True
+    file.close()
+    return False

