@@ -7,24 +7,36 @@ from collections.abc import Callable
 
 from tests.books import Books, at_once
 
+GIVE_UP_S = 40
 
-def race(books: Books, *acts: Callable[[], object], behind: str, wait_s: float = 10) -> list[object]:
+
+def race(
+    books: Books, *acts: Callable[[], object], behind: str, wait_s: float = GIVE_UP_S, at_least: int | None = None
+) -> list[object]:
     """Run the acts at once while another session holds the lock `behind` (one SQL statement), and let go when all of
-    them wait for some lock, or after wait_s. Returns their results, or the exceptions they raised."""
+    them wait for some lock. Returns their results, or the exceptions they raised.
+
+    at_least: how many come as far as to wait, if a safeguard turns the others away; let go wait_s after they do.
+    """
+    needed = len(acts) if at_least is None else at_least
     holder = books.connect()
     cursor = holder.cursor()
     cursor.execute(behind)
 
     def let_go() -> None:
-        until = time.monotonic() + wait_s
-        waiting = 0
-        while waiting < len(acts) and time.monotonic() < until:
+        began = time.monotonic()
+        waiting, waited_s = 0, 0.0
+        while waiting < len(acts) and waited_s < (wait_s if waiting >= needed else GIVE_UP_S):
             time.sleep(0.02)
             cursor.execute(
                 "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
             )
-            waiting = cursor.fetchone()[0]
+            waiting, waited_s = cursor.fetchone()[0], time.monotonic() - began
         holder.commit()
         holder.close()
+        assert waiting >= needed, f"{waiting} of {needed} waited: there was no race"
 
-    return at_once(*acts, let_go)[: len(acts)]
+    *results, let_go_result = at_once(*acts, let_go)
+    if isinstance(let_go_result, BaseException):
+        raise let_go_result
+    return results

@@ -5,13 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import openai
 import pytest
@@ -22,8 +19,7 @@ from django.db import connection
 from marketplace import privileges
 from tests.gateway import shop as shops
 from tests.gateway import upstream as fake_upstream
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.processes import start_on_a_port
 
 
 @dataclass
@@ -71,19 +67,14 @@ def wait_until(condition: Callable[[], bool], *, timeout_s: float = 20) -> None:
 @contextlib.contextmanager
 def running_gateway(books, **environment: str) -> Iterator[Gateway]:
     """The process, connected as the application's role."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     url = os.environ["DATABASE_APP_URL"].rsplit("/", 1)[0] + f"/{books.name}"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "marketplace.gateway", "--port", str(port)],
-        cwd=ROOT,
-        env={**os.environ, "DATABASE_URL": url, "WITNESS_QUORUM": "0", "SITE_URL": "http://testserver", **environment},
+    process, port = start_on_a_port(
+        ["marketplace.gateway"],
+        environment={"DATABASE_URL": url, "WITNESS_QUORUM": "0", "SITE_URL": "http://testserver", **environment},
+        is_up=_is_up,
     )
     gateway = Gateway(process, port)
     try:
-        wait_until(lambda: process.poll() is not None or _is_up(gateway), timeout_s=40)
-        assert process.poll() is None, "the gateway did not start"
         yield gateway
     finally:
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -91,9 +82,9 @@ def running_gateway(books, **environment: str) -> Iterator[Gateway]:
         process.kill()
 
 
-def _is_up(gateway: Gateway) -> bool:
+def _is_up(process: subprocess.Popen, port: int) -> bool:
     try:
-        return gateway.get("/health").status_code == 200
+        return Gateway(process, port).get("/health").status_code == 200
     except requests.ConnectionError:
         return False
 

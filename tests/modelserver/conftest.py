@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
-import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import openai
@@ -20,8 +16,8 @@ import pytest
 import requests
 
 from modelserver import config
+from tests.processes import start_on_a_port
 
-ROOT = Path(__file__).resolve().parents[2]
 KEY = "models-test-key"
 
 
@@ -54,23 +50,16 @@ class Server:
 
 @contextlib.contextmanager
 def running_server(**environment: str) -> Iterator[Server]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     one_thread = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "modelserver", "--port", str(port)],
-        cwd=ROOT,
-        env={**os.environ, **one_thread, "MODELS_API_KEY": KEY, **environment},
+    process, port = start_on_a_port(
+        ["modelserver"], environment={**one_thread, "MODELS_API_KEY": KEY, **environment}, is_up=_answers
     )
-    server = Server(process, port)
     try:
-        wait_until(lambda: _answers(server), timeout_s=30)
-        yield server
+        yield Server(process, port)
     finally:
         process.send_signal(signal.SIGTERM)
         try:
-            process.wait(timeout=10)
+            process.wait(timeout=60)
         finally:
             process.kill()
 
@@ -92,16 +81,15 @@ def threads() -> Iterator[ThreadPoolExecutor]:
         yield pool
 
 
-def wait_until(condition: Callable[[], bool], *, timeout_s: float = 10) -> None:
+def wait_until(condition: Callable[[], bool], *, timeout_s: float = 60) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.02)
 
 
-def _answers(server: Server) -> bool:
-    assert server.process.poll() is None, "the models process ended at start"
+def _answers(_process: subprocess.Popen, port: int) -> bool:
     try:
-        return requests.get(f"{server.url}/health", timeout=10).ok
+        return requests.get(f"http://127.0.0.1:{port}/health", timeout=10).ok
     except requests.ConnectionError:
         return False

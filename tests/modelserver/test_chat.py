@@ -147,7 +147,7 @@ def test_a_full_queue_says_when_to_come_back(server, threads):
     assert refused.value.code == "queue_full"
     assert 1 <= int(refused.value.response.headers["retry-after"]) <= 60
     stream.close()
-    assert waiting.result(timeout=10).usage.completion_tokens == 2
+    assert waiting.result(timeout=60).usage.completion_tokens == 2
 
 
 @pytest.mark.parametrize(
