@@ -255,4 +255,5 @@ def _entry(entry_id, at, secret, type, public, private, split) -> dict:
 def _send_task(topic: str, reference: str) -> None:
     from celery import current_app
 
-    current_app.send_task(topic, [reference], retry=False)
+    # Nobody reads a result; waiting for a place to put one would stop all money while Redis is away.
+    current_app.send_task(topic, [reference], retry=False, ignore_result=True)
