@@ -197,6 +197,7 @@ MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
 MFA_PASSKEY_LOGIN_ENABLED = True
 MFA_WEBAUTHN_ALLOW_INSECURE_ORIGIN = SITE_URL.startswith("http://")
 MFA_TOTP_ISSUER = SITE_NAME
+MFA_TOTP_TOLERANCE = 1  # the code before and after count too: typing takes time, and clocks differ (RFC 6238, 5.2)
 USERSESSIONS_TRACK_ACTIVITY = False
 # Admins, curators and whoever withdraws must hold a second factor; a demo state does not insist.
 REQUIRE_MFA = env_bool("REQUIRE_MFA", not DEMO_STATE)

@@ -15,8 +15,11 @@ pytest_plugins = ["tests.books"] if (ROOT / "tests" / "books.py").exists() else 
 @pytest.fixture(scope="session")
 def browser_type_launch_args(browser_type_launch_args: dict) -> dict:
     """A Chromium is looked for, and installed, only once a selected test opens a page."""
+    from playwright.sync_api import expect
+
     from devstack import browser
 
+    expect.set_options(timeout=20_000)  # five seconds are short for a page on a machine that runs other tests as well
     return {**browser_type_launch_args, **browser.launch_arguments()}
 
 

@@ -54,6 +54,16 @@ def test_an_app_is_enrolled_and_then_asked_for(client, alice, clock):
     assert is_signed_in(client)
 
 
+def test_a_code_that_runs_out_while_it_is_typed_counts(client, alice, clock):
+    secret = enrol_app(client)
+    client.logout()
+    clock.now += 60
+
+    client.post(sign_in(client, alice).url, {"code": code_of(secret, at=clock.now - 30)})
+
+    assert is_signed_in(client)
+
+
 def test_a_code_is_taken_once(client, alice, clock):
     secret = enrol_app(client)
     client.logout()

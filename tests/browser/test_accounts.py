@@ -45,7 +45,7 @@ def sign_in(page: Page, user: User, password: str = PASSWORD) -> None:
 
 def sign_out(page: Page) -> None:
     page.goto("/accounts/logout/")
-    page.get_by_role("main").get_by_role("button", name="Sign out").click()
+    follow(page.get_by_role("main").get_by_role("button", name="Sign out"))
     expect(page.get_by_role("link", name="Sign in").first).to_be_visible()
 
 
@@ -115,7 +115,7 @@ def test_a_forgotten_password_is_replaced_by_mail(page, settings, tmp_path):
     assert accessibility_problems(page) == []
     for field in page.locator("input[type=password]").all():
         field.fill("a new one for the wren")
-    page.get_by_role("button", name="Change Password").click()
+    follow(page.get_by_role("button", name="Change Password"))
     expect(page.get_by_role("heading", level=1)).to_contain_text("Change")
 
     sign_in(page, alice, "a new one for the wren")
@@ -146,7 +146,7 @@ def test_an_authenticator_app_is_set_up_and_used(page):
     expect(page).to_have_url(re.compile("/accounts/2fa/authenticate/"))
     assert accessibility_problems(page) == []
     page.get_by_label("Code").fill(recovery[0])
-    page.get_by_role("button", name="Sign in").click()
+    follow(page.get_by_role("button", name="Sign in"))
 
     expect(page.get_by_role("link", name="Sign in")).to_have_count(0)
 
@@ -173,7 +173,7 @@ def test_a_passkey_is_set_up_and_signs_in_without_a_password(page):
 
     expect(page.get_by_role("link", name="Sign in")).to_have_count(0)
     page.goto("/accounts/2fa/webauthn/add/")
-    page.get_by_role("link", name="Use a security key").click()
+    follow(page.get_by_role("link", name="Use a security key"))
     page.get_by_role("button", name="Use a security key").click()
     expect(page.get_by_label("Passwordless")).to_be_visible()
 

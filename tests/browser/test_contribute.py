@@ -9,7 +9,14 @@ from datanets import submissions
 from datanets.models import Record, Submission, SubmissionFile
 from marketplace import people
 from tests.datanets.cast import make_datanet, measured, person, table
-from tests.datanets.pages.browsing import accessibility_problems, follow, no_idle_session, sign_in, site  # noqa: F401  (fixtures)
+from tests.datanets.pages.browsing import (  # noqa: F401  (two fixtures)
+    accessibility_problems,
+    choose_files,
+    follow,
+    no_idle_session,
+    sign_in,
+    site,
+)
 
 pytestmark = pytest.mark.browser
 
@@ -42,7 +49,7 @@ def test_two_bad_rows_are_corrected_on_the_page_and_everything_is_sent(browser, 
     follow(page.get_by_role("button", name="Continue to upload"))
     assert accessibility_problems(page) == []
 
-    page.get_by_label("Choose files").set_input_files(csv_file(TWO_BROKEN))
+    choose_files(page, csv_file(TWO_BROKEN))
     expect(page.get_by_role("heading", name="Rows that need you")).to_be_visible()
     expect(page.locator(".checks")).to_contain_text("Format and schema")
     assert accessibility_problems(page) == []
@@ -87,7 +94,7 @@ def test_an_interrupted_upload_goes_on_where_it_stopped_after_a_reload(browser, 
 
     page.route("**/files/*", second_part_fails)
     page.goto(f"/en/contribute/{submission.pk}/")
-    page.get_by_label("Choose files").set_input_files(path)
+    choose_files(page, path)
     _until(page, lambda: len(parts) > 1)
     assert SubmissionFile.objects.get().received_bytes == 8 * MIB
 
@@ -96,7 +103,7 @@ def test_an_interrupted_upload_goes_on_where_it_stopped_after_a_reload(browser, 
     expect(page.get_by_text("Choose the file again to go on")).to_be_visible()
     offsets = []
     page.on("request", lambda r: r.method == "PATCH" and offsets.append(int(r.headers["upload-offset"])))
-    page.get_by_label("Choose files").set_input_files(path)
+    choose_files(page, path)
     _until(page, lambda: SubmissionFile.objects.get().status != "uploading")
 
     assert offsets[0] == 8 * MIB, "nothing that had arrived was sent again"
@@ -109,7 +116,7 @@ def test_an_upload_pauses_while_the_computer_is_offline(browser, site, alice, tm
     page = context.new_page()
     page.goto(f"/en/contribute/{submission.pk}/")
     context.set_offline(True)
-    page.get_by_label("Choose files").set_input_files(csv_file(table(measured(3))))
+    choose_files(page, csv_file(table(measured(3))))
     expect(page.get_by_text("Connection lost. Resumes from 0%.")).to_be_visible()
 
     context.set_offline(False)
@@ -122,7 +129,7 @@ def test_one_corrupt_file_leaves_the_others_ready(browser, site, alice):  # noqa
     page = sign_in(browser, site, alice).new_page()
     page.goto(f"/en/contribute/{submission.pk}/")
     good, bad = csv_file(table(measured(3)), "good.csv"), csv_file(b"\x00\x01\x02", "bad.csv")
-    page.get_by_label("Choose files").set_input_files([good, bad])
+    choose_files(page, [good, bad])
     expect(page.locator("#live .files li", has_text="good.csv").locator(".badge")).to_have_text("Ready")
     expect(page.locator("#live .files li", has_text="bad.csv").locator(".badge")).to_have_text("Failed")
     assert accessibility_problems(page) == []
@@ -136,7 +143,7 @@ def test_a_copy_is_shown_beside_the_earlier_record(browser, site, alice):  # noq
     submission = submissions.start(datanet=datanet, contributor=alice)
     page = sign_in(browser, site, alice, viewport={"width": 390, "height": 844}).new_page()
     page.goto(f"/en/contribute/{submission.pk}/")
-    page.get_by_label("Choose files").set_input_files(csv_file(table(measured(2))))
+    choose_files(page, csv_file(table(measured(2))))
     expect(page.get_by_role("heading", name="Copies of earlier records")).to_be_visible()
     assert accessibility_problems(page) == []
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
@@ -147,10 +154,10 @@ def test_without_javascript_a_file_is_uploaded_corrected_and_sent(browser, site,
     page = sign_in(browser, site, alice, java_script_enabled=False).new_page()
     page.goto(f"/en/contribute/{submission.pk}/")
     page.get_by_label("Choose files").set_input_files(csv_file(TWO_BROKEN))
-    page.get_by_role("button", name="Upload the chosen files").click()
+    follow(page.get_by_role("button", name="Upload the chosen files"))
     page.get_by_label("radius").first.fill("13.25")
-    page.get_by_role("button", name="Save the row (Line 5").click()
-    page.get_by_role("button", name="Drop the row (Line 8").click()
+    follow(page.get_by_role("button", name="Save the row (Line 5"))
+    follow(page.get_by_role("button", name="Drop the row (Line 8"))
     page.get_by_label("Title").fill("Tumours")
     page.get_by_label("I may share this data under the licence.").check()
     page.get_by_role("button", name="Sign and send").click()

@@ -8,7 +8,7 @@ from playwright.sync_api import expect
 from datanets import reviews, services
 from datanets.models import Record, Review
 from tests.datanets.cast import make_datanet, measured, person, send, table, waiting
-from tests.datanets.pages.browsing import accessibility_problems, no_idle_session, sign_in, site  # noqa: F401  (fixtures)
+from tests.datanets.pages.browsing import accessibility_problems, follow, no_idle_session, sign_in, site  # noqa: F401  (fixtures)
 
 pytestmark = pytest.mark.browser
 
@@ -98,7 +98,7 @@ def test_without_javascript_a_curator_takes_decides_and_undoes(browser, site, ca
     page.get_by_role("button", name="Reject").click()
     expect(page.get_by_text("You rejected 1 record")).to_be_visible()
     assert Record.objects.get(position=2).status == "rejected"
-    page.get_by_role("button", name="Undo").click()
+    follow(page.get_by_role("button", name="Undo"))
     page.get_by_role("button", name="Approve 3 records").click()
     expect(page.get_by_role("heading", name="Nothing waits here")).to_be_visible()
     submission.refresh_from_db()

@@ -23,6 +23,7 @@ from tests.datanets.cast import RIGHTS, SCHEMA, make_datanet, measured, send, ta
 from tests.datanets.pages.browsing import (  # noqa: F401  (two fixtures)
     TAGS,
     accessibility_problems,
+    choose_files,
     follow,
     no_idle_session,
     sign_in,
@@ -163,7 +164,7 @@ def signs_up(page: Page, handle: str, settings, folder) -> None:
     visit(page, "/dev/mail/")
     follow(page.get_by_role("link", name="/accounts/confirm-email/"))
     passes_axe(page)
-    page.get_by_role("main").get_by_role("button", name="Confirm").click()
+    follow(page.get_by_role("main").get_by_role("button", name="Confirm"))
     expect(page.get_by_role("link", name="Sign in")).to_have_count(0)
 
 
@@ -173,7 +174,7 @@ def sends_a_table_and_corrects_two_rows(page: Page) -> None:
     page.get_by_label("I have read the contributor agreement and agree to it").check()
     follow(page.get_by_role("button", name="Continue to upload"))
     file = {"name": "tumours.csv", "mimeType": "text/csv", "buffer": TWO_BAD_ROWS}
-    page.get_by_label("Choose files").set_input_files(file)
+    choose_files(page, file)
     expect(page.get_by_role("heading", name="Rows that need you")).to_be_visible()
     expect(page.locator(".checks")).to_contain_text("Format and schema")
     passes_axe(page)
@@ -222,7 +223,7 @@ def trains_and_lists(page: Page) -> None:
     page.get_by_label("Price of a pass, in OPEN").fill("1")
     page.get_by_label("Days of a pass").fill("30")
     page.get_by_label("Per call, in OPEN").fill("0.024")
-    page.get_by_role("button", name="Create the model").click()
+    follow(page.get_by_role("button", name="Create the model"))
     page.get_by_label("Tumours v1").check()
     page.get_by_role("button", name="Show the fee").click()
     expect(page.get_by_role("heading", name="What will happen")).to_be_visible()
@@ -324,8 +325,8 @@ def two_admins_pay(erin: Page, frank: Page, books) -> None:
     passes_axe(erin)
     visit(frank, f"/en/admin-desk/payouts/{PayoutRun.objects.get().pk}/")
     approves_the_run(frank)
-    frank.get_by_role("button", name="Mark as sent").click()
-    frank.get_by_role("button", name="Confirm alice").click()
+    follow(frank.get_by_role("button", name="Mark as sent"))
+    follow(frank.get_by_role("button", name="Confirm alice"))
     expect(frank.locator("main")).to_contain_text("Closed")
     passes_axe(frank)
     books.fold()

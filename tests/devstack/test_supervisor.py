@@ -10,6 +10,8 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import psycopg2
@@ -23,11 +25,11 @@ from devstack.machine import SHARED
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def start(state: Path) -> subprocess.Popen:
-    """A small site in `state`, ready."""
+def start(state: Path, **servers: str) -> subprocess.Popen:
+    """A small site in `state`, ready; on servers of its own, or on those of DATABASE_URL and REDIS_URL."""
     environment = {name: value for name, value in os.environ.items() if name not in settings_names()}
     # A proxy that leads nowhere, and the exceptions that dev.py adds: a site asks its own processes directly.
-    environment |= {"http_proxy": "http://127.0.0.1:1"} | beside_the_proxy({})
+    environment |= {"http_proxy": "http://127.0.0.1:1"} | beside_the_proxy({}) | servers
     command = [sys.executable, "-m", "tests.devstack.small_site", str(state)]
     site = subprocess.Popen(
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -198,3 +200,36 @@ def test_an_outside_server_that_does_not_answer_is_told_in_a_sentence(state, var
     assert done.returncode == 1
     assert f"{variable} cannot be used" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.fixture
+def outside_database() -> Iterator[dict[str, str]]:
+    """An empty database on a server that is not the site's: the roles' addresses."""
+    name = f"outside_{os.getpid()}"
+    with closing(psycopg2.connect(os.environ["DATABASE_SUPERUSER_URL"])) as session:
+        session.autocommit = True
+        session.cursor().execute(f"CREATE DATABASE {name} OWNER openledger_owner")
+        there = {
+            key: os.environ[key].rsplit("/", 1)[0] + f"/{name}" for key in ("DATABASE_APP_URL", "DATABASE_OWNER_URL")
+        }
+        yield {"DATABASE_URL": there["DATABASE_APP_URL"], "DATABASE_OWNER_URL": there["DATABASE_OWNER_URL"]}
+        session.cursor().execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def test_a_site_works_on_servers_that_are_not_its_own(state, outside_database):
+    site = start(state, REDIS_URL=os.environ["REDIS_URL"], **outside_database)
+    commands = processes_of(state).values()
+    assert not any("bin/postgres" in command or "valkey" in command for command in commands), commands
+
+    # Its tables are made there, by the role that owns the database; the site runs as the other
+    manage = [sys.executable, "-m", "devstack", "manage", "--state", str(state)]
+    done = subprocess.run([*manage, "setup"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    with closing(psycopg2.connect(outside_database["DATABASE_URL"])) as session, session.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM ledger_account")
+    assert json.loads((state / "environment.json").read_text())["DATABASE_URL"] == outside_database["DATABASE_URL"]
+
+    # And when it ends, they go on
+    site.terminate()
+    assert site.wait(90) == 0
+    psycopg2.connect(outside_database["DATABASE_URL"]).close()

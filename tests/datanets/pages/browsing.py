@@ -17,7 +17,7 @@ from django.contrib.staticfiles.handlers import StaticFilesHandler
 from django.db import connections
 from django.test import Client
 from django.test.testcases import LiveServerThread
-from playwright.sync_api import Browser, BrowserContext, Locator, Page
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 
 from marketplace.celery import app
 
@@ -81,6 +81,12 @@ def follow(link: Locator) -> None:
     """
     with link.page.expect_navigation():
         link.click()
+
+
+def choose_files(page: Page, files) -> None:
+    """Choose files to upload, once the script is there that takes them: without it they wait for the form's button."""
+    expect(page.locator("#plain-upload")).to_be_hidden()
+    page.get_by_label("Choose files").set_input_files(files)
 
 
 def accessibility_problems(page: Page) -> list[str]:
