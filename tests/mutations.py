@@ -288,6 +288,17 @@ CREATE TRIGGER version_is_immutable BEFORE UPDATE OR DELETE ON datanets_version
         "Every repeat would take the key over and be charged again.",
     ),
     Removal(
+        "lock_of_the_idempotency_key",
+        "marketplace/sql/capture.sql",
+        "  ORDER BY i.owner_id, i.key FOR UPDATE OF i;\n",
+        "  ORDER BY i.owner_id, i.key;\n",
+        (
+            "tests/gateway/test_capture.py"
+            "::test_a_key_that_is_taken_over_while_its_call_is_stored_is_charged_to_one_of_them",
+        ),
+        "A key taken over between the look and the end of the statement would be charged by both processes.",
+    ),
+    Removal(
         "call_is_stored_once",
         "marketplace/sql/capture.sql",
         "    ON CONFLICT (id) DO NOTHING\n",

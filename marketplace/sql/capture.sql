@@ -51,7 +51,11 @@ BEGIN
   WHERE (x->'call'->>'id')::uuid = ANY (fresh) AND jsonb_typeof(x->'content') = 'object'
   ON CONFLICT (call_id) DO NOTHING;
 
-  -- An Idempotency-Key that another process took over (we were thought dead) is charged there, not here.
+  -- An Idempotency-Key that another process took over (we were thought dead) is charged there, not here. Locked before
+  -- it is looked at: a take-over that commits after the look would charge the call twice.
+  PERFORM FROM marketplace_idempotency i JOIN jsonb_array_elements(calls) x
+    ON i.owner_id = (x->'call'->>'buyer_id')::bigint AND i.key = x->'idempotency'->>'key'
+  ORDER BY i.owner_id, i.key FOR UPDATE OF i;
   SELECT (x->'call'->>'id')::uuid INTO lost FROM jsonb_array_elements(calls) x
   WHERE (x->'call'->>'id')::uuid = ANY (fresh) AND jsonb_typeof(x->'idempotency') = 'object'
     AND x->'call'->>'status' IN ('succeeded', 'left')
@@ -63,13 +67,14 @@ BEGIN
     RAISE EXCEPTION USING ERRCODE = 'GW001', MESSAGE = 'another process has taken this idempotency key',
       DETAIL = jsonb_build_object('call', lost)::text;
   END IF;
+  -- What was charged answers its key for good; only what cost nothing frees it.
   UPDATE marketplace_idempotency i SET status = 'done'
   FROM jsonb_array_elements(calls) x
   WHERE i.owner_id = (x->'call'->>'buyer_id')::bigint AND i.key = x->'idempotency'->>'key'
-    AND i.call_id = (x->'call'->>'id')::uuid AND x->'call'->>'status' = 'succeeded';
+    AND i.call_id = (x->'call'->>'id')::uuid AND x->'call'->>'status' IN ('succeeded', 'left');
   DELETE FROM marketplace_idempotency i USING jsonb_array_elements(calls) x
   WHERE i.owner_id = (x->'call'->>'buyer_id')::bigint AND i.key = x->'idempotency'->>'key'
-    AND i.call_id = (x->'call'->>'id')::uuid AND i.status = 'running' AND x->'call'->>'status' IN ('failed', 'left');
+    AND i.call_id = (x->'call'->>'id')::uuid AND i.status = 'running' AND x->'call'->>'status' = 'failed';
 
   SELECT jsonb_agg(x->'outbox') INTO said FROM jsonb_array_elements(calls) x
   WHERE (x->'call'->>'id')::uuid = ANY (fresh) AND jsonb_typeof(x->'outbox') = 'object';

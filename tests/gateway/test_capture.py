@@ -6,19 +6,22 @@ import asyncio
 import dataclasses
 import os
 import uuid
+from functools import partial
 
 import psycopg2
 import pytest
+from django.db import connection
 
 from attribution.payloads import TOPIC
 from ledger import chart, errors
 from ledger import services as ledger
 from marketplace.gateway import catalogue, database
-from marketplace.gateway.capture import Capture
+from marketplace.gateway.capture import Capture, KeyTaken
 from marketplace.gateway.charging import Call, Outcome, charge
 from marketplace.models import ApiKey, CallContent
 from marketplace.models import Call as StoredCall
 from tests import asynchronous
+from tests.datanets.races import race
 from tests.gateway.conftest import open_shop
 from tests.gateway.shop import CALL_NANO, OPEN
 
@@ -34,12 +37,12 @@ def dsn_of(shop) -> str:
     return os.environ["DATABASE_APP_URL"].rsplit("/", 1)[0] + f"/{shop.books.name}"
 
 
-def finished_call(shop, buyer, *, hold_id=None, **changes) -> dict:
+def finished_call(shop, buyer, *, hold_id=None, idempotency_key="", **changes) -> dict:
     """A row as the gateway makes it."""
     with shop.books.connect("DATABASE_APP_URL").cursor() as cursor:
         version = catalogue.load(cursor).find("erin/tumours")
     key = ApiKey.objects.filter(owner=buyer).first()
-    call = Call(version, buyer.pk, str(key.pk), "classify", False, "ab" * 32)
+    call = Call(version, buyer.pk, str(key.pk), "classify", False, "ab" * 32, idempotency_key)
     outcome = dataclasses.replace(Outcome("succeeded", response={"label": "benign"}, context={"x": 1}), **changes)
     done = charge(call, outcome, content_key=KEY, kept_s=60, vest_after_s=0, site_url="http://testserver")
     return {**done.row, "hold_id": str(hold_id) if hold_id else None}
@@ -112,6 +115,33 @@ def test_a_call_that_nothing_covers_is_refused_whole(shop):
 
     assert isinstance(refused, errors.InsufficientFunds)
     assert not StoredCall.objects.filter(pk=row["call"]["id"]).exists()
+
+
+def take_key(buyer, row, process: str) -> str:
+    """SQL that takes the row's Idempotency-Key for its call."""
+    return (
+        f"SELECT outcome FROM gateway_take_key({buyer.pk}, '{row['idempotency']['key']}', 'abc', "
+        f"'{row['call']['id']}', '{process}', 60)"
+    )
+
+
+def test_a_key_that_is_taken_over_while_its_call_is_stored_is_charged_to_one_of_them(shop):
+    """Fails without the lock of the idempotency rows in capture_calls (tests/mutations.py): both would be charged."""
+    # Given a finished call whose process is thought dead, and another process that takes its key at this moment
+    dan, _ = shop.buyer("dan-taken", OPEN)
+    first, second = (finished_call(shop, dan, idempotency_key="order-1") for _ in range(2))
+    with connection.cursor() as cursor:
+        cursor.execute(take_key(dan, first, "gateway:thought-dead"))
+        assert cursor.fetchone() == ("mine",)
+
+    # When the first one is stored
+    [[refused]] = race(shop.books, partial(store, shop, first), behind=take_key(dan, second, "gateway:alive"))
+
+    # Then it is refused, and only the one that has the key is charged
+    assert isinstance(refused, KeyTaken)
+    assert store(shop, second) == [False]
+    assert [str(call.pk) for call in StoredCall.objects.filter(buyer=dan)] == [second["call"]["id"]]
+    assert shop.balance_nano(dan) == OPEN - CALL_NANO
 
 
 def test_a_failed_call_is_a_row_at_cost_0(shop):
