@@ -145,7 +145,7 @@ class PaidCalls:
             tokens = outcome.prompt_tokens + outcome.answer_tokens
             parts.limits.leave(entered, cost_nano=done.cost_nano, tokens=tokens)
             failpoints.hit("before_last_byte")
-            if outcome.status != "succeeded":
+            if outcome.status != "succeeded" or not outcome.delivered:
                 raise ClientLeft
             if isinstance(prepared, PreparedChat) and call.streamed:
                 await streaming.send_end(reply, call, prepared.request.include_usage, done.response)

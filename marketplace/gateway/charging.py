@@ -54,6 +54,7 @@ class Outcome:
         context: Of a linear or neighbours answer: what recomputes its attribution.
         kept: Further content to keep under seal: the messages, the passages, the answer.
         told: Further fields of `open`.
+        delivered: Whether all that was streamed went to the client; if not, it can ask again with its Idempotency-Key.
     """
 
     status: str
@@ -64,6 +65,7 @@ class Outcome:
     kept: Mapping[str, Any] = field(default_factory=dict)
     told: Mapping[str, Any] = field(default_factory=dict)
     error_code: str = ""
+    delivered: bool = True
 
 
 @dataclass(frozen=True)

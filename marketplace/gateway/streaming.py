@@ -2,6 +2,9 @@
 
 A stream is passed on as it comes, in our own envelope; its usage and `[DONE]` are kept back for the caller of this module,
 who sends them once the call is captured.
+
+A call with an Idempotency-Key does not end when its client leaves: the answer is finished and kept for who asks again, so
+that a dropped connection and a retry are one charge.
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ def no_usage() -> ApiError:
 
 
 async def whole(upstreams: Upstreams, call: Call, prepared: Prepared, gone: asyncio.Future) -> Outcome:
-    """Ask for a whole answer. A client that leaves pays the prompt, if it can be counted within 2 s.
+    """Ask for a whole answer. A client that leaves without a key to come back pays the prompt, if it is counted in 2 s.
 
     Raises:
         ApiError: it failed.
@@ -36,7 +39,8 @@ async def whole(upstreams: Upstreams, call: Call, prepared: Prepared, gone: asyn
     asked = asyncio.ensure_future(_asked(upstreams, call, prepared))
     try:
         async with asyncio.timeout(config.CALL_TIMEOUT_S):
-            await asyncio.wait([asked, gone], return_when=asyncio.FIRST_COMPLETED)
+            awaited = [asked] if call.idempotency_key else [asked, gone]
+            await asyncio.wait(awaited, return_when=asyncio.FIRST_COMPLETED)
         if asked.done():
             return asked.result()
         await asyncio.wait([asked], timeout=config.DRAIN_S)
@@ -76,38 +80,44 @@ async def stream(upstreams: Upstreams, call: Call, prepared: Prepared, reply: Re
     Raises:
         ApiError: it failed; what was sent costs nothing.
     """
-    heard = _Heard()
+    finishes = bool(call.idempotency_key)
+    heard = _Heard(finishes=finishes)
     loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(config.CALL_TIMEOUT_S) as limit:
-            gone.add_done_callback(lambda _: _shorten(limit, loop))
+            if not finishes:
+                gone.add_done_callback(lambda _: _shorten(limit, loop))
             answer = await upstreams.chat(prepared.upstream, prepared.body)
             async with closing(answer):
                 async for event in _events(answer.chunks()):
                     await heard.take(event, call, reply, client_left=gone.done())
-                    if heard.stuck:
+                    if heard.stuck and not finishes:
                         _shorten(limit, loop)
                     failpoints.hit("in_stream")
                 if heard.done:
                     answer.drain_later()
     except TimeoutError:
+        if finishes:
+            raise upstream_slow() from None
         # A client that reads slowly is no failure of ours: it leaves, and pays for what it took.
         if heard.sending_s > config.CALL_TIMEOUT_S / 2:
             heard.missed = True
         elif not gone.done() and not heard.stuck:
             raise upstream_slow() from None
     except (Failed, orjson.JSONDecodeError, LookupError, TypeError, AttributeError) as error:
-        if not gone.done() and not heard.stuck:
+        if finishes or (not gone.done() and not heard.stuck):
             raise upstream_failed() from error
     usage = _usage(heard.usage, prepared)
     nobody_there = gone.done() or heard.stuck
-    if heard.missed or (nobody_there and heard.reason is None):
+    if not finishes and (heard.missed or (nobody_there and heard.reason is None)):
         return await _left_stream(upstreams, call, prepared, heard, usage)
     if heard.reason is None:
         raise upstream_failed("The model's answer broke off. Nothing was charged.")
     if usage is None:
         raise no_usage()
-    return _succeeded(call, prepared, heard.text, heard.tool_calls(), heard.reason, *usage)
+    outcome = _succeeded(call, prepared, heard.text, heard.tool_calls(), heard.reason, *usage)
+    outcome.delivered = not heard.missed
+    return outcome
 
 
 async def send_end(reply: Reply, call: Call, include_usage: bool, response: dict[str, Any]) -> None:
@@ -128,9 +138,10 @@ async def replay(reply: Reply, call: Call, include_usage: bool, response: dict[s
 
 
 class _Heard:
-    """What came from the model, and how much of it went to the client."""
+    """What came from the model, and how much of it went to the client. `finishes`: it is heard to its end in any case."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, finishes: bool) -> None:
+        self._finishes = finishes
         self.text = ""
         self.sent_text = ""
         self.sent_pieces = 0
@@ -176,6 +187,8 @@ class _Heard:
         except TimeoutError:
             self.stuck = True
         self.sending_s += time.monotonic() - began
+        if self._finishes and self.sending_s > config.CALL_TIMEOUT_S / 2:
+            self.stuck = True  # who reads this slowly would keep the answer from its end: a failure, and free
         return not self.stuck
 
     def tool_calls(self) -> list[dict[str, Any]] | None:

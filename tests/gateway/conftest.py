@@ -9,6 +9,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import openai
 import pytest
@@ -20,6 +21,8 @@ from marketplace import privileges
 from tests.gateway import shop as shops
 from tests.gateway import upstream as fake_upstream
 from tests.processes import start_on_a_port
+
+Found = TypeVar("Found")
 
 
 @dataclass
@@ -37,8 +40,8 @@ class Gateway:
     def openai(self, key: str) -> openai.OpenAI:
         return openai.OpenAI(base_url=f"{self.url}/v1", api_key=key, max_retries=0, timeout=30)
 
-    def post(self, path: str, body, *, key: str = "", **headers: str) -> requests.Response:
-        return requests.post(self.url + path, json=body, headers=_headers(key, headers), timeout=60)
+    def post(self, path: str, body, *, key: str = "", timeout_s: float = 60, **headers: str) -> requests.Response:
+        return requests.post(self.url + path, json=body, headers=_headers(key, headers), timeout=timeout_s)
 
     def get(self, path: str, *, key: str = "", **headers: str) -> requests.Response:
         return requests.get(self.url + path, headers=_headers(key, headers), timeout=30)
@@ -57,11 +60,17 @@ def _headers(key: str, more: dict[str, str]) -> dict[str, str]:
     return known | {name.replace("_", "-"): value for name, value in more.items()}
 
 
-def wait_until(condition: Callable[[], bool], *, timeout_s: float = 20) -> None:
+def wait_for(look: Callable[[], Found], *, timeout_s: float = 20) -> Found:
+    """Look until something is found, and return it."""
     give_up_at = time.monotonic() + timeout_s
-    while not condition():
+    while not (found := look()):
         assert time.monotonic() < give_up_at, "it did not happen in time"
         time.sleep(0.02)
+    return found
+
+
+def wait_until(condition: Callable[[], bool], *, timeout_s: float = 20) -> None:
+    wait_for(condition, timeout_s=timeout_s)
 
 
 @contextlib.contextmanager

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import pytest
+import requests
 
 from marketplace.models import Call, Idempotency
+from tests.gateway.conftest import wait_for
 from tests.gateway.shop import CALL_NANO, OPEN
 from tests.gateway.test_streams import MESSAGES, events_of, open_stream
 
@@ -87,6 +92,36 @@ def test_a_stream_is_replayed_as_a_stream(gateway, shop):
     assert texts[0] == texts[1] == "The answer is forty-two."
     assert second.headers["x-idempotent-replay"] == "true"
     assert Call.objects.filter(buyer=dan).count() == 1
+
+
+def test_who_drops_a_call_and_asks_again_gets_its_answer_and_pays_once(gateway, shop):
+    # Given a stream that its client drops after the first word, and a whole answer that it does not wait for
+    dan, key = shop.buyer("dan-drops", OPEN)
+    stream, whole = (CHAT | {"model": "erin/slow", "stream": streamed} for streamed in (True, False))
+    shop.upstream.delay_s = 1.0
+    dropped = open_stream(gateway, key, "erin/slow", idempotency_key="stream")
+    next(line for line in dropped.iter_lines() if b'"content":"The"' in line)
+    dropped.close()
+    with pytest.raises(requests.ReadTimeout):
+        gateway.post("/v1/chat/completions", whole, key=key, idempotency_key="whole", timeout_s=0.3)
+
+    # When it asks again with the same key
+    def again(body, name):
+        answer = gateway.post("/v1/chat/completions", body, key=key, idempotency_key=name)
+        if answer.status_code != 409:
+            return answer
+        assert answer.json()["error"]["code"] == "idempotency_in_progress"
+        return None
+
+    answers = [wait_for(partial(again, body, name)) for body, name in ((stream, "stream"), (whole, "whole"))]
+    shop.upstream.delay_s = 0.3
+
+    # Then it gets the whole answer, and each was charged once and in full
+    assert [answer.headers["x-idempotent-replay"] for answer in answers] == ["true", "true"]
+    told = "".join(c["delta"].get("content", "") for e in events_of(answers[0])[:-1] for c in e["choices"])
+    assert told == answers[1].json()["choices"][0]["message"]["content"] == "The answer is forty-two."
+    assert sorted(Call.objects.filter(buyer=dan).values_list("status", "cost_nano")) == [("succeeded", 7700)] * 2
+    assert shop.balance_nano(dan) == OPEN - 2 * 7700
 
 
 def test_a_key_that_cannot_be_one_is_refused(gateway, shop):

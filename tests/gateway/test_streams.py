@@ -16,12 +16,13 @@ from tests.gateway.shop import OPEN
 MESSAGES = [{"role": "user", "content": "What is the answer?"}]
 
 
-def open_stream(gateway, key, model="erin/fine", **more):
-    body = {"model": model, "messages": MESSAGES, "max_tokens": 20, "stream": True, **more}
+def open_stream(gateway, key, model="erin/fine", *, idempotency_key=""):
+    body = {"model": model, "messages": MESSAGES, "max_tokens": 20, "stream": True}
+    headers = {"authorization": f"Bearer {key}"} | ({"idempotency-key": idempotency_key} if idempotency_key else {})
     return requests.post(
         f"{gateway.url}/v1/chat/completions",
         json=body,
-        headers={"authorization": f"Bearer {key}"},
+        headers=headers,
         stream=True,
         timeout=30,
     )
