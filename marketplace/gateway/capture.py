@@ -26,6 +26,7 @@ from .database import connect, is_lost
 from .errors import Unavailable
 
 logger = logging.getLogger("marketplace.gateway")
+_SETTLE_S = 1.0  # how often calls of unknown outcome are tried again
 _CAPTURE = "SELECT count(*) FROM capture_calls(%s::jsonb)"
 _LEASE_GONE = (ledger_errors.HoldClosed, ledger_errors.HoldExceeded, ledger_errors.HoldUnknown)
 
@@ -50,6 +51,7 @@ class Capture:
         self._waiting: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._session: Connection | None = None
         self._unknown: list[dict[str, Any]] = []
+        self._settle_at = 0.0
         self._thread = threading.Thread(target=self._run, name="db-capture", daemon=True)
         self.is_down = False
 
@@ -75,10 +77,11 @@ class Capture:
 
     def _run(self) -> None:
         while True:
-            try:
-                first = self._waiting.get(timeout=1.0)
-            except queue.Empty:
+            if self._settle_at <= time.monotonic():  # not only when nothing waits: under load something always does
                 self._settle_unknown()
+            try:
+                first = self._waiting.get(timeout=_SETTLE_S)
+            except queue.Empty:
                 continue
             if first is None:
                 break
@@ -160,13 +163,15 @@ class Capture:
 
     def _settle_unknown(self) -> None:
         """Calls that were answered with 503: if they were not stored they are stored as failed, at cost 0."""
-        if not self._unknown:
-            return
-        try:
-            self._send(self._unknown, patience_s=0)
-        except (Unavailable, psycopg2.Error):
-            return
-        self._unknown = []
+        self._settle_at = time.monotonic() + _SETTLE_S
+        while self._unknown:
+            try:
+                self._send(self._unknown[:1], patience_s=0)
+            except Unavailable:
+                return
+            except psycopg2.Error as error:  # this one never can be: it must not keep the others from it
+                logger.error("a call of unknown outcome could not be settled: %s", error.pgcode)
+            del self._unknown[0]
 
 
 def _as_failed(row: dict[str, Any]) -> dict[str, Any]:

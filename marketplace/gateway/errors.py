@@ -62,6 +62,18 @@ def unavailable() -> ApiError:
     )
 
 
+def outcome_unknown(*, can_repeat: bool) -> ApiError:
+    """The books went away while a call was being stored. Without an Idempotency-Key a retry could be a second charge."""
+    return ApiError(
+        503,
+        "The books went away while this call was stored: whether it was charged is not known yet. "
+        "See GET /v1/calls, or repeat it with the same Idempotency-Key.",
+        code="outcome_unknown",
+        retry_after_s=2,
+        retry=can_repeat,
+    )
+
+
 def insufficient() -> ApiError:
     return ApiError(
         402,

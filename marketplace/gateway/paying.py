@@ -15,7 +15,7 @@ from .catalogue import Shelf
 from .charging import Call, Charge, Outcome, charge
 from .chatting import Chats
 from .engines import Engines
-from .errors import ApiError, Unavailable, insufficient, internal
+from .errors import ApiError, Unavailable, insufficient, internal, outcome_unknown
 from .idempotency import Idempotency
 from .keyring import Keyring
 from .leases import Leases, Reservation
@@ -55,17 +55,17 @@ async def store(parts: Parts, call: Call, reservation: Reservation, outcome: Out
     """Make a call and its charge durable, and release the rest of its reservation.
 
     Raises:
-        Unavailable: the database does not answer. The answer is not delivered; the call ends as failed.
-        ApiError: it was refused: 402 (the lease had expired and the wallet is empty), 409, 500. Nothing was charged.
+        ApiError: 503, the database does not answer: the answer is not delivered, and the call ends as failed unless it turns
+            out to have been stored. Or it was refused: 402 (the lease had expired and the wallet is empty), 409, 500. Nothing was charged.
     """
     done = _charge(parts, call, outcome)
     row = {**done.row, "hold_id": reservation.hold_id if done.cost_nano else None}
     try:
         lease_gone = await parts.capture.store(row)
-    except Unavailable:
+    except Unavailable as error:
         # Perhaps it was drawn: what was reserved stays out of the lease until that is known, at its end.
         parts.leases.release(reservation, drawn_nano=reservation.amount_nano)
-        raise
+        raise outcome_unknown(can_repeat=bool(call.idempotency_key)) from error
     except Exception as error:
         refusal = _refusal(error)
         await store_failure(parts, call, reservation, refusal.code)

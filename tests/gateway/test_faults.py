@@ -7,9 +7,12 @@ expire, and repeating all 20 with their Idempotency-Keys on a fresh process ends
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import psycopg2
@@ -54,6 +57,24 @@ def acknowledged(gateway, key: str, number: int) -> str | None:
         return None
     whole = answer.text.endswith("data: [DONE]\n\n") if body["stream"] else bool(json.loads(answer.text)["usage"])
     return answer.headers["x-receipt-id"] if whole else None
+
+
+@contextlib.contextmanager
+def calling_all_the_time(gateway, key: str) -> Iterator[None]:
+    """Somebody whose calls leave the process no quiet second."""
+    enough = threading.Event()
+
+    def call() -> None:
+        while not enough.is_set():
+            assert gateway.classify(key).status_code == 200
+
+    with ThreadPoolExecutor(1) as threads:
+        calling = threads.submit(call)
+        try:
+            yield
+        finally:
+            enough.set()
+        calling.result()
 
 
 def wait_for_its_connections_to_end(shop) -> None:
@@ -151,8 +172,9 @@ def test_a_lease_that_is_used_is_renewed_and_one_that_is_not_is_closed(shop):
 
 
 def test_without_a_database_calls_are_503_at_once_and_running_ones_cost_nothing(shop):
-    # Given a slow call, and a database that goes away under it
+    # Given a slow call, somebody who calls all the time, and a database that goes away under them
     buyer, key = shop.buyer("dan-dark", OPEN)
+    _, busy_key = shop.buyer("dan-busy", OPEN)
     admin = psycopg2.connect(os.environ["DATABASE_SUPERUSER_URL"])
     admin.autocommit = True
     shop.upstream.delay_s = 1.0
@@ -177,13 +199,16 @@ def test_without_a_database_calls_are_503_at_once_and_running_ones_cost_nothing(
                 assert refused.headers["retry-after"]
                 assert time.monotonic() - began < 0.5
                 assert running.result().status_code == 503
+                assert running.result().json()["error"]["code"] == "outcome_unknown"
+                assert running.result().headers["x-should-retry"] == "false"
             finally:
                 cursor.execute(f"ALTER DATABASE {shop.books.name} ALLOW_CONNECTIONS true")
                 shop.upstream.delay_s = 0.3
 
         # And once it is back, calls are answered, and the broken one is there as failed, at cost 0
         wait_until(lambda: gateway.classify(key).status_code == 200, timeout_s=5)
-        wait_until(lambda: Call.objects.filter(buyer=buyer, status="failed").count() == 1, timeout_s=5)
+        with calling_all_the_time(gateway, busy_key):
+            wait_until(lambda: Call.objects.filter(buyer=buyer, status="failed").count() == 1, timeout_s=15)
     admin.close()
     assert Call.objects.get(buyer=buyer, status="failed").cost_nano == 0
     assert_the_books_agree(shop, buyer, [])
