@@ -109,6 +109,12 @@ def expire_holds(limit: int = 500) -> int:
     return database.value("SELECT ledger_expire(%s)", limit)
 
 
+def holders(prefix: str) -> list[str]:
+    """The owners of open holds whose names start with `prefix`: who may have to be fenced."""
+    found = Hold.objects.filter(owner__startswith=prefix, closed_at=None)
+    return list(found.order_by("owner").values_list("owner", flat=True).distinct())
+
+
 def open_holds(account: str) -> list[HoldRow]:
     """List an account's open holds, oldest first."""
     found = Hold.objects.filter(account__code=account, closed_at=None).order_by("opened_at", "id")

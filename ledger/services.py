@@ -34,7 +34,7 @@ from ledger.errors import (
     Unbalanced,
     UnknownAccount,
 )
-from ledger.holds import Draw, HoldRow, close, close_holds_of, draw, expire_holds, extend, hold, open_holds
+from ledger.holds import Draw, HoldRow, close, close_holds_of, draw, expire_holds, extend, hold, holders, open_holds
 from ledger.ids import new_id
 from ledger.keys import log_vkey, witness_vkeys
 from ledger.log import (
@@ -110,6 +110,7 @@ __all__ = [
     "head",
     "hold",
     "hold_lot",
+    "holders",
     "leaf_of",
     "log_size",
     "log_vkey",

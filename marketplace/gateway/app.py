@@ -80,7 +80,10 @@ class Application:
             on_tick=self._shelf.reload,
             tick_s=config.CATALOGUE_S,
         )
-        self._leases_db = DatabaseThread("leases", dsn, on_connect=say_alive)
+        # It looks every 2 s whether its connection lives: without the lock on it this process counts as dead.
+        self._leases_db = DatabaseThread(
+            "leases", dsn, on_connect=say_alive, on_tick=lambda cursor: cursor.execute("SELECT"), tick_s=2.0
+        )
         # Buyers' own lists and sums may take a while: nobody's key waits behind them.
         self._reading_db = DatabaseThread("reading", dsn)
         self._capture = Capture(dsn)

@@ -73,13 +73,22 @@ def wait_until(condition: Callable[[], bool], *, timeout_s: float = 20) -> None:
     wait_for(condition, timeout_s=timeout_s)
 
 
+def application_url(books) -> str:
+    """The database, as the application's role."""
+    return os.environ["DATABASE_APP_URL"].rsplit("/", 1)[0] + f"/{books.name}"
+
+
 @contextlib.contextmanager
 def running_gateway(books, **environment: str) -> Iterator[Gateway]:
     """The process, connected as the application's role."""
-    url = os.environ["DATABASE_APP_URL"].rsplit("/", 1)[0] + f"/{books.name}"
     process, port = start_on_a_port(
         ["marketplace.gateway"],
-        environment={"DATABASE_URL": url, "WITNESS_QUORUM": "0", "SITE_URL": "http://testserver", **environment},
+        environment={
+            "DATABASE_URL": application_url(books),
+            "WITNESS_QUORUM": "0",
+            "SITE_URL": "http://testserver",
+            **environment,
+        },
         is_up=_is_up,
     )
     gateway = Gateway(process, port)
@@ -106,12 +115,18 @@ def upstream() -> Iterator:
 
 
 def open_shop(books, upstream) -> shops.Shop:
-    """Models of every behaviour, and the rights of the application's role."""
+    """A model with a made-up Datanet, and connected ones of every behaviour."""
+    opened = open_connected_shop(books, upstream)
+    opened.models["tumours"] = shops.linear_model(datanet_versions=[shops.frozen_datanet()])
+    return opened
+
+
+def open_connected_shop(books, upstream) -> shops.Shop:
+    """Connected models of every behaviour, and the rights of the application's role."""
     privileges.apply(connection, role=settings.APP_DB_ROLE)
     address = f"127.0.0.1:{upstream.server_port}"
     settings.OUTBOUND_ALLOW = [address]
     opened = shops.Shop(books, upstream)
-    opened.models["tumours"] = shops.linear_model(datanet_versions=[shops.frozen_datanet()])
     for behaviour in ("fine", "slow", "dead", "error", "busy", "breaks", "no-usage", "greedy"):
         opened.models[behaviour] = shops.connected_model(behaviour, f"http://{address}/v1")
     return opened

@@ -67,7 +67,8 @@ def tumour_artifact(engine: str = "linear", task: str = "classification", rows: 
 
 def connected_artifact():
     artifact = Artifact(engine="connected", settings={"method": "none/1", "records": 0}, arrays={})
-    return artifact, {"kind": "text", "versions": [], "records": [], "identities": [], "spec": None}
+    serving = {"kind": "text", "versions": [], "records": [], "identities": [], "spec": None, "gated": [], "shares": []}
+    return artifact, serving
 
 
 def add_version(model: ListedModel, artifact, serving, *, datanet_versions=(), metrics=None) -> ModelVersion:

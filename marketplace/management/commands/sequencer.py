@@ -15,6 +15,7 @@ from django.db import InterfaceError, OperationalError, connection
 
 from attribution import settlement
 from ledger import sequencer
+from marketplace import reaping
 
 logger = logging.getLogger("ledger.sequencer")
 
@@ -22,10 +23,11 @@ IDLE_S = 0.05
 STANDBY_S = 1.0
 DATABASE_AWAY_S = 0.5
 REPORT_S = 60.0
+_reaper = reaping.Reaper()
 
 
 class Command(BaseCommand):
-    help = "Fold, log, sign, relay, vest, expire; close due epochs and post finished plans."
+    help = "Fold, log, sign, relay, vest, expire; release what the dead hold; close due epochs and post finished plans."
 
     def add_arguments(self, parser):
         parser.add_argument("--once", action="store_true", help="One round, then stop (for tests and repairs).")
@@ -76,6 +78,7 @@ class Command(BaseCommand):
 def one_round() -> int:
     """Every step once, in the order in which they feed each other. Returns how much was done."""
     done = sum(sequencer.step().values())
+    done += _reaper.reap()
     done += settlement.close_due()
     done += settlement.post_planned()
     return done
