@@ -296,7 +296,8 @@ class Call(models.Model):
         indexes = [
             models.Index(fields=["buyer", "-finished_at"], name="call_by_buyer"),
             models.Index(fields=["model", "-finished_at"], name="call_by_model"),
-            models.Index(fields=["key", "-finished_at"], name="call_by_key"),
+            # With the cost: the spend cap of a key is checked by a sum that touches no row.
+            models.Index(fields=["key", "-finished_at"], include=["cost_nano"], name="call_by_key"),
         ]
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 import psycopg2
+from psycopg2.errors import LockNotAvailable, QueryCanceled
 
 from . import config, reading
 from .calls import PaidCalls
@@ -19,7 +20,7 @@ from .catalogue import CHANNEL, Shelf, described, uuid_of
 from .chatting import Chats
 from .database import DatabaseThread
 from .engines import Engines
-from .errors import ApiError, ClientLeft, Unavailable, broken, unavailable, unknown_model
+from .errors import ApiError, ClientLeft, Unavailable, broken, too_slow, unavailable, unknown_model
 from .idempotency import Idempotency
 from .keyring import CHANNEL as KEYS_CHANNEL
 from .keyring import Key, Keyring
@@ -86,6 +87,7 @@ class Application:
         )
         # Buyers' own lists and sums may take a while: nobody's key waits behind them.
         self._reading_db = DatabaseThread("reading", dsn)
+        self._limits_db = DatabaseThread("limits", dsn)
         self._capture = Capture(dsn)
         self._keyring = Keyring(self._catalogue_db)
         self._upstreams = Upstreams(
@@ -96,7 +98,7 @@ class Application:
         )
         self._engines = Engines(self._upstreams)
         self._leases = Leases(self._leases_db, owner=self._process, generation=time.time_ns() // 1_000_000)
-        self._limits = Limits(self._reading_db)
+        self._limits = Limits(self._limits_db)
         parts = Parts(
             shelf=self._shelf,
             keyring=self._keyring,
@@ -124,7 +126,7 @@ class Application:
             is_down=lambda: self._catalogue_db.is_down,
         )
         self._paid = PaidCalls(parts)
-        for thread in (self._catalogue_db, self._leases_db, self._reading_db, self._capture):
+        for thread in (self._catalogue_db, self._leases_db, self._reading_db, self._limits_db, self._capture):
             thread.start()
         await asyncio.to_thread(self._shelf.loaded.wait, 10)
         self._carer = asyncio.ensure_future(self._leases.look_after())
@@ -136,7 +138,7 @@ class Application:
         await self._leases.close_all()
         await self._upstreams.client.close()
         self._engines.stop()
-        for thread in (self._leases_db, self._catalogue_db, self._reading_db):
+        for thread in (self._leases_db, self._catalogue_db, self._reading_db, self._limits_db):
             await asyncio.to_thread(thread.stop)
 
     async def _live(self, receive: Receive, send: Send) -> None:
@@ -201,10 +203,19 @@ class Application:
             raise ApiError(404, "There is nothing at this address.", code="not_found")
         _only(method, "GET")
         key = await self._keyring.authenticate(header(scope, b"authorization"))
+        entered = self._limits.enter(key)
+        try:
+            reply.add(self._limits.headers(key))
+            await self._read(scope, reply, path, key.owner_id)
+        except (QueryCanceled, LockNotAvailable) as error:
+            raise too_slow() from error
+        finally:
+            self._limits.leave(entered)
+
+    async def _read(self, scope: Scope, reply: Reply, path: str, buyer_id: int) -> None:
         query = dict(parse_qsl(scope["query_string"].decode("latin-1"), max_num_fields=20))
         if any("\x00" in value for value in query.values()):
             raise reading.not_found()
-        buyer_id = key.owner_id
         if path in LISTS:
             page = LISTS[path]
             await reply.json(

@@ -22,10 +22,10 @@ from .catalogue import CHAT_ENGINES, Version
 from .charging import Call, Outcome, request_digest
 from .chatting import Prepared as PreparedChat
 from .engines import Prepared as PreparedInput
-from .errors import ApiError, ClientLeft, Unavailable, internal, invalid, unknown_model
+from .errors import ApiError, ClientLeft, Unavailable, insufficient, internal, invalid, unknown_model
 from .idempotency import Replay
 from .keyring import Key
-from .leases import Reservation
+from .leases import SUPPLY_NANO, Reservation
 from .limits import Pass
 from .paying import Parts, store, store_failure
 from .replies import Receive, Reply, Scope, header, json_object, read_body, wait_until_left
@@ -222,9 +222,12 @@ def _terms(scope: Scope, fields: dict[str, Any]) -> bodies.Terms:
 
 
 def _worst_nano(version: Version, prepared: Prepared) -> int:
-    return pricing.cost_nano(
+    worst_nano = pricing.cost_nano(
         version.price_list.prices, prompt_tokens=prepared.prompt_tokens, answer_tokens=prepared.max_tokens
     )
+    if worst_nano > SUPPLY_NANO:  # no wallet has that much, and the ledger takes no such number
+        raise insufficient()
+    return worst_nano
 
 
 def _check_terms(version: Version, terms: bodies.Terms, worst_nano: int) -> None:

@@ -19,7 +19,7 @@ CHANNEL = "openledger_catalogue"
 
 _MODELS = """SELECT model_id::text, version_id::text, number, owner_id, owner, slug, name, purpose, engine, access_mode,
   pass_price_nano, pass_days, context_tokens, max_output_tokens, upstream_url, upstream_model, upstream_key_token,
-  artifact_sha256, created_at, listed, rule_id::text, rule_sha256, rule_parts, owner_ids, datanets, attribution_method,
+  artifact_sha256, created_at, listed, rule_id::text, rule_sha256, rule_parts, owner_ids, datanets, task, attribution_method,
   metrics, record_count FROM gateway_models"""
 _PRICES = """SELECT model_id::text, price_list_id::text, sha256, price_call_nano, price_in_nano, price_out_nano
 FROM gateway_prices"""
@@ -64,6 +64,7 @@ class Version:
     rule_parts: Mapping[str, int]
     owner_ids: Sequence[int]
     datanets: Sequence[Mapping[str, str]]
+    task: str | None
     attribution_method: str | None
     metrics: Mapping[str, Any]
     record_count: int
@@ -174,10 +175,7 @@ def endpoints_of(version: Version) -> list[str]:
     """Which endpoints a version answers at."""
     if version.engine in CHAT_ENGINES:
         return ["/v1/chat/completions", "/v1/completions"]
-    # A linear model of a number predicts; its score card then has an error and no accuracy.
-    if "mean_absolute_error" in version.metrics:
-        return ["/v1/predict"]
-    return ["/v1/classify"]
+    return ["/v1/predict"] if version.task == "regression" else ["/v1/classify"]
 
 
 def uuid_of(text: str) -> UUID | None:

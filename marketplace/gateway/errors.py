@@ -62,6 +62,16 @@ def unavailable() -> ApiError:
     )
 
 
+def too_slow() -> ApiError:
+    """What was asked for takes longer than a statement may."""
+    return ApiError(
+        503,
+        "This takes too long now. Ask again later, or for less: fewer days, a smaller limit.",
+        code="unavailable",
+        retry_after_s=5,
+    )
+
+
 def outcome_unknown(*, can_repeat: bool) -> ApiError:
     """The books went away while a call was being stored. Without an Idempotency-Key a retry could be a second charge."""
     return ApiError(

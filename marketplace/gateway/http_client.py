@@ -18,6 +18,7 @@ import httptools
 from marketplace.outbound import ANSWER_MAX_BYTES, CONNECT_TIMEOUT_S, Target
 
 _QUEUED_BYTES_MAX = 256 * 1024
+_HEAD_BYTES_MAX = 64 * 1024  # and of whatever else is no body: interim answers, chunk extensions, trailers
 _IDLE_MAX = 64
 _TLS = ssl.create_default_context()
 
@@ -32,10 +33,12 @@ class _Connection(asyncio.Protocol):
         self.closed = False
         self._answer: Answer | None = None
         self._parser: httptools.HttpResponseParser | None = None
+        self._since_body = 0
 
     def begin(self, answer: Answer) -> None:
         self._answer = answer
         self._parser = httptools.HttpResponseParser(self)
+        self._since_body = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport  # type: ignore[assignment]
@@ -49,11 +52,16 @@ class _Connection(asyncio.Protocol):
         if self._answer is None or self._parser is None:
             self.abort()  # nobody asked
             return
-        self._answer.any_byte = True
+        answer = self._answer
+        answer.any_byte = True
+        self._since_body += len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError:
-            self._answer.broken("The answer is not HTTP.")
+            answer.broken("The answer is not HTTP.")
+            self.abort()
+        if self._since_body > _HEAD_BYTES_MAX:
+            answer.broken("The headers are too large.")
             self.abort()
 
     def abort(self) -> None:
@@ -75,6 +83,7 @@ class _Connection(asyncio.Protocol):
             self._answer.started(self._parser.get_status_code())
 
     def on_body(self, body: bytes) -> None:
+        self._since_body = 0
         if self._answer is not None:
             self._answer.more(body)
 

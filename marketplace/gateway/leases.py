@@ -25,6 +25,7 @@ from .database import DatabaseThread
 from .errors import Unavailable, insufficient
 
 logger = logging.getLogger("marketplace.gateway")
+SUPPLY_NANO = 10**18  # all the OPEN there is
 _REFUSED_S = 0.1  # a wallet that was too small a moment ago is not asked again
 
 
@@ -153,7 +154,7 @@ class Leases:
         """Take a hold, or raise the one there is: by several calls' worth, else by exactly what is missing."""
         missing_nano = need_nano - (lease.free_nano if lease else 0)
         size = min(lease.size * 2, config.LEASE_CALLS_MAX) if lease else config.LEASE_CALLS_MIN
-        wanted_nano = max(missing_nano, need_nano * size)
+        wanted_nano = max(missing_nano, min(need_nano * size, SUPPLY_NANO))
         expires_at = time.monotonic() + config.LEASE_S
         try:
             if lease is None:

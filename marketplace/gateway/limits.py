@@ -89,6 +89,11 @@ class Limits:
     async def reserve(self, entered: Pass, *, worst_nano: int, worst_tokens: int) -> None:
         """Count the worst case against tokens a minute and the spend cap. Raises ApiError 429 or 402."""
         key, usage = entered.key, entered.usage
+        if key.spend_cap_nano is not None and time.monotonic() - usage.read_at > config.KEY_CACHED_S:
+            if usage.reading is None:
+                usage.reading = asyncio.ensure_future(self._read_spent(key, usage))
+            await asyncio.shield(usage.reading)  # everybody waits: before it is read the sum would be 0
+        # From here on nothing is awaited: what is looked at is what is taken from.
         if key.tokens_per_minute:
             usage.tokens = usage.tokens or Bucket(key.tokens_per_minute)
             usage.tokens.refill(key.tokens_per_minute)
@@ -96,10 +101,6 @@ class Limits:
             if usage.tokens.left < min(worst_tokens, usage.tokens.limit):
                 raise _too_many("tokens a minute", usage.tokens.wait_s(worst_tokens), self.headers(key))
         if key.spend_cap_nano is not None:
-            if time.monotonic() - usage.read_at > config.KEY_CACHED_S:
-                if usage.reading is None:
-                    usage.reading = asyncio.ensure_future(self._read_spent(key, usage))
-                await asyncio.shield(usage.reading)  # everybody waits: before it is read the sum would be 0
             taken_nano = usage.spent_nano + usage.since_read_nano + usage.reserved_nano
             if taken_nano + worst_nano > key.spend_cap_nano:
                 raise ApiError(

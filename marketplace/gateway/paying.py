@@ -56,7 +56,8 @@ async def store(parts: Parts, call: Call, reservation: Reservation, outcome: Out
 
     Raises:
         ApiError: 503, the database does not answer: the answer is not delivered, and the call ends as failed unless it turns
-            out to have been stored. Or it was refused: 402 (the lease had expired and the wallet is empty), 409, 500. Nothing was charged.
+            out to have been stored. Or it was refused and nothing was charged: 402 (the lease had expired and the wallet
+            is empty), 409, 500.
     """
     done = _charge(parts, call, outcome)
     row = {**done.row, "hold_id": reservation.hold_id if done.cost_nano else None}

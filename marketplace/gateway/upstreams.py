@@ -124,6 +124,10 @@ def _refusal(answer: Answer, raw: bytes, *, of_ours: bool) -> ApiError:
     if answer.status in (429, 503):
         wait = answer.headers.get(b"retry-after", b"1")
         return upstream_busy(int(wait) if wait.isdigit() else 1)
+    if of_ours and answer.status == 413:
+        return ApiError(
+            400, "The messages are longer than the model reads.", code="context_length_exceeded", param="messages"
+        )
     if of_ours and answer.status == 400:
         try:
             said = orjson.loads(raw)["error"]

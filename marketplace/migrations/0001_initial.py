@@ -360,7 +360,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='call',
-            index=models.Index(fields=['key', '-finished_at'], name='call_by_key'),
+            index=models.Index(fields=['key', '-finished_at'], include=['cost_nano'], name='call_by_key'),
         ),
         migrations.AddConstraint(
             model_name='call',

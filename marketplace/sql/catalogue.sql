@@ -9,7 +9,7 @@ SELECT m.id AS model_id, v.id AS version_id, v.number, m.owner_id, u.username AS
   jsonb_build_object('data', r.data_bp, 'curation', r.curation_bp, 'developer', r.developer_bp,
                      'platform', r.platform_bp, 'owner', r.owner_bp) AS rule_parts,
   coalesce(d.owner_ids, '{}') AS owner_ids, coalesce(d.datanets, '[]') AS datanets,
-  a.method AS attribution_method, coalesce(a.metrics, '{}') AS metrics, coalesce(a.record_count, 0) AS record_count
+  a.settings->>'task' AS task, a.method AS attribution_method, coalesce(a.metrics, '{}') AS metrics, coalesce(a.record_count, 0) AS record_count
 FROM marketplace_listedmodel m
 JOIN marketplace_modelversion v ON v.model_id = m.id
 JOIN accounts_user u ON u.id = m.owner_id

@@ -28,6 +28,7 @@ def race(
         waiting, waited_s = 0, 0.0
         while waiting < len(acts) and waited_s < (wait_s if waiting >= needed else GIVE_UP_S):
             time.sleep(0.02)
+            cursor.execute("SELECT pg_stat_clear_snapshot()")  # or this transaction sees what it saw first
             cursor.execute(
                 "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
             )

@@ -127,7 +127,7 @@ def open_connected_shop(books, upstream) -> shops.Shop:
     address = f"127.0.0.1:{upstream.server_port}"
     settings.OUTBOUND_ALLOW = [address]
     opened = shops.Shop(books, upstream)
-    for behaviour in ("fine", "slow", "dead", "error", "busy", "breaks", "no-usage", "greedy"):
+    for behaviour in ("fine", "slow", "dead", "error", "busy", "breaks", "no-usage", "greedy", "headers"):
         opened.models[behaviour] = shops.connected_model(behaviour, f"http://{address}/v1")
     return opened
 

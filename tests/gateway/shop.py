@@ -79,6 +79,7 @@ def add_version(model: ListedModel, artifact, serving, *, datanet_versions=(), m
         sha256=bundle.sha256,
         defaults={
             "engine": artifact.engine,
+            "settings": artifact.settings,
             "record_count": len(serving["records"]),
             "size_bytes": size_bytes,
             "metrics": metrics or {},

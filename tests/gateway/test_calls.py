@@ -101,6 +101,7 @@ def test_errors_are_the_openai_clients_own_exceptions(gateway, shop):
         ("breaks", 502, "upstream_error"),
         ("no-usage", 502, "usage_missing"),
         ("busy", 503, "model_busy"),
+        ("headers", 502, "upstream_error"),
     ],
 )
 def test_a_call_that_fails_costs_nothing_and_leaves_a_row(gateway, shop, behaviour, status, code):
@@ -118,6 +119,19 @@ def test_a_call_that_fails_costs_nothing_and_leaves_a_row(gateway, shop, behavio
     assert (call.status, call.cost_nano, call.error_code) == ("failed", 0, code)
     assert ledger.posting_of(call.pk) is None
     assert shop.balance_nano(dan) == OPEN
+
+
+def test_a_model_server_that_never_ends_its_headers_is_cut_off(gateway, shop):
+    _, key = shop.buyer("dan-headers", OPEN)
+    before = shop.upstream.header_bytes
+
+    answer = gateway.post(
+        "/v1/chat/completions", {"model": "erin/headers", "messages": [{"role": "user", "content": "?"}]}, key=key
+    )
+
+    # What it got rid of lay in the buffers of the network for the most part
+    assert answer.json()["error"]["code"] == "upstream_error"
+    assert shop.upstream.header_bytes - before < 20_000_000
 
 
 def test_a_model_server_that_overstates_its_use_is_paid_what_was_reserved_at_most(gateway, shop):

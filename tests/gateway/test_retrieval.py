@@ -128,7 +128,7 @@ def test_a_withdrawn_record_is_quoted_no_more(gateway, birds):
 
     again = ask(gateway, key).json()["open"]["citations"]
     assert record.identity not in {source["record"] for source in again}
-    wait_until(lambda: len(ask(gateway, key).json()["open"]["citations"]) == 2, timeout_s=10)
+    wait_until(lambda: len(ask(gateway, key).json()["open"]["citations"]) == 2)
 
 
 def test_a_text_is_classified_by_its_embedding_and_counted_in_its_tokens(gateway, birds):
@@ -144,7 +144,7 @@ def test_a_text_is_classified_by_its_embedding_and_counted_in_its_tokens(gateway
     shops.add_version(model, artifact, serving | {"spec": spec})
     shops.listed(model, call=1000, tokens_in=10)
     _, key = birds.buyer("dan-sorts", OPEN)
-    wait_until(lambda: gateway.get("/v1/models/erin/topics").status_code == 200, timeout_s=3)
+    wait_until(lambda: gateway.get("/v1/models/erin/topics").status_code == 200)
 
     # When Dan asks about a sentence
     told = gateway.classify(key, model="erin/topics", input="Silver is a shiny metal.").json()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 
 import openai
 import pytest
@@ -112,7 +111,7 @@ def test_who_leaves_pays_for_the_prompt_and_what_was_sent(gateway, shop):
     shop.upstream.delay_s = 0.3
 
     # Then the call is *left*, and costs less than all of it
-    wait_until(lambda: Call.objects.filter(pk=answer.headers["x-receipt-id"]).exists(), timeout_s=5)
+    wait_until(lambda: Call.objects.filter(pk=answer.headers["x-receipt-id"]).exists())
     call = Call.objects.get(pk=answer.headers["x-receipt-id"])
     assert call.status == "left"
     assert call.prompt_tokens == 7
@@ -122,7 +121,7 @@ def test_who_leaves_pays_for_the_prompt_and_what_was_sent(gateway, shop):
 
 
 def test_who_leaves_before_a_whole_answer_pays_the_prompt(gateway, shop):
-    shop.upstream.delay_s = 0.6
+    shop.upstream.delay_s = 1.5
     dan, key = shop.buyer("dan-goes", OPEN)
 
     with pytest.raises(requests.ReadTimeout):
@@ -132,10 +131,9 @@ def test_who_leaves_before_a_whole_answer_pays_the_prompt(gateway, shop):
             headers={"authorization": f"Bearer {key}"},
             timeout=0.3,
         )
-    time.sleep(0.5)
+    wait_until(lambda: Call.objects.filter(buyer=dan).exists())
     shop.upstream.delay_s = 0.3
 
-    wait_until(lambda: Call.objects.filter(buyer=dan).exists(), timeout_s=5)
     call = Call.objects.get(buyer=dan)
     assert (call.status, call.prompt_tokens, call.answer_tokens) == ("left", 7, 0)
     assert shop.balance_nano(dan) == OPEN - 1700
@@ -153,7 +151,7 @@ def test_what_was_sent_is_paid_even_if_nobody_counted_the_prompt(gateway, shop):
     shop.upstream.delay_s = 0.3
 
     # Then two seconds later it ends, and costs the word that was sent: a prompt is never estimated
-    wait_until(lambda: Call.objects.filter(buyer=dan).exists(), timeout_s=8)
+    wait_until(lambda: Call.objects.filter(buyer=dan).exists())
     call = Call.objects.get(buyer=dan)
     assert (call.status, call.prompt_tokens, call.answer_tokens) == ("left", 0, 1)
     assert shop.balance_nano(dan) == OPEN - 2000

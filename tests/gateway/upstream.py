@@ -1,6 +1,6 @@
 """A model's own server, outside of the building: OpenAI-compatible, and as bad as the test asks for.
 
-The behaviour is the name of the model: fine, slow, dead, error, busy, breaks, no-usage, greedy, mute.
+The behaviour is the name of the model: fine, slow, dead, error, busy, breaks, no-usage, greedy, headers.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._json(500, {"error": {"message": "secret internals"}})
         elif behaviour == "busy":
             self._json(429, {"error": {"message": "slow down"}}, {"retry-after": "7"})
+        elif behaviour == "headers":
+            self._send_headers_for_ever()
         elif body.get("stream"):
             self._stream(body, behaviour)
         else:
@@ -73,6 +75,16 @@ class _Handler(BaseHTTPRequestHandler):
         except (BrokenPipeError, ConnectionResetError):
             self.close_connection = True
 
+    def _send_headers_for_ever(self):
+        self.send_response(200)
+        self.flush_headers()
+        try:
+            while True:
+                self.wfile.write(b"x-more: " + b"x" * 1000 + b"\r\n")
+                self.server.header_bytes += 1000
+        except (BrokenPipeError, ConnectionResetError):
+            self.close_connection = True
+
     def _die(self):
         self.close_connection = True
         self.connection.shutdown(socket.SHUT_RDWR)
@@ -114,5 +126,6 @@ def start() -> _Server:
     server = _Server(("127.0.0.1", 0), _Handler)
     server.seen = []
     server.delay_s = 0.3
+    server.header_bytes = 0
     threading.Thread(target=server.serve_forever, daemon=True).start()
     return server
