@@ -113,9 +113,11 @@ def test_a_quote_is_exact_and_a_stream_stays_below_it(gateway, birds):
 def test_a_prompt_that_does_not_fit_is_refused_before_it_costs_anything(gateway, birds):
     dan, key = birds.buyer("dan-long", OPEN)
 
-    answer = ask(gateway, key, question="wren " * 3000)
+    longer = ask(gateway, key, question="wren " * 3000)
+    too_long_to_be_counted = ask(gateway, key, messages=[{"role": "user", "content": "wren " * 100_000}] * 5)
 
-    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "context_length_exceeded")
+    for answer in (longer, too_long_to_be_counted):
+        assert (answer.status_code, answer.json()["error"]["code"]) == (400, "context_length_exceeded")
     assert not Call.objects.filter(buyer=dan).exists()
 
 
