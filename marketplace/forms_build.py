@@ -16,7 +16,7 @@ from accounts.models import User
 from attribution import fitting
 
 from .forms_explore import OpenField, amount_text
-from .models import ListedModel
+from .models import SCOPES, ListedModel
 from .rules import DEFAULT_PARTS
 
 TOKENS = 1_000_000
@@ -206,6 +206,15 @@ class KeyForm(forms.Form):
     name = forms.CharField(
         label=_("Name"), max_length=80, help_text=_("What uses it, so that you know which to revoke.")
     )
+    may = forms.ChoiceField(
+        label=_("It may"),
+        required=False,
+        choices=[
+            ("", _("Call models, and read your calls and credits")),
+            ("call", _("Call models only")),
+            ("read", _("Read your calls and credits only")),
+        ],
+    )
     spend_cap = OpenField(label=_("Spend limit, in OPEN"), required=False, help_text=_("In all. Empty: your wallet."))
     requests_per_minute = forms.IntegerField(label=_("Requests per minute"), required=False, min_value=1)
     tokens_per_minute = forms.IntegerField(label=_("Tokens per minute"), required=False, min_value=1)
@@ -234,6 +243,7 @@ class KeyForm(forms.Form):
             "expires_at": datetime.combine(day + timedelta(days=1), time.min, timezone.get_current_timezone())
             if day
             else None,
+            "scopes": [given["may"]] if given["may"] else SCOPES,
             "models": given["models"],
         }
 

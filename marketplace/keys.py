@@ -13,7 +13,7 @@ from accounts.models import User
 
 from . import audit, keyformat
 from .errors import Invalid, NotAllowed
-from .models import ApiKey, ListedModel
+from .models import SCOPES, ApiKey, ListedModel
 
 KEYS_MAX = 50
 
@@ -27,15 +27,19 @@ def create(
     requests_per_minute: int | None = None,
     tokens_per_minute: int | None = None,
     expires_at: datetime | None = None,
+    scopes: Iterable[str] = SCOPES,
     models: Iterable[ListedModel] = (),
 ) -> tuple[ApiKey, str]:
     """Create a key and return it with its secret, which nobody can read again.
 
     Raises:
-        Invalid: it has no name, a limit is not positive, it would expire in the past, or the owner has too many.
+        Invalid: it has no name, may do nothing, a limit is not positive, it would expire in the past, or the owner has
+            too many.
     """
     if not name.strip():
         raise Invalid(_("Give the key a name, so that you know later what uses it."))
+    if not (chosen := sorted(set(scopes))) or not set(chosen) <= set(SCOPES):
+        raise Invalid(_("Choose what the key may do."))
     limits = (spend_cap_nano, requests_per_minute, tokens_per_minute)
     if any(limit is not None and limit <= 0 for limit in limits):
         raise Invalid(_("A limit is greater than 0. Leave it empty for none."))
@@ -53,6 +57,7 @@ def create(
         requests_per_minute=requests_per_minute,
         tokens_per_minute=tokens_per_minute,
         expires_at=expires_at,
+        scopes=chosen,
     )
     key.allowed_models.set(models)
     audit.record(owner, "create_key", f"key:{key.pk}", name=key.name)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import uuid
 
 from django.conf import settings
+from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import F, Q
 from django.utils import timezone
@@ -220,6 +221,13 @@ class Access(models.Model):
         indexes = [models.Index(fields=["model", "buyer", "ends_at"], name="access_of_buyer")]
 
 
+SCOPES = ("call", "read")
+
+
+def all_scopes() -> list[str]:
+    return list(SCOPES)
+
+
 class ApiKey(models.Model):
     """`open_sk_...`: only its hash is stored, it is shown once, and revoking it takes less than a second."""
 
@@ -231,18 +239,30 @@ class ApiKey(models.Model):
     spend_cap_nano = amount(null=True, blank=True)
     requests_per_minute = models.PositiveIntegerField(null=True, blank=True)
     tokens_per_minute = models.PositiveIntegerField(null=True, blank=True)
+    scopes = ArrayField(
+        models.CharField(max_length=4), default=all_scopes
+    )  # call: models; read: calls, credits, receipts
     allowed_models = models.ManyToManyField(ListedModel, blank=True, related_name="keys")  # empty: all
     expires_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField(default=timezone.now)
     last_used_at = models.DateTimeField(null=True, blank=True)
     revoked_at = models.DateTimeField(null=True, blank=True)
 
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                name="key_has_known_scopes", condition=Q(scopes__contained_by=list(SCOPES)) & ~Q(scopes=[])
+            )
+        ]
+
 
 # --- Calls
 
 
 class Call(models.Model):
-    """A call that ran. One id inside and outside: `call:<uuid>`, `x-receipt-id`, `/r/<uuid>`.
+    """A call that ran, or was refused for money, access or price.
+
+    One id inside and outside: `call:<uuid>`, `x-receipt-id`, `/r/<uuid>`.
 
     Charged calls are inserted by the capture function only, in the statement that charges them.
     """

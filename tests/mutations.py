@@ -307,6 +307,19 @@ CREATE TRIGGER version_is_immutable BEFORE UPDATE OR DELETE ON datanets_version
         "A statement that is sent again, because the connection broke, would lose the calls beside it.",
     ),
     Removal(
+        "key_has_known_scopes",
+        "marketplace/migrations/0001_initial.py",
+        """\
+        migrations.AddConstraint(
+            model_name='apikey',
+            constraint=models.CheckConstraint(condition=models.Q(('scopes__contained_by', ['call', 'read']), models.Q(('scopes', []), _negated=True)), name='key_has_known_scopes'),
+        ),
+""",
+        "",
+        ("tests/marketplace/test_access.py::test_the_database_refuses_a_key_for_nothing_known",),
+        "A misspelt scope would make a key that can do nothing, and nobody would know why.",
+    ),
+    Removal(
         "answer_waits_for_its_charge",
         "marketplace/gateway/capture.py",
         "            self._send([waiting.row for waiting in batch], patience_s=config.CAPTURE_PATIENCE_S)\n",

@@ -6,7 +6,7 @@ from rest_framework import serializers
 from rest_framework.response import Response
 
 from .. import keys, listings
-from ..models import ApiKey
+from ..models import SCOPES, ApiKey
 from .base import ApiView, PageQuery, body_of, endpoint, find, page, page_of, require_fresh_session
 from .fields import Amount, Moment, Shown, Strict, Text, Whole, money
 
@@ -18,6 +18,9 @@ class KeyShown(Shown):
     spend_cap_nano, spend_cap_open = money("spend_cap_nano", nullable=True)
     requests_per_minute = serializers.IntegerField(allow_null=True)
     tokens_per_minute = serializers.IntegerField(allow_null=True)
+    scopes = serializers.ListField(
+        child=serializers.ChoiceField(SCOPES), help_text="call: models; read: calls, credits, receipts."
+    )
     models = serializers.SerializerMethodField(help_text="Only these; empty: all.")
     expires_at = serializers.DateTimeField(allow_null=True)
     created_at = serializers.DateTimeField()
@@ -38,6 +41,7 @@ class NewKey(Strict):
     requests_per_minute = Whole(min_value=1, required=False)
     tokens_per_minute = Whole(min_value=1, required=False)
     expires_at = Moment(required=False)
+    scopes = serializers.ListField(child=serializers.ChoiceField(SCOPES), required=False, min_length=1, max_length=2)
     models = serializers.ListField(child=Text(max_length=101), required=False, max_length=50)
 
 

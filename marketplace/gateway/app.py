@@ -203,6 +203,7 @@ class Application:
             raise ApiError(404, "There is nothing at this address.", code="not_found")
         _only(method, "GET")
         key = await self._keyring.authenticate(header(scope, b"authorization"))
+        key.require("read")
         entered = self._limits.enter(key)
         try:
             reply.add(self._limits.headers(key))

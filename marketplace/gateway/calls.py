@@ -47,6 +47,7 @@ class PaidCalls:
         if parts.is_down():
             raise Unavailable
         key = await parts.keyring.authenticate(header(scope, b"authorization"))
+        key.require("call")
         entered = parts.limits.enter(key)
         try:
             reply.add(parts.limits.headers(key))
@@ -79,6 +80,7 @@ class PaidCalls:
         """Tell the most that a call would cost, without making it."""
         parts = self._parts
         key = await parts.keyring.authenticate(header(scope, b"authorization"))
+        key.require("call")
         entered = parts.limits.enter(key)
         try:
             fields = json_object(await read_body(scope, receive))

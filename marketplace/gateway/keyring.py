@@ -20,7 +20,7 @@ from .errors import ApiError, unknown_key
 CHANNEL = "openledger_keys"
 
 _KEY = """SELECT k.key_id::text, k.owner_id, k.spend_cap_nano, k.requests_per_minute, k.tokens_per_minute, k.expires_at,
-  k.allowed_model_ids::text[],
+  k.scopes::text[], k.allowed_model_ids::text[],
   (SELECT jsonb_object_agg(a.model_id, extract(epoch FROM a.ends_at)) FROM
      (SELECT model_id, CASE WHEN bool_or(ends_at IS NULL) THEN NULL ELSE max(ends_at) END AS ends_at
       FROM gateway_accesses WHERE buyer_id = k.owner_id GROUP BY model_id) a)
@@ -37,8 +37,15 @@ class Key:
     requests_per_minute: int | None
     tokens_per_minute: int | None
     expires_at: datetime | None
+    scopes: frozenset[str]
     allowed_models: frozenset[str]
     accesses: Mapping[str, float | None]
+
+    def require(self, scope: str) -> None:
+        """Raises ApiError 403 if the key was not made for this: `call` models, or `read` calls, credits and receipts."""
+        if scope not in self.scopes:
+            other = "reads only: it makes no calls" if scope == "call" else "makes calls only: it reads nothing"
+            raise ApiError(403, f"This key {other}. Use another key.", code="no_access", retry=False)
 
     def may_call(self, version: Version) -> bool:
         """Whether this key may call a model now: by its own list, and by the model's access mode."""
@@ -117,4 +124,4 @@ def read_key(cursor: Cursor, digest: bytes) -> Key | None:
     row = cursor.fetchone()
     if row is None:
         return None
-    return Key(*row[:6], frozenset(row[6] or ()), row[7] or {})  # type: ignore[call-arg]  # the columns, in order
+    return Key(*row[:6], frozenset(row[6]), frozenset(row[7] or ()), row[8] or {})  # type: ignore[call-arg]  # the columns, in order

@@ -36,7 +36,7 @@ ORDER BY p.model_id, p.effective_at DESC, p.id DESC;
 
 -- Keys that work now. Read one by one, by hash: there may be millions.
 CREATE VIEW gateway_keys AS
-SELECT k.id AS key_id, k.sha256, k.owner_id, k.spend_cap_nano, k.requests_per_minute, k.tokens_per_minute, k.expires_at,
+SELECT k.id AS key_id, k.sha256, k.owner_id, k.spend_cap_nano, k.requests_per_minute, k.tokens_per_minute, k.expires_at, k.scopes,
   (SELECT array_agg(a.listedmodel_id) FROM marketplace_apikey_allowed_models a WHERE a.apikey_id = k.id)
     AS allowed_model_ids
 FROM marketplace_apikey k JOIN accounts_user u ON u.id = k.owner_id

@@ -146,10 +146,11 @@ def test_who_has_too_little_is_told_402_and_nothing_is_sold(world):
 def test_a_keys_secret_is_shown_once_and_never_again(world):
     dan = client_of(world.person("dan"))
     with transaction.atomic():
-        given = {"name": "Batch", "spend_cap_nano": "5000000000", "models": ["devi/check"]}
+        given = {"name": "Batch", "spend_cap_nano": "5000000000", "models": ["devi/check"], "scopes": ["call"]}
         made = said(dan.post(f"{V1}/keys/", given, format="json"), 201)
         assert made["secret"].startswith("open_sk_")
         assert (made["spend_cap_open"], made["models"]) == ("5.000000000", ["devi/check"])
+        assert made["scopes"] == ["call"]
         assert made["secret"] not in dan.get(f"{V1}/keys/").content.decode()
         assert said(dan.delete(f"{V1}/keys/{made['id']}/"), 204) is None
         assert ApiKey.objects.get(pk=made["id"]).revoked_at

@@ -1,13 +1,14 @@
 from datetime import timedelta
 
 import pytest
+from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from ledger import chart
 from ledger import services as ledger
 from marketplace import access, keyformat, keys, listings
 from marketplace.errors import Invalid, NotAllowed, NotReady
-from marketplace.models import Access
+from marketplace.models import Access, ApiKey
 from tests.books import at_once
 from tests.shop import OPEN, fund, make_model, measured, person, published, trained, wallet_nano
 
@@ -127,6 +128,14 @@ def test_a_key_is_shown_once_and_stored_as_a_hash(db):
     assert bytes(key.sha256) == keyformat.digest(secret)
     assert secret.startswith(key.prefix)
     assert len(key.prefix) < 14
+
+
+@pytest.mark.parametrize("scopes", [[], ["cal"], ["call", "pay"]])
+def test_the_database_refuses_a_key_for_nothing_known(db, scopes):
+    key, _secret = keys.create(owner=person("dan"), name="Server")
+
+    with pytest.raises(IntegrityError), transaction.atomic():
+        ApiKey.objects.filter(pk=key.pk).update(scopes=scopes)
 
 
 def test_a_stranger_cannot_revoke_a_key(db):

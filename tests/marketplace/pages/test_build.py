@@ -228,7 +228,7 @@ def test_a_key_is_shown_once_and_revoked(books, client):
     sign_in(client, "dan")
     tomorrow = (timezone.now() + timedelta(days=1)).date().isoformat()
 
-    client.post("/en/build/keys/new/", {"name": "Shop", "spend_cap": "1.5", "expires_on": tomorrow})
+    client.post("/en/build/keys/new/", {"name": "Shop", "spend_cap": "1.5", "expires_on": tomorrow, "may": "read"})
     first, second = page(client, "/en/build/keys/"), page(client, "/en/build/keys/")
 
     key = ApiKey.objects.get()
@@ -236,6 +236,8 @@ def test_a_key_is_shown_once_and_revoked(books, client):
     assert keyformat.digest(shown) == bytes(key.sha256)
     assert shown not in second
     assert key.spend_cap_nano == 1_500_000_000
+    assert key.scopes == ["read"]
+    assert "reads only" in first
     client.post(f"/en/build/keys/{key.pk}/revoke/")
     key.refresh_from_db()
     assert key.revoked_at is not None
