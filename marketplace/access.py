@@ -114,4 +114,5 @@ def revoke_invitation(access: Access, *, by: User) -> Access:
 
 def was_used(access: Access) -> bool:
     """Whether a pass was called on: after the first call there is no refund."""
-    return Call.objects.filter(model=access.model, buyer=access.buyer, started_at__gte=access.starts_at).exists()
+    calls = Call.objects.filter(model=access.model, buyer=access.buyer, started_at__gte=access.starts_at)
+    return calls.exclude(status=Call.Status.REFUSED).exists()

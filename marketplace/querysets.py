@@ -132,7 +132,11 @@ def datanets_for(viewer: Viewer) -> QuerySet[Any]:
 
 def _calls_of_datanet() -> QuerySet:
     path = "version__training_run__versions__datanet"
-    calls = Call.objects.filter(**{path: OuterRef("pk")}, finished_at__gte=_since()).order_by()
+    calls = (
+        Call.objects.exclude(status=Call.Status.REFUSED)
+        .filter(**{path: OuterRef("pk")}, finished_at__gte=_since())
+        .order_by()
+    )
     return calls.values(path).annotate(n=Count("pk")).values("n")
 
 
@@ -142,7 +146,8 @@ def calls_per_day(*, datanets: Iterable[UUID] = (), models: Iterable[UUID] = ())
     wanted = datanets or list(models)
     since = _since()
     rows = (
-        Call.objects.filter(**{f"{path}__in": wanted}, finished_at__gte=since)
+        Call.objects.exclude(status=Call.Status.REFUSED)
+        .filter(**{f"{path}__in": wanted}, finished_at__gte=since)
         .order_by()
         .values_list(path, TruncDate("finished_at", tzinfo=UTC))
         .annotate(n=Count("pk"))
@@ -255,7 +260,11 @@ def models_for(viewer: Viewer) -> QuerySet[Any]:
 
 
 def _calls_of_model() -> QuerySet:
-    calls = Call.objects.filter(model=OuterRef("pk"), finished_at__gte=_since()).order_by()
+    calls = (
+        Call.objects.exclude(status=Call.Status.REFUSED)
+        .filter(model=OuterRef("pk"), finished_at__gte=_since())
+        .order_by()
+    )
     return calls.values("model").annotate(n=Count("pk")).values("n")
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -27,12 +28,14 @@ from .idempotency import Replay
 from .keyring import Key
 from .leases import SUPPLY_NANO, Reservation
 from .limits import Pass
-from .paying import Parts, store, store_failure
+from .paying import Parts, note_refusal, store, store_failure
 from .replies import Receive, Reply, Scope, header, json_object, read_body, wait_until_left
 
 logger = logging.getLogger("marketplace.gateway")
 Prepared = PreparedChat | PreparedInput
 CHATS = ("chat", "completions")
+# Refusals of money, access and price. Others say nothing of a buyer's account, or come in floods.
+_NOTED = {"insufficient_balance", "spend_cap_reached", "max_cost_exceeded", "no_access", "price_changed"}
 
 
 class PaidCalls:
@@ -53,7 +56,8 @@ class PaidCalls:
             reply.add(parts.limits.headers(key))
             raw = await read_body(scope, receive)
             fields = json_object(raw)
-            version = self._find(key, bodies.model_name(fields), endpoint)
+            version = self._find(key, bodies.model_name(fields))
+            _check_endpoint(version, endpoint)
             terms = _terms(scope, fields)
             body_sha256 = request_digest(scope["path"], raw)
             call = Call(
@@ -66,6 +70,8 @@ class PaidCalls:
                 idempotency_key=header(scope, b"idempotency-key"),
             )
             reply.headers[b"x-receipt-id"] = str(call.id).encode()
+            with self._noting_refusals(call, entered):
+                _check_access(key, version)
             if call.idempotency_key:
                 stored = await parts.idempotency.take(call, body_sha256)
                 failpoints.hit("after_idempotency")
@@ -84,7 +90,8 @@ class PaidCalls:
         entered = parts.limits.enter(key)
         try:
             fields = json_object(await read_body(scope, receive))
-            version = self._find(key, bodies.model_name(fields), None)
+            version = self._find(key, bodies.model_name(fields))
+            _check_access(key, version)
             _terms(scope, fields)
             endpoint = "completions" if "prompt" in fields else "chat"
             if version.engine not in CHAT_ENGINES:
@@ -109,34 +116,35 @@ class PaidCalls:
             },
         )
 
-    def _find(self, key: Key, name: str, endpoint: str | None) -> Version:
+    def _find(self, key: Key, name: str) -> Version:
         version = self._parts.shelf.now.find(name)
         if version is None or not key.may_see(version):
             raise unknown_model(name)
-        if not key.may_call(version):
-            raise ApiError(
-                403,
-                "This key may not call this model. Buy a pass, or ask for an invitation.",
-                code="no_access",
-                retry=False,
-            )
-        if endpoint is not None and (version.engine in CHAT_ENGINES) != (endpoint in CHATS):
-            other = "/v1/chat/completions" if version.engine in CHAT_ENGINES else "/v1/classify or /v1/predict"
-            raise invalid(f"This model answers at {other}.", "model")
         return version
+
+    @contextlib.contextmanager
+    def _noting_refusals(self, call: Call, entered: Pass) -> Iterator[None]:
+        """What is refused for money, access or price is shown to the buyer among the calls, at cost 0."""
+        try:
+            yield
+        except ApiError as refusal:
+            if refusal.code in _NOTED and self._parts.limits.may_note(entered):
+                note_refusal(self._parts, call, refusal.code)
+            raise
 
     async def _run(
         self, receive: Receive, reply: Reply, call: Call, entered: Pass, fields: dict[str, Any], terms: bodies.Terms
     ) -> None:
-        """Reserve, answer, capture. Until the reservation stands a refusal leaves no trace."""
+        """Reserve, answer, capture. Until the reservation stands it is a refusal, afterwards a failure."""
         parts = self._parts
         try:
-            prepared = await self._prepare(call.version, fields, call.endpoint)
-            worst_nano = _worst_nano(call.version, prepared)
-            _check_terms(call.version, terms, worst_nano)
-            worst_tokens = prepared.prompt_tokens + prepared.max_tokens
-            await parts.limits.reserve(entered, worst_nano=worst_nano, worst_tokens=worst_tokens)
-            reservation = await parts.leases.reserve(call.account, worst_nano)
+            with self._noting_refusals(call, entered):
+                prepared = await self._prepare(call.version, fields, call.endpoint)
+                worst_nano = _worst_nano(call.version, prepared)
+                _check_terms(call.version, terms, worst_nano)
+                worst_tokens = prepared.prompt_tokens + prepared.max_tokens
+                await parts.limits.reserve(entered, worst_nano=worst_nano, worst_tokens=worst_tokens)
+                reservation = await parts.leases.reserve(call.account, worst_nano)
         except BaseException:
             await self._free_key(call)
             raise
@@ -221,6 +229,22 @@ def _terms(scope: Scope, fields: dict[str, Any]) -> bodies.Terms:
         max_cost_header=header(scope, b"x-max-cost"),
         price_version_header=header(scope, b"x-price-version"),
     )
+
+
+def _check_access(key: Key, version: Version) -> None:
+    if not key.may_call(version):
+        raise ApiError(
+            403,
+            "This key may not call this model. Buy a pass, or ask for an invitation.",
+            code="no_access",
+            retry=False,
+        )
+
+
+def _check_endpoint(version: Version, endpoint: str) -> None:
+    if (version.engine in CHAT_ENGINES) != (endpoint in CHATS):
+        other = "/v1/chat/completions" if version.engine in CHAT_ENGINES else "/v1/classify or /v1/predict"
+        raise invalid(f"This model answers at {other}.", "model")
 
 
 def _worst_nano(version: Version, prepared: Prepared) -> int:

@@ -11,6 +11,7 @@ import logging
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -51,6 +52,7 @@ class Capture:
         self._waiting: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._session: Connection | None = None
         self._unknown: list[dict[str, Any]] = []
+        self._notes: deque[dict[str, Any]] = deque()
         self._settle_at = 0.0
         self._thread = threading.Thread(target=self._run, name="db-capture", daemon=True)
         self.is_down = False
@@ -75,10 +77,16 @@ class Capture:
         self._waiting.put(waiting)
         return await waiting.future
 
+    def note(self, row: dict[str, Any]) -> None:
+        """Store a refused call within a second or so. Nobody waits for it, and it may be lost: it moved no money."""
+        if len(self._notes) < config.NOTES_MAX:
+            self._notes.append(row)
+
     def _run(self) -> None:
         while True:
             if self._settle_at <= time.monotonic():  # not only when nothing waits: under load something always does
                 self._settle_unknown()
+                self._store_notes()
             try:
                 first = self._waiting.get(timeout=_SETTLE_S)
             except queue.Empty:
@@ -100,6 +108,7 @@ class Capture:
             if stopping:
                 break
         self._settle_unknown()
+        self._store_notes()
         if self._session is not None:
             self._session.close()
 
@@ -172,6 +181,15 @@ class Capture:
             except psycopg2.Error as error:  # this one never can be: it must not keep the others from it
                 logger.error("a call of unknown outcome could not be settled: %s", error.pgcode)
             del self._unknown[0]
+
+    def _store_notes(self) -> None:
+        rows = [self._notes.popleft() for _ in range(min(len(self._notes), config.CAPTURE_BATCH_MAX))]
+        if not rows:
+            return
+        try:
+            self._send(rows, patience_s=0)
+        except (Unavailable, psycopg2.Error) as error:
+            logger.warning("%s refused calls were not noted: %s", len(rows), type(error).__name__)
 
 
 def _as_failed(row: dict[str, Any]) -> dict[str, Any]:

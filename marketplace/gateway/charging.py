@@ -48,7 +48,7 @@ class Outcome:
     """How a call ended.
 
     Args:
-        status: succeeded, left or failed. Only the first two cost something.
+        status: succeeded, left, failed or refused. Only the first two cost something.
         prompt_tokens, answer_tokens: Never more than was reserved for.
         response: What the buyer gets (or got a part of), without `open`.
         context: Of a linear or neighbours answer: what recomputes its attribution.

@@ -29,6 +29,8 @@ UNKNOWN_KEY_CACHED_S = 2.0
 KEYS_CACHED_MAX = 20_000
 
 CAPTURE_BATCH_MAX = 200
+NOTES_MAX = 1000  # refused calls that wait to be stored; beyond, the newest are forgotten
+NOTES_PER_MINUTE = 60  # of one key
 CAPTURE_PATIENCE_S = 5.0  # how long a capture whose outcome is unknown waits for the database
 
 INLINE_MULTIPLICATIONS_MAX = 100_000  # about 0.1 ms on the event loop

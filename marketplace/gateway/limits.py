@@ -46,6 +46,7 @@ class _Usage:
     running: int = 0
     requests: Bucket | None = None
     tokens: Bucket | None = None
+    notes: Bucket | None = None
     spent_nano: int = 0
     reserved_nano: int = 0
     since_read_nano: int = 0
@@ -114,6 +115,16 @@ class Limits:
         if usage.tokens:
             usage.tokens.left -= worst_tokens
             entered.reserved_tokens = worst_tokens
+
+    def may_note(self, entered: Pass) -> bool:
+        """Whether one more refusal of this key is stored: a program that goes on without money must not fill tables."""
+        usage = entered.usage
+        usage.notes = usage.notes or Bucket(config.NOTES_PER_MINUTE)
+        usage.notes.refill(config.NOTES_PER_MINUTE)
+        if usage.notes.left < 1:
+            return False
+        usage.notes.left -= 1
+        return True
 
     def leave(self, entered: Pass, *, cost_nano: int = 0, tokens: int = 0) -> None:
         """The call ended. Calling it twice counts once."""

@@ -86,6 +86,13 @@ async def store_failure(parts: Parts, call: Call, reservation: Reservation, erro
         await parts.capture.store(done.row)
 
 
+def note_refusal(parts: Parts, call: Call, error_code: str) -> None:
+    """Have it stored, some time later, that a call was refused. Its Idempotency-Key is free, so it is not named."""
+    row = dict(_charge(parts, call, Outcome("refused", error_code=error_code)).row)
+    row.pop("idempotency", None)
+    parts.capture.note(row)
+
+
 def _charge(parts: Parts, call: Call, outcome: Outcome) -> Charge:
     rules = parts.rules
     return charge(

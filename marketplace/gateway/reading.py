@@ -45,7 +45,9 @@ def receipt_of(cursor: Cursor, *, call_id: UUID, buyer_id: int, part: str, quoru
     if call is None:
         raise not_found()
     if call[1] == 0:
-        raise ApiError(404, f"This call {call[0]} and cost nothing, so there is no receipt.", code="no_receipt")
+        raise ApiError(
+            404, f"This call ended as {call[0]} and cost nothing, so there is no receipt.", code="no_receipt"
+        )
     entry_id = payloads.attributed_entry_id(call_id) if part else call_id
     cursor.execute("SELECT index, entry FROM ledger_leaf WHERE entry_id = %s", [str(entry_id)])
     leaf = cursor.fetchone()

@@ -11,6 +11,8 @@ from django.utils import timezone
 from ledger import chart
 from ledger import services as ledger
 from marketplace import access, keys, listings
+from marketplace.errors import Invalid
+from marketplace.gateway import config
 from marketplace.models import ApiKey, Call
 from tests.gateway import shop as shops
 from tests.gateway.conftest import running_gateway, wait_until
@@ -30,7 +32,7 @@ def test_sixty_four_threads_on_a_wallet_for_ten_calls_make_exactly_ten(gateway, 
     assert (statuses.count(200), statuses.count(402)) == (10, 54)
     refused = next(answer for answer in answers if answer.status_code == 402)
     assert refused.json()["error"]["code"] == "insufficient_balance"
-    assert Call.objects.filter(buyer=dan).count() == 10
+    assert Call.objects.filter(buyer=dan, status="succeeded").count() == 10
     assert shop.balance_nano(dan) == 0
 
 
@@ -84,6 +86,65 @@ def test_a_key_calls_only_the_models_it_names(gateway, shop):
     answer = gateway.classify(key)
 
     assert (answer.status_code, answer.json()["error"]["code"]) == (403, "no_access")
+
+
+def test_a_key_does_only_what_it_was_made_for(gateway, shop):
+    dan, calls_only = shop.buyer("dan-scopes", OPEN, scopes=["call"])
+    reads_only = shops.make_key(dan, scopes=["read"])
+
+    called = [gateway.classify(key).status_code for key in (calls_only, reads_only)]
+    quoted = gateway.post("/v1/quote", {"model": "erin/tumours", "input": shops.ROW}, key=reads_only)
+    read = [gateway.get("/v1/credits", key=key) for key in (calls_only, reads_only)]
+
+    assert called == [200, 403]
+    assert quoted.status_code == 403
+    assert [answer.status_code for answer in read] == [403, 200]
+    assert read[0].json()["error"]["code"] == "no_access"
+    with pytest.raises(Invalid):
+        shops.make_key(dan, scopes=[])
+
+
+def test_what_is_refused_for_money_access_or_price_is_listed_at_cost_0(gateway, shop):
+    # Given calls that are refused: an empty wallet, a spend cap, max_cost, another model's key, a stale price
+    dan, key = shop.buyer("dan-refused")
+    capped = shops.make_key(dan, spend_cap_nano=1)
+    elsewhere = shops.make_key(dan, models=[shop.models["fine"]])
+    body = {"model": "erin/tumours", "input": shops.ROW}
+    answers = [
+        gateway.classify(key, idempotency_key="again"),
+        gateway.classify(capped),
+        gateway.classify(key, x_max_cost="0.000001"),
+        gateway.classify(elsewhere),
+        gateway.post("/v1/classify", body | {"price_version": "00"}, key=key),
+    ]
+    codes = ["insufficient_balance", "spend_cap_reached", "max_cost_exceeded", "no_access", "price_changed"]
+    assert [answer.json()["error"]["code"] for answer in answers] == codes
+
+    # Then each is there soon, with its reason, and cost nothing
+    wait_until(lambda: Call.objects.filter(buyer=dan).count() == 5)
+    rows = {str(call.pk): call for call in Call.objects.filter(buyer=dan)}
+    assert [rows[answer.headers["x-receipt-id"]].error_code for answer in answers] == codes
+    assert {(call.status, call.cost_nano) for call in rows.values()} == {("refused", 0)}
+    listed = gateway.get("/v1/calls?status=refused", key=key).json()["data"]
+    assert {call["id"] for call in listed} == set(rows)
+
+    # And its Idempotency-Key is free
+    shops.fund(shop.books, dan, CALL_NANO)
+    wait_until(lambda: gateway.classify(key, idempotency_key="again").status_code == 200)
+
+
+def test_a_program_that_goes_on_without_money_does_not_fill_the_lists(gateway, shop):
+    dan, key = shop.buyer("dan-floods", requests_per_minute=100)
+    statuses = [gateway.classify(key).status_code for _ in range(110)]
+    assert {402, 429} == set(statuses)
+    wait_until(lambda: Call.objects.filter(buyer=dan).count() >= config.NOTES_PER_MINUTE)
+
+    other, other_key = shop.buyer("frank-floods")
+    gateway.classify(other_key)
+    wait_until(lambda: Call.objects.filter(buyer=other).exists())
+
+    assert config.NOTES_PER_MINUTE <= Call.objects.filter(buyer=dan).count() < 100
+    assert set(Call.objects.filter(buyer=dan).values_list("error_code", flat=True)) == {"insufficient_balance"}
 
 
 def test_a_spend_cap_ends_a_key_and_no_other(gateway, shop):
