@@ -307,6 +307,22 @@ CREATE TRIGGER version_is_immutable BEFORE UPDATE OR DELETE ON datanets_version
         "A statement that is sent again, because the connection broke, would lose the calls beside it.",
     ),
     Removal(
+        "dropped_call_is_finished",
+        "marketplace/gateway/streaming.py",
+        "    finishes = bool(call.idempotency_key)\n",
+        "    finishes = False\n",
+        ("tests/gateway/test_idempotency.py::test_who_drops_a_call_and_asks_again_gets_its_answer_and_pays_once",),
+        "Whoever loses a connection and asks again would pay for half an answer nobody can have.",
+    ),
+    Removal(
+        "living_gateway_keeps_its_leases",
+        "marketplace/reaping.py",
+        " WHERE NOT gateway_lives(name)",
+        "",
+        ("tests/gateway/test_reaping.py::test_only_what_a_dead_gateway_holds_is_released",),
+        "Every lease would be closed under the process that uses it.",
+    ),
+    Removal(
         "key_has_known_scopes",
         "marketplace/migrations/0001_initial.py",
         """\

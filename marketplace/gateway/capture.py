@@ -176,7 +176,7 @@ class Capture:
         while self._unknown:
             try:
                 self._send(self._unknown[:1], patience_s=0)
-            except Unavailable:
+            except (Unavailable, psycopg2.OperationalError):
                 return
             except psycopg2.Error as error:  # this one never can be: it must not keep the others from it
                 logger.error("a call of unknown outcome could not be settled: %s", error.pgcode)
