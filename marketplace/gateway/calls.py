@@ -206,8 +206,7 @@ class PaidCalls:
 
     async def _free_key(self, call: Call) -> None:
         if call.idempotency_key:
-            # If it cannot be freed now it is when this process ends.
-            with contextlib.suppress(Unavailable, psycopg2.Error):
+            with contextlib.suppress(psycopg2.Error):
                 await asyncio.shield(self._parts.idempotency.free(call))
 
 

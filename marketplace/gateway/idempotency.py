@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import re
 from dataclasses import dataclass
@@ -14,8 +16,9 @@ from attribution import content
 
 from .charging import Call
 from .database import DatabaseThread
-from .errors import ApiError, invalid
+from .errors import ApiError, Unavailable, invalid
 
+_FREE_AGAIN_S = 1.0
 _KEY = re.compile(r"[\x20-\x7e]{1,255}")
 
 
@@ -33,6 +36,7 @@ class Idempotency:
 
     def __init__(self, database: DatabaseThread, *, process: str, kept_s: int, content_key: str):
         self._database, self._process, self._kept_s, self._content_key = database, process, kept_s, content_key
+        self._freeing: set[asyncio.Task[None]] = set()
 
     async def take(self, call: Call, body_sha256: bytes) -> Replay | None:
         """Take the key of a call before any work; None: it is this call's.
@@ -59,7 +63,11 @@ class Idempotency:
                 stored = cursor.fetchone()
             return outcome, answered_by, stored
 
-        outcome, answered_by, stored = await self._database.run(act)
+        try:
+            outcome, answered_by, stored = await self._database.run(act)
+        except Unavailable:
+            self._free_later(call)  # it may have been taken, and nobody heard of it
+            raise
         if outcome == "mine":
             return None
         if outcome == "running":
@@ -84,9 +92,29 @@ class Idempotency:
         return Replay(call_id, bool(kept["streamed"]), kept["response"])
 
     async def free(self, call: Call) -> None:
-        """Give the key back: the call was refused."""
+        """Give the key back: the call was refused. While the database is away it is given back later.
 
+        Raises:
+            psycopg2.Error: it was refused; the key is free when this process ends.
+        """
+        try:
+            await self._free(call)
+        except Unavailable:
+            self._free_later(call)
+
+    async def _free(self, call: Call) -> None:
         def act(cursor: Cursor) -> None:
             cursor.execute("SELECT gateway_free_key(%s, %s, %s)", [call.buyer_id, call.idempotency_key, str(call.id)])
 
         await self._database.run(act)
+
+    def _free_later(self, call: Call) -> None:
+        async def until_done() -> None:
+            while True:
+                await asyncio.sleep(_FREE_AGAIN_S)
+                with contextlib.suppress(Unavailable):
+                    return await self._free(call)
+
+        task = asyncio.ensure_future(until_done())
+        self._freeing.add(task)
+        task.add_done_callback(self._freeing.discard)

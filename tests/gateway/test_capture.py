@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import os
 import uuid
+from contextlib import closing
 from functools import partial
 
 import psycopg2
@@ -18,6 +19,7 @@ from ledger import services as ledger
 from marketplace.gateway import catalogue, database
 from marketplace.gateway.capture import Capture, KeyTaken
 from marketplace.gateway.charging import Call, Outcome, charge
+from marketplace.gateway.idempotency import Idempotency
 from marketplace.models import ApiKey, CallContent
 from marketplace.models import Call as StoredCall
 from tests import asynchronous
@@ -179,6 +181,44 @@ def test_a_process_lives_as_long_as_its_connection(shop):
 
         wait_until(is_dead)
     other.close()
+
+
+def test_a_key_that_cannot_be_freed_is_freed_when_the_database_is_back(shop):
+    # Given a call that has taken its key
+    dan, _ = shop.buyer("dan-frees", OPEN)
+    call = Call(None, dan.pk, "", "classify", False, "ab" * 32, "order-1")  # type: ignore[arg-type]
+    thread = database.DatabaseThread("test-keys", dsn_of(shop))
+    thread.start()
+    admin = psycopg2.connect(os.environ["DATABASE_SUPERUSER_URL"])
+    admin.autocommit = True
+
+    async def refuse_without_a_database() -> None:
+        idempotency = Idempotency(thread, process="gateway:test", kept_s=60, content_key=KEY)
+        await idempotency.take(call, b"body")
+        with admin.cursor() as cursor:
+            cursor.execute(f"ALTER DATABASE {shop.books.name} ALLOW_CONNECTIONS false")
+            try:
+                cursor.execute(
+                    "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE application_name = %s",
+                    ["gateway test-keys"],
+                )
+                # When it is refused while the database is away
+                await idempotency.free(call)
+            finally:
+                cursor.execute(f"ALTER DATABASE {shop.books.name} ALLOW_CONNECTIONS true")
+
+        # Then the key is free as soon as it is back
+        while await asyncio.to_thread(key_is_taken):
+            await asyncio.sleep(0.05)
+
+    def key_is_taken() -> bool:
+        with closing(shop.books.connect()) as session, session.cursor() as cursor:
+            cursor.execute("SELECT count(*) FROM marketplace_idempotency WHERE owner_id = %s", [dan.pk])
+            return cursor.fetchone()[0] == 1
+
+    asynchronous.run(asyncio.wait_for(refuse_without_a_database(), 30))
+    thread.stop()
+    admin.close()
 
 
 def test_both_sides_name_the_second_part_of_a_receipt_alike():

@@ -212,6 +212,7 @@ def test_a_crash_of_postgres_and_of_the_sequencer_loses_and_doubles_nothing(shop
         wait_until(database_is_back)
         wait_until(lambda: gateway.get("/health").status_code == 200)
         assert_the_books_agree(shop, buyer, receipts)
+        wait_until(lambda: not Idempotency.objects.filter(owner=buyer, status="running").exists())
 
         # Then a repetition charges each call once, as if nothing had happened
         again = call_all(gateway, key)
