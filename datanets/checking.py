@@ -21,7 +21,7 @@ from pathlib import Path
 from django.db import connection, transaction
 from django.utils import timezone
 
-from . import findings, registration, sandbox, states, storage
+from . import findings, registration, sandbox, states, storage, tasks
 from .kinds import Limits
 from .models import BrokenRow, Datanet, Record, SubmissionFile
 from .registration import Draft
@@ -45,14 +45,14 @@ def check_file(file_id) -> None:
         try:
             if file.parsed_at is None:
                 _read_records(file)
-            findings.run_checks(file)
+            checked = findings.run_checks(file)
         except sandbox.Refused as refused:
             _fail(file, refused.reason, refused.params | {"outcome": refused.code})
         except sandbox.SandboxError as error:
             logger.warning("file %s: %s", file_id, error)
             _fail(file, error.code, {"outcome": "crash"})
         else:
-            _finish(file)
+            _finish(file, checked)
 
 
 def recheck_waiting_files(*, older_than: timedelta = timedelta(minutes=2)) -> int:
@@ -164,17 +164,22 @@ def _fail(file: SubmissionFile, code: str, params: dict) -> None:
         transaction.on_commit(lambda: storage.delete(key))
 
 
-def _finish(file: SubmissionFile) -> None:
+def _finish(file: SubmissionFile, checked: list[int]) -> None:
+    """Let the checked records go to review. One that was not among them keeps the file waiting for another run."""
     with transaction.atomic():
         submission = states.locked(file.submission_id)
         file = SubmissionFile.objects.select_for_update(no_key=True).get(pk=file.pk)
-        checked = Record.objects.filter(file=file, status=Record.Status.CHECKING)
+        unchecked = Record.objects.filter(file=file, status=Record.Status.CHECKING)
         if file.dropped_at is not None:  # its author dropped it meanwhile
-            registration.discard(list(checked))
+            registration.discard(list(unchecked))
             return
-        checked.update(status=Record.Status.WAITING)
-        broken = BrokenRow.objects.still_broken().filter(file=file).exists()
-        file.status = Status.NEEDS_AUTHOR if broken else Status.READY
+        unchecked.filter(pk__in=checked).update(status=Record.Status.WAITING)
+        if unchecked.exists():
+            file.status = Status.WAITING
+            transaction.on_commit(lambda: tasks.check_file.delay(str(file.pk)), robust=True)
+        else:
+            broken = BrokenRow.objects.still_broken().filter(file=file).exists()
+            file.status = Status.NEEDS_AUTHOR if broken else Status.READY
         file.save(update_fields=["status"])
         states.advance(submission)
 

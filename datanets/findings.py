@@ -22,17 +22,20 @@ FLAG_COSTS, FAIL_COSTS = 20, 50  # of a quality of 100
 _REMARKABLE = (CheckResult.Severity.FLAG, CheckResult.Severity.FAIL)
 
 
-def run_checks(file: SubmissionFile) -> None:
+def run_checks(file: SubmissionFile) -> list[int]:
     """Run every check of the Datanet's kind over a file's records; each one's findings are committed as it ends.
 
-    Repeating replaces the findings. Flags and quality of records that have been decided on stay.
+    Repeating replaces the findings. Flags and quality of records that have been decided on stay. Returns the ids of the
+    records that were checked: a record that came later has passed no check.
     """
     datanet = file.submission.datanet
     records = _checked(Record.objects.filter(file=file).exclude(status=Record.Status.WITHDRAWN), datanet)
     context = _context(file, datanet)
     for check in checks.CHECKS_FOR[datanet.kind]:
         _replace(file, check, _findings(check, records, context))
-    _mark(file)
+    checked = [cast(int, record.key) for record in records]
+    _mark(file, checked)
+    return checked
 
 
 def progress(submission: Submission) -> list[tuple[str, int, int]]:
@@ -77,8 +80,8 @@ def _replace(file: SubmissionFile, check: ModuleType, found: Iterable[Finding]) 
         CheckResult.objects.bulk_create(rows, batch_size=1000)
 
 
-def _mark(file: SubmissionFile) -> None:
-    """Write on each record which checks flagged it, and its quality: 100 less a fixed cost for each of them."""
+def _mark(file: SubmissionFile, checked: list[int]) -> None:
+    """Write on each checked record which checks flagged it, and its quality: 100 less a fixed cost for each of them."""
     flags: dict[int, set[str]] = defaultdict(set)
     costs: dict[int, dict[str, int]] = defaultdict(dict)
     results = CheckResult.objects.filter(file=file, record__isnull=False, severity__in=_REMARKABLE)
@@ -91,7 +94,7 @@ def _mark(file: SubmissionFile) -> None:
         alike[tuple(sorted(checks_by)), max(0, 100 - sum(costs[pk].values()))].append(pk)
     with transaction.atomic():
         undecided = Record.objects.filter(file=file, status__in=(Record.Status.CHECKING, Record.Status.WAITING))
-        undecided.exclude(pk__in=flags).update(flags=[], quality=100)
+        undecided.filter(pk__in=set(checked) - flags.keys()).update(flags=[], quality=100)
         for (names, quality), pks in alike.items():
             undecided.filter(pk__in=pks).update(flags=list(names), quality=quality)
 

@@ -217,6 +217,11 @@ class BrokenRowQuerySet(models.QuerySet):
         """Neither corrected nor dropped yet."""
         return self.filter(fixed_at__isnull=True, dropped_at__isnull=True)
 
+    def awaiting_author(self) -> BrokenRowQuerySet:
+        """Still broken, in a file that has been checked to its end: before that its rows are nobody's to correct."""
+        needy = SubmissionFile.objects.filter(status=SubmissionFile.Status.NEEDS_AUTHOR, dropped_at__isnull=True)
+        return self.still_broken().filter(file__in=needy)
+
 
 class BrokenRow(models.Model):
     """A row that did not fit the schema. Its author corrects it on the page; the others go on without it."""

@@ -109,18 +109,20 @@ def fix_row(broken_row: BrokenRow, *, by: User, values: dict) -> Record | Broken
     values: by column, as text or as the column's type. A row that has been fixed returns its record.
 
     Raises:
-        NotAllowed, NotReady: dropped, or the submission is past its author.
+        NotAllowed, NotReady: dropped, the file is still being checked, or the submission is past its author.
     """
     file = SubmissionFile.objects.select_related("submission__datanet").get(pk=broken_row.file_id)
     datanet = file.submission.datanet
     event = _read_again(values, datanet=datanet, name=broken_row.name or file.name)
     with transaction.atomic():
         submission = _own_before_review(file.submission, by)
+        file = _locked_file(file)
         broken_row = BrokenRow.objects.select_for_update(no_key=True).get(pk=broken_row.pk)
         if broken_row.fixed_at is not None and broken_row.record_id:
             return Record.objects.get(pk=broken_row.record_id)
         if broken_row.dropped_at is not None or file.dropped_at is not None:
             raise NotReady(_("This row was dropped."))
+        _require_checked(file)
         if event["type"] == "problem":
             broken_row.code, broken_row.params, broken_row.column = event["reason"], event["params"], event["column"]
             broken_row.values = values
@@ -136,13 +138,15 @@ def fix_row(broken_row: BrokenRow, *, by: User, values: dict) -> Record | Broken
 
 @transaction.atomic
 def drop_row(broken_row: BrokenRow, *, by: User) -> None:
-    """Go on without this row. Repeating changes nothing. Raises NotAllowed, NotReady."""
+    """Go on without this row. Repeating changes nothing. Raises NotAllowed, NotReady (its file is still being checked)."""
     submission = _own_before_review(broken_row.file.submission, by)
+    file = _locked_file(broken_row.file)
     broken_row = BrokenRow.objects.select_for_update(no_key=True).get(pk=broken_row.pk)
     if broken_row.fixed_at is None and broken_row.dropped_at is None:
+        _require_checked(file)
         broken_row.dropped_at, broken_row.values = timezone.now(), {}
         broken_row.save(update_fields=["dropped_at", "values"])
-        _after_row(submission, broken_row.file)
+        _after_row(submission, file)
 
 
 @transaction.atomic
@@ -153,7 +157,7 @@ def drop_file(file: SubmissionFile, *, by: User) -> None:
         NotAllowed, NotReady: already in review.
     """
     submission = _own_before_review(file.submission, by)
-    _discard_file(SubmissionFile.objects.select_for_update(no_key=True).get(pk=file.pk))
+    _discard_file(_locked_file(file))
     states.advance(submission)
 
 
@@ -194,6 +198,17 @@ def _own_before_review(submission: Submission, by: User) -> Submission:
     return submission
 
 
+def _locked_file(file: SubmissionFile) -> SubmissionFile:
+    locked = SubmissionFile.objects.select_for_update(of=("self",), no_key=True)
+    return locked.select_related("submission").get(pk=file.pk)
+
+
+def _require_checked(file: SubmissionFile) -> None:
+    """A record that joined while the checks run over the others would enter review without having been checked."""
+    if file.status != SubmissionFile.Status.NEEDS_AUTHOR:
+        raise NotReady(_("This file is still being checked. Its rows can be corrected when the checks are done."))
+
+
 def _read_again(values: dict, *, datanet: Datanet, name: str) -> dict:
     """Corrected values go the way of every row: through the sandbox, as the one line of a file."""
     with tempfile.TemporaryDirectory(prefix="openledger-row-") as folder:
@@ -217,8 +232,7 @@ def _free_position(file: SubmissionFile, line: int) -> int:
 
 
 def _after_row(submission: Submission, file: SubmissionFile) -> None:
-    """When the last broken row of a file is dealt with, its new records pass the checks as well."""
-    file = SubmissionFile.objects.select_for_update(no_key=True).get(pk=file.pk)
+    """When the last broken row of a locked file is dealt with, its new records pass the checks as well."""
     if not BrokenRow.objects.still_broken().filter(file=file).exists():
         new = Record.objects.filter(file=file, status=Record.Status.CHECKING).exists()
         file.status = SubmissionFile.Status.WAITING if new else SubmissionFile.Status.READY

@@ -105,7 +105,7 @@ def submission_row(request: SignedInRequest, submission_id, row_id: int) -> Http
 def submission_rows_drop(request: SignedInRequest, submission_id, file_id) -> HttpResponse:
     """Go on without all rows of a file that are still broken."""
     submission = own_submission(request, submission_id)
-    rows = list(BrokenRow.objects.still_broken().filter(file=file_id, file__submission=submission))
+    rows = list(BrokenRow.objects.awaiting_author().filter(file=file_id, file__submission=submission))
     for row in rows:
         submissions.drop_row(row, by=request.user)
     dropped = ngettext("%(count)s row was dropped.", "%(count)s rows were dropped.", len(rows)) % {"count": len(rows)}

@@ -79,7 +79,7 @@ def rows_of(submission: Submission) -> dict:
     """Broken rows with a form each: the first of them, and how many there are."""
     if submission.status not in states.BEFORE_REVIEW:
         return {"rows": [], "rows_total": 0}
-    broken = BrokenRow.objects.still_broken().filter(file__submission=submission, file__dropped_at=None)
+    broken = BrokenRow.objects.awaiting_author().filter(file__submission=submission)
     rows = list(broken.select_related("file").order_by("file__created_at", "line", "id")[: ROWS_SHOWN + 1])
     total = len(rows) if len(rows) <= ROWS_SHOWN else broken.count()
     return {"rows": [row_of(row, submission.datanet) for row in rows[:ROWS_SHOWN]], "rows_total": total}

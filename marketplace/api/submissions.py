@@ -218,8 +218,8 @@ class RowsView(ApiView):
         reads=True,
     )
     def get(self, request, submission_id):
-        rows = BrokenRow.objects.still_broken().filter(file__submission=own(request, submission_id))
-        return page(request, rows.filter(file__dropped_at=None), RowShown, key="pk")
+        rows = BrokenRow.objects.awaiting_author().filter(file__submission=own(request, submission_id))
+        return page(request, rows, RowShown, key="pk")
 
 
 class RowView(ApiView):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
-from datanets import storage, submissions
+from datanets import checks, findings, registration, storage, submissions
 from datanets.errors import NotAllowed, NotReady
 from datanets.models import BrokenRow, CheckResult, Record, RecordBody
+from datanets.registration import Draft
 from tests.datanets.cast import make_datanet, measured, person, send, table, upload
 
 pytestmark = pytest.mark.django_db
@@ -181,3 +184,56 @@ def test_text_rows_and_documents_become_records():
 
     assert Record.objects.get(submission=submission).title == "One"
     assert Record.objects.get(submission=upload_two).title == "Heading"
+
+
+def test_a_row_is_not_corrected_while_its_file_is_being_checked(monkeypatch):
+    alice = person("alice")
+    submission = submissions.start(datanet=make_datanet(), contributor=alice)
+    with monkeypatch.context() as patch:  # the worker dies before its first check
+        patch.delattr(findings, "run_checks")
+        with pytest.raises(AttributeError):
+            upload(submission, table(TWO_BROKEN))
+    file = submission.files.get()
+    first, second = BrokenRow.objects.filter(file=file).order_by("line")
+    values = first.values | {"radius": "13.25"}
+    assert file.status == "checking"
+
+    with pytest.raises(NotReady):
+        submissions.fix_row(first, by=alice, values=values)
+    with pytest.raises(NotReady):
+        submissions.drop_row(second, by=alice)
+    assert not BrokenRow.objects.awaiting_author().exists()
+    assert Record.objects.filter(file=file).count() == 5
+
+    submissions.check_file(file.pk)
+    assert BrokenRow.objects.awaiting_author().count() == 2
+    record = submissions.fix_row(first, by=alice, values=values)
+    submissions.drop_row(second, by=alice)
+    submissions.drop_row(second, by=alice)
+    assert submissions.fix_row(first, by=alice, values=values).pk == record.pk
+
+
+def test_a_record_that_joins_its_file_during_the_checks_is_checked_before_it_is_reviewed(monkeypatch):
+    alice = person("alice")
+    datanet = make_datanet()
+    submission = submissions.start(datanet=datanet, contributor=alice)
+
+    def register_one_more(_records, _context):
+        file = submission.files.get()
+        registration.register(file, [Draft(99, "", {"radius": 1.5, "texture": 2.5, "diagnosis": None})], datanet=datanet)
+        return []
+
+    late = SimpleNamespace(NAME="late", VERSION="1", run=register_one_more)
+    with monkeypatch.context() as patch:
+        patch.setitem(checks.CHECKS_FOR, "tabular", [*checks.CHECKS_FOR["tabular"], late])
+        file = upload(submission, table(measured(30)))
+
+    joined = Record.objects.get(file=file, position=99)
+    assert (file.status, joined.status, joined.quality) == ("waiting", "checking", None)
+    assert Record.objects.filter(file=file, status="waiting").count() == 30
+
+    submissions.check_file(file.pk)
+
+    file.refresh_from_db()
+    joined.refresh_from_db()
+    assert (file.status, joined.status, joined.flags) == ("ready", "waiting", ["label_sanity"])
