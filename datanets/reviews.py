@@ -186,7 +186,8 @@ def undo(act: uuid.UUID, *, by: User) -> int:
     """Take back everything one act decided. Returns the number of votes; a second time it is 0.
 
     Raises:
-        NotAllowed: somebody else's act. NotReady: too late, or a record has been frozen into a version.
+        NotAllowed: somebody else's act. NotReady: too late, a record has been frozen into a version, or what was
+            decided on has been withdrawn.
     """
     votes = Review.objects.filter(act=act, undone_at=None)
     ids = list(votes.values_list("record_id", flat=True))
@@ -201,7 +202,9 @@ def undo(act: uuid.UUID, *, by: User) -> int:
         raise NotAllowed(_("Only the curator who decided can undo it."))
     late = timezone.now() - timedelta(seconds=settings.REVIEW_UNDO_S)
     frozen = any(row.added_in is not None for row in rows)
-    withdrawn = any(row.status == RecordStatus.WITHDRAWN for row in rows)
+    # A record of a withdrawn submission would wait for ever: nobody can decide on it again.
+    withdrawn = any(each.status == Submission.Status.WITHDRAWN for each in locked_submissions.values())
+    withdrawn = withdrawn or any(row.status == RecordStatus.WITHDRAWN for row in rows)
     appealed = Appeal.objects.filter(record__in=ids).exists()
     if frozen or withdrawn or appealed or any(vote.decided_at < late for vote in mine):
         raise NotReady(_("It is too late to undo this decision."))

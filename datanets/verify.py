@@ -11,7 +11,7 @@ from django.db.models import F, Q
 from .models import Record, Review, Submission, Version, VersionFollower
 
 # D1 roots and leader maps hash, D2 counts are true, D3 versions are in order, D4 nobody decided on
-# their own record, D5 a decided submission has no record waiting.
+# their own record, D5 a decided or withdrawn submission has no record waiting.
 INVARIANTS = ("D1", "D2", "D3", "D4", "D5", "I10")
 
 
@@ -111,8 +111,8 @@ def _reviews() -> Iterator[Failure]:
     for pk in unvoted.values_list("id", flat=True):
         yield Failure("D4", f"record:{pk}", "is approved without a standing vote of the curator who is paid for it")
     waiting = Record.objects.filter(status="waiting").values("submission_id")
-    for submission in Submission.objects.filter(status="decided", pk__in=waiting):
-        yield Failure("D5", f"submission:{submission.pk}", "is decided while records of it wait")
+    for submission in Submission.objects.filter(status__in=("decided", "withdrawn"), pk__in=waiting):
+        yield Failure("D5", f"submission:{submission.pk}", f"is {submission.status} while records of it wait")
 
 
 def _copies() -> Iterator[Failure]:

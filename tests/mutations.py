@@ -212,6 +212,38 @@ CREATE TRIGGER version_is_immutable BEFORE UPDATE OR DELETE ON datanets_version
         "Two files announced at once would both take the last of the quota.",
     ),
     Removal(
+        "rows_wait_for_the_checks",
+        "datanets/submissions.py",
+        """\
+        _require_checked(file)
+        if event["type"] == "problem":
+""",
+        """\
+        if event["type"] == "problem":
+""",
+        ("tests/datanets/test_submissions.py::test_a_row_is_not_corrected_while_its_file_is_being_checked",),
+        "A row corrected while its file is checked would enter review without having been searched for personal data.",
+    ),
+    Removal(
+        "only_checked_records_go_to_review",
+        "datanets/checking.py",
+        "        unchecked.filter(pk__in=checked).update(status=Record.Status.WAITING)\n",
+        "        unchecked.update(status=Record.Status.WAITING)\n",
+        (
+            "tests/datanets/test_submissions.py"
+            "::test_a_record_that_joins_its_file_during_the_checks_is_checked_before_it_is_reviewed",
+        ),
+        "A record that came after the checks began would enter review as clean.",
+    ),
+    Removal(
+        "no_undo_after_the_submission_was_withdrawn",
+        "datanets/reviews.py",
+        "    withdrawn = any(each.status == Submission.Status.WITHDRAWN for each in locked_submissions.values())\n",
+        "    withdrawn = False\n",
+        ("tests/datanets/test_reviews.py::test_a_decision_stands_once_the_contributor_took_the_submission_back",),
+        "A record of a withdrawn submission would wait for a decision that nobody can make.",
+    ),
+    Removal(
         "lock_of_registration",
         "datanets/registration.py",
         "        _lock_registration(datanet.kind)\n",

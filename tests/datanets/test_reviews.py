@@ -8,7 +8,7 @@ import pytest
 from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
-from datanets import appeals, reviews, services
+from datanets import appeals, reviews, services, submissions, verify
 from datanets.errors import Invalid, NotAllowed, NotReady, SelfReview
 from datanets.models import Record, Review, Submission
 from datanets.votes import Outcome, Vote, outcome
@@ -230,3 +230,21 @@ def test_an_appeal_is_answered_by_a_curator_who_has_not_voted():
     record.refresh_from_db()
     assert (record.status, record.decided_by) == ("approved", person("erin"))
     assert Submission.objects.get().status_params == {"approved": 1, "rejected": 0, "waiting": 0}
+
+
+def test_a_decision_stands_once_the_contributor_took_the_submission_back():
+    carol = person("carol")
+    submission = send(make_datanet(), table(measured(2)))
+    first, second = waiting(submission)
+    act = reviews.decide([first], curator=carol, decision="reject", reason="off_topic")
+    submissions.withdraw(submission, by=person("alice"))
+
+    with pytest.raises(NotReady):
+        reviews.undo(act, by=carol)
+
+    first.refresh_from_db()
+    second.refresh_from_db()
+    assert (first.status, second.status) == ("rejected", "withdrawn")
+    assert verify.failures() == []
+    Record.objects.filter(pk=first.pk).update(status="waiting", decided_by=None, decided_at=None, reject_reason="")
+    assert [failure.invariant for failure in verify.failures()] == ["D5"]
