@@ -4,6 +4,7 @@
 typeface's bold figures. The unit follows after a no-break space. A minus is U+2212.
 """
 
+import math
 import re
 from collections.abc import Sequence
 from datetime import date
@@ -26,6 +27,18 @@ def number_text(value: int | float | Decimal | Fraction, places: int = 0) -> str
     """A number with `places` decimals (half to even), thousands grouped."""
     scaled = round(Fraction(value) * 10**places)
     return _sign(scaled) + _digits(abs(scaled), places)
+
+
+def significant_text(value: int | float, digits: int = 4) -> str:
+    """A measured value in so many significant digits: 12.35, 0.00001234, 1.2e-9; whole numbers keep all of theirs."""
+    if value == 0:
+        return "0"
+    whole_digits = math.floor(math.log10(abs(value))) + 1
+    if not -5 <= whole_digits <= 15:  # nobody counts that many zeros
+        return f"{value:.{digits}g}".replace(".", _marks()[0]).replace("-", MINUS)
+    places = max(0, digits - whole_digits)
+    text = number_text(value, places)
+    return text.rstrip("0").removesuffix(_marks()[0]) if places else text
 
 
 def open_text(amount_nano: int, places: int = PLACES_MAX, *, signed: bool = False) -> str:

@@ -77,6 +77,12 @@ def number(value, places: int = 0) -> str:
 
 
 @register.filter
+def significant(value: int | float | None) -> str:
+    """A measured value in four significant digits: `12.35`, `0.00001234`."""
+    return "" if value is None or value == "" else figures.significant_text(value)
+
+
+@register.filter
 def compact(value: int | None) -> str:
     """`6.41 M`: a count in three figures."""
     return "" if value is None else figures.compact_text(int(value))

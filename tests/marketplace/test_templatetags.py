@@ -121,6 +121,13 @@ def test_counts_are_shortened_to_three_figures():
     assert [figures.compact_text(n) for n in (912, 48_210, 6_410_000)] == ["912", "48.2\u00a0k", "6.41\u00a0M"]
 
 
+def test_a_measured_value_has_four_digits_and_is_never_shown_as_zero():
+    shown = {0: "0", 0.0000123456: "0.00001235", -4.99216e-07: "\u22124.992e\u221207", 12.345678: "12.35", 2.5: "2.5"}
+    shown |= {999.99: "1,000", 48210.4: "48,210", 1e20: "1e+20"}
+    assert {value: draw("{{ a|significant }}", a=value) for value in shown} == shown
+    assert draw("{{ a|significant }}", a=None) == ""
+
+
 def test_an_exact_amount_greys_its_trailing_zeros_and_says_them_all():
     html = draw('{% include "components/amount.html" with amount_nano=a only %}', a=24_000_000)
     assert '<data class="amt " value="24000000">0.024<span class="d">000000</span>' in html
