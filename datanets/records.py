@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 from django.db import transaction
@@ -14,6 +15,7 @@ from accounts.models import User
 from accounts.requests import Visitor
 
 from . import registration, services, states
+from .columns import columns_of, label_of
 from .errors import NotAllowed, NotReady
 from .models import Datanet, Membership, Record, RecordBody, Version
 
@@ -56,8 +58,7 @@ def excluded(version_ids: Iterable) -> set[int]:
     """The records of these versions that have been withdrawn after the freeze: they score nothing from then on."""
     gone: set[int] = set()
     for version in Version.objects.filter(pk__in=list(version_ids)):
-        members = Record.objects.in_version(version).filter(status=Record.Status.WITHDRAWN)
-        gone |= set(members.values_list("id", flat=True))
+        gone |= set(withdrawn_from(version).values_list("id", flat=True))
     return gone
 
 
@@ -103,14 +104,24 @@ def preview(datanet: Datanet, *, viewer: Visitor) -> QuerySet[Record]:
     return approved.filter(pk__in=list(shown))
 
 
-def search(found: QuerySet[Record], words: str, *, label: str = "") -> QuerySet[Record]:
-    """Narrow a set of records to those whose title or content contains these words as they stand, in any case."""
+def search(found: QuerySet[Record], words: str, *, pool: Datanet, label: str = "") -> QuerySet[Record]:
+    """Narrow records of one Datanet to those whose title or content contains these words as they stand, in any case,
+    and to those with this label."""
+    if "\x00" in words + label:  # no record holds one, and the database takes none
+        return found.none()
     if words.strip():
         found = found.annotate(written=Cast("body__body", TextField()))
         found = found.filter(Q(written__icontains=words.strip()) | Q(title__icontains=words.strip()))
-    if label:
-        found = found.filter(body__body__label=label)
+    name = label_of(pool.kind, pool.schema)
+    if label and name:
+        # not body__body__<name>: a column may be called like a lookup, "range" or "contains"
+        found = found.filter(body__body__contains={name: _label_value(label, name, pool)})
     return found
+
+
+def withdrawn_from(version: Version) -> QuerySet[Record]:
+    """The records of a version that have been withdrawn after the freeze."""
+    return Record.objects.in_version(version).filter(status=Record.Status.WITHDRAWN)
 
 
 def page(found: QuerySet[Record], *, after: int | None = None, limit: int = 50) -> tuple[list[Record], int | None]:
@@ -127,3 +138,16 @@ def contributors_of(datanet: Datanet) -> QuerySet[User]:
 
 def is_member(user: User, datanet: Datanet) -> bool:
     return Membership.objects.filter(user=user, datanet=datanet).exists()
+
+
+def _label_value(label: str, name: str, pool: Datanet) -> str | bool | float:
+    """A label from an address, in the type of its column; a text that is none of that type matches no record."""
+    types = {column.name: column.type for column in columns_of(pool.kind, pool.schema)}
+    if types[name] == "boolean":
+        return {"true": True, "false": False}.get(label.lower(), label)
+    if types[name] in ("number", "integer"):
+        try:
+            return float(label) if math.isfinite(float(label)) else label
+        except ValueError:
+            return label
+    return label

@@ -347,7 +347,7 @@ class PreviewView(PublicView):
         if not datanets.can_read(request.user, pool):
             raise NotAllowed(_("The records of this Datanet are not open to you. Ask its owner for access."))
         found = records.search(
-            records.preview(pool, viewer=request.user).select_related("contributor"), told.get("q", "")
+            records.preview(pool, viewer=request.user).select_related("contributor"), told.get("q", ""), pool=pool
         )
         after = told.get("after", "")
         if after and not (after.isascii() and after.isdigit() and len(after) < 19):

@@ -44,7 +44,9 @@ def datanet(request: HttpRequest, owner: str, slug: str) -> HttpResponse:
     everything = datanets.can_curate(request.user, pool)
     found = records.preview(pool, viewer=request.user).select_related("contributor")
     rows, cursor = records.page(
-        _search(found, pool, words, label), after=whole_number(request.GET.get("after")), limit=PREVIEW_ROWS
+        records.search(found, words, pool=pool, label=label),
+        after=whole_number(request.GET.get("after")),
+        limit=PREVIEW_ROWS,
     )
     given, paid_nano = _people(pool, version)
     context = frame(request, pool, "preview") | {
@@ -60,6 +62,7 @@ def datanet(request: HttpRequest, owner: str, slug: str) -> HttpResponse:
         "label": label,
         "labels": _labels(pool, described),
         "statistics": list(described.values()) if readable else [],
+        "withdrawn": records.withdrawn_from(version).count() if version and readable else 0,
         "may_export": exports.may_export(request.user, pool) and version is not None,
         "formats": exports.FORMATS,
         "fee_nano": training.fee_nano(pool),
@@ -223,12 +226,6 @@ def _use(pool: Datanet) -> charts.Chart | None:
     )
 
 
-def _search(found, pool: Datanet, words: str, label: str):
-    found = records.search(found, words)
-    name = label_of(pool.kind, pool.schema)
-    return found.filter(**{f"body__body__{name}": label}) if label and name and "__" not in name else found
-
-
 def _first_columns(pool: Datanet, columns, described: dict):
     """The first columns with values, and the label: a wide table stays readable; the record's page shows all."""
     name = label_of(pool.kind, pool.schema)
@@ -262,7 +259,7 @@ def _column_head(name: str, type_: str, described: dict | None, readable: bool) 
 
 
 def _figure(value: float) -> str:
-    return f"{value:.4g}"
+    return figures.significant_text(value)
 
 
 def _row(record: Record, pool: Datanet, columns) -> dict:
@@ -288,7 +285,7 @@ def _labels(pool: Datanet, described: dict) -> list[str]:
 
 
 def whole_number(text: str | None) -> int | None:
-    return int(text) if text and text.isdigit() and len(text) < 19 else None
+    return int(text) if text and text.isascii() and text.isdigit() and len(text) < 19 else None
 
 
 _HERE = "datanets/<slug:owner>/<slug:slug>/"

@@ -220,7 +220,9 @@ def test_a_record_that_joins_its_file_during_the_checks_is_checked_before_it_is_
 
     def register_one_more(_records, _context):
         file = submission.files.get()
-        registration.register(file, [Draft(99, "", {"radius": 1.5, "texture": 2.5, "diagnosis": None})], datanet=datanet)
+        registration.register(
+            file, [Draft(99, "", {"radius": 1.5, "texture": 2.5, "diagnosis": None})], datanet=datanet
+        )
         return []
 
     late = SimpleNamespace(NAME="late", VERSION="1", run=register_one_more)
