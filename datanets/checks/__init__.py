@@ -28,7 +28,7 @@ _WORDS = [personal_data, secret_keys, hidden_characters, prompt_injection]
 CHECKS_FOR = {
     "text": [*_COPIES, *_WORDS, length_outliers, label_sanity, language],
     "tabular": [*_COPIES, *_WORDS, label_sanity],
-    "image": [*_COPIES, image_quality, label_sanity],
+    "image": [*_COPIES, *_WORDS, image_quality, label_sanity],
 }
 
 __all__ = ["ACTIONS", "CHECKS_FOR", "SENTENCES", "TITLES", "Checked", "Context", "Finding", "sentence"]

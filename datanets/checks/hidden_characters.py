@@ -8,7 +8,7 @@ import unicodedata
 
 from datanets.checks.shapes import Checked, Context, Finding, spans, summary, texts_of
 
-NAME, VERSION = "hidden_characters", "1"
+NAME, VERSION = "hidden_characters", "2"
 
 _HIDDEN = re.compile(
     "(?P<bidi>[\u202a-\u202e\u2066-\u2069]+)|(?P<tags>[\U000e0000-\U000e007f]+)"
@@ -22,7 +22,7 @@ def run(records: list[Checked], context: Context) -> list[Finding]:
     """A flag for each record with hidden characters. number: how many characters."""
     findings = []
     for record in records:
-        found = [(field, *place) for field, text in texts_of(record) for place in find(text)]
+        found = [(field, *place) for field, text in texts_of(record, context) for place in find(text)]
         if found:
             hidden = sum(end - start for _, start, end, _ in found)
             params = {"count": hidden, "kinds": ", ".join(sorted({what for *_, what in found}))}

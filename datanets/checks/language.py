@@ -22,7 +22,7 @@ def run(records: list[Checked], context: Context) -> list[Finding]:
     findings: list[Finding] = []
     languages: Counter[str] = Counter()
     for record in records:
-        text = " ".join(text for _, text in texts_of(record))[:_CHARS_USED]
+        text = " ".join(text for _, text in texts_of(record, context))[:_CHARS_USED]
         if len(text) < _CHARS_MIN:
             continue
         language, confidence = identify(text)

@@ -26,7 +26,7 @@ from collections.abc import Iterator
 
 from datanets.checks.shapes import Checked, Context, Finding, spans, summary, texts_of
 
-NAME, VERSION = "personal_data", "2"
+NAME, VERSION = "personal_data", "3"
 
 # Lengths of IBANs by country (SWIFT's IBAN registry).
 _IBAN_LENGTHS = {
@@ -178,7 +178,7 @@ def run(records: list[Checked], context: Context) -> list[Finding]:
     """A flag for each record in which something was found; the evidence points at the places. number: how many."""
     findings = []
     for record in records:
-        found = [(field, *place) for field, text in texts_of(record) for place in find(text)]
+        found = [(field, *place) for field, text in texts_of(record, context) for place in find(text)]
         if found:
             kinds = sorted({what for *_, what in found})
             params = {"count": len(found), "kinds": ", ".join(kinds)}

@@ -8,7 +8,7 @@ import unicodedata
 
 from datanets.checks.shapes import Checked, Context, Finding, spans, summary, texts_of
 
-NAME, VERSION = "prompt_injection", "1"
+NAME, VERSION = "prompt_injection", "2"
 
 _BEFORE = r"(?:previous|prior|above|earlier|preceding|existing|former|foregoing)"
 _ORDERS = r"(?:instructions?|prompts?|directions?|directives?|rules?|guidelines?|commands?|context|messages?)"
@@ -76,7 +76,7 @@ def run(records: list[Checked], context: Context) -> list[Finding]:
     """A flag for each record that gives orders to a model. number: how many places."""
     findings = []
     for record in records:
-        found = [(field, *place) for field, text in texts_of(record) for place in find(text)]
+        found = [(field, *place) for field, text in texts_of(record, context) for place in find(text)]
         if found:
             params = {"count": len(found)}
             findings.append(

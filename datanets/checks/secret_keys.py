@@ -8,7 +8,7 @@ from collections import Counter
 
 from datanets.checks.shapes import Checked, Context, Finding, spans, summary, texts_of
 
-NAME, VERSION = "secret_keys", "1"
+NAME, VERSION = "secret_keys", "2"
 
 _SHAPES = {
     "private_key": r"-----BEGIN (?:RSA |EC |DSA |OPENSSH |ENCRYPTED |PGP )?PRIVATE KEY(?: BLOCK)?-----",
@@ -40,7 +40,7 @@ def run(records: list[Checked], context: Context) -> list[Finding]:
     """A flag for each record that holds a secret; the evidence points at it without repeating it. number: how many."""
     findings = []
     for record in records:
-        found = [(field, *place) for field, text in texts_of(record) for place in find(text)]
+        found = [(field, *place) for field, text in texts_of(record, context) for place in find(text)]
         if found:
             params = {"count": len(found), "kinds": ", ".join(sorted({what for *_, what in found}))}
             findings.append(Finding(NAME, record.key, "flag", len(found), "secret_keys.found", params, spans(found)))

@@ -10,6 +10,9 @@ from datanets.leaders import Index
 
 Severity = Literal["pass", "info", "flag", "fail"]
 
+_UNWRITTEN = {"text": ("source_url",), "image": ("mode", "pixels", "width", "height")}
+_LONG_NUMBER = 10_000_000  # eight digits: shorter ones identify nobody
+
 EVIDENCE_MAX = 20  # places shown per record; the number counts all
 
 
@@ -67,11 +70,21 @@ class Finding:
     evidence: dict = field(default_factory=dict)
 
 
-def texts_of(record: Checked) -> Iterator[tuple[str, str]]:
-    """(field, text) of everything in a record that is written language; addresses and pixels are not."""
+def texts_of(record: Checked, context: Context) -> Iterator[tuple[str, str]]:
+    """(field, text) of everything somebody may have written into a record.
+
+    Of a text all but its address, of a picture its name and label, of a table every column, whatever it is called. A long
+    whole number of a table counts as text: it may be the number of a card.
+    """
+    skipped = _UNWRITTEN.get(context.kind, ())
     for name, value in record.body.items():
-        if isinstance(value, str) and name not in ("source_url", "pixels", "mode"):
-            yield name, value
+        if name in skipped:
+            continue
+        if isinstance(value, str):
+            # anna@example.org.png is no address before its ending is off
+            yield name, value.rpartition(".")[0] or value if (context.kind, name) == ("image", "name") else value
+        elif isinstance(value, int | float) and abs(value) >= _LONG_NUMBER and float(value).is_integer():
+            yield name, str(int(value))
 
 
 def spans(found: Sequence[tuple[str, int, int, str]]) -> dict:
