@@ -132,6 +132,12 @@ def add_reader(datanet: Datanet, *, user: User, by: User) -> Membership:
     return Membership.objects.get_or_create(datanet=datanet, user=user, role=Role.READER)[0]
 
 
+def remove_reader(datanet: Datanet, *, user: User, by: User) -> None:
+    """They read no longer; what they have sent stays. Repeating changes nothing. Raises NotAllowed."""
+    _require_owner(datanet, by)
+    Membership.objects.filter(datanet=datanet, user=user, role=Role.READER).delete()
+
+
 def note_contributor(datanet: Datanet, user: User) -> None:
     """Who sends data is a member from then on."""
     Membership.objects.get_or_create(datanet=datanet, user=user, role=Role.CONTRIBUTOR)

@@ -407,7 +407,7 @@ class CuratorsView(ApiView):
 
     @endpoint("curators_list", "List who may review here. For the owner.", answers=Member(many=True), reads=True)
     def get(self, request, owner, slug):
-        return Response(_curators(_owned(request, owner, slug)))
+        return Response(_members(_owned(request, owner, slug), Membership.Role.CURATOR))
 
     @endpoint(
         "curators_add", "Let somebody review here. For the owner.", body=Handle, answers=Member(many=True), status=201
@@ -415,7 +415,7 @@ class CuratorsView(ApiView):
     def post(self, request, owner, slug):
         pool = _owned(request, owner, slug)
         datanets.add_curator(pool, user=person(body_of(request, Handle)["handle"]), by=request.user)
-        return Response(_curators(pool), status=201)
+        return Response(_members(pool, Membership.Role.CURATOR), status=201)
 
 
 class CuratorView(ApiView):
@@ -424,8 +424,33 @@ class CuratorView(ApiView):
     @endpoint("curators_remove", "Let a curator go. For the owner.", status=204)
     def delete(self, request, owner, slug, handle):
         pool = _owned(request, owner, slug)
-        someone = find(User.objects.all(), username=handle, memberships__datanet=pool, memberships__role="curator")
-        datanets.remove_curator(pool, user=someone, by=request.user)
+        datanets.remove_curator(pool, user=_member(pool, handle, Membership.Role.CURATOR), by=request.user)
+        return Response(status=204)
+
+
+class ReadersView(ApiView):
+    """Who reads a Datanet that is not open."""
+
+    @endpoint("readers_list", "List who was let in to read. For the owner.", answers=Member(many=True), reads=True)
+    def get(self, request, owner, slug):
+        return Response(_members(_owned(request, owner, slug), Membership.Role.READER))
+
+    @endpoint(
+        "readers_add", "Let somebody read here. For the owner.", body=Handle, answers=Member(many=True), status=201
+    )
+    def post(self, request, owner, slug):
+        pool = _owned(request, owner, slug)
+        datanets.add_reader(pool, user=person(body_of(request, Handle)["handle"]), by=request.user)
+        return Response(_members(pool, Membership.Role.READER), status=201)
+
+
+class ReaderView(ApiView):
+    """One reader."""
+
+    @endpoint("readers_remove", "Let somebody read here no longer. For the owner.", status=204)
+    def delete(self, request, owner, slug, handle):
+        pool = _owned(request, owner, slug)
+        datanets.remove_reader(pool, user=_member(pool, handle, Membership.Role.READER), by=request.user)
         return Response(status=204)
 
 
@@ -436,6 +461,10 @@ def _owned(request, owner: str, slug: str) -> Datanet:
     return pool
 
 
-def _curators(pool: Datanet):
-    found = pool.memberships.filter(role=Membership.Role.CURATOR).select_related("user").order_by("since")
+def _members(pool: Datanet, role: Membership.Role):
+    found = pool.memberships.filter(role=role).select_related("user").order_by("since")
     return Member(found, many=True).data
+
+
+def _member(pool: Datanet, handle: str, role: Membership.Role) -> User:
+    return find(User.objects.all(), username=handle, memberships__datanet=pool, memberships__role=role)

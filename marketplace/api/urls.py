@@ -40,6 +40,8 @@ urlpatterns = [
     path(f"{_DATANET}access-requests/<uuid:request_id>/answer/", datanets.RequestAnswerView.as_view()),
     path(f"{_DATANET}curators/", datanets.CuratorsView.as_view()),
     path(f"{_DATANET}curators/<slug:handle>/", datanets.CuratorView.as_view()),
+    path(f"{_DATANET}readers/", datanets.ReadersView.as_view()),
+    path(f"{_DATANET}readers/<slug:handle>/", datanets.ReaderView.as_view()),
     path("records/<int:record_id>/", records.RecordView.as_view()),
     path("records/<int:record_id>/withdraw/", records.RecordWithdrawView.as_view()),
     path("records/<int:record_id>/appeal/", records.RecordAppealView.as_view()),

@@ -105,6 +105,31 @@ def curators(request: SignedInRequest, owner: str, slug: str) -> HttpResponse:
 
 
 @login_required
+@require_POST
+def readers(request: SignedInRequest, owner: str, slug: str) -> HttpResponse:
+    """Let somebody read a Datanet that is not open, or no longer."""
+    pool = explore_datanet.find(request, owner, slug)
+    if not datanets.can_own(request.user, pool):
+        raise NotAllowed
+    form = forms.HandleForm(request.POST, auto_id=explore_datanet.READER_FIELDS)
+    if not form.is_valid():
+        context = (
+            explore_datanet.frame(request, pool, "access")
+            | explore_datanet.access(request, pool)
+            | {"reader_form": form}
+        )
+        return render(request, "marketplace/explore/datanet_access.html", context, status=422)
+    someone = form.cleaned_data["handle"]
+    if request.POST.get("act") == "remove":
+        datanets.remove_reader(pool, user=someone, by=request.user)
+        messages.success(request, _("%(name)s no longer reads here.") % {"name": someone.label})
+    else:
+        datanets.add_reader(pool, user=someone, by=request.user)
+        messages.success(request, _("%(name)s may read here now.") % {"name": someone.label})
+    return redirect("datanet_tab", owner, slug, "access")
+
+
+@login_required
 def datanet_export(request: SignedInRequest, owner: str, slug: str, fmt: str) -> FileResponse:
     """A whole version as a file: ?version=2, else the newest."""
     pool = explore_datanet.find(request, owner, slug)
@@ -241,6 +266,7 @@ pages = [
     path(f"{_HERE}access/request/", access_request, name="datanet_access_request"),
     path(f"{_HERE}access/answer/", access_answer, name="datanet_access_answer"),
     path(f"{_HERE}access/curators/", curators, name="datanet_curators"),
+    path(f"{_HERE}access/readers/", readers, name="datanet_readers"),
     path(f"{_HERE}export.<slug:fmt>", datanet_export, name="datanet_export"),
     path(f"{_HERE}template/", datanet_template, name="datanet_template"),
 ]

@@ -27,6 +27,7 @@ PREVIEW_ROWS = 25
 PREVIEW_COLUMNS = 7
 LISTED_MAX = 50
 EXCERPT_CHARS = 140
+READER_FIELDS = "reader_%s"  # two forms of one page ask for a handle
 
 
 # --- The Datanet
@@ -151,6 +152,7 @@ def access(request: HttpRequest, pool: Datanet) -> dict:
         if owns
         else [],
         "curator_form": forms.HandleForm(),
+        "reader_form": forms.HandleForm(auto_id=READER_FIELDS),
     }
 
 

@@ -80,6 +80,9 @@ ACCESS = {
     ("get", f"{_D}curators/"): ("owner, else forbidden", DATANET, None, {}),
     ("post", f"{_D}curators/"): ("owner, else forbidden", DATANET, {"handle": "zoe"}, {}),
     ("delete", f"{_D}curators/<slug:handle>/"): ("owner, else forbidden", DATANET, None, {}),
+    ("get", f"{_D}readers/"): ("owner, else forbidden", DATANET, None, {}),
+    ("post", f"{_D}readers/"): ("owner, else forbidden", DATANET, {"handle": "zoe"}, {}),
+    ("delete", f"{_D}readers/<slug:handle>/"): ("owner, else forbidden", DATANET, None, {"handle": "reader"}),
     ("get", "records/<int:record_id>/"): ("everybody", DATANET, None, {}),
     ("post", "records/<int:record_id>/withdraw/"): ("takedown", SENDER, {}, {}),
     ("post", "records/<int:record_id>/appeal/"): (

@@ -66,6 +66,7 @@ def build(books) -> World:
     first, second = waiting(rejected)
     act = reviews.decide([first, second], curator=person("carol"), decision="reject", reason="low_quality")
     datanets.add_curator(tumours, user=person("frank"), by=tumours.owner)
+    datanets.add_reader(tumours, user=person("frank"), by=tumours.owner)
     appeal = reviews.appeal(first, by=person("alice"), text="It is fine.")
     on_request = make_datanet("On request", access="on_request")
     asked = datanets.request_access(on_request, user=person("dan"), purpose="Research")
@@ -114,6 +115,7 @@ def build(books) -> World:
             "number": 1,
             "fmt": "csv",
             "handle": "carol",
+            "reader": "frank",
             "on_request": on_request.slug,
             "request_id": asked.pk,
             "submission_id": draft.pk,

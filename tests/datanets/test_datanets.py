@@ -62,11 +62,19 @@ def test_a_closed_datanet_is_seen_and_fed_by_its_members_only():
     with pytest.raises(NotAllowed):
         submissions.start(datanet=datanet, contributor=dan)
 
+    with pytest.raises(NotAllowed):
+        services.add_reader(datanet, user=dan, by=person("carol"))
     services.add_reader(datanet, user=dan, by=person("erin"))
 
     assert Datanet.objects.visible_to(dan).exists()
     assert services.can_read(dan, datanet)
     submissions.start(datanet=datanet, contributor=dan)
+
+    with pytest.raises(NotAllowed):
+        services.remove_reader(datanet, user=dan, by=dan)
+    for _ in range(2):
+        services.remove_reader(datanet, user=dan, by=person("erin"))
+    assert not Datanet.objects.visible_to(dan).exists()
 
 
 def test_access_on_request_is_granted_by_the_owner():

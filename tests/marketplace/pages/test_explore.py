@@ -266,6 +266,24 @@ def test_the_owner_names_curators_by_handle(books, client):
     assert not datanets.can_curate(dan, datanet)
 
 
+def test_the_owner_of_a_closed_datanet_names_its_readers_by_handle(books, client):
+    datanet = make_datanet(access="closed")
+    client.force_login(datanet.owner)
+
+    assert "Add a reader" in page(client, here(datanet, "access"))
+    assert client.post(here(datanet) + "access/readers/", {"handle": "nobody"}).status_code == 422
+    dan = person("dan")
+    client.post(here(datanet) + "access/readers/", {"handle": "@dan"})
+    assert "access/readers/" in page(client, here(datanet, "access"))
+    client.force_login(dan)
+    page(client, here(datanet))
+    assert client.post(here(datanet) + "access/readers/", {"handle": "dan"}).status_code == 403
+    client.force_login(datanet.owner)
+    client.post(here(datanet) + "access/readers/", {"handle": "dan", "act": "remove"})
+    client.force_login(dan)
+    page(client, here(datanet), status=404)
+
+
 def test_exports_need_a_reader_and_a_permission(books, client):
     datanet = published({"alice": measured(4)}).datanet
     assert client.get(here(datanet) + "export.csv").status_code == 302  # sign in first
