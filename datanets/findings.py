@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable
+from functools import partial
 from types import ModuleType
 from typing import cast
 
@@ -29,7 +30,7 @@ def run_checks(file: SubmissionFile) -> list[int]:
     records that were checked: a record that came later has passed no check.
     """
     datanet = file.submission.datanet
-    records = _checked(Record.objects.filter(file=file).exclude(status=Record.Status.WITHDRAWN), datanet)
+    records = _checked(Record.objects.filter(file=file).exclude(status=Record.Status.WITHDRAWN))
     context = _context(file, datanet)
     for check in checks.CHECKS_FOR[datanet.kind]:
         _replace(file, check, _findings(check, records, context))
@@ -121,7 +122,7 @@ def _context(file: SubmissionFile, datanet: Datanet) -> Context:
         equal_to=equal_to,
         copies=copies,
         elsewhere=frozenset(elsewhere),
-        reference=_checked(approved[:REFERENCE_RECORDS_MAX], datanet),
+        reference=_checked(approved[:REFERENCE_RECORDS_MAX]),
     )
 
 
@@ -140,10 +141,14 @@ def _problems(file: SubmissionFile) -> list[dict]:
     ]
 
 
-def _checked(records, datanet: Datanet) -> list[Checked]:
-    rows = records.values_list("pk", "position", "body__body", "body__media_key")
+def _checked(records) -> list[Checked]:
+    rows = records.values_list("pk", "position", "body__body", "body__media_key", "body__thumb_key")
     return [
-        Checked(pk, body, storage.get(media_key) if media_key else None, position)
-        for pk, position, body, media_key in rows
+        Checked(pk, body, _reader_of(media_key), position, _reader_of(thumb_key))
+        for pk, position, body, media_key, thumb_key in rows
         if body is not None
     ]
+
+
+def _reader_of(key: str) -> Callable[[], bytes] | None:
+    return partial(storage.get, key) if key else None

@@ -23,7 +23,7 @@ def vectors(records: Sequence[Checked], context: Context) -> np.ndarray | None:
     if context.kind == "tabular":
         return _table(records, context)
     if context.kind == "image":
-        return np.array([_picture(record.media or b"") for record in records], dtype=np.float64)
+        return np.array([_picture(record.small_picture()) for record in records], dtype=np.float64)
     return None
 
 

@@ -26,7 +26,7 @@ _SHARPNESS_MIN = 0.002
 def run(records: list[Checked], context: Context) -> list[Finding]:
     """A flag for each picture that shows little. number: its smaller side, its spread of grey, or its sharpness."""
     side_min = context.schema.get("side_min", _SIDE_MIN)
-    findings = [each for record in records if record.media for each in _judge(record, side_min=side_min)]
+    findings = [each for record in records if record.media is not None for each in _judge(record, side_min=side_min)]
     return [summary(NAME, flagged=len({each.record_key for each in findings}), of=len(records)), *findings]
 
 
@@ -44,7 +44,7 @@ def sharpness(picture: Image.Image) -> float:
 
 
 def _judge(record: Checked, *, side_min: int) -> list[Finding]:
-    picture = grey(record.media or b"")
+    picture = grey(record.picture())
     width, height = picture.size
     findings = []
     if min(width, height) < side_min:

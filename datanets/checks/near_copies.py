@@ -33,7 +33,7 @@ def _likeness(kind: str, distance: float) -> dict:
 
 def _assigned(records: list[Checked], context: Context) -> dict:
     sketches = (
-        (record.key, leaders.signature(context.kind, record.body, record.media, schema=context.schema))
+        (record.key, leaders.signature(context.kind, record.body, record.picture() or None, schema=context.schema))
         for record in records
     )
     decided = leaders.assign(sketches, context.index if context.index is not None else leaders.Index())

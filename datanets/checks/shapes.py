@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -16,14 +16,30 @@ _LONG_NUMBER = 10_000_000  # eight digits: shorter ones identify nobody
 EVIDENCE_MAX = 20  # places shown per record; the number counts all
 
 
+Stored = bytes | Callable[[], bytes]
+
+
 @dataclass(frozen=True)
 class Checked:
-    """A record as the checks see it. media: the stored picture of an image. line: its place in its file, if it has one."""
+    """A record as the checks see it. line: its place in its file, if it has one.
+
+    media: the stored picture of an image, or what reads it: a thousand photographs at once would fill the memory, so
+    `picture()` is asked for one at a time and not kept. thumb: likewise the small one, where there is one.
+    """
 
     key: Hashable
     body: dict
-    media: bytes | None = None
+    media: Stored | None = None
     line: int | None = None
+    thumb: Stored | None = None
+
+    def picture(self) -> bytes:
+        """The stored picture; empty for a record without one."""
+        return _read(self.media)
+
+    def small_picture(self) -> bytes:
+        """A picture that is large enough to compare with others."""
+        return _read(self.thumb if self.thumb is not None else self.media)
 
 
 @dataclass(frozen=True)
@@ -85,6 +101,10 @@ def texts_of(record: Checked, context: Context) -> Iterator[tuple[str, str]]:
             yield name, value.rpartition(".")[0] or value if (context.kind, name) == ("image", "name") else value
         elif isinstance(value, int | float) and abs(value) >= _LONG_NUMBER and float(value).is_integer():
             yield name, str(int(value))
+
+
+def _read(stored: Stored | None) -> bytes:
+    return stored() if callable(stored) else stored or b""
 
 
 def spans(found: Sequence[tuple[str, int, int, str]]) -> dict:

@@ -101,3 +101,22 @@ def test_small_and_blank_pictures_are_flagged():
         ("small", "image_quality.small"),
         ("blank", "image_quality.blank"),
     }
+
+
+def test_pictures_are_read_one_at_a_time_and_compared_in_small():
+    """A thousand photographs at once would fill the memory: Checked holds what reads them, and their thumbnails."""
+    read = []
+
+    def reader(name, pixels):
+        return lambda: read.append(name) or png(pixels)
+
+    shapes = [np.arange(16).reshape(4, 4) * (at + 1) for at in range(24)]
+    records = [
+        Checked(at, {"label": "a"}, reader("large", shape), None, reader("small", shape))
+        for at, shape in enumerate(shapes)
+    ]
+    label_sanity.run(records[:12], Context("image", reference=records[12:]))
+    assert read == ["small"] * 24
+
+    image_quality.run(records[:3], Context("image"))
+    assert read[24:] == ["large"] * 3
