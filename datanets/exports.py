@@ -22,6 +22,7 @@ from .errors import Invalid
 from .models import Datanet, Record, Version
 
 BATCH_ROWS = 2_000
+BATCH_BYTES = 64 * 1024**2  # of pictures: 2,000 photographs at once would fill the memory
 FORMATS = ("parquet", "csv", "jsonl")
 IDENTITY, PICTURE = "record_identity", "image"
 # A spreadsheet takes a cell that begins with one of these for a formula.
@@ -37,7 +38,8 @@ def may_export(user: Visitor, datanet: Datanet) -> bool:
 
 
 def write(version: Version, *, fmt: str) -> str:
-    """Write a version's rows into storage; returns the key. Repeating replaces the file.
+    """Write a version's rows into storage; returns the key. What was written before is used again until a record of the
+    version is withdrawn.
 
     The first column is the record's public identity. Pictures stand in Parquet only, as bytes. In CSV a text that a
     spreadsheet would run as a formula begins with an apostrophe.
@@ -49,12 +51,23 @@ def write(version: Version, *, fmt: str) -> str:
         raise Invalid(_("Exports are Parquet, CSV or JSON lines."))
     datanet = version.datanet
     columns = columns_of(datanet.kind, datanet.schema)
-    key = f"versions/{version.pk}/{datanet.slug}-v{version.number}.{fmt}"
+    withdrawn = _withdrawn_count(version)
+    key = f"{_folder(version)}/{withdrawn}.{fmt}"
+    if storage.exists(key):
+        return key
     with tempfile.TemporaryFile() as file:
         _WRITERS[fmt](file, columns, _rows(version), datanet.kind == Datanet.Kind.IMAGE)
         file.seek(0)
         storage.put(key, file)
+    if _withdrawn_count(version) != withdrawn:  # it may hold what was withdrawn while it was written
+        storage.delete(key)
+        return write(version, fmt=fmt)
     return key
+
+
+def forget(version: Version) -> None:
+    """Delete what was written of a version. Repeating changes nothing."""
+    storage.delete_all(list(storage.keys_in(_folder(version))))
 
 
 def file_name(version: Version, *, fmt: str) -> str:
@@ -65,6 +78,14 @@ def file_name(version: Version, *, fmt: str) -> str:
 def neutral(value: object) -> object:
     """A cell that no spreadsheet runs: an apostrophe before a text that looks like a formula."""
     return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+
+
+def _folder(version: Version) -> str:
+    return f"versions/{version.pk}/exports"
+
+
+def _withdrawn_count(version: Version) -> int:
+    return Record.objects.in_version(version).filter(status=Record.Status.WITHDRAWN).count()
 
 
 def _rows(version: Version) -> Iterator[tuple[str, dict, str]]:
@@ -80,7 +101,7 @@ def _write_parquet(file: BinaryIO, columns: tuple[Column, ...], rows: Iterator, 
         fields.append(pa.field(PICTURE, pa.binary()))
     schema = pa.schema(fields)
     with pq.ParquetWriter(file, schema, compression="zstd") as writer:
-        for batch in _batches(rows):
+        for batch in _batches(rows, with_pictures):
             arrays = [pa.array([identity for identity, _body, _key in batch], pa.string())]
             for column in columns:
                 cells = [_cell(body.get(column.name), column) for _identity, body, _key in batch]
@@ -115,12 +136,14 @@ def _cell(value: object, column: Column) -> object:
     return float(str(value)) if column.type == "number" else str(value)
 
 
-def _batches(rows: Iterator) -> Iterator[list]:
+def _batches(rows: Iterator, with_pictures: bool) -> Iterator[list]:
     batch: list = []
+    size_bytes = 0
     for row in rows:
         batch.append(row)
-        if len(batch) == BATCH_ROWS:
+        size_bytes += storage.size_bytes(row[2]) if with_pictures else 0
+        if len(batch) == BATCH_ROWS or size_bytes >= BATCH_BYTES:
             yield batch
-            batch = []
+            batch, size_bytes = [], 0
     if batch:
         yield batch

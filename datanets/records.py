@@ -14,7 +14,7 @@ from django.utils.translation import gettext as _
 from accounts.models import User
 from accounts.requests import Visitor
 
-from . import registration, services, states
+from . import exports, registration, services, states
 from .columns import columns_of, label_of
 from .errors import NotAllowed, NotReady
 from .models import Datanet, Membership, Record, RecordBody, Version
@@ -37,6 +37,8 @@ def withdraw(record: Record, *, by: User) -> Record:
         record.status, record.withdrawn_at = Record.Status.WITHDRAWN, timezone.now()
         record.save(update_fields=["status", "withdrawn_at"])
         states.advance(submission)
+        held = list(versions_with(record))
+        transaction.on_commit(lambda: [exports.forget(version) for version in held])
     return record
 
 

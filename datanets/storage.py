@@ -1,7 +1,8 @@
-"""Files by key: five functions, behind which a local disk stands now and an object store may stand later.
+"""Files by key: a few functions, behind which a local disk stands now and an object store may stand later.
 
 Keys: incoming/<file>/<part>, originals/<aa>/<uuid>, records/<aa>/<uuid>, thumbs/<aa>/<uuid>, versions/<version>/<name>,
-artifacts/<sha256>/<name>, indexes/<version>/<name>. A key is made by us, never by a contributor.
+versions/<version>/exports/<name>, artifacts/<sha256>/<name>, indexes/<version>/<name>. A key is made by us, never by a
+contributor.
 """
 
 from __future__ import annotations
@@ -9,8 +10,11 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import BinaryIO, Protocol, cast
 
@@ -75,6 +79,27 @@ def delete_all(keys: Iterable[str]) -> None:
     """Remove several keys."""
     for key in keys:
         delete(key)
+
+
+def keys_in(folder: str, *, older_than: timedelta = timedelta(0)) -> Iterator[str]:
+    """The keys below a folder that were written that long ago; what a crash left of an unfinished one is removed."""
+    root = Path(settings.STORAGE_DIR)
+    newest = time.time() - older_than.total_seconds()
+    for place, _folders, names in os.walk(root / folder):
+        for name in names:
+            path = Path(place, name)
+            with suppress(FileNotFoundError):  # somebody else has just removed it
+                if path.stat().st_mtime > newest:
+                    continue
+                if name.startswith("."):
+                    if older_than:
+                        path.unlink()
+                    continue
+                yield path.relative_to(root).as_posix()
+
+
+def exists(key: str) -> bool:
+    return _path(key).is_file()
 
 
 def size_bytes(key: str) -> int:

@@ -14,6 +14,7 @@ from django.db import DatabaseError, connection, transaction
 from datanets import exports, records, reviews, roots, storage, submissions, verify, versions
 from datanets.errors import NotAllowed, NotReady
 from datanets.models import Record, Version, VersionFollower
+from tests.datanets import hostile
 from tests.datanets.cast import approve_all, make_datanet, measured, person, send, table, waiting
 
 pytestmark = pytest.mark.django_db
@@ -215,6 +216,48 @@ def test_a_withdrawn_record_leaves_later_exports_and_its_erasure_leaves_the_root
     assert verify.failures() == []
     [erased] = [held for held in versions.records_of(version) if held.id == record.pk]
     assert erased.body is None
+
+
+def test_an_export_is_written_once_and_deleted_when_a_record_of_it_is_withdrawn(django_capture_on_commit_callbacks):
+    datanet, version = published(measured(4))
+    key = exports.write(version, fmt="csv")
+    storage.put(key, b"as it was")
+    assert storage.get(exports.write(version, fmt="csv")) == b"as it was"
+    exports.write(version, fmt="parquet")
+
+    with django_capture_on_commit_callbacks(execute=True):
+        records.withdraw(Record.objects.filter(datanet=datanet).earliest("id"), by=person("alice"))
+
+    assert list(storage.keys_in(f"versions/{version.pk}/exports")) == []
+    assert len(storage.get(exports.write(version, fmt="csv")).splitlines()) == 4
+
+
+def test_an_export_during_which_a_record_is_withdrawn_is_written_again(monkeypatch):
+    datanet, version = published(measured(4))
+    record = Record.objects.filter(datanet=datanet).earliest("id")
+    write_csv = exports._WRITERS["csv"]
+
+    def write_slowly(*given):
+        write_csv(*given)
+        records.withdraw(record, by=person("alice"))
+
+    monkeypatch.setitem(exports._WRITERS, "csv", write_slowly)
+    key = exports.write(version, fmt="csv")
+
+    assert record.identity.encode() not in storage.get(key)
+    assert list(storage.keys_in(f"versions/{version.pk}/exports")) == [key]
+
+
+def test_pictures_are_exported_in_batches_of_a_bounded_size(monkeypatch):
+    monkeypatch.setattr(exports, "BATCH_BYTES", 1)
+    datanet = make_datanet("Pictures", kind="image")
+    pictures = {f"{n}.png": hostile.png(12, 12 + n) for n in range(3)}
+    approve_all(send(datanet, hostile.zipped(pictures), name="all.zip"))
+    version = versions.freeze(datanet, by=person("erin"))
+
+    exported = pq.ParquetFile(storage.open_file(exports.write(version, fmt="parquet")))
+
+    assert [exported.metadata.num_row_groups, exported.metadata.num_rows] == [3, 3]
 
 
 def test_a_copy_of_an_erased_leader_is_still_a_copy():
