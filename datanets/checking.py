@@ -23,7 +23,7 @@ from django.utils import timezone
 
 from . import findings, registration, sandbox, states, storage, tasks
 from .kinds import Limits
-from .models import BrokenRow, Datanet, Record, SubmissionFile
+from .models import BrokenRow, CheckResult, Datanet, Record, SubmissionFile
 from .registration import Draft
 
 logger = logging.getLogger(__name__)
@@ -33,6 +33,7 @@ Status = SubmissionFile.Status
 BATCH_ROWS = 500
 SPREAD_ROWS = 5_000  # of the first file of a table, to see how widely its numbers spread
 _NOTES = frozenset({"schema.column_unknown"})  # said about a file: kept as dropped rows, nothing is to be corrected
+ATTEMPTS_MAX = 10  # the doorbell alone rings six times when the storage is away for a minute
 _MIB_PER_S = 5  # what the sandbox certainly reads; a file of 50 MiB may take the usual ten seconds
 
 
@@ -56,13 +57,19 @@ def check_file(file_id) -> None:
 
 
 def recheck_waiting_files(*, older_than: timedelta = timedelta(minutes=2)) -> int:
-    """Check files whose doorbell was lost or whose worker died. Returns how many were tried."""
+    """Check files whose doorbell was lost or whose worker died. Returns how many were tried.
+
+    One that breaks stops none of the others; after `ATTEMPTS_MAX` attempts it has failed.
+    """
     unfinished = SubmissionFile.objects.filter(
         status__in=(Status.WAITING, Status.CHECKING), dropped_at=None, created_at__lt=timezone.now() - older_than
     )
-    ids = list(unfinished.values_list("pk", flat=True)[:100])
+    ids = list(unfinished.order_by("attempts", "created_at").values_list("pk", flat=True)[:100])
     for pk in ids:
-        check_file(pk)
+        try:
+            check_file(pk)
+        except Exception:  # whatever it is, the next file has nothing to do with it
+            logger.exception("file %s could not be checked", pk)
     return len(ids)
 
 
@@ -89,9 +96,12 @@ def _begin(file_id) -> SubmissionFile | None:
         file = SubmissionFile.objects.select_for_update(no_key=True).get(pk=file_id)
         if file.status not in (Status.WAITING, Status.CHECKING) or file.dropped_at is not None:
             return None
-        file.status = Status.CHECKING
-        file.save(update_fields=["status"])
+        file.status, file.attempts = Status.CHECKING, file.attempts + 1
+        file.save(update_fields=["status", "attempts"])
         states.advance(submission)
+    if file.attempts > ATTEMPTS_MAX:
+        _fail(file, "check.gave_up", {"outcome": "crash"})
+        return None
     return SubmissionFile.objects.select_related("submission__datanet", "submission__contributor").get(pk=file_id)
 
 
@@ -99,7 +109,11 @@ def _read_records(file: SubmissionFile) -> None:
     """Register every row of a file, and note what is broken."""
     datanet = file.submission.datanet
     with tempfile.TemporaryDirectory(prefix="openledger-check-") as folder:
-        read = _parse(file, datanet, Path(folder))
+        try:
+            read = _parse(file, datanet, Path(folder))
+        except (sandbox.SandboxTimeout, sandbox.SandboxCrash) as error:  # a busy machine does this to a good file
+            logger.warning("file %s is read again: %s", file.pk, error)
+            read = _parse(file, datanet, Path(folder))
         datanet = registration.freeze_spreads(datanet, read.sample)
         drafts = read.all_drafts()
         while batch := list(islice(drafts, BATCH_ROWS)):
@@ -172,6 +186,7 @@ def _finish(file: SubmissionFile, checked: list[int]) -> None:
         unchecked = Record.objects.filter(file=file, status=Record.Status.CHECKING)
         if file.dropped_at is not None:  # its author dropped it meanwhile
             registration.discard(list(unchecked))
+            forget_findings(file)
             return
         unchecked.filter(pk__in=checked).update(status=Record.Status.WAITING)
         if unchecked.exists():
@@ -180,8 +195,15 @@ def _finish(file: SubmissionFile, checked: list[int]) -> None:
         else:
             broken = BrokenRow.objects.still_broken().filter(file=file).exists()
             file.status = Status.NEEDS_AUTHOR if broken else Status.READY
-        file.save(update_fields=["status"])
+        file.attempts = 0
+        file.save(update_fields=["status", "attempts"])
         states.advance(submission)
+
+
+def forget_findings(file: SubmissionFile) -> None:
+    """Delete what the checks and the reading said about a dropped file: they quote it."""
+    BrokenRow.objects.filter(file=file).delete()
+    CheckResult.objects.filter(file=file).delete()
 
 
 @contextmanager

@@ -191,7 +191,7 @@ class SubmissionFile(models.Model):
     sha256 = models.CharField(max_length=64, blank=True)
     # while uploading: the storage keys of what has arrived, in order; then one original under storage_key
     parts = models.JSONField(default=list, blank=True)
-    storage_key = models.CharField(max_length=120, blank=True)
+    storage_key = models.CharField(max_length=120, blank=True, db_index=True)
     status = models.CharField(max_length=12, choices=Status.choices, default=Status.UPLOADING)
     error_code = models.CharField(max_length=40, blank=True)
     error_params = models.JSONField(default=dict, blank=True)
@@ -199,6 +199,8 @@ class SubmissionFile(models.Model):
     rows_broken = models.PositiveIntegerField(default=0)
     # all its rows are records or broken rows: a check that was killed goes on after this point
     parsed_at = models.DateTimeField(null=True, blank=True)
+    # checks begun and not ended: one that kills its worker, or always breaks, is given up in the end
+    attempts = models.PositiveSmallIntegerField(default=0)
     dropped_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField(default=timezone.now)
     expires_at = models.DateTimeField(null=True, blank=True)
@@ -327,8 +329,8 @@ class RecordBody(models.Model):
     record = models.OneToOneField(Record, primary_key=True, on_delete=models.CASCADE, related_name="body")
     body = models.JSONField()
     salt = models.BinaryField()
-    media_key = models.CharField(max_length=120, blank=True)
-    thumb_key = models.CharField(max_length=120, blank=True)
+    media_key = models.CharField(max_length=120, blank=True, db_index=True)
+    thumb_key = models.CharField(max_length=120, blank=True, db_index=True)
 
 
 class CheckResult(models.Model):

@@ -15,6 +15,9 @@ FILES = {
     "expired": _("The upload was left unfinished for too long. Send the file again."),
     "sandbox.timeout": _("Reading the file took too long. Split it into smaller files."),
     "sandbox.memory": _("Reading the file needs too much memory. Split it into smaller files."),
+    "check.gave_up": _(
+        "The file was tried several times and could not be checked. Send it again, or in smaller parts."
+    ),
     "sandbox.crash": _("The file could not be read. It may be damaged."),
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from celery import shared_task
 from django.db import OperationalError
 
-from . import checking, uploads
+from . import checking, sweeping, uploads
 
 
 @shared_task(acks_late=True, max_retries=5, retry_backoff=True, autoretry_for=(OSError, OperationalError))
@@ -21,3 +21,8 @@ def recheck_waiting_files() -> None:
 @shared_task
 def expire_uploads() -> None:
     uploads.expire_uploads()
+
+
+@shared_task(ignore_result=True)
+def sweep_storage() -> None:
+    sweeping.sweep()
