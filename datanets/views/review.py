@@ -9,6 +9,7 @@ import nh3
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.core.exceptions import PermissionDenied
+from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import path, reverse
@@ -234,17 +235,22 @@ def _rejection_note(record: Record) -> str:
     return rejected.values_list("note", flat=True).first() or ""
 
 
-def _where(request: HttpRequest, told) -> dict:
-    """Which queue somebody looks at; it lives in the address."""
+def _where(request: SignedInRequest, told) -> dict:
+    """Which queue somebody looks at; it lives in the address. A Datanet that they do not curate is not named to them."""
     state = told.get("state", "open")
     datanet = None
     if pk := _uuid_or_none(told.get("datanet", "")):
-        datanet = Datanet.objects.filter(pk=pk).first()
+        datanet = Datanet.objects.filter(pk=pk, memberships__in=_reviewing(request.user)).first()
     return {"state": state if state in dict(desk.STATES) else "open", "datanet": datanet}
 
 
+def _reviewing(user: User) -> QuerySet[Membership]:
+    """What makes somebody a curator, Datanet by Datanet."""
+    return Membership.objects.filter(user=user, role__in=[Membership.Role.OWNER, Membership.Role.CURATOR])
+
+
 def _require_curator(user: User) -> None:
-    if not Membership.objects.filter(user=user, role__in=[Membership.Role.OWNER, Membership.Role.CURATOR]).exists():
+    if not _reviewing(user).exists():
         raise PermissionDenied(_("Only curators of a Datanet see its review queue."))
 
 

@@ -53,6 +53,26 @@ def test_nobody_gets_their_own_submission_to_review(client, carol):
     assert answer.status_code == 403
 
 
+def test_the_queue_names_no_datanet_that_its_reader_does_not_curate(client, carol):
+    make_datanet()
+    secret = services.create_datanet(
+        owner=person("bob"),
+        name="Secret merger",
+        purpose="Tests",
+        kind="text",
+        licence="CC0-1.0",
+        rights_statement="Mine.",
+        access="closed",
+    )
+    for where in (
+        reverse("review"),
+        reverse("review_submission", args=[send(make_datanet("Two"), table(measured(1))).pk]),
+    ):
+        assert "Secret merger" not in client.get(f"{where}?datanet={secret.pk}").content.decode()
+    client.force_login(person("bob"))
+    assert "Secret merger" in client.get(f"{reverse('review')}?datanet={secret.pk}").content.decode()
+
+
 def test_an_empty_queue_says_so(client, carol):
     make_datanet()
     assert "Nothing waits here" in client.get(reverse("review")).content.decode()
