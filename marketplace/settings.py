@@ -96,6 +96,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "csp.middleware.CSPMiddleware",
+    "marketplace.bodylimit.BodyLimitMiddleware",  # behind what adds headers, before whatever may read the body
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.locale.LocaleMiddleware",
@@ -237,6 +238,7 @@ STORAGES = {
 STORAGE_DIR = Path(env("STORAGE_DIR", str(STATE_DIR / "storage")))
 FILE_UPLOAD_MAX_MEMORY_SIZE = 2 * 1024 * 1024
 DATA_UPLOAD_MAX_MEMORY_SIZE = 10 * 1024 * 1024
+DATA_UPLOAD_MAX_NUMBER_FILES = 500  # as many as a submission holds
 UPLOAD_FILE_MAX_BYTES = int(env("UPLOAD_FILE_MAX_BYTES", str(200 * 1024 * 1024)))
 UPLOAD_USER_QUOTA_BYTES = int(env("UPLOAD_USER_QUOTA_BYTES", str(5 * 1024**3)))
 

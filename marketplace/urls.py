@@ -70,4 +70,5 @@ urlpatterns += datanet_views.plain + tus.urlpatterns + media.urlpatterns
 if settings.DEMO_STATE:
     urlpatterns += site.demo_only
 
+handler400 = "marketplace.bodylimit.bad_request"
 handler500 = "marketplace.views.site.server_error"

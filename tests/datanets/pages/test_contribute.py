@@ -7,7 +7,7 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.urls import reverse
 
 from accounts.models import Consent
-from datanets import reviews, submissions
+from datanets import findings, reviews, submissions, uploads
 from datanets.models import BrokenRow, Record, Submission
 from marketplace import people
 from tests.datanets.cast import make_datanet, measured, person, send, table, upload, waiting
@@ -223,3 +223,27 @@ def test_the_list_costs_the_same_however_long_it_is(client, alice, django_assert
     with django_assert_max_num_queries(15):
         answer = client.get(reverse("contribute"))
     assert len(answer.context["rows"]) == count
+
+
+def test_a_form_with_too_many_files_is_told_how_many_it_may_hold(client, alice, settings):
+    submission = begin(alice)
+    assert settings.DATA_UPLOAD_MAX_NUMBER_FILES == uploads.FILES_MAX
+    settings.DATA_UPLOAD_MAX_NUMBER_FILES = 2
+    files = [SimpleUploadedFile(f"{n}.csv", b"a\n") for n in range(3)]
+
+    answer = client.post(reverse("submission_upload", args=[submission.pk]), {"files": files})
+
+    assert answer.status_code == 413
+    assert "at most 2 files at once" in answer.content.decode()
+
+
+def test_rows_are_offered_for_correction_once_their_file_is_checked(client, alice, monkeypatch):
+    submission = begin(alice)
+    with monkeypatch.context() as patch:  # the worker dies before its first check
+        patch.delattr(findings, "run_checks")
+        with pytest.raises(AttributeError):
+            upload(submission, table(TWO_BROKEN))
+    assert "Rows that need you" not in page(client, submission)
+
+    submissions.check_file(submission.files.get().pk)
+    assert "Rows that need you" in page(client, submission)
