@@ -34,8 +34,8 @@ def withdraw(record: Record, *, by: User) -> Record:
     if by.pk != record.contributor_id and not by.is_staff and not services.can_own(by, submission.datanet):
         raise NotAllowed(_("Only its contributor may withdraw a record."))
     if record.status != Record.Status.WITHDRAWN:
-        record.status, record.withdrawn_at = Record.Status.WITHDRAWN, timezone.now()
-        record.save(update_fields=["status", "withdrawn_at"])
+        record.status, record.withdrawn_at, record.withdrawn_by = Record.Status.WITHDRAWN, timezone.now(), by
+        record.save(update_fields=["status", "withdrawn_at", "withdrawn_by"])
         states.advance(submission)
         held = list(versions_with(record))
         transaction.on_commit(lambda: [exports.forget(version) for version in held])

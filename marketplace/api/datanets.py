@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from urllib.parse import urljoin
+
+from django.conf import settings
 from django.db import transaction
 from django.http import FileResponse
 from django.urls import reverse
@@ -12,7 +15,7 @@ from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.response import Response
 
 from accounts.models import User
-from datanets import exports, records, schemas, storage
+from datanets import exports, media, records, schemas, storage
 from datanets import services as datanets
 from datanets.models import AccessRequest, Datanet, Membership, Version
 
@@ -144,6 +147,18 @@ class Note(Strict):
     note = Text(max_length=500, required=False, allow_blank=True)
 
 
+def media_url() -> serializers.SerializerMethodField:
+    return serializers.SerializerMethodField(
+        help_text="Where the picture is, for 15 minutes, to whoever has the address; null for a record without one."
+    )
+
+
+def media_url_of(record) -> str | None:
+    if not hasattr(record, "body") or not record.body.media_key:
+        return None
+    return urljoin(settings.SITE_URL, media.url_of(record.body.media_key))
+
+
 class RecordShown(Shown):
     id = serializers.IntegerField()
     identity = serializers.CharField()
@@ -152,9 +167,13 @@ class RecordShown(Shown):
     contributor = serializers.CharField(source="contributor.username")
     copy_of = serializers.IntegerField(source="copy_of_id", allow_null=True)
     body = serializers.SerializerMethodField()
+    media_url = media_url()
 
     def get_body(self, record) -> dict | None:
         return record.body.body if hasattr(record, "body") else None
+
+    def get_media_url(self, record) -> str | None:
+        return media_url_of(record)
 
 
 class RecordQuery(PageQuery):

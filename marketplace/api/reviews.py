@@ -13,7 +13,7 @@ from datanets.models import CheckResult, Datanet, Membership, Record, Review, Su
 
 from ..errors import NotAllowed
 from .base import ApiView, PageQuery, body_of, endpoint, find, page, page_of, query_of
-from .datanets import named
+from .datanets import media_url, media_url_of, named
 from .fields import Anything, Choice, Id, RecordId, Shown, Strict, Text
 from .submissions import SubmissionDetail, detail
 
@@ -57,6 +57,8 @@ class Finding(Shown):
     check_name = serializers.CharField()
     severity = serializers.CharField()
     sentence = serializers.SerializerMethodField()
+    number = serializers.FloatField(allow_null=True, help_text="What was measured; its meaning is in the sentence.")
+    evidence = Anything(help_text="Places to point at: spans of fields, an earlier record, neighbours.")
 
     def get_sentence(self, result) -> str:
         return sentences.of_finding(result.code, result.params)
@@ -71,11 +73,15 @@ class ReviewedRecord(Shown):
     quality = serializers.IntegerField(allow_null=True)
     copy_of = serializers.IntegerField(source="copy_of_id", allow_null=True)
     body = serializers.SerializerMethodField()
+    media_url = media_url()
     findings = Finding(many=True, source="findings_shown")
     votes = serializers.SerializerMethodField(help_text="Empty until you have voted, or it is decided.")
 
     def get_body(self, record) -> dict | None:
         return record.body.body if hasattr(record, "body") else None
+
+    def get_media_url(self, record) -> str | None:
+        return media_url_of(record)
 
     def get_votes(self, record) -> list[dict]:
         mine = any(vote.curator_id == self.context["user"].pk for vote in record.standing)

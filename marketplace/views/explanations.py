@@ -55,7 +55,9 @@ def _rejected(found: RecordExplanation, record: Record) -> str:
 
 
 def _withdrawn(found: RecordExplanation, record: Record) -> str:
-    return _("Its contributor took it back before any call used it.")
+    if record.withdrawn_by_id in (None, record.contributor_id):
+        return _("Its contributor took it back before any call used it.")
+    return _("The owner of the Datanet or an administrator took it down before any call used it.")
 
 
 def _not_in_version(found: RecordExplanation, record: Record) -> str:

@@ -5,6 +5,7 @@ const say = (key, values = {}) =>
 
 const CHUNK_BYTES = 8 * 1024 * 1024;
 const SLOW_CHUNK_BYTES = 4 * 1024 * 1024;
+const HASHED_BYTES = 64 * 1024 * 1024;
 const PARALLEL = 3;
 const RETRY_MS = [1000, 3000, 5000, 10000, 30000];
 const SAID_EVERY_PERCENT = 25;
@@ -114,7 +115,21 @@ function next() {
   const waiting = uploads.filter((item) => item.state === "waiting");
   for (const item of waiting.slice(0, Math.max(0, PARALLEL - moving().length))) {
     set(item, "uploading");
-    item.upload.start();
+    const turn = (item.turn = {}); // paused and resumed meanwhile: the later turn starts it
+    announce(item).then(() => item.state === "uploading" && item.turn === turn && item.upload.start());
+  }
+}
+
+// Says at the first byte what the last one must complete. Larger files would not fit into memory, and a file that is gone
+// on with has been announced.
+async function announce(item) {
+  const { options, url } = item.upload;
+  if (url || item.file.size > HASHED_BYTES || options.metadata.sha256 || !globalThis.crypto?.subtle) return;
+  try {
+    const digest = await crypto.subtle.digest("SHA-256", await item.file.arrayBuffer());
+    options.metadata.sha256 = Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, "0")).join("");
+  } catch {
+    // It cannot be read as a whole; the upload itself will say so.
   }
 }
 

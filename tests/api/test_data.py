@@ -7,10 +7,11 @@ import io
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 
-from datanets import submissions
+from datanets import reviews, submissions
 from datanets.models import Record
 from marketplace import people
 from tests.api.world import client_of, program_of
+from tests.datanets import hostile
 from tests.datanets.cast import make_datanet, measured, person, send, table, waiting
 
 V1 = "/api/v1"
@@ -133,6 +134,29 @@ def test_votes_stay_hidden_until_one_has_voted(books):
     said(program_of(person("erin")).post(f"{address}/decisions/", vote | {"decision": "approve"}, format="json"), 201)
     [seen] = said(program_of(person("erin")).get(f"{address}/records/"))["results"]
     assert [vote["curator"] for vote in seen["votes"]] == ["carol", "erin"]
+
+
+def test_a_curator_gets_the_pictures_and_the_evidence_that_the_page_shows(books, client):
+    datanet = make_datanet("Pictures", kind="image")
+    pictures = {"a.png": hostile.png(40, 30), "b.png": hostile.png(40, 30)}
+    submission = send(datanet, hostile.zipped(pictures), name="all.zip")
+
+    seen = said(program_of(person("carol")).get(f"{V1}/reviews/submissions/{submission.pk}/records/"))["results"]
+
+    for record in seen:
+        assert client.get(record["media_url"])["Content-Type"] == "image/png"
+    copy, original = sorted(seen, key=lambda record: -record["id"])
+    [finding] = [each for each in copy["findings"] if each["check_name"] == "exact_copies"]
+    assert (finding["number"], finding["evidence"]) == (1, {"leader": original["id"]})
+
+    reviews.decide(waiting(submission), curator=person("carol"), decision="approve")
+    shown = said(client.get(f"{V1}/datanets/{datanet.path}/records/"))["results"]
+    assert all(client.get(record["media_url"]).status_code == 200 for record in shown)
+    table_of_numbers = send(make_datanet(), table(measured(1)))
+    [plain] = said(program_of(person("carol")).get(f"{V1}/reviews/submissions/{table_of_numbers.pk}/records/"))[
+        "results"
+    ]
+    assert plain["media_url"] is None
 
 
 def test_bulk_approval_tells_what_became_of_each(books):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import pytest
 from playwright.sync_api import Page, expect
 
@@ -97,6 +99,7 @@ def test_an_interrupted_upload_goes_on_where_it_stopped_after_a_reload(browser, 
     choose_files(page, path)
     _until(page, lambda: len(parts) > 1)
     assert SubmissionFile.objects.get().received_bytes == 8 * MIB
+    assert SubmissionFile.objects.get().declared_sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
 
     page.unroute("**/files/*")
     page.reload()

@@ -426,6 +426,18 @@ def test_only_its_contributor_withdraws_a_record(books, client):
     assert record.status == "withdrawn"
     client.logout()
     assert "You may not read this record" in page(client, f"/en/records/{record.pk}/")
+    assert "Its contributor took it back" in page(client, f"/en/records/{record.pk}/")
+
+
+def test_a_record_that_its_owner_took_down_says_so(books, client):
+    datanet = published({"alice": measured(3)}).datanet
+    record = Record.objects.order_by("id").first()
+
+    publishing.withdraw_record(record, by=datanet.owner)
+
+    text = page(client, f"/en/records/{record.pk}/")
+    assert "The owner of the Datanet or an administrator took it down" in text
+    assert "took it back" not in text
 
 
 # --- Models
