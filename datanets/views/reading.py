@@ -84,13 +84,16 @@ class Reading:
         )
 
 
-def read(rows: Sequence[Record], *, datanet: Datanet, viewer: User, with_leaders: bool = True) -> list[Reading]:
+def read(
+    rows: Sequence[Record], *, datanet: Datanet, viewer: User, with_leaders: bool = True, chars: int = SHOWN_CHARS
+) -> list[Reading]:
     """What a page shows of some records of one Datanet; a fixed number of queries, whatever their number.
 
-    rows: with `body` selected. A leader is shown where the viewer may read it, else only named.
+    rows: with `body` selected. A leader is shown where the viewer may read it, else only named. chars: of a value, before
+    the rest of it.
     """
     found = _findings(rows)
-    readings = [_reading(row, datanet=datanet, findings=found[row.pk]) for row in rows]
+    readings = [_reading(row, datanet=datanet, findings=found[row.pk], chars=chars) for row in rows]
     if with_leaders:
         _add_leaders(readings, viewer=viewer)
     return readings
@@ -150,9 +153,12 @@ def excerpt_of(body: dict, *, datanet: Datanet, chars: int = 160) -> str:
     return " ".join(str(body.get("text") or body.get("name") or body.get("title") or "").split())[:chars]
 
 
-def _reading(row: Record, *, datanet: Datanet, findings: Sequence[CheckResult] = ()) -> Reading:
+def _reading(
+    row: Record, *, datanet: Datanet, findings: Sequence[CheckResult] = (), chars: int = SHOWN_CHARS
+) -> Reading:
     body = getattr(row, "body", None)
-    reading = Reading(record=row, fields=fields_of(body.body, datanet=datanet, findings=findings) if body else [])
+    fields = fields_of(body.body, datanet=datanet, findings=findings, chars=chars) if body else []
+    reading = Reading(record=row, fields=fields)
     if body and body.media_key:
         reading.picture_url = media.url_of(body.thumb_key or body.media_key)
         reading.picture_full_url = media.url_of(body.media_key)
@@ -169,22 +175,27 @@ def _reading(row: Record, *, datanet: Datanet, findings: Sequence[CheckResult] =
     return reading
 
 
-def fields_of(body: dict, *, datanet: Datanet, findings: Sequence[CheckResult] = ()) -> list[Field]:
+def fields_of(
+    body: dict, *, datanet: Datanet, findings: Sequence[CheckResult] = (), chars: int = SHOWN_CHARS
+) -> list[Field]:
     """The values of a body under the Datanet's columns, then whatever else it holds."""
     spans: dict[str, list[tuple[int, int, str]]] = defaultdict(list)
     for finding in findings:
         for span in finding.evidence.get("spans", []):
             spans[span["field"]].append((span["start"], span["end"], str(span["what"]).replace("_", " ")))
+    label = columns.label_of(datanet.kind, datanet.schema)
+    if label and any(finding.check_name == "label_sanity" and finding.severity in _REMARKABLE for finding in findings):
+        spans[label].append((0, len(str(body.get(label) or "")), sentences.title_of_check("label_sanity")))
     names = [column.name for column in columns.columns_of(datanet.kind, datanet.schema)]
     names = [name for name in names if name in body]
-    return [_field(name, body[name], spans[name]) for name in names if body[name] not in (None, "")]
+    return [_field(name, body[name], spans[name], chars) for name in names if body[name] not in (None, "")]
 
 
-def _field(name: str, value: object, spans: list[tuple[int, int, str]]) -> Field:
+def _field(name: str, value: object, spans: list[tuple[int, int, str]], chars: int) -> Field:
     text = value if isinstance(value, str) else str(value)
-    shown = marked(text[:SHOWN_CHARS], [span for span in spans if span[0] < SHOWN_CHARS])
-    after = [(max(0, a - SHOWN_CHARS), b - SHOWN_CHARS, w) for a, b, w in spans if b > SHOWN_CHARS]
-    return Field(name, shown, marked(text[SHOWN_CHARS:], after) if len(text) > SHOWN_CHARS else "")
+    shown = marked(text[:chars], [span for span in spans if span[0] < chars])
+    after = [(max(0, a - chars), b - chars, w) for a, b, w in spans if b > chars]
+    return Field(name, shown, marked(text[chars:], after) if len(text) > chars else "")
 
 
 def _findings(rows: Sequence[Record]) -> dict[int, list[CheckResult]]:

@@ -18,7 +18,7 @@ from datanets.checks import CHECKS_FOR
 from datanets.forms import AppealForm, RowForm
 from datanets.models import Appeal, BrokenRow, CheckResult, Datanet, Record, Review, Submission, SubmissionFile
 
-from . import reading
+from . import first_records, reading
 
 ROWS_SHOWN = 20
 COPIES_SHOWN = 10
@@ -50,7 +50,7 @@ def page_of(submission: Submission) -> dict:
         "in_review": submission.status in (Status.IN_REVIEW, Status.DECIDED),
     }
     if context["open"]:
-        context["copies"] = _copies(submission)
+        context |= {"copies": _copies(submission), "first": first_records.of(submission)}
     else:
         context["rejected"] = _rejected(submission)
     return context

@@ -247,3 +247,28 @@ def test_rows_are_offered_for_correction_once_their_file_is_checked(client, alic
 
     submissions.check_file(submission.files.get().pk)
     assert "Rows that need you" in page(client, submission)
+
+
+def test_the_first_records_of_a_checked_file_are_shown_as_they_were_read(client, alice):
+    schema = {
+        "columns": [
+            {"name": "weight", "type": "number"},
+            {"name": "note", "type": "text"},
+            {"name": "species", "type": "category", "values": ["wren", "robin"]},
+        ],
+        "label": "species",
+    }
+    submission = begin(alice, schema=schema)
+    rows = [(f"{n}.25", "write to anna.berg@example.org" if n == 1 else f"seen on day {n}", "wren") for n in range(12)]
+    file = upload(submission, table(rows, header="weight,note,species"), check=False)
+    assert "As it was read" not in page(client, submission)
+
+    submissions.check_file(file.pk)
+    html = page(client, submission)
+
+    assert "The first 10 records of rows.csv" in html
+    first = html.partition('id="first"')[2].partition('id="describe-title"')[0]
+    assert "9.25" in first
+    assert "10.25" not in first
+    assert '<mark class="flag" title="email">anna.berg@example.org</mark>' in first
+    assert first.count('<span class="badge warn">Personal data</span>') == 1
