@@ -244,6 +244,25 @@ CREATE TRIGGER version_is_immutable BEFORE UPDATE OR DELETE ON datanets_version
         "A record of a withdrawn submission would wait for a decision that nobody can make.",
     ),
     Removal(
+        "exports_hold_nothing_withdrawn_meanwhile",
+        "datanets/exports.py",
+        "    if _withdrawn_count(version) != withdrawn:",
+        "    if False:",
+        ("tests/datanets/test_versions.py::test_an_export_during_which_a_record_is_withdrawn_is_written_again",),
+        "A record withdrawn while an export is written would stay in the file for everybody who downloads it.",
+    ),
+    Removal(
+        "bodies_are_refused_by_their_length",
+        "marketplace/bodylimit.py",
+        "        if _announced_bytes(request) > limit:\n",
+        "        if False:\n",
+        (
+            "tests/marketplace/test_bodylimit.py"
+            "::test_a_body_that_is_announced_too_large_is_refused_before_a_byte_of_it_is_sent",
+        ),
+        "Anybody could fill the disk: the CSRF check stores a whole body before a view says that it is too large.",
+    ),
+    Removal(
         "lock_of_registration",
         "datanets/registration.py",
         "        _lock_registration(datanet.kind)\n",

@@ -154,6 +154,13 @@ def laughs() -> bytes:
     return f'<?xml version="1.0"?><!DOCTYPE d [{entities}]><d>&i;</d>'.encode()
 
 
+def docx_part(doctype: str) -> bytes:
+    """The main part of a Word file behind a document type that declares the entity x."""
+    space = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
+    body = "<w:body><w:p><w:r><w:t>&x; A wren sings.</w:t></w:r></w:p></w:body>"
+    return f'<?xml version="1.0"?>{doctype}<w:document xmlns:w="{space}">{body}</w:document>'.encode()
+
+
 def pdf(text: str = "A wren sings.", extra: bytes = b"") -> bytes:
     """The smallest PDF with one line of text."""
     stream = f"BT /F1 12 Tf 20 100 Td ({text}) Tj ET".encode()

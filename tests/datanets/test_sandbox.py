@@ -11,14 +11,17 @@ import subprocess
 import sys
 import time
 import zipfile
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
+from django.core import checks
 from PIL import Image
 
 from datanets import kinds, sandbox
+from datanets.apps import sandbox_messages
 from datanets.kinds import Limits, Refused
-from tests.datanets import hostile
+from tests.datanets import batches, hostile, hostile_more
 
 NOTES = {"columns": [{"name": "note", "type": "text"}, {"name": "a", "type": "text"}, {"name": "b", "type": "integer"}]}
 SCHEMAS = {"tabular": hostile.TABLE, "tabular_text": NOTES, "text": {}, "image": {}}
@@ -43,8 +46,9 @@ def outcome(path, *, kind: str, name: str) -> set[str]:
 
 
 def test_there_are_enough_hostile_files():
-    assert len(hostile.CASES) >= 100
-    assert len({name for name, *_ in hostile.CASES}) == len(hostile.CASES)
+    cases = [*hostile.CASES, *hostile_more.CASES]
+    assert len({(name, kind) for name, kind, *_ in cases}) == len(cases) >= 200
+    assert len(hostile_more.MORE) >= 25
 
 
 @pytest.mark.parametrize(("name", "kind", "build", "expected"), hostile.CASES, ids=[case[0] for case in hostile.CASES])
@@ -55,9 +59,30 @@ def test_a_hostile_file_has_its_outcome_in_ten_seconds(tmp_path, name, kind, bui
     found = outcome(path, kind=kind, name=name)
     # The child has TIMEOUT_S; that it ends at all is what counts, on a busy machine with seconds to start and to stop.
     assert time.monotonic() - started < sandbox.TIMEOUT_S + 20
-    # Where one outcome of several is right, they are all of the refusing sort: at least one, and none other.
+    assert is_expected(found, expected)
+
+
+def is_expected(found: Collection[str], expected: set[str]) -> bool:
+    """Where one outcome of several is right, they are all of the refusing sort: at least one, and none other."""
     several_refusals = len(expected) > 1 and "ok" not in expected
-    assert found and found <= expected if several_refusals else found == expected
+    return bool(found) and set(found) <= expected if several_refusals else set(found) == expected
+
+
+def test_hostile_files_of_every_class_have_their_outcome_in_one_locked_process():
+    contents = [(name, kind, build()) for name, kind, build, _ in hostile_more.CASES]
+    assert len({content for _, _, content in contents}) == len(contents)
+
+    told = batches.parse_all(contents, schemas=SCHEMAS)
+
+    assert len(told) == len(contents), f"{contents[len(told)][0]} killed the process"
+    wrong = {
+        name: (sorted(each.codes), expected)
+        for (name, _, _, expected), each in zip(hostile_more.CASES, told, strict=True)
+        if not is_expected(each.codes, expected)
+    }
+    assert wrong == {}
+    assert max(each.seconds for each in told) < 10
+    assert told[-1].peak_mib < 512
 
 
 @pytest.mark.parametrize("name", ["gps.jpg", "polyglot.png", "script_in_text_chunk.png"])
@@ -242,6 +267,22 @@ def test_the_protections_of_this_machine_are_told():
     assert active.keys() == {"resource_limits", "network_namespace", "landlock", "seccomp", "audit_hook"}
     assert active["resource_limits"] is True
     assert active["audit_hook"] is True
+
+
+def test_the_command_check_says_which_protections_are_active():
+    active = dict.fromkeys(sandbox.active_protections(), True)
+    messages = sandbox_messages(active | {"landlock": False})
+    assert [message.id for message in messages].count("datanets.I001") == len(active) - 1
+    [missing] = [message for message in messages if message.id == "datanets.W001"]
+    assert (missing.level, "Landlock" in missing.msg) == (checks.WARNING, True)
+
+
+def test_the_command_check_asks_a_child_and_no_other_command_does(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["manage.py", "check"])
+    messages = checks.run_checks(tags=["sandbox"])
+    assert len(messages) == len(sandbox.active_protections())
+    monkeypatch.setattr(sys, "argv", ["manage.py", "migrate"])
+    assert checks.run_checks(tags=["sandbox"]) == []
 
 
 # Escapes. Each tries something a parser never needs and prints "escaped" if it worked.
