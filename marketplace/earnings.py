@@ -5,14 +5,28 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
+from django.contrib.auth.models import AnonymousUser
 from django.db.models import Count, Exists, OuterRef, Q, Sum
 
 from accounts.models import User
 from attribution.models import Epoch, Line, PlannedPosting, RecordEpoch
+from datanets import services as datanets
+from datanets.models import Record
 from ledger import services as ledger
 
 from . import statements
 from .models import ListedModel
+
+
+def are_known_to(user: User | AnonymousUser, record: Record) -> bool:
+    """Whether a person may know what a record earned, and in how many calls.
+
+    Its contributor, the Datanet's curators and owner, and administrators. Strangers could compare the amounts before and after
+    an epoch, and so learn which calls used the record.
+    """
+    if not user.is_authenticated:
+        return False
+    return user.is_staff or user.pk == record.contributor_id or datanets.can_curate(user, record.datanet)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from datanets import records, reviews
 from datanets import services as datanets
 from datanets.models import Datanet, Record
 
-from .. import publishing
+from .. import earnings, publishing
 from ..errors import NotAllowed
 from ..views.explanations import why_sentence
 from .base import ApiView, PublicView, body_of, endpoint, find
@@ -19,8 +19,12 @@ from .fields import Anything, Shown, Strict, Text, money
 
 
 class Earned(Shown):
-    earned_nano, earned_open = money("earned_nano")
-    calls = serializers.IntegerField(source="call_count")
+    earned_nano, earned_open = money("earned_nano", nullable=True)
+    calls = serializers.IntegerField(
+        source="call_count",
+        allow_null=True,
+        help_text="null, as the amounts, for who is neither its contributor nor a curator: it would tell which calls used it.",
+    )
     reason = serializers.CharField(help_text="Why it earned nothing; empty when it earned something.")
     sentence = serializers.CharField()
     leader_id = serializers.IntegerField(allow_null=True)
@@ -107,6 +111,7 @@ def known(request, record_id: int) -> Record:
 
 def _detail(request, record: Record) -> dict:
     explanation = explain.why_record(record)
+    sees_earnings = earnings.are_known_to(request.user, record)
     return RecordDetail(
         {
             "id": record.pk,
@@ -119,10 +124,10 @@ def _detail(request, record: Record) -> dict:
             "versions": [version.label for version in records.versions_with(record)],
             "body": records.content_of(record) if records.can_see(request.user, record) else None,
             "earned": {
-                "earned_nano": explanation.earned_nano,
-                "call_count": explanation.call_count,
+                "earned_nano": explanation.earned_nano if sees_earnings else None,
+                "call_count": explanation.call_count if sees_earnings else None,
                 "reason": explanation.reason,
-                "sentence": why_sentence(explanation, record),
+                "sentence": why_sentence(explanation, record, in_figures=sees_earnings),
                 "leader_id": explanation.leader_id,
             },
         }

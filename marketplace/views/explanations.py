@@ -39,8 +39,13 @@ def training_sentence(run: TrainingRun) -> str:
     }
 
 
-def why_sentence(found: RecordExplanation, record: Record) -> str:
-    """Why calls paid a record nothing; empty when one paid it something."""
+def why_sentence(found: RecordExplanation, record: Record, *, in_figures: bool) -> str:
+    """Why calls paid a record nothing; empty when one paid it something.
+
+    in_figures: with counts and sums, which change with every call that used the record: not for strangers.
+    """
+    if not in_figures and found.reason in _WITHOUT_FIGURES:
+        return str(_WITHOUT_FIGURES[found.reason])
     return _SENTENCES[found.reason](found, record) if found.reason in _SENTENCES else found.reason
 
 
@@ -117,6 +122,10 @@ _SENTENCES = {
     "net_negative": _net_negative,
     "own_weights": _own_weights,
     "rounds_to_zero": _rounds_to_zero,
+}
+_WITHOUT_FIGURES = {
+    "net_negative": gettext_lazy("It spoke against the answers more than for them."),
+    "rounds_to_zero": gettext_lazy("Its part was smaller than a nano-OPEN."),
 }
 
 

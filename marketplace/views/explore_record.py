@@ -17,7 +17,7 @@ from datanets import services as datanets
 from datanets.columns import columns_of
 from datanets.models import Datanet, Record
 
-from .. import publishing
+from .. import earnings, publishing
 from .explanations import why_sentence
 
 
@@ -28,6 +28,7 @@ def record(request: HttpRequest, record_id: int) -> HttpResponse:
     readable = records.can_see(request.user, found)
     insider = request.user.pk == found.contributor_id or datanets.can_curate(request.user, pool)
     explanation = explain.why_record(found)
+    sees_earnings = earnings.are_known_to(request.user, found)
     columns = columns_of(pool.kind, pool.schema)
     body = (records.content_of(found) or {}) if readable else {}
     picture = found.body.media_key if readable and hasattr(found, "body") else ""
@@ -41,9 +42,11 @@ def record(request: HttpRequest, record_id: int) -> HttpResponse:
         "picture_url": media.url_of(picture) if picture else "",
         "versions": records.versions_with(found).select_related("datanet"),
         "checks": [_finding(result) for result in found.check_results.order_by("check_name")] if insider else [],
-        "earned": explanation,
-        "why": why_sentence(explanation, found),
-        "leader_visible": explanation.leader_id is not None,
+        "sees_earnings": sees_earnings,
+        "earned": explanation if sees_earnings else None,
+        "was_paid": explanation.earned_nano > 0 and sees_earnings,
+        "why": why_sentence(explanation, found, in_figures=sees_earnings),
+        "leader_id": explanation.leader_id,
         "copies": found.copies.count(),
         "lines": found.lines.select_related("epoch").order_by("-amount_nano")[:10] if insider else [],
     }
