@@ -56,6 +56,16 @@ class Invalid(MarketplaceError):
 
 
 LEDGER_STATUS = {"insufficient_funds": 402, "payload_mismatch": 422, "unknown_account": 404}
+# What the books say of themselves names accounts, in English: that is for the log. People get these.
+LEDGER_SENTENCES = {
+    "insufficient_funds": gettext_lazy(
+        "Your wallet holds too little for this. Nothing was charged. Add OPEN to it, then try again."
+    ),
+    "payload_mismatch": gettext_lazy("This was asked before, with other values. Nothing was changed."),
+    "lot_unavailable": gettext_lazy("This money was paid out or moved already. Nothing was changed."),
+    "supply_exceeded": gettext_lazy("There is not that much OPEN in the world. Nothing was changed."),
+}
+LEDGER_REFUSED = gettext_lazy("The books refuse this. Nothing was changed; reload the page and try again.")
 
 
 def describe(exception: Exception) -> tuple[int, str, str] | None:
@@ -63,7 +73,10 @@ def describe(exception: Exception) -> tuple[int, str, str] | None:
     if isinstance(exception, MarketplaceError | DatanetError):
         return exception.status, exception.code, str(exception)
     if isinstance(exception, LedgerError):
-        return LEDGER_STATUS.get(exception.code, 409), exception.code, str(exception)
+        if exception.code not in LEDGER_SENTENCES:
+            logger.warning("the ledger refused: %s %s", exception.code, exception)
+        said = LEDGER_SENTENCES.get(exception.code, LEDGER_REFUSED)
+        return LEDGER_STATUS.get(exception.code, 409), exception.code, str(said)
     if isinstance(exception, OperationalError):
         return (
             503,
@@ -71,6 +84,12 @@ def describe(exception: Exception) -> tuple[int, str, str] | None:
             _("The database does not answer. Nothing was changed; try again in a minute."),
         )
     return None
+
+
+def sentence_of(exception: MarketplaceError | DatanetError | LedgerError) -> str:
+    """What a form says of a rule that was broken."""
+    found = describe(exception)
+    return found[2] if found else str(exception)
 
 
 def page_for(request: HttpRequest, exception: Exception) -> HttpResponse | None:

@@ -29,6 +29,7 @@ def create(
     expires_at: datetime | None = None,
     scopes: Iterable[str] = SCOPES,
     models: Iterable[ListedModel] = (),
+    is_playground: bool = False,
 ) -> tuple[ApiKey, str]:
     """Create a key and return it with its secret, which nobody can read again.
 
@@ -58,6 +59,7 @@ def create(
         tokens_per_minute=tokens_per_minute,
         expires_at=expires_at,
         scopes=chosen,
+        is_playground=is_playground,
     )
     key.allowed_models.set(models)
     audit.record(owner, "create_key", f"key:{key.pk}", name=key.name)

@@ -243,6 +243,7 @@ class ApiKey(models.Model):
         models.CharField(max_length=4), default=all_scopes
     )  # call: models; read: calls, credits, receipts
     allowed_models = models.ManyToManyField(ListedModel, blank=True, related_name="keys")  # empty: all
+    is_playground = models.BooleanField(default=False)  # made by a model's page, for itself
     expires_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField(default=timezone.now)
     last_used_at = models.DateTimeField(null=True, blank=True)

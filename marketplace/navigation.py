@@ -6,6 +6,7 @@ from django.db.models import Count, Exists, OuterRef, Q
 from django.http import HttpRequest
 from django.urls import NoReverseMatch, reverse
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from accounts.models import User
 from datanets.models import Membership
@@ -13,6 +14,15 @@ from ledger import chart
 from ledger import services as ledger
 
 from .models import DemoProgress
+
+DEMO_STEPS = {
+    "more records": gettext_lazy("more records"),
+    "more reviews": gettext_lazy("more reviews"),
+    "second versions": gettext_lazy("second versions"),
+    "second models": gettext_lazy("second models"),
+    "calls": gettext_lazy("calls"),
+    "settlement": gettext_lazy("the settlement of their epochs"),
+}
 
 
 def for_request(request: HttpRequest) -> dict:
@@ -94,4 +104,4 @@ def _demo_progress() -> dict | None:
     waiting = [step for step, done_at in steps if done_at is None]
     if not waiting:
         return None
-    return {"done": len(steps) - len(waiting), "total": len(steps), "step": waiting[0]}
+    return {"done": len(steps) - len(waiting), "total": len(steps), "step": DEMO_STEPS.get(waiting[0], waiting[0])}

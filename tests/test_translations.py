@@ -284,14 +284,25 @@ def market(books, settings):
     from datanets import reviews
     from datanets.models import Record
     from marketplace import payouts, wallets
+    from marketplace.models import DemoProgress
     from tests.datanets.cast import make_datanet, measured, person, send, table
     from tests.marketplace.pages.world import OPEN, admin, sold
+    from tests.shop import trained
 
     shared.clear()
     settings.REQUIRE_MFA = False
     settings.REVIEW_UNDO_S = 0
     settings.GATEWAY_URL = settings.MODELS_URL = "http://127.0.0.1:9"  # nothing listens there
-    sold(books)
+    version, _calls = sold(books)
+    trained(
+        books,
+        version.training_run.versions.get(),
+        name="Passes",
+        access_mode="pass",
+        pass_price_nano=1000 * OPEN,
+        pass_days=30,
+    )
+    DemoProgress.objects.create(step="more records", position=0)
     other = make_datanet("Reines", purpose="Essais", rights_statement="Je peux partager ces données.")
     refused = list(Record.objects.filter(submission=send(other, table(measured(4, start=40)), by="alice"))[:2])
     reviews.decide(refused, curator=person("carol"), decision="reject", reason="off_topic")
@@ -324,9 +335,48 @@ def test_no_french_page_shows_english(market, client):
         for kind, address, page in pages_of(client):
             seen.add(kind)
             wrong |= {f"{kind}, {address}, {name or 'a visitor'}: {text}" for text in english_in(page)}
+        for address, page in refused_pages(client, name):
+            wrong |= {f"{address}, refused to {name}: {text}" for text in english_in(page)}
 
     assert sorted(wrong) == []
     assert len(seen) > 60
+
+
+def refused_pages(client, name: str) -> Iterator[tuple[str, Page]]:
+    """What no link leads to: a purchase with too little in the wallet, a question that no gateway answers."""
+    if name != "dan":
+        return
+    row = {"act": "send", "radius": "12", "texture": "17"}
+    for address, given, status in (
+        ("/fr/models/devi/passes/pass/", {}, 402),
+        ("/fr/models/devi/check/try/", row, 422),
+    ):
+        answer = client.post(address, given, headers={"accept-language": "fr"})
+        assert answer.status_code == status
+        yield address, Page(answer.content.decode())
+
+
+def test_every_refusal_of_the_gateway_has_a_sentence_on_the_pages():
+    from marketplace import playground
+
+    # What only a program can send: addresses, methods, fields and headers that no page has.
+    programs = {"not_found", "no_receipt", "method_not_allowed", "unsupported_parameter"}
+    codes = {
+        keyword.value.value
+        for file in sorted((ROOT / "marketplace" / "gateway").glob("*.py"))
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "ApiError"
+        for keyword in node.keywords
+        if keyword.arg == "code" and isinstance(keyword.value, ast.Constant)
+    }
+    assert codes - programs == set(playground.REFUSALS)
+
+
+def test_every_step_of_the_demo_has_a_name_in_the_readers_language():
+    from demo import loader
+    from marketplace import navigation
+
+    assert set(navigation.DEMO_STEPS) == set(loader.REST)
 
 
 def pages_of(client) -> Iterator[tuple[str, str, Page]]:

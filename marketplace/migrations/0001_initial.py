@@ -86,6 +86,7 @@ class Migration(migrations.Migration):
                 ('expires_at', models.DateTimeField(blank=True, null=True)),
                 ('created_at', models.DateTimeField(default=django.utils.timezone.now)),
                 ('last_used_at', models.DateTimeField(blank=True, null=True)),
+                ('is_playground', models.BooleanField(default=False)),
                 ('revoked_at', models.DateTimeField(blank=True, null=True)),
                 ('owner', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='api_keys', to=settings.AUTH_USER_MODEL)),
                 ('scopes', django.contrib.postgres.fields.ArrayField(base_field=models.CharField(max_length=4), default=marketplace.models.all_scopes, size=None)),

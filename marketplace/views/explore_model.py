@@ -114,6 +114,7 @@ def page_of(request: HttpRequest, found: ListedModel, version: ModelVersion | No
         "form": form or (playground_form(found, datanet, example=_example(request, learned)) if datanet else None),
         "is_chat": found.engine in (ListedModel.Engine.RETRIEVAL, ListedModel.Engine.CONNECTED),
         "nonce": uuid4().hex,
+        "refusals": playground.refusals(),
         "quote": quote,
         "said": _last_answer(request, found),
         "snippets": snippets.of(found, datanet, key=_key_prefix(request)),
@@ -317,7 +318,7 @@ def _duration(seconds: float) -> str:
 def _key_prefix(request: HttpRequest) -> str:
     if not request.user.is_authenticated:
         return ""
-    mine = ApiKey.objects.filter(owner=request.user, revoked_at__isnull=True).exclude(name=playground.KEY_NAME)
+    mine = ApiKey.objects.filter(owner=request.user, revoked_at__isnull=True, is_playground=False)
     return mine.order_by("-created_at").values_list("prefix", flat=True).first() or ""
 
 

@@ -42,7 +42,7 @@ def model_try(request: SignedInRequest, owner: str, slug: str) -> HttpResponse:
     if not form.is_valid():
         context = explore_model.page_of(request, found, version, form=form)
         return render(request, "marketplace/explore/model.html", context, status=422)
-    secret = playground.secret_of(request.user, request.session)
+    secret = playground.secret_of(request.user, request.session, found)
     body = {"model": found.path, **form.body()}
     if request.POST.get("act") == "quote":
         quoted = playground.ask("/v1/quote", body, secret=secret)
@@ -67,9 +67,12 @@ def model_try(request: SignedInRequest, owner: str, slug: str) -> HttpResponse:
 @login_required
 @require_POST
 @never_cache
-def playground_key(request: SignedInRequest) -> JsonResponse:
-    """The key with which this session's page calls the gateway directly: for its owner, with its spend limit."""
-    return JsonResponse({"key": playground.secret_of(request.user, request.session)})
+def playground_key(request: SignedInRequest, owner: str, slug: str) -> JsonResponse:
+    """The key with which a model's page calls the gateway directly: for its owner, this model and a small sum."""
+    found, _version = explore_model.find(request, owner, slug)
+    if not access.may_call(request.user, found):
+        raise NotAllowed(_("You may not call this model. Buy a pass, or ask its developer for an invitation."))
+    return JsonResponse({"key": playground.secret_of(request.user, request.session, found)})
 
 
 @login_required
@@ -133,7 +136,7 @@ def _excerpt(record: Record) -> str:
 
 pages = [
     path("models/<slug:owner>/<slug:slug>/try/", model_try, name="model_try"),
-    path("playground/key/", playground_key, name="playground_key"),
+    path("models/<slug:owner>/<slug:slug>/key/", playground_key, name="playground_key"),
     path("calls/<uuid:call_id>/why/", call_why, name="call_why"),
 ]
 plain: list = []

@@ -7,7 +7,7 @@ from uuid import UUID
 from allauth.account.decorators import reauthentication_required
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
-from django.db.models import F, Sum
+from django.db.models import F, Q, Sum
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import path
@@ -31,14 +31,21 @@ _SESSION = "new_key"
 @never_cache
 def build_keys(request: SignedInRequest) -> HttpResponse:
     """My keys. A secret that was just made is shown here, once."""
-    found = ApiKey.objects.filter(owner=request.user).prefetch_related("allowed_models__owner")
+    now = timezone.now()
+    ended = Q(revoked_at__isnull=False) | Q(expires_at__lte=now)
+    # Pages make keys for themselves: those that have ended tell their person nothing.
+    found = (
+        ApiKey.objects.filter(owner=request.user)
+        .exclude(ended, is_playground=True)
+        .prefetch_related("allowed_models__owner")
+    )
     found = found.annotate(spent_nano=Sum("calls__cost_nano"))
     found = found.order_by(F("revoked_at").desc(nulls_first=True), "-created_at")[:KEYS_SHOWN]
     sealed = request.session.pop(_SESSION, "")
     context = {
         "keys": found,
         "secret": listings.open_field(sealed) if sealed else "",
-        "now": timezone.now(),
+        "now": now,
     }
     return render(request, "marketplace/build/keys.html", context)
 

@@ -2,6 +2,8 @@
 const form = document.querySelector("form[data-playground]");
 const chat = document.querySelector("#answer");
 const why = document.querySelector("#why");
+// The gateway's codes as sentences in the reader's language.
+const refusals = JSON.parse(document.querySelector("#refusals")?.textContent ?? "{}");
 let secret = "";
 
 form?.addEventListener("submit", (event) => {
@@ -38,8 +40,19 @@ async function send() {
 }
 
 async function ask(question) {
+  // The page of another model may have taken this one's key: then a new one is made, once.
+  const had = secret !== "";
   secret ||= await key();
-  const response = await fetch(`${form.dataset.gateway}/v1/chat/completions`, {
+  const response = await toGateway(question);
+  if (response.ok) return { data: response.body };
+  const refused = sentence((await response.json()).error);
+  if (response.status !== 401) return { refused };
+  secret = "";
+  return had ? ask(question) : { refused };
+}
+
+function toGateway(question) {
+  return fetch(`${form.dataset.gateway}/v1/chat/completions`, {
     method: "POST",
     headers: { authorization: `Bearer ${secret}`, "content-type": "application/json" },
     body: JSON.stringify({
@@ -50,9 +63,6 @@ async function ask(question) {
       stream_options: { include_usage: true },
     }),
   });
-  if (response.ok) return { data: response.body };
-  if (response.status === 401) secret = "";
-  return { refused: (await response.json()).error?.message ?? form.dataset.failed };
 }
 
 async function key() {
@@ -81,7 +91,7 @@ async function read(stream, answer) {
         continue;
       }
       const event = JSON.parse(line.slice(6));
-      if (event.error) return fail(event.error.message);
+      if (event.error) return fail(sentence(event.error));
       text.textContent += event.choices?.[0]?.delta?.content ?? "";
       if (event.open) foot(answer, event);
     }
@@ -126,6 +136,10 @@ function part(kind, words) {
   text.textContent = words;
   box.append(text);
   return box;
+}
+
+function sentence(error) {
+  return refusals[error?.code] ?? error?.message ?? form.dataset.failed;
 }
 
 function fail(words) {

@@ -136,10 +136,13 @@ def test_who_has_too_little_is_told_402_and_nothing_is_sold(world):
     before = Access.objects.count()
 
     with transaction.atomic():
-        answer = zoe.post(f"{V1}/models/devi/passes/passes/")
+        answer = zoe.post(f"{V1}/models/devi/passes/passes/", headers={"accept-language": "fr"})
         transaction.set_rollback(True)
 
-    assert said(answer, 402)["error"]["code"] == "insufficient_funds"
+    error = said(answer, 402)["error"]
+    assert error["code"] == "insufficient_funds"
+    assert "Votre portefeuille ne contient pas assez" in error["message"]
+    assert "nano" not in error["message"]
     assert Access.objects.count() == before
 
 

@@ -6,19 +6,23 @@ from datetime import timedelta
 import pytest
 from django.core.cache import cache
 from django.db import connection
+from django.test import Client
 from django.utils import timezone
 from django.utils.formats import date_format
 
 from attribution import traces
-from attribution.models import RecordLine
+from attribution.explain import RecordExplanation
+from attribution.models import RecordEpoch, RecordLine
 from datanets import services as datanets
 from datanets.models import AccessRequest, Datanet, Record
 from ledger import chart
 from ledger import services as ledger
 from marketplace import access, privileges, publishing, querysets
 from marketplace.models import Access, ApiKey, Call
+from marketplace.views.explanations import why_sentence
 from tests.datanets.cast import RIGHTS, make_datanet, person, send, table
 from tests.gateway.conftest import running_gateway
+from tests.marketplace.pages.world import admin, call, small_shop, sold
 from tests.shop import OPEN, approve_all, fund, make_model, measured, published, settle, trained
 
 
@@ -383,11 +387,41 @@ def test_a_record_that_only_a_training_fee_paid_says_why_no_call_did(books, clie
     trained(books, published({"alice": measured(10), "bob": measured(10, start=10)}, fee_open=2))
     settle(books)
     paid = RecordLine.objects.filter(amount_nano__gt=0).first()
+    client.force_login(paid.record.contributor)
 
     text = page(client, f"/en/records/{paid.record_id}/")
 
     assert "Why nothing from calls:" in text
     assert "No settled call used it." in text
+
+
+def test_what_a_record_earned_and_in_how_many_calls_is_no_strangers_business(books, client):
+    # Given a record that a settled call paid
+    version = sold(books, calls=1)[0]
+    record = RecordEpoch.objects.filter(amount_nano__gt=0).first().record
+    insiders = [record.contributor, person("carol"), record.datanet.owner, admin("fred")]
+
+    # When its insiders and strangers look at its page, and ask the API
+    seen = {}
+    for who in [*insiders, None, person("dan"), version.model.owner]:
+        client.logout()
+        if who:
+            client.force_login(who)
+        text = page(client, f"/en/records/{record.pk}/")
+        earned = client.get(f"/api/v1/records/{record.pk}/").json()["earned"]
+        seen[who] = ("Settled calls it took part in" in text, earned["calls"], earned["earned_nano"] is not None)
+
+    # Then only the insiders learn how much and how often
+    assert seen == {who: (True, 1, True) if who in insiders else (False, None, False) for who in seen}
+
+
+def test_strangers_read_why_a_record_earned_nothing_without_the_sums(books, client):
+    published({"alice": measured(4)})
+    record = Record.objects.order_by("id").first()
+    why = RecordExplanation(earned_nano=0, call_count=7, reason="net_negative", net=-5, positive=3)
+
+    assert why_sentence(why, record, in_figures=False) == "It spoke against the answers more than for them."
+    assert "7 calls" in why_sentence(why, record, in_figures=True)
 
 
 def test_a_copy_names_its_leader(books, client):
@@ -487,7 +521,7 @@ def test_the_playground_has_a_field_per_column_and_keeps_what_was_typed_when_the
     assert answer.status_code == 422
     assert b"The gateway does not answer. Nothing was charged" in answer.content
     assert b'value="12.5"' in answer.content
-    assert ApiKey.objects.get(owner=dan).spend_cap_nano == 5 * OPEN
+    assert ApiKey.objects.get(owner=dan).spend_cap_nano == OPEN
 
 
 def test_the_playground_asks_through_the_gateway_and_says_what_it_cost_and_why(books, client, model, settings):
@@ -504,6 +538,14 @@ def test_the_playground_asks_through_the_gateway_and_says_what_it_cost_and_why(b
         quote = client.post("/en/models/devi/check/try/", row | {"act": "quote"})
         first = client.post("/en/models/devi/check/try/", row | {"act": "send"})
         again = client.post("/en/models/devi/check/try/", row | {"act": "send"})
+
+        # And Zoe, who has nothing, in French
+        poor = Client()
+        poor.force_login(person("zoe"))
+        refused = poor.post("/fr/models/devi/check/try/", row | {"act": "send"})
+
+    assert refused.status_code == 422
+    assert "Votre portefeuille ne couvre pas le coût maximal de cet appel." in refused.content.decode()
 
     # Then the quote charged nothing, the two clicks one call, and the page shows answer and cost
     assert b"at most 0.024000000 OPEN" in quote.content
@@ -522,16 +564,46 @@ def test_the_playground_asks_through_the_gateway_and_says_what_it_cost_and_why(b
     assert "alice" in panel or "bob" in panel
 
 
-def test_the_playground_key_is_made_once_per_session(books, client, model):
+def test_the_playground_key_is_made_once_per_session_for_one_model_and_a_few_hours(books, client, model):
     client.force_login(person("dan"))
+    here = "/en/models/devi/check/key/"
 
-    first = client.post("/en/playground/key/").json()["key"]
-    second = client.post("/en/playground/key/").json()["key"]
+    first = client.post(here).json()["key"]
+    second = client.post(here).json()["key"]
 
     assert first == second
-    assert ApiKey.objects.filter(revoked_at=None).count() == 1
+    key = ApiKey.objects.get(revoked_at=None)
+    assert list(key.allowed_models.all()) == [model]
+    assert key.expires_at < timezone.now() + timedelta(hours=3)
     client.logout()
-    assert client.post("/en/playground/key/").status_code == 302
+    assert client.post(here).status_code == 302
+
+
+def test_the_playground_spends_at_most_one_open_a_day_however_many_keys_it_makes(books, client):
+    # Given Dan, who asked in a playground, and in another browser with another key
+    version = small_shop(books)
+    fund(books, person("dan"), 10)
+    here = "/en/models/devi/check/key/"
+    client.force_login(person("dan"))
+    client.post(here)
+    call(version, person("dan"))
+    spent_nano = Call.objects.get().cost_nano
+    other = Client()
+    other.force_login(person("dan"))
+
+    # When the other browser's page makes its key
+    other.post(here)
+
+    # Then the first key has ended, and the second may spend only what the first left
+    assert ApiKey.objects.get(revoked_at=None).spend_cap_nano == OPEN - spent_nano < OPEN
+
+
+def test_nobody_gets_a_playground_key_for_a_model_they_may_not_call(books, client):
+    trained(books, published({"alice": measured(10)}), access_mode="invite")
+    client.force_login(person("dan"))
+
+    assert client.post("/en/models/devi/check/key/").status_code == 403
+    assert not ApiKey.objects.exists()
 
 
 def test_a_pass_is_bought_once_and_shown(books, client):
