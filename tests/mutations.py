@@ -483,6 +483,44 @@ CREATE TRIGGER version_is_immutable BEFORE UPDATE OR DELETE ON datanets_version
         "Money could leave while the books and the lines disagree.",
     ),
     Removal(
+        "payout_acts_want_a_fresh_proof",
+        "marketplace/views/admin_payouts.py",
+        "@reauthentication_required\n@require_POST\ndef admin_payout_act(",
+        "@require_POST\ndef admin_payout_act(",
+        ("tests/accounts/test_second_factor.py::test_payout_runs_ask_for_the_password_again",),
+        "Who finds an admin's desk open could approve and send money.",
+    ),
+    Removal(
+        "export_of_bank_details_wants_a_fresh_proof",
+        "marketplace/views/admin_payouts.py",
+        "@reauthentication_required\n@require_safe\ndef admin_payout_export(",
+        "@require_safe\ndef admin_payout_export(",
+        ("tests/accounts/test_second_factor.py::test_payout_runs_ask_for_the_password_again",),
+        "Who finds an admin's desk open could take everybody's bank details.",
+    ),
+    Removal(
+        "earnings_of_a_record_are_not_public",
+        "marketplace/earnings.py",
+        "    return user.is_staff or user.pk == record.contributor_id or datanets.can_curate(user, record.datanet)",
+        "    return True",
+        (
+            "tests/marketplace/pages/test_explore.py"
+            "::test_what_a_record_earned_and_in_how_many_calls_is_no_strangers_business",
+        ),
+        "Anybody could compare the amounts before and after an epoch and learn which records a call used.",
+    ),
+    Removal(
+        "the_playgrounds_key_is_for_one_model",
+        "marketplace/playground.py",
+        "        models=[model],\n",
+        "",
+        (
+            "tests/marketplace/pages/test_explore.py"
+            "::test_the_playground_key_is_made_once_per_session_for_one_model_and_a_few_hours",
+        ),
+        "A key that is made without a fresh proof would open every model.",
+    ),
+    Removal(
         "row_lock_of_a_sale",
         "marketplace/access.py",
         'ListedModel.objects.select_for_update(of=("self",)).select_related(',

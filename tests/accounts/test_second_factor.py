@@ -228,6 +228,31 @@ def test_money_and_keys_ask_for_the_password_again(client, alice, path):
     assert client.get(path).status_code == 200
 
 
+RUN = "/en/admin-desk/payouts/00000000-0000-0000-0000-000000000000"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/en/admin-desk/payouts/new/",
+        *(f"{RUN}/{act}/" for act in ("recompute", "approve", "send")),
+        *(f"{RUN}/items/00000000-0000-0000-0000-000000000000/{act}/" for act in ("confirm", "return")),
+        f"{RUN}/export.csv",
+    ],
+)
+def test_payout_runs_ask_for_the_password_again(client, alice, path):
+    alice.is_staff = True
+    alice.save(update_fields=["is_staff"])
+    act = client.get if path.endswith(".csv") else client.post
+
+    asked = act(path)
+
+    assert asked.status_code == 302
+    assert asked.url.startswith("/accounts/reauthenticate/")
+    reauthenticate(client)
+    assert "/reauthenticate/" not in act(path).headers.get("location", "")
+
+
 def test_a_fresh_proof_does_not_stay_fresh(client, alice, settings):
     reauthenticate(client)
     assert client.get("/en/wallet/withdraw/").status_code == 200

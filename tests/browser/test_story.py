@@ -12,6 +12,7 @@ from django.core.cache import cache
 from django.db import connection
 from playwright.sync_api import Page, expect
 
+from accounts.models import User
 from attribution.models import Line
 from datanets import reviews, services
 from datanets.models import Datanet, Record, Submission
@@ -117,7 +118,7 @@ def test_from_signing_up_to_money_in_a_bank(books, opens, site, settings, tmp_pa
         earned_nano = wallet_nano(person("alice"))
         assert earned_nano > 0
         withdraws(alice, earned_nano)
-        two_admins_pay(opens(admin("erin")), opens(admin("frank")), books)
+        two_admins_pay(opens(with_password(admin("erin"))), opens(with_password(admin("frank"))), books)
         visit(alice, "/en/wallet/")
         expect(alice.locator("main")).to_contain_text("Confirmed")
 
@@ -314,9 +315,16 @@ def proves_password_if_asked(page: Page) -> None:
         follow(page.get_by_role("button", name="Confirm"))
 
 
+def with_password(user: User) -> User:
+    user.set_password(PASSWORD)
+    user.save(update_fields=["password"])
+    return user
+
+
 def two_admins_pay(erin: Page, frank: Page, books) -> None:
     visit(erin, "/en/admin-desk/payouts/")
-    erin.get_by_role("button", name="Prepare a run").click()
+    follow(erin.get_by_role("button", name="Prepare a run"))
+    proves_password_if_asked(erin)
     expect(erin.get_by_role("heading", name="Payout run 1")).to_be_visible()
     books.fold()
     erin.get_by_role("button", name="Recompute").click()
@@ -325,6 +333,7 @@ def two_admins_pay(erin: Page, frank: Page, books) -> None:
     passes_axe(erin)
     visit(frank, f"/en/admin-desk/payouts/{PayoutRun.objects.get().pk}/")
     approves_the_run(frank)
+    proves_password_if_asked(frank)
     follow(frank.get_by_role("button", name="Mark as sent"))
     follow(frank.get_by_role("button", name="Confirm alice"))
     expect(frank.locator("main")).to_contain_text("Closed")
