@@ -1,4 +1,4 @@
-"""What sign-up asks beyond e-mail, handle and password."""
+"""What sign-up asks beyond e-mail, handle and password, and what a new version of the terms asks."""
 
 from django import forms
 from django.utils.translation import gettext_lazy as _
@@ -8,11 +8,16 @@ from accounts.models import Consent
 from . import people
 
 
-class SignupForm(forms.Form):
+class TermsForm(forms.Form):
+    """Consent to the version of the terms that is in force."""
+
+    terms = forms.BooleanField(label=_("I agree to the terms of use and have read the privacy notice"))
+
+
+class SignupForm(TermsForm):
     """Consent to the terms, logged by version. allauth puts its own fields in front and calls `signup` at the end."""
 
     field_order = ["email", "username", "password1", "terms"]
-    terms = forms.BooleanField(label=_("I agree to the terms of use and have read the privacy notice"))
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)

@@ -1,9 +1,11 @@
-"""What every request passes: an id for its log lines, business errors as pages, the second factor for those who need it."""
+"""What every request passes: an id for its log lines, business errors as pages, the second factor for those who need it,
+and the terms for those who agreed to an older version."""
 
 from __future__ import annotations
 
 import re
 import uuid
+from urllib.parse import urlencode
 
 from django.conf import settings
 from django.contrib import messages
@@ -84,3 +86,29 @@ class SecondFactorMiddleware:
                 return None
             return found[0] if found else None
         return None
+
+
+class TermsMiddleware:
+    """Who agreed to an older version of the terms reads the new one before the next page.
+
+    Only pages that are opened: a form that is on its way, a part that htmx fetches and programs go through. What tells of the
+    terms, signs out, and lets a person leave with their data stays open.
+    """
+
+    OPEN = frozenset({"terms", "privacy", "settings_terms", "settings_data", "settings_data_export", "healthz"})
+    ELSEWHERE = ("/accounts/", "/api/", "/files/", "/static/", "/media/", "/i18n/")
+
+    def __init__(self, get_response):
+        self.get_response = get_response
+
+    def __call__(self, request):
+        return self.get_response(request)
+
+    def process_view(self, request, view, args, kwargs):
+        if request.method != "GET" or request.htmx or request.path.startswith(self.ELSEWHERE):
+            return None
+        if request.resolver_match.url_name in self.OPEN or not request.user.is_authenticated:
+            return None
+        if not people.agreed_to_older_terms(request.user):
+            return None
+        return redirect(f"{reverse('settings_terms')}?{urlencode({'next': request.get_full_path()})}")

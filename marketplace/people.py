@@ -71,6 +71,13 @@ def has_consented(user: User, document: Consent.Document | str) -> bool:
     return Consent.objects.filter(user=user, document=document, version=document_text(document)[0]).exists()
 
 
+def agreed_to_older_terms(user: User) -> bool:
+    """Whether a person agreed to the terms once, but not to the version in force. One query: it runs before every page."""
+    versions = Consent.objects.filter(user=user, document=Consent.Document.TERMS).values_list("version", flat=True)
+    agreed = set(versions)
+    return bool(agreed) and settings.TERMS_VERSION not in agreed
+
+
 def document_text(document: Consent.Document | str) -> tuple[str, str]:
     """The version in force and the English text, which is the one that binds."""
     version = (

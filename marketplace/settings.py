@@ -111,6 +111,7 @@ MIDDLEWARE = [
     "marketplace.middleware.RequestIdMiddleware",
     "marketplace.middleware.BusinessErrorMiddleware",
     "marketplace.middleware.SecondFactorMiddleware",
+    "marketplace.middleware.TermsMiddleware",
 ]
 
 ROOT_URLCONF = "marketplace.urls"

@@ -499,6 +499,14 @@ CREATE TRIGGER version_is_immutable BEFORE UPDATE OR DELETE ON datanets_version
         "Who finds an admin's desk open could take everybody's bank details.",
     ),
     Removal(
+        "new_terms_are_asked_for",
+        "marketplace/people.py",
+        "    return bool(agreed) and settings.TERMS_VERSION not in agreed",
+        "    return False",
+        ("tests/accounts/test_new_terms.py::test_a_new_version_asks_before_the_next_page_and_goes_on_there",),
+        "People would be held to terms that they were never shown.",
+    ),
+    Removal(
         "earnings_of_a_record_are_not_public",
         "marketplace/earnings.py",
         "    return user.is_staff or user.pk == record.contributor_id or datanets.can_curate(user, record.datanet)",

@@ -13,17 +13,19 @@ from django.db import transaction
 from django.http import HttpResponse, JsonResponse
 from django.shortcuts import redirect, render
 from django.urls import NoReverseMatch, path, reverse
+from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.translation import gettext as _
 from django.utils.translation import override
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST
 from rest_framework.authtoken.models import Token
 
-from accounts.models import User
+from accounts.models import Consent, User
 from accounts.requests import SignedInRequest
 
 from .. import audit, listings, mydata, notifications, people, querysets
 from ..errors import NotReady
+from ..forms_accounts import TermsForm
 from ..forms_build import CloseForm, ProfileForm
 from ..models import Notification
 from . import explore
@@ -100,6 +102,21 @@ def settings_token_revoke(request: SignedInRequest) -> HttpResponse:
             audit.record(request.user, "revoke_token", f"user:{request.user.pk}")
     messages.success(request, _("You have no API token now: programs that used it are refused."))
     return redirect("settings_token")
+
+
+@login_required
+def settings_terms(request: SignedInRequest) -> HttpResponse:
+    """The terms have a new version: agree to it, and go on where it interrupted."""
+    onward = request.POST.get("next") or request.GET.get("next", "")
+    if not url_has_allowed_host_and_scheme(onward, allowed_hosts=None):
+        onward = reverse("home")
+    form = TermsForm(request.POST or None)
+    if request.method == "POST" and form.is_valid():
+        people.give_consent(request.user, Consent.Document.TERMS)
+        people.give_consent(request.user, Consent.Document.PRIVACY)
+        return redirect(onward)
+    context = {"form": form, "next": onward, "version": settings.TERMS_VERSION}
+    return render(request, "marketplace/build/settings_terms.html", context, status=422 if request.POST else 200)
 
 
 @login_required
@@ -190,6 +207,7 @@ pages = [
     path("settings/token/", settings_token, name="settings_token"),
     path("settings/token/new/", settings_token_new, name="settings_token_new"),
     path("settings/token/revoke/", settings_token_revoke, name="settings_token_revoke"),
+    path("settings/terms/", settings_terms, name="settings_terms"),
     path("settings/data/", settings_data, name="settings_data"),
     path("settings/data/export.json", settings_data_export, name="settings_data_export"),
     path("settings/close/", settings_close, name="settings_close"),
