@@ -55,8 +55,8 @@ def use_smaller_files(patch: pytest.MonkeyPatch) -> None:
 
 
 @contextmanager
-def loaded_demo(books, folder: Path, patch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Load the whole demo; its gateway and its models process run until the end."""
+def loaded_demo(books, folder: Path, patch: pytest.MonkeyPatch, *, site: str) -> Iterator[None]:
+    """Load the whole demo; its gateway, which the site's pages may call, and its models process run until the end."""
     use_smaller_files(patch)
     privileges.apply(connection, role=settings.APP_DB_ROLE)
     for name, value in {"STATE_DIR": folder, "REVIEW_UNDO_S": 0, "EPOCH_S": EPOCH_S}.items():
@@ -72,8 +72,11 @@ def loaded_demo(books, folder: Path, patch: pytest.MonkeyPatch) -> Iterator[None
             MODELS_URL=models.url,
             OUTBOUND_ALLOW=f"127.0.0.1:{models.port}",
             EPOCH_S=str(EPOCH_S),
+            SITE_URL=site,
         ) as gateway:
             patch.setattr(settings, "GATEWAY_URL", gateway.url)
+            directives = settings.CONTENT_SECURITY_POLICY["DIRECTIVES"]
+            patch.setitem(directives, "connect-src", [*directives["connect-src"], gateway.url])
             _finish(loader.REST)
             yield
 
@@ -83,11 +86,11 @@ def _finish(steps: Iterable[str]) -> None:
         started = time.monotonic()
         while not loader.ring(step):
             assert time.monotonic() < started + STEP_S, f"the demo's step {step!r} does not end"
-            _work()
-        _work()
+            work()
+        work()
 
 
-def _work() -> None:
+def work() -> None:
     """A round of the sequencer, and the tasks it rings for."""
     one_round()
     for row in ledger.pending_outbox(traces.TOPIC):

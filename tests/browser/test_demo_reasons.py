@@ -1,4 +1,7 @@
-"""Over the demo's Datanets: four records that no call paid, four different reasons, all true; and calls that add up."""
+"""Over the demo's Datanets: four records that no call paid, four different reasons, all true; and calls that add up.
+
+And a question to its chat model, whose answer the page streams.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +17,10 @@ from datanets import submissions
 from datanets.models import Datanet, Record, Version, VersionFollower
 from demo import files, loader, state
 from devstack import probes
-from marketplace import keys, listings
+from marketplace import keys, listings, pricing
 from marketplace.models import ApiKey, Call, Deposit, ListedModel, TrainingRun
-from tests.browser.demo_site import loaded_demo, needs_the_chat_model
+from tests.browser.demo_site import loaded_demo, needs_the_chat_model, work
+from tests.datanets.cast import person
 from tests.datanets.pages.browsing import (  # noqa: F401  (two fixtures)
     accessibility_problems,
     follow,
@@ -30,7 +34,7 @@ pytestmark = pytest.mark.browser
 
 def test_four_records_that_no_call_paid_give_four_true_reasons(books, browser, site, tmp_path, monkeypatch):  # noqa: F811
     needs_the_chat_model()
-    with loaded_demo(books, tmp_path, monkeypatch):
+    with loaded_demo(books, tmp_path, monkeypatch, site=site):
         mislabelled = first_record("max", loader.TUMOURS, reason="net_negative")
         copied = first_record("mallory", loader.TUMOURS, reason="follower")
         junk = first_record("jules", loader.LICENCES, reason="rejected")
@@ -51,6 +55,8 @@ def test_four_records_that_no_call_paid_give_four_true_reasons(books, browser, s
             every_amount_follows_from_the_page(dan, call)
 
         every_copy_follows_alice()
+        the_page_streams_an_answer_and_says_why(dan)
+        who_cannot_pay_is_told_so_in_their_language(sign_in(browser, site, person("zoe")).new_page())
         a_second_start_leaves_the_demo_as_people_left_it()
 
 
@@ -189,6 +195,37 @@ def every_amount_follows_from_the_page(page: Page, call: Call) -> None:
 
     *parts, price = amounts_in(page, "section:has(#paid)")
     assert sum(parts) == price == call.cost_nano
+
+
+# --- A question
+
+
+CHAT = f"models/devi/{loader.MODELS['chat']}/"
+
+
+def the_page_streams_an_answer_and_says_why(page: Page) -> None:
+    page.goto(f"/en/{CHAT}")
+    page.get_by_label("Your question").fill(loader.QUESTIONS[0])
+    page.get_by_role("button", name="Send").click()
+    answer = page.locator("#answer .ai")
+    expect(answer.locator(".ai-ft")).to_contain_text("OPEN", timeout=60_000)
+
+    call = Call.objects.latest("finished_at")
+    assert (call.status, call.streamed, call.buyer.username) == ("succeeded", True, "dan")
+    assert len(answer.locator("p").first.inner_text()) > 20
+    expect(answer.locator(".ai-ft .num")).to_have_text(f"Cost: {pricing.nano_to_open(call.cost_nano)} OPEN")
+    expect(answer.get_by_role("link", name="Receipt")).to_have_attribute("href", f"/r/{call.pk}")
+    expect(page.locator("#why")).to_contain_text("Being measured.")
+    work()
+    expect(page.locator("#why .attr .who").first).to_be_visible()  # the panel asks again by itself
+    assert accessibility_problems(page) == []
+
+
+def who_cannot_pay_is_told_so_in_their_language(page: Page) -> None:
+    page.goto(f"/fr/{CHAT}")
+    page.locator("form[data-playground] textarea").fill(loader.QUESTIONS[0])
+    page.locator("form[data-playground] [value=send]").click()
+    expect(page.locator("#answer [role=alert]")).to_contain_text("Votre portefeuille ne couvre pas")
 
 
 def paid_by_the_rule(row, *, split: int, weights: int) -> int:
