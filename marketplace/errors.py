@@ -12,6 +12,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
+from redis.exceptions import RedisError
 from rest_framework.response import Response
 from rest_framework.views import exception_handler
 
@@ -83,6 +84,8 @@ def describe(exception: Exception) -> tuple[int, str, str] | None:
             "database_unavailable",
             _("The database does not answer. Nothing was changed; try again in a minute."),
         )
+    if isinstance(exception, RedisError):  # limits are counted there: without them nobody guesses passwords
+        return 503, "cache_unavailable", _("A part of this site does not answer now. Try again in a minute.")
     return None
 
 

@@ -5,13 +5,12 @@ Lists go by key, not by offset: page 10,000 costs what page 1 costs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from django.core.cache import cache
 from django.core.exceptions import ValidationError
 from django.db.models import Count, ExpressionWrapper, F, IntegerField, OuterRef, Q, QuerySet, Subquery, Sum
 from django.db.models.functions import Coalesce, TruncDate
@@ -23,6 +22,7 @@ from datanets.models import Datanet, Membership, Record, Version
 from ledger import services as ledger
 
 from . import listings
+from .keeping import kept
 from .models import Call, DatanetTerms, ModelVersion, PriceList
 
 Viewer = Any  # a User, an AnonymousUser or None: services ask for is_authenticated first
@@ -295,7 +295,7 @@ class Totals:
 
 def totals() -> Totals:
     """Site-wide totals, at most a minute old. What contributors were paid is derived twice: lines and journal."""
-    return _kept("home-totals", _totals)
+    return kept("home-totals", _totals, for_s=KEPT_S)
 
 
 def _totals() -> Totals:
@@ -322,7 +322,7 @@ class Sample:
 
 def sample_call() -> Sample | None:
     """The newest published call of a listed model; at most a minute old."""
-    return _kept(SAMPLE_KEY, _sample_call)
+    return kept(SAMPLE_KEY, _sample_call, for_s=KEPT_S)
 
 
 def _sample_call() -> Sample | None:
@@ -336,7 +336,3 @@ def _sample_call() -> Sample | None:
         return None
     rows = Line.objects.filter(source_id=call.pk, payee__isnull=False).order_by().values_list("role")
     return Sample(call, dict(rows.annotate(n=Count("payee", distinct=True))))
-
-
-def _kept(key: str, read: Callable[[], Any]) -> Any:
-    return cache.get_or_set(key, read, KEPT_S)

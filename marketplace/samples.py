@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from django.core.cache import cache
 from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from accounts.models import User
 
-from . import querysets
+from . import keeping, querysets
 from .errors import NotAllowed, NotReady
 from .models import Call
 
@@ -27,5 +26,5 @@ def show(call: Call, *, by: User, shown: bool) -> Call:
     if shown != (call.published_at is not None):
         call.published_at = timezone.now() if shown else None
         call.save(update_fields=["published_at"])
-        transaction.on_commit(lambda: cache.delete(querysets.SAMPLE_KEY))
+        transaction.on_commit(lambda: keeping.forget(querysets.SAMPLE_KEY))
     return call

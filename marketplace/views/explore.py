@@ -9,7 +9,6 @@ from uuid import UUID
 
 from django.conf import settings
 from django.conf.locale import LANG_INFO
-from django.core.cache import cache
 from django.db.models import Count, Max, Q
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
@@ -22,11 +21,12 @@ from attribution.models import Epoch
 from datanets.models import Datanet, Record
 from ledger import services as ledger
 
-from .. import listings, markdown, people, querysets
+from .. import keeping, listings, markdown, people, querysets
 from ..templatetags import figures
 
 FOUND_MAX = 10
 PROBE_S = 1.0
+PROBES_KEPT_S = 10
 DOCS = {
     "api": gettext_lazy("Use the API"),
     "payouts": gettext_lazy("How payouts work"),
@@ -238,7 +238,7 @@ def status(request: HttpRequest) -> HttpResponse:
         "open_epochs": Epoch.objects.exclude(status=Epoch.Status.POSTED).count(),
         "settled_at": settled["at"],
         "epoch_s": settings.EPOCH_S,
-        "parts": cache.get_or_set("status-probes", _probes, 10),
+        "parts": keeping.kept("status-probes", _probes, for_s=PROBES_KEPT_S),
     }
     return render(request, "marketplace/explore/status.html", context)
 

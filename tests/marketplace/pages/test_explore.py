@@ -62,6 +62,19 @@ def test_home_totals_add_up_with_the_ledger(books, client):
     assert querysets.totals().records == 3
 
 
+def test_without_a_cache_pages_are_read_each_time_and_counted_limits_refuse(books, client, settings):
+    published({"alice": measured(3)})
+    settings.CACHES = {"default": settings.CACHES["default"] | {"LOCATION": "redis://127.0.0.1:1/0"}}
+    settings.ACCOUNT_RATE_LIMITS = {"login_failed": "5/5m/key"}
+
+    assert "Equal to the ledger" in page(client, "/en/")
+    page(client, "/en/status/")
+    refused = client.post("/accounts/login/", {"login": "dan@example.org", "password": "a guess"})
+    assert refused.status_code == 503
+    assert refused["Retry-After"] == "30"
+    page(client, "/api/schema/", status=503)
+
+
 def test_filters_and_sort_stand_in_the_address(books, client):
     make_datanet("Tumours")
     make_datanet("Letters", kind="text", language="fr")
