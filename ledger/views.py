@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
+from urllib.parse import urlencode
 from uuid import UUID
 
 from django.conf import settings
-from django.db.models import BigIntegerField, Count, Max, Sum
+from django.db.models import BigIntegerField, Count, Max, Q, QuerySet, Sum
 from django.db.models.fields.json import KT
 from django.db.models.functions import Cast
 from django.http import Http404, HttpRequest, HttpResponse
@@ -47,13 +48,13 @@ TYPES = {
 
 @require_safe
 def ledger_explorer(request: HttpRequest) -> HttpResponse:
-    """Head, witnesses, checkpoints, entries and settled epochs; a search for an id, a number or a model."""
+    """Head, witnesses, checkpoints, entries and settled epochs; a search for an id, a number, a model or a Datanet."""
     asked = request.GET.get("q", "").strip()
     if asked and (found := _find(asked)):
         return redirect(*found)
     models = _models_named(asked) if asked else {}
     before = request.GET.get("before", "")
-    leaves = Leaf.objects.order_by("-index")
+    leaves = (_entries_about(asked, models) if asked else Leaf.objects.all()).order_by("-index")
     if before.isdecimal():
         leaves = leaves.filter(index__lt=int(before))
     page = list(leaves[: ENTRIES_SHOWN + 1])
@@ -68,12 +69,12 @@ def ledger_explorer(request: HttpRequest) -> HttpResponse:
         "log_vkey": ledger.log_vkey(),
         "checkpoints": _checkpoints(),
         "entries": [(leaf, type_label(leaf.type), _told(leaf.entry)) for leaf in entries],
-        "next_url": f"?before={entries[-1].index}" if len(page) > ENTRIES_SHOWN else "",
-        "first_url": request.path if before.isdecimal() else "",
+        "next_url": f"?{urlencode(_asked(asked) | {'before': entries[-1].index})}" if len(page) > ENTRIES_SHOWN else "",
+        "first_url": f"{request.path}?{urlencode(_asked(asked))}" if before.isdecimal() else "",
         "epochs": _epochs(models if asked else None),
         "totals": _totals_per_model(models if asked else None),
         "asked": asked,
-        "is_found": bool(models),
+        "is_found": bool(models or entries),
     }
     return render(request, "ledger/explorer.html", context)
 
@@ -147,9 +148,30 @@ def _find(asked: str) -> tuple | None:
     return ("receipt", entry_id) if ledger.entry_of(entry_id) else None
 
 
+def _asked(asked: str) -> dict[str, str]:
+    return {"q": asked} if asked else {}
+
+
+def _named(field: str, asked: str) -> Q:
+    """Entries whose field is a path, `owner/name`, that starts with the words or whose name does."""
+    return Q(**{f"entry__{field}__istartswith": asked}) | Q(**{f"entry__{field}__icontains": f"/{asked}"})
+
+
+def _entries_about(asked: str, models: dict[str, str]) -> QuerySet[Leaf]:
+    """What was published under a name, and what its models settled. Of calls there are too many to search."""
+    return Leaf.objects.filter(
+        Q(type=receipts.VERSION_PUBLISHED) & _named("datanet", asked)
+        | Q(type__in=[receipts.MODEL_PUBLISHED, receipts.EPOCH_SETTLED], entry__model_id__in=list(models))
+    )
+
+
 def _models_named(asked: str) -> dict[str, str]:
-    """Model id -> path of the models whose published path starts with the words, from the log's own entries."""
-    found = Leaf.objects.filter(type=receipts.MODEL_PUBLISHED, entry__model__istartswith=asked)
+    """Model id -> path of the models of that name, and of those that learned from a Datanet of that name."""
+    text = json.dumps(asked, ensure_ascii=False)[1:-1]
+    published = Leaf.objects.filter(type=receipts.MODEL_PUBLISHED).annotate(learned=KT("entry__versions"))
+    found = published.filter(
+        _named("model", asked) | Q(learned__icontains=f'"{text}') | Q(learned__icontains=f"/{text}")
+    ).order_by("index")
     return {leaf.entry["model_id"]: leaf.entry["model"].split("@")[0] for leaf in found[:50]}
 
 

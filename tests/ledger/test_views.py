@@ -49,7 +49,12 @@ def log(books):
         reference="model",
         entry=ledger.Entry(
             type="model.published",
-            public={"model": "devi/check@v1", "model_id": MODEL, "artifact": "sha256:" + "0" * 64, "versions": []},
+            public={
+                "model": "devi/check@v1",
+                "model_id": MODEL,
+                "artifact": "sha256:" + "0" * 64,
+                "versions": ["erin/tumours@v1"],
+            },
         ),
     )
     settled(1, pool=10_000_000, paid=9_000_000)
@@ -81,6 +86,22 @@ def test_a_search_finds_ids_numbers_and_models(log):
     assert Client().get("/en/ledger/?q=1").url == "/en/ledger/entries/1/"
     assert "Epochs of models that start with" in page("/en/ledger/?q=devi/ch")
     assert "Nothing is called" in page("/en/ledger/?q=nobody")
+
+
+def test_a_search_for_a_datanet_shows_its_versions_and_the_models_that_learned_from_it(log):
+    for name in ("erin/tumours", "erin/letters"):
+        public = {"datanet": name, "version": "v1", "records": 3, "root": "ab" * 32, "licence": "CC0-1.0"}
+        ledger.record_fact(id=ids.new_id(), reference=name, entry=ledger.Entry(type="version.published", public=public))
+    log.log()
+
+    for asked in ("erin/tum", "tumours"):
+        text = page(f"/en/ledger/?q={asked}")
+        entries = text.split('id="entries"')[1].split("</table>")[0]
+        assert "erin/tumours" in entries
+        assert "erin/letters" not in entries
+        assert "Posting made" not in entries
+        assert "devi/check" in text.split('id="totals"')[1].split("</table>")[0]
+    assert "devi/check" not in page("/en/ledger/?q=letters").split('id="totals"')[1]
 
 
 def test_an_entry_is_shown_as_it_is_hashed(log):
