@@ -11,7 +11,7 @@ from django.db.models import Count, Exists, OuterRef, Q, Sum
 from accounts.models import User
 from attribution.models import Epoch, Line, PlannedPosting, RecordEpoch
 from datanets import services as datanets
-from datanets.models import Record
+from datanets.models import Datanet, Record
 from ledger import services as ledger
 
 from . import statements
@@ -98,3 +98,10 @@ def models_that_paid(user: User) -> list[tuple[str, str]]:
     ids = Epoch.objects.filter(Exists(Line.objects.filter(payee=user, epoch=OuterRef("pk")))).values("model_id")
     found = ListedModel.objects.filter(pk__in=ids).select_related("owner").order_by("owner__username", "slug")
     return [(str(model.pk), model.path) for model in found]
+
+
+def datanets_that_paid(user: User) -> list[tuple[str, str]]:
+    """(id, path) of every Datanet in which a person's records could earn: the choices of the filter."""
+    ids = Record.objects.filter(contributor=user, added_in__isnull=False).values("datanet_id")
+    found = Datanet.objects.filter(pk__in=ids).select_related("owner").order_by("owner__username", "slug")
+    return [(str(datanet.pk), datanet.path) for datanet in found]

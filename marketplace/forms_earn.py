@@ -5,7 +5,7 @@ from __future__ import annotations
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
-from . import statements
+from . import querysets, statements
 from .forms_explore import OpenField
 
 
@@ -13,19 +13,25 @@ class PaymentFilterForm(forms.Form):
     """The filters in the address of the earnings page and of its statement."""
 
     model = forms.ChoiceField(label=_("Model"), required=False)  # its choices are the payee's models
+    datanet = forms.ChoiceField(required=False)  # and Datanets
+    record = forms.IntegerField(label=_("Record"), required=False, min_value=1, max_value=querysets.BIGINT_MAX)
     state = forms.ChoiceField(
         label=_("State"), required=False, choices=[("", _("All states")), *statements.STATES.items()]
     )
     since = forms.DateField(label=_("From"), required=False, widget=forms.DateInput(attrs={"type": "date"}))
     until = forms.DateField(label=_("To"), required=False, widget=forms.DateInput(attrs={"type": "date"}))
 
-    def __init__(self, *args, models: list[tuple[str, str]], **kwargs) -> None:
+    def __init__(self, *args, models: list[tuple[str, str]], datanets: list[tuple[str, str]], **kwargs) -> None:
         super().__init__(*args, **kwargs)
         self.fields["model"] = forms.ChoiceField(
             label=_("Model"), required=False, choices=[("", _("All models")), *models]
         )
-        for name, field in self.fields.items():
-            field.widget.attrs["class"] = "select sm" if name in ("model", "state") else "input sm"
+        self.fields["datanet"] = forms.ChoiceField(
+            label="Datanet", required=False, choices=[("", _("All Datanets")), *datanets]
+        )
+        for field in self.fields.values():
+            field.widget.attrs["class"] = "select sm" if isinstance(field, forms.ChoiceField) else "input sm"
+        self.fields["record"].widget.attrs["placeholder"] = _("Record")
 
     def clean(self) -> dict:
         cleaned = super().clean() or {}
@@ -42,6 +48,8 @@ class PaymentFilterForm(forms.Form):
             since=found.get("since"),
             until=found.get("until"),
             state=found.get("state", ""),
+            datanet_id=found.get("datanet") or None,
+            record_id=found.get("record"),
         )
 
 

@@ -23,7 +23,7 @@ from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
 
 from accounts.models import User
-from attribution.models import Epoch, Line, PlannedPosting, RecordEpoch, Trace
+from attribution.models import Epoch, Line, PlannedPosting, RecordEpoch, RecordFee, Trace
 from ledger import chart
 from ledger import services as ledger
 
@@ -46,12 +46,17 @@ RECORDS_SHOWN = 5
 
 @dataclass(frozen=True)
 class Filters:
-    """What a statement shows: days are UTC, both ends included; None or "" filters nothing."""
+    """What a statement shows: days are UTC, both ends included; None or "" filters nothing.
+
+    A Datanet or a record chooses the payments of contributors that it has a part in; each is shown whole.
+    """
 
     model_id: UUID | None = None
     since: date | None = None
     until: date | None = None
     state: str = ""
+    datanet_id: UUID | None = None
+    record_id: int | None = None
 
 
 @dataclass(frozen=True)
@@ -159,6 +164,8 @@ def _epochs(user: User, filters: Filters, open_lots: dict[UUID, ledger.LotRow]) 
     found = Epoch.objects.exclude(status=Epoch.Status.CLOSED).filter(Exists(mine))
     if filters.model_id:
         found = found.filter(model_id=filters.model_id)
+    if filters.datanet_id or filters.record_id:
+        found = found.filter(Exists(_parts(RecordEpoch, user, filters)) | Exists(_parts(RecordFee, user, filters)))
     if filters.since:
         found = found.filter(closed_at__gte=datetime.combine(filters.since, datetime.min.time(), UTC))
     if filters.until:
@@ -175,6 +182,14 @@ def _epochs(user: User, filters: Filters, open_lots: dict[UUID, ledger.LotRow]) 
     return found.defer("charge_ids", "lines_secret")
 
 
+def _parts(sums: type[RecordEpoch] | type[RecordFee], user: User, filters: Filters) -> QuerySet:
+    """What the chosen records earned in an epoch, in calls or from fees."""
+    found = sums.objects.filter(epoch=OuterRef("pk"), record__contributor=user, amount_nano__gt=0)
+    if filters.datanet_id:
+        found = found.filter(record__datanet=filters.datanet_id)
+    return found.filter(record=filters.record_id) if filters.record_id else found
+
+
 def _payments(user: User, filters: Filters, epochs: list[Epoch], open_lots) -> list[Payment]:
     if not epochs:
         return []
@@ -182,9 +197,11 @@ def _payments(user: User, filters: Filters, epochs: list[Epoch], open_lots) -> l
     sums = _sums(user, epochs)
     datanets, top = _datanets(user, epochs), _top_records(user, epochs)
     lots = _lots_by_role(epochs, open_lots)
+    of_records = filters.datanet_id or filters.record_id
+    roles = (Line.Role.DATA,) if of_records else (Line.Role.DATA, Line.Role.CURATION)
     rows = []
     for epoch in epochs:
-        for role in (Line.Role.DATA, Line.Role.CURATION):
+        for role in roles:
             found = sums.get((epoch.pk, role))
             if found is None:
                 continue

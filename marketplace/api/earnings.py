@@ -9,11 +9,14 @@ from django.utils import timezone
 from rest_framework import exceptions, serializers
 from rest_framework.response import Response
 
+from accounts.models import User
 from attribution import explain_lines
 from attribution.models import Epoch, Line
+from datanets.models import Datanet, Record
 
 from .. import earnings, statements, wallets
 from ..models import ListedModel
+from ..querysets import BIGINT_MAX
 from ..views.explanations import unattributed_sentence
 from .base import ApiView, PageQuery, bad_cursor, endpoint, find, page, page_of, page_response, query_of
 from .fields import Nano, Open, Shown, Strict, money
@@ -33,6 +36,10 @@ class Summary(Shown):
 
 class Filter(Strict):
     model = serializers.CharField(required=False, max_length=101, help_text="owner/slug")
+    datanet = serializers.CharField(required=False, max_length=101, help_text="owner/slug: payments it has a part in.")
+    record = serializers.IntegerField(
+        required=False, min_value=1, max_value=BIGINT_MAX, help_text="A record's id: payments it has a part in."
+    )
     state = serializers.ChoiceField(choices=tuple(statements.STATES), required=False)
     since = serializers.DateField(required=False, help_text="First day, UTC.")
     until = serializers.DateField(required=False, help_text="Last day, UTC, included.")
@@ -147,7 +154,7 @@ class PaymentsView(ApiView):
         after = told.pop("after", "")
         if after and not _CURSOR.match(after):
             raise bad_cursor()
-        found = statements.page(request.user, _filters(told), after=after)
+        found = statements.page(request.user, _filters(request.user, told), after=after)
         return page_response(request, PaymentShown(found.rows, many=True).data, found.next)
 
 
@@ -196,13 +203,15 @@ class StatementView(ApiView):
         reads=True,
     )
     def get(self, request):
-        rows = statements.every(request.user, _filters(query_of(request, Filter)))
+        rows = statements.every(request.user, _filters(request.user, query_of(request, Filter)))
         return HttpResponse(statements.as_json(rows), content_type="application/json")
 
 
-def _filters(told: dict) -> statements.Filters:
-    model_id = None
-    if path := told.pop("model", ""):
-        owner, _slash, slug = path.partition("/")
-        model_id = find(ListedModel.objects.all(), owner__username=owner, slug=slug).pk
-    return statements.Filters(model_id=model_id, **told)
+def _filters(user: User, told: dict) -> statements.Filters:
+    ids = {}
+    given_to = Datanet.objects.filter(pk__in=Record.objects.filter(contributor=user).values("datanet"))
+    for name, known in (("model", ListedModel.objects.all()), ("datanet", given_to)):
+        if path := told.pop(name, ""):
+            owner, _slash, slug = path.partition("/")
+            ids[f"{name}_id"] = find(known, owner__username=owner, slug=slug).pk
+    return statements.Filters(**ids, record_id=told.pop("record", None), **told)

@@ -58,6 +58,7 @@ def earnings(request: SignedInRequest) -> HttpResponse:
         "previous_url": _with(request, before=found.previous, after="") if found.previous else "",
         "next_url": _with(request, after=found.next, before="") if found.next else "",
         "is_filtered": any(form.cleaned_data.values()),
+        "is_of_records": bool(form.cleaned_data.get("datanet") or form.cleaned_data.get("record")),
         "statements": [
             {"url": _statement_url(request, fmt), "label": label}
             for fmt, label in (("csv", "CSV"), ("parquet", "Parquet"), ("json", "JSON"))
@@ -247,7 +248,10 @@ def _percent(nano: int, row: statements.Payment) -> float:
 
 
 def _filter_form(request: SignedInRequest) -> PaymentFilterForm:
-    form = PaymentFilterForm(request.GET, models=earnings_sums.models_that_paid(request.user))
+    user = request.user
+    form = PaymentFilterForm(
+        request.GET, models=earnings_sums.models_that_paid(user), datanets=earnings_sums.datanets_that_paid(user)
+    )
     form.is_valid()
     return form
 

@@ -76,6 +76,24 @@ def test_payments_are_the_rows_of_the_statement(world):
     assert sum(int(line["amount_nano"]) for line in lines) == int(payments[0]["amount_nano"])
 
 
+def test_a_statement_is_filtered_by_datanet_and_record(world):
+    alice = program_of(world.person("alice"))
+    every = said(alice.get(f"{V1}/earnings/statement/"))["rows"]
+    record = world.ids["record_id"]
+
+    def rows(query: str) -> list[dict]:
+        return said(alice.get(f"{V1}/earnings/statement/?{query}"))["rows"]
+
+    assert (
+        rows("datanet=erin/tumours")
+        == rows(f"record={record}")
+        == [row for row in every if row["role"] == "data"]
+        != []
+    )
+    assert rows("record=999999") == []
+    said(alice.get(f"{V1}/earnings/statement/?datanet=erin/{world.ids['on_request']}"), 404)
+
+
 def test_a_statement_is_filtered_as_on_the_page(world):
     alice = program_of(world.person("alice"))
 

@@ -147,8 +147,14 @@ def test_filters_stand_in_the_address(books, client):
     assert "No payment matches" in page(client, "/en/earnings/?state=available")
     assert version.model.path in page(client, f"/en/earnings/?state=pending&model={version.model_id}")
     assert "No payment matches" in page(client, "/en/earnings/?until=2020-01-01")
+    pool = version.training_run.versions.get().datanet
+    whole = page(client, f"/en/earnings/?datanet={pool.pk}")
+    assert "Each is shown whole" in whole
+    assert version.model.path in whole
+    assert "No payment matches" in page(client, "/en/earnings/?record=999999")
     assert "comes after" in page(client, "/en/earnings/?since=2026-02-01&until=2026-01-01", status=422)
     assert list(statements.every(alice, Filters(state="available"))) == []
+    assert list(statements.every(person("carol"), Filters(datanet_id=pool.pk))) == []  # no record is hers
 
 
 def test_a_held_payment_says_why(books, client):
