@@ -12,8 +12,8 @@ from typing import Any
 from uuid import UUID
 
 from django.core.exceptions import ValidationError
-from django.db.models import Count, ExpressionWrapper, F, IntegerField, OuterRef, Q, QuerySet, Subquery, Sum
-from django.db.models.functions import Coalesce, TruncDate
+from django.db.models import Avg, Count, ExpressionWrapper, F, IntegerField, OuterRef, Q, QuerySet, Subquery, Sum
+from django.db.models.functions import Cast, Coalesce, TruncDate
 from django.utils import timezone
 
 from attribution import explain
@@ -104,12 +104,17 @@ def _cursor(text: str) -> tuple[Any, Any] | None:
 # --- Datanets
 
 
-DATANET_SORTS = {"used": "calls_30d", "newest": "created_at", "needs": "wanted"}
+DATANET_SORTS = {"used": "calls_30d", "newest": "created_at", "needs": "wanted", "quality": "quality_mean"}
 
 
 def datanets_for(viewer: Viewer) -> QuerySet[Any]:
-    """The Datanets a person may know of, with the figures of a list: records, contributors, calls in 30 days."""
+    """The Datanets a person may know of, with the figures of a list: records, contributors, calls in 30 days.
+
+    `quality_mean`: of the checks' scores of approved records, rounded; 0 where none has a score.
+    """
     newest = Version.objects.filter(datanet=OuterRef("pk")).order_by("-number")
+    scored = Record.objects.filter(datanet=OuterRef("pk"), status=Record.Status.APPROVED, quality__isnull=False)
+    quality = scored.order_by().values("datanet").annotate(mean=Avg("quality")).values("mean")
     contributors = (
         Membership.objects.filter(datanet=OuterRef("pk"), role=Membership.Role.CONTRIBUTOR)
         .order_by()
@@ -125,6 +130,7 @@ def datanets_for(viewer: Viewer) -> QuerySet[Any]:
             record_count=Coalesce(Subquery(newest.values("record_count")[:1]), 0),
             contributor_count=Coalesce(Subquery(contributors, output_field=IntegerField()), 0),
             calls_30d=Coalesce(Subquery(_calls_of_datanet(), output_field=IntegerField()), 0),
+            quality_mean=Coalesce(Cast(Subquery(quality), IntegerField()), 0),
         )
         .annotate(wanted=ExpressionWrapper(-F("record_count"), output_field=IntegerField()))
     )

@@ -53,11 +53,13 @@ def make_model(name: str = "Check", *, owner: str = "devi", engine: str = "linea
     return model
 
 
-def trained(books, version: Version, *, settings: dict | None = None, **fields) -> ModelVersion:
+def trained(books, version: Version, *others: Version, settings: dict | None = None, **fields) -> ModelVersion:
     """A listed model with one trained version. The worker's part runs here."""
     model = make_model(**fields)
     books.fold()
-    run = training.run(training.request(model=model, by=model.owner, versions=[version], settings=settings or {}).pk)
+    run = training.run(
+        training.request(model=model, by=model.owner, versions=[version, *others], settings=settings or {}).pk
+    )
     assert run.status == "done", (run.error_code, run.error_detail)
     listings.list_model(model, by=model.owner)
     books.fold()

@@ -43,7 +43,9 @@ SORTS = {
     "used": gettext_lazy("Most used, 30 days"),
     "newest": gettext_lazy("Newest"),
     "needs": gettext_lazy("Needs contributions"),
+    "quality": gettext_lazy("Highest quality"),
 }
+QUALITY_FLOORS = ("60", "80", "90")
 FILTERS = ("kind", "language", "licence", "access")
 
 
@@ -68,6 +70,10 @@ def _explore(request: HttpRequest) -> dict:
     for name, values in chosen.items():
         if values:
             found = found.filter(**{f"{name}__in": values})
+    quality = request.GET.get("quality", "")
+    quality = quality if quality in QUALITY_FLOORS else ""
+    if quality:
+        found = found.filter(quality_mean__gte=int(quality))
     if words:
         found = found.filter(Q(name__icontains=words) | Q(purpose__icontains=words) | Q(topics__icontains=words))
     page = querysets.page_by(
@@ -90,9 +96,11 @@ def _explore(request: HttpRequest) -> dict:
         "filters": [_facet(name, counts[name], chosen[name]) for name in FILTERS if counts[name]],
         "chips": [
             {"name": name, "value": value, "label": _value_label(name, value)}
-            for name, values in chosen.items()
+            for name, values in [*chosen.items(), ("quality", [quality] if quality else [])]
             for value in values
         ],
+        "quality": quality,
+        "floors": [("", _("Any quality")), *((floor, _value_label("quality", floor)) for floor in QUALITY_FLOORS)],
         "words": words,
         "sort": sort,
         "sorts": SORTS.items(),
@@ -112,6 +120,8 @@ def _value_label(name: str, value: str) -> str:
     choices = {"kind": Datanet.Kind, "access": Datanet.Access}.get(name)
     if choices is not None and value in choices.values:
         return str(choices(value).label)
+    if name == "quality":
+        return _("Quality from %(score)s") % {"score": value}
     return language_name(value) if name == "language" else value
 
 

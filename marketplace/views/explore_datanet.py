@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.db.models import Count, Q
+from django.db.models import Count, Q, Sum
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.urls import path, reverse
 from django.utils.translation import gettext as _
 
 from attribution import explain
-from attribution.models import Epoch
+from attribution.models import Epoch, RecordEpoch, RecordFee
 from datanets import exports, licences, media, records
 from datanets import services as datanets
 from datanets.columns import columns_of, label_of
 from datanets.models import Datanet, Membership, Record, Version
 
-from .. import charts, markdown, querysets, training
+from .. import charts, listings, markdown, querysets, training
 from .. import forms_explore as forms
 from ..models import ModelVersion
 from ..templatetags import figures
@@ -129,12 +129,21 @@ def _versions(request: HttpRequest, pool: Datanet) -> dict:
 
 
 def _payouts(request: HttpRequest, pool: Datanet) -> dict:
-    bound = ModelVersion.objects.filter(training_run__versions__datanet=pool).select_related("model__owner")
-    names = {version.model_id: version.model for version in bound}
-    epochs = Epoch.objects.filter(model_id__in=names, status=Epoch.Status.POSTED).order_by("-posted_at")[:LISTED_MAX]
-    rows = [{"epoch": epoch, "model": names[epoch.model_id]} for epoch in epochs]
-    paid = [epoch.paid_nano for epoch in epochs]
-    return {"rows": rows, "paid_nano": sum(paid), "limit": LISTED_MAX}
+    """What settled epochs paid this Datanet's contributors; a model's epoch pays other Datanets too."""
+    bound = ModelVersion.objects.filter(training_run__versions__datanet=pool).values("model_id")
+    names = {model.pk: model for model in listings.visible_to(request.user).filter(pk__in=bound)}
+    epochs = Epoch.objects.filter(model_id__in=bound, status=Epoch.Status.POSTED).order_by("-posted_at")[:LISTED_MAX]
+    paid = {epoch.pk: 0 for epoch in epochs}
+    for sums in (RecordEpoch, RecordFee):
+        found = sums.objects.filter(epoch__in=list(paid), record__datanet=pool).order_by().values_list("epoch_id")
+        for epoch_id, nano in found.annotate(total=Sum("amount_nano")):
+            paid[epoch_id] += nano
+    rows = [
+        {"epoch": epoch, "model": names.get(epoch.model_id), "here_nano": paid[epoch.pk]}
+        for epoch in epochs
+        if paid[epoch.pk] or epoch.model_id in names
+    ]
+    return {"rows": rows, "paid_nano": sum(paid.values()), "limit": LISTED_MAX}
 
 
 def access(request: HttpRequest, pool: Datanet) -> dict:

@@ -12,12 +12,12 @@ from django.utils.formats import date_format
 
 from attribution import traces
 from attribution.explain import RecordExplanation
-from attribution.models import RecordEpoch, RecordLine
+from attribution.models import Epoch, RecordEpoch, RecordLine
 from datanets import services as datanets
 from datanets.models import AccessRequest, Datanet, Record
 from ledger import chart
 from ledger import services as ledger
-from marketplace import access, privileges, publishing, querysets
+from marketplace import access, listings, privileges, publishing, querysets
 from marketplace.models import Access, ApiKey, Call
 from marketplace.views.explanations import why_sentence
 from tests.datanets.cast import RIGHTS, make_datanet, person, send, table
@@ -91,6 +91,21 @@ def test_a_language_is_named_in_the_language_of_the_page(books, client):
 
     assert "German" in page(client, "/en/datanets/")
     assert "Allemand" in page(client, "/fr/datanets/")
+
+
+def test_datanets_are_filtered_and_sorted_by_the_quality_of_their_records(books, client):
+    published({"alice": measured(4)})
+    make_datanet("Letters", kind="text")
+    [tumours] = [one for one in querysets.datanets_for(None) if one.name == "Tumours"]
+    assert tumours.quality_mean >= 60
+
+    text = page(client, "/en/datanets/?quality=60")
+
+    assert "Tumours" in text
+    assert "Letters" not in text
+    assert "Remove filter Quality from 60" in text
+    best_first = page(client, "/en/datanets/?sort=quality")
+    assert best_first.index(">Tumours<") < best_first.index(">Letters<")
 
 
 def test_words_search_names_purposes_and_topics(books, client):
@@ -435,6 +450,32 @@ def test_strangers_read_why_a_record_earned_nothing_without_the_sums(books, clie
 
     assert why_sentence(why, record, in_figures=False) == "It spoke against the answers more than for them."
     assert "7 calls" in why_sentence(why, record, in_figures=True)
+
+
+def test_the_payouts_of_a_datanet_are_its_own_and_name_no_model_that_is_not_listed(books, client):
+    # Given a settled model that learned from two Datanets
+    one, two = published({"alice": measured(10)}), published({"bob": measured(10, start=10)}, name="Second")
+    fund(books, person("devi"), 10)
+    version = trained(books, one, two)
+    fund(books, person("dan"), 10)
+    call(version, person("dan"))
+    settle(books)
+    paid = {
+        pool: sum(RecordEpoch.objects.filter(record__datanet=pool).values_list("amount_nano", flat=True))
+        for pool in (one.datanet, two.datanet)
+    }
+    epoch = Epoch.objects.get()
+
+    for pool, nano in paid.items():
+        text = page(client, here(pool, "payouts")).split("<tfoot>")[1]
+        assert f'value="{nano}"' in text
+    assert 0 < max(paid.values()) < epoch.paid_nano
+
+    # And once the model is withdrawn from sale, nobody is sent to a page that is not there
+    listings.unlist_model(version.model, by=version.model.owner)
+    text = page(client, here(one.datanet, "payouts"))
+    assert "A model that is not listed" in text
+    assert "/models/devi/" not in text
 
 
 def test_a_copy_names_its_leader(books, client):
