@@ -12,7 +12,7 @@ from django.utils.translation import gettext as _
 from accounts.models import User
 
 from . import audit, keyformat
-from .errors import Invalid, NotAllowed
+from .errors import Invalid, NotAllowed, NotReady
 from .models import SCOPES, ApiKey, ListedModel
 
 KEYS_MAX = 50
@@ -64,6 +64,32 @@ def create(
     key.allowed_models.set(models)
     audit.record(owner, "create_key", f"key:{key.pk}", name=key.name)
     return key, secret
+
+
+@transaction.atomic
+def replace(key: ApiKey, *, by: User) -> tuple[ApiKey, str]:
+    """Make a key with the same name, rights and limits, and stop the old one at once. What was spent counts anew.
+
+    Raises:
+        NotAllowed: somebody else's key. NotReady: it does not work any more, or was made by a page for itself.
+    """
+    key = ApiKey.objects.select_for_update().get(pk=key.pk)
+    if key.owner_id != by.pk:
+        raise NotAllowed(_("Only the owner of a key may replace it."))
+    now = timezone.now()
+    if key.revoked_at is not None or (key.expires_at and key.expires_at <= now) or key.is_playground:
+        raise NotReady(_("Only a key that works can be replaced. Make a new one."))
+    revoke(key, by=by)
+    return create(
+        owner=by,
+        name=key.name,
+        spend_cap_nano=key.spend_cap_nano,
+        requests_per_minute=key.requests_per_minute,
+        tokens_per_minute=key.tokens_per_minute,
+        expires_at=key.expires_at,
+        scopes=key.scopes,
+        models=key.allowed_models.all(),
+    )
 
 
 @transaction.atomic

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from statistics import median
 from typing import Any
 from uuid import UUID
 
@@ -211,6 +212,16 @@ def approved_by_contributor(datanet: Datanet) -> list[Any]:
         .annotate(records=Count("pk"))
         .order_by("-records", "contributor__username")
     )
+
+
+ANSWERS_TIMED = 50
+
+
+def answer_time_of(datanet: Datanet) -> timedelta | None:
+    """How long requests for access wait for an answer: the median of the newest; None where none was answered."""
+    answered = datanet.access_requests.filter(answered_at__isnull=False).order_by("-answered_at")
+    times = answered.values_list("created_at", "answered_at")[:ANSWERS_TIMED]
+    return median(sorted(end - start for start, end in times)) if times else None
 
 
 QUALITY_BANDS = ((90, 100, "ok"), (80, 89, "ok"), (60, 79, "warn"), (0, 59, "bad"))

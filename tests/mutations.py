@@ -487,7 +487,7 @@ CREATE TRIGGER version_is_immutable BEFORE UPDATE OR DELETE ON datanets_version
         "marketplace/views/admin_payouts.py",
         "@reauthentication_required\n@require_POST\ndef admin_payout_act(",
         "@require_POST\ndef admin_payout_act(",
-        ("tests/accounts/test_second_factor.py::test_payout_runs_ask_for_the_password_again",),
+        ("tests/accounts/test_second_factor.py::test_payout_runs_and_a_new_secret_ask_for_the_password_again",),
         "Who finds an admin's desk open could approve and send money.",
     ),
     Removal(
@@ -495,7 +495,7 @@ CREATE TRIGGER version_is_immutable BEFORE UPDATE OR DELETE ON datanets_version
         "marketplace/views/admin_payouts.py",
         "@reauthentication_required\n@require_safe\ndef admin_payout_export(",
         "@require_safe\ndef admin_payout_export(",
-        ("tests/accounts/test_second_factor.py::test_payout_runs_ask_for_the_password_again",),
+        ("tests/accounts/test_second_factor.py::test_payout_runs_and_a_new_secret_ask_for_the_password_again",),
         "Who finds an admin's desk open could take everybody's bank details.",
     ),
     Removal(

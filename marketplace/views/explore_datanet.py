@@ -9,6 +9,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.urls import path, reverse
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from attribution import explain
 from attribution.models import Epoch, RecordEpoch, RecordFee
@@ -154,6 +155,7 @@ def access(request: HttpRequest, pool: Datanet) -> dict:
     return {
         "readable": datanets.can_read(request.user, pool),
         "mine": mine,
+        "answer_time": _answer_time(pool),
         "owns": owns,
         "form": forms.PurposeForm(),
         "waiting": pool.access_requests.filter(status="waiting").select_related("user") if owns else [],
@@ -163,6 +165,17 @@ def access(request: HttpRequest, pool: Datanet) -> dict:
         "curator_form": forms.HandleForm(),
         "reader_form": forms.HandleForm(auto_id=READER_FIELDS),
     }
+
+
+def _answer_time(pool: Datanet) -> str:
+    found = querysets.answer_time_of(pool)
+    if found is None:
+        return ""
+    hours = max(1, round(found.total_seconds() / 3600))
+    if hours < 48:
+        return ngettext("%(n)s hour", "%(n)s hours", hours) % {"n": hours}
+    days = round(hours / 24)
+    return ngettext("%(n)s day", "%(n)s days", days) % {"n": days}
 
 
 TABS = {

@@ -70,6 +70,18 @@ def build_key_new(request: SignedInRequest) -> HttpResponse:
 
 
 @login_required
+@reauthentication_required
+@require_POST
+def build_key_replace(request: SignedInRequest, key_id: UUID) -> HttpResponse:
+    """A new secret for the same program: same name, same limits, and the old secret ends."""
+    key = get_object_or_404(ApiKey, pk=key_id, owner=request.user)
+    _key, secret = keys.replace(key, by=request.user)
+    request.session[_SESSION] = listings.seal_field(secret)
+    messages.success(request, _("The key %(name)s is replaced: give its program the new secret.") % {"name": key.name})
+    return redirect("build_keys")
+
+
+@login_required
 @require_POST
 def build_key_revoke(request: SignedInRequest, key_id: UUID) -> HttpResponse:
     """Stop a key at once."""
@@ -84,6 +96,7 @@ def build_key_revoke(request: SignedInRequest, key_id: UUID) -> HttpResponse:
 pages = [
     path("build/keys/", build_keys, name="build_keys"),
     path("build/keys/new/", build_key_new, name="build_key_new"),
+    path("build/keys/<uuid:key_id>/replace/", build_key_replace, name="build_key_replace"),
     path("build/keys/<uuid:key_id>/revoke/", build_key_revoke, name="build_key_revoke"),
 ]
 plain: list = []

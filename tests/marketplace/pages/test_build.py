@@ -244,6 +244,27 @@ def test_a_key_is_shown_once_and_revoked(books, client):
     assert "Revoked" in page(client, "/en/build/keys/")
 
 
+def test_a_key_is_replaced_by_one_with_the_same_limits(books, client):
+    # Given a key with limits
+    dan = sign_in(client, "dan")
+    client.post("/en/build/keys/new/", {"name": "Shop", "spend_cap": "1.5", "requests_per_minute": "7"})
+    page(client, "/en/build/keys/")
+    old = ApiKey.objects.get()
+
+    # When its owner replaces it, twice by a double click
+    client.post(f"/en/build/keys/{old.pk}/replace/")
+    again = client.post(f"/en/build/keys/{old.pk}/replace/")
+
+    # Then one key works: another secret, the same limits, shown once
+    new = ApiKey.objects.get(owner=dan, revoked_at=None)
+    assert again.status_code == 409
+    assert ApiKey.objects.count() == 2
+    assert bytes(new.sha256) != bytes(old.sha256)
+    assert (new.name, new.spend_cap_nano, new.requests_per_minute) == ("Shop", 1_500_000_000, 7)
+    shown = page(client, "/en/build/keys/").split('data-copy="')[1].split('"')[0]
+    assert keyformat.digest(shown) == bytes(new.sha256)
+
+
 def test_a_key_with_impossible_limits_is_refused_with_the_form(books, client):
     sign_in(client, "dan")
 
@@ -259,7 +280,8 @@ def test_somebody_elses_key_is_not_found(books, client):
     client.post("/en/build/keys/new/", {"name": "Shop"})
     sign_in(client, "devi")
 
-    assert client.post(f"/en/build/keys/{ApiKey.objects.get().pk}/revoke/").status_code == 404
+    for act in ("revoke", "replace"):
+        assert client.post(f"/en/build/keys/{ApiKey.objects.get().pk}/{act}/").status_code == 404
 
 
 # --- Usage

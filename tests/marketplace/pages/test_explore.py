@@ -258,6 +258,17 @@ def test_records_of_an_on_request_datanet_are_for_its_readers(books, client):
     assert "benign" not in text
 
 
+def test_who_asks_for_access_is_told_how_long_an_answer_takes(books, client):
+    datanet = make_datanet(access="on_request")
+    client.force_login(person("zoe"))
+    assert "Half of the requests" not in page(client, here(datanet, "access"))
+
+    asked = datanets.request_access(datanet, user=person("dan"), purpose="A study")
+    datanets.answer_access_request(asked, by=datanet.owner, grant=False, answer="Not now")
+
+    assert "Half of the requests are answered within 1 hour." in page(client, here(datanet, "access"))
+
+
 def test_access_is_asked_for_and_granted(books, client):
     datanet = make_datanet(access="on_request")
     dan = person("dan")
