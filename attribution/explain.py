@@ -13,8 +13,9 @@ from uuid import UUID
 from django.db.models import Count, Max, QuerySet, Sum
 
 from attribution import planning
-from attribution.models import Epoch, Line, RecordEpoch, RecordFee, RecordLine, Trace
-from attribution.shares import MILLION, largest_remainder
+from attribution.models import Epoch, Line, RecordEpoch, RecordFee, Trace
+from attribution.shares import MILLION, Unattributed, largest_remainder
+from datanets import records as datanet_records
 from datanets.models import Record, Version, VersionFollower
 
 
@@ -147,12 +148,7 @@ def why_record(record: Record) -> RecordExplanation:
         .order_by("model_version_id", "-epoch__number")
         .distinct("model_version_id")
     )
-    leader_id = (
-        VersionFollower.objects.filter(record=record)
-        .order_by("-version__number")
-        .values_list("leader_id", flat=True)
-        .first()
-    )
+    leader_id = _leader_of(record)
     reason = "" if totals["amount"] else _reason(record, leader_id, newest)
     worst = min(newest, key=lambda row: row.net, default=None)
     return RecordExplanation(
@@ -167,8 +163,11 @@ def why_record(record: Record) -> RecordExplanation:
     )
 
 
-def _calls_of(record: Record) -> QuerySet:
-    return Trace.objects.filter(source="call").values("charge_id")
+def _leader_of(record: Record) -> int | None:
+    """Whom it follows in the newest version that holds it: an earlier leader may have been withdrawn since."""
+    version = datanet_records.versions_with(record).last()
+    found = VersionFollower.objects.filter(record=record, version=version)
+    return found.values_list("leader_id", flat=True).first()
 
 
 def _reason(record: Record, leader_id: int | None, newest: list[RecordEpoch]) -> str:
@@ -186,12 +185,17 @@ def _reason(record: Record, leader_id: int | None, newest: list[RecordEpoch]) ->
         return "no_call"
     if all(row.gated for row in newest):
         return "gated"
+    if not any(row.net or row.positive for row in newest):
+        return "own_weights" if _answered_from_own_weights(newest) else "rounds_to_zero"
     if all(row.net <= 0 for row in newest):
         return "net_negative"
-    in_calls = RecordLine.objects.filter(record=record, source_id__in=_calls_of(record))
-    if not in_calls.exists() and all(row.phi == 0 for row in newest):
-        return "own_weights"
     return "rounds_to_zero"
+
+
+def _answered_from_own_weights(newest: list[RecordEpoch]) -> bool:
+    """Whether that is why nothing was split: a rule may also leave the data no part at all."""
+    left = Line.objects.filter(epoch__in=[row.epoch_id for row in newest], payee__isnull=True, role=Line.Role.DATA)
+    return left.filter(reason=Unattributed.OWN_WEIGHTS).exists()
 
 
 # --- Sums

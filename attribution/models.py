@@ -60,6 +60,7 @@ class Trace(models.Model):
     scores = models.JSONField(null=True, blank=True)  # retrieval: {record id: signed int at 1e-9}
     causal_millionths = models.PositiveIntegerField(default=1_000_000)  # C of the design: attributed part of data_nano
     method = models.CharField(max_length=40)
+    charged_at = models.DateTimeField()  # of the posting: who withdraws a record later is paid for this charge
     created_at = models.DateTimeField(default=timezone.now)
 
     class Meta:
@@ -204,7 +205,10 @@ class RecordEpoch(models.Model):
                 fields=["epoch", "model_version_id", "record"], name="record_is_summed_once_per_epoch"
             )
         ]
-        indexes = [models.Index(fields=["record", "epoch"], name="record_epoch_by_record")]
+        indexes = [
+            models.Index(fields=["record", "epoch"], name="record_epoch_by_record"),
+            models.Index(fields=["model_version_id", "record", "-id"], name="record_epoch_newest_of_version"),
+        ]
 
 
 class RecordFee(models.Model):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -97,13 +98,16 @@ def people_of(record_ids) -> People:
     )
 
 
-def epoch_call(trace: Trace) -> EpochCall:
-    """What settlement needs of a call. One that could not be attributed leaves its whole part to `unattributed`."""
+def epoch_call(trace: Trace, withdrawn_at: Mapping[int, datetime] | None = None) -> EpochCall:
+    """What settlement needs of a call. One that could not be attributed leaves its whole part to `unattributed`.
+
+    `withdrawn_at` as in `traces.scores_of`.
+    """
     failed = trace.status == Trace.Status.FAILED
     return EpochCall(
         call_id=trace.charge_id,
         data_nano=trace.data_nano,
-        scores={} if failed else traces.scores_of(trace),
+        scores={} if failed else traces.scores_of(trace, withdrawn_at),
         causal_millionths=0 if failed else trace.causal_millionths,
         withheld_reason=Unattributed(trace.reason or Unattributed.OWN_WEIGHTS),
     )
@@ -126,21 +130,22 @@ def plan(
         Lines that, per charge, add up to its data and its curation part.
     """
     planned = Planned([], [], [], [])
+    withdrawn_at = {sha256: traces.withdrawals_of(sha256) for sha256 in {trace.artifact_id for trace in found}}
     fees: dict[int, int] = defaultdict(int)
     by_version: dict[UUID, list[Trace]] = defaultdict(list)
     for trace in found:
         if trace.source == Source.CALL:
             by_version[trace.model_version_id].append(trace)
         else:
-            _plan_fee(planned, trace, fees)
+            _plan_fee(planned, trace, fees, withdrawn_at[trace.artifact_id])
     for version_id, calls in by_version.items():
-        _plan_calls(planned, version_id, calls, earlier.get(version_id, {}), accuracy)
+        _plan_calls(planned, version_id, calls, earlier.get(version_id, {}), accuracy, withdrawn_at)
     planned.record_fees.extend(PlannedRecordFee(record_id, fees[record_id]) for record_id in sorted(fees))
     return planned
 
 
-def _plan_calls(planned: Planned, version_id: UUID, found: Sequence[Trace], earlier, accuracy) -> None:
-    calls = [epoch_call(trace) for trace in found]
+def _plan_calls(planned: Planned, version_id: UUID, found: Sequence[Trace], earlier, accuracy, withdrawn_at) -> None:
+    calls = [epoch_call(trace, withdrawn_at[trace.artifact_id]) for trace in found]
     people = people_of({record_id for call in calls for record_id in call.scores})
     is_gated = gated_of(found)
     sums = {record_id: RunningSum(*values) for record_id, values in earlier.items()}
@@ -217,9 +222,9 @@ def _add_record_epochs(planned: Planned, version_id: UUID, calls, result: EpochR
         )
 
 
-def _plan_fee(planned: Planned, trace: Trace, fees: dict[int, int]) -> None:
+def _plan_fee(planned: Planned, trace: Trace, fees: dict[int, int], withdrawn_at: Mapping[int, datetime]) -> None:
     """An access or training charge: data by the version's shares, curation by the records each curator approved."""
-    weights = fee_weights(trace)
+    weights = fee_weights(trace, withdrawn_at)
     if not weights:
         reason = trace.reason or "not_attributable"
         for role, amount_nano in (("data", trace.data_nano), ("curation", trace.curation_nano)):
@@ -244,12 +249,17 @@ def _plan_fee(planned: Planned, trace: Trace, fees: dict[int, int]) -> None:
     )
 
 
-def fee_weights(trace: Trace) -> dict[int, int]:
-    """Whole weights per record for access and training money; empty where nothing can be paid."""
+def fee_weights(trace: Trace, withdrawn_at: Mapping[int, datetime] | None = None) -> dict[int, int]:
+    """Whole weights per record for access and training money; empty where nothing can be paid.
+
+    A record that was withdrawn before the charge has none, even while the version still holds it.
+    """
     if trace.status == Trace.Status.FAILED or trace.artifact_id is None:
         return {}
     serving = bundles.load(trace.artifact_id).serving
-    return {i: weight for i, weight in zip(serving["records"], serving["shares"], strict=True) if weight}
+    withdrawn = traces.withdrawn_before(trace, withdrawn_at)
+    found = zip(serving["records"], serving["shares"], strict=True)
+    return {i: weight for i, weight in found if weight and i not in withdrawn}
 
 
 def _add_fee_lines(planned: Planned, trace: Trace, role: str, amounts: Mapping[int, int], payee_of: Mapping) -> None:

@@ -24,7 +24,7 @@ from django.db.models import Max
 from django.utils import timezone
 
 from attribution import planning, traces
-from attribution.models import Cut, Epoch, Line, PlannedPosting, RecordEpoch, RecordFee, RecordLine, Trace
+from attribution.models import Cut, Epoch, Line, PlannedPosting, RecordEpoch, RecordFee, RecordLine, Source, Trace
 from attribution.payloads import attributed_entry_id
 from ledger import chart, receipts
 from ledger import services as ledger
@@ -96,22 +96,27 @@ def plan(reference: str) -> Epoch | None:
         return None
 
 
-@transaction.atomic
 def plan_epoch(epoch_id: uuid.UUID | str) -> Epoch:
-    """Turn a closed epoch into lines and postings. Planning twice changes nothing.
+    """Turn a closed epoch into lines and postings. Planning twice changes nothing, also when two plan at once.
+
+    The arithmetic runs outside the transaction: an open one would hold back the fold and the log of the whole site.
+    What it reads stays as it is: traces are written once, and so are the sums of planned epochs.
 
     Raises:
         NotYet: a charge younger than TRACE_WAIT_S has no trace, or an earlier epoch of the model is not planned.
     """
-    epoch = Epoch.objects.select_for_update().get(pk=epoch_id)
+    epoch = Epoch.objects.get(pk=epoch_id)
     if epoch.status != Epoch.Status.CLOSED:
         return epoch
     if Epoch.objects.filter(model_id=epoch.model_id, number__lt=epoch.number, status=Epoch.Status.CLOSED).exists():
         raise NotYet("an earlier epoch of this model is not planned")
     found = _traces_of(epoch)
-    planned = planning.plan(found, earlier=_earlier_sums(epoch), accuracy={})
-    _store(epoch, planned, found)
-    ledger.outbox_done(PLAN_TOPIC, f"epoch:{epoch.pk}")
+    planned = planning.plan(found, earlier=_earlier_sums(epoch, found), accuracy={})
+    with transaction.atomic():
+        epoch = Epoch.objects.select_for_update().get(pk=epoch_id)
+        if epoch.status == Epoch.Status.CLOSED:
+            _store(epoch, planned, found)
+            ledger.outbox_done(PLAN_TOPIC, f"epoch:{epoch.pk}")
     return epoch
 
 
@@ -137,25 +142,30 @@ def _not_attributable(epoch: Epoch, charge_id: uuid.UUID) -> Trace:
     for move in posting.moves:
         if move.target.startswith("pool:"):
             parts[move.target.rsplit(":", 1)[1]] += move.amount_nano
-    return Trace.objects.create(
+    stored, _created = Trace.objects.get_or_create(  # a trace may come at the last moment
         charge_id=charge_id,
-        source=CHARGES[entry.type],
-        model_id=epoch.model_id,
-        model_version_id=uuid.UUID(int=0),
-        rule_sha256=entry.public["rule"].removeprefix("sha256:"),
-        data_nano=parts["data"],
-        curation_nano=parts["curation"],
-        status=Trace.Status.FAILED,
-        reason=traces.NOT_ATTRIBUTABLE,
-        method="none/1",
+        defaults={
+            "source": CHARGES[entry.type],
+            "model_id": epoch.model_id,
+            "model_version_id": uuid.UUID(int=0),
+            "rule_sha256": entry.public["rule"].removeprefix("sha256:"),
+            "data_nano": parts["data"],
+            "curation_nano": parts["curation"],
+            "charged_at": posting.at,
+            "status": Trace.Status.FAILED,
+            "reason": traces.NOT_ATTRIBUTABLE,
+            "method": "none/1",
+        },
     )
+    return stored
 
 
-def _earlier_sums(epoch: Epoch) -> dict[uuid.UUID, dict[int, tuple[int, int]]]:
-    """(net, positive) per model version and record at the end of the last epoch that touched it."""
+def _earlier_sums(epoch: Epoch, found: Sequence[Trace]) -> dict[uuid.UUID, dict[int, tuple[int, int]]]:
+    """(net, positive) per record at the end of the last epoch that touched it, of the versions called in this one."""
+    called = {trace.model_version_id for trace in found if trace.source == Source.CALL}
     rows = (
-        RecordEpoch.objects.filter(epoch__model_id=epoch.model_id, epoch__number__lt=epoch.number)
-        .order_by("model_version_id", "record_id", "-epoch__number")
+        RecordEpoch.objects.filter(model_version_id__in=called, epoch__number__lt=epoch.number)
+        .order_by("model_version_id", "record_id", "-id")  # epochs of a model are planned one after the other
         .distinct("model_version_id", "record_id")
         .values_list("model_version_id", "record_id", "net", "positive")
     )

@@ -8,8 +8,9 @@ from __future__ import annotations
 import base64
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from uuid import UUID
 
 from django.conf import settings
@@ -46,6 +47,7 @@ def _trace(reference: str) -> Trace | None:
     payload = ledger.outbox_payload(TOPIC, reference)
     if payload is None:
         return None
+    charged_at = charge_time(UUID(payload["charge_id"]))
     try:
         found = _attributed(payload)
     except modelclient.ModelsUnavailable as problem:
@@ -66,6 +68,7 @@ def _trace(reference: str) -> Trace | None:
                 "model_version_id": UUID(payload["model_version_id"]),
                 "artifact_id": payload["artifact_sha256"],
                 "rule_sha256": payload["rule_sha256"],
+                "charged_at": charged_at,
                 "data_nano": payload["data_nano"],
                 "curation_nano": payload["curation_nano"],
                 **found,
@@ -88,28 +91,47 @@ def _only_one(reference: str) -> Iterator[bool]:
                 cursor.execute("SELECT pg_advisory_unlock(hashtextextended(%s, 0))", [reference])
 
 
-def scores_of(stored: Trace) -> dict[int, int]:
+def charge_time(charge_id: UUID) -> datetime:
+    """When a charge was booked: what was withdrawn later is still paid for it, however late its trace is made."""
+    posting = ledger.posting_of(charge_id)
+    if posting is None:
+        raise KeyError(f"charge {charge_id} is not in the books")
+    return posting.at
+
+
+def scores_of(stored: Trace, withdrawn_at: Mapping[int, datetime] | None = None) -> dict[int, int]:
     """Signed billionths per record id, zeros left out: recomputed where the trace keeps what that needs.
 
     A record that was withdrawn before the charge scores 0, even while a trained model still holds it.
+
+    Args:
+        withdrawn_at: `withdrawals_of` the trace's artifact, for who asks about many traces of one.
     """
+    withdrawn = withdrawn_before(stored, withdrawn_at)
     if stored.scores is not None:
-        return {int(record_id): score for record_id, score in stored.scores.items()}
+        found = ((int(record_id), score) for record_id, score in stored.scores.items())
+        return {record_id: score for record_id, score in found if record_id not in withdrawn}
     if stored.status == Trace.Status.FAILED or not stored.context:
         return {}
     bundle = bundles.load(stored.artifact_id)
     engine = ENGINES[bundle.artifact.engine]
     scores = engine.attribute(bundle.artifact, Answer(outputs={}, context=stored.context))
-    withdrawn = _withdrawn_before(stored)
     quantised = quantise([0.0 if i in withdrawn else one for i, one in zip(bundle.record_ids, scores, strict=True)])
     return {record_id: score for record_id, score in zip(bundle.record_ids, quantised, strict=True) if score}
 
 
-def _withdrawn_before(stored: Trace) -> set[int]:
-    found = Record.objects.filter(
-        datanet__versions__artifacts=stored.artifact_id, withdrawn_at__isnull=False, withdrawn_at__lte=stored.created_at
-    )
-    return set(found.values_list("pk", flat=True))
+def withdrawn_before(stored: Trace, withdrawn_at: Mapping[int, datetime] | None = None) -> set[int]:
+    """The records behind a trace's artifact that had been taken back when it was charged."""
+    known = withdrawals_of(stored.artifact_id) if withdrawn_at is None else withdrawn_at
+    return {record_id for record_id, at in known.items() if at <= stored.charged_at}
+
+
+def withdrawals_of(artifact_id: str | None) -> dict[int, datetime]:
+    """When each record of an artifact's Datanets that is withdrawn was taken back."""
+    if artifact_id is None:
+        return {}
+    found = Record.objects.filter(datanet__versions__artifacts=artifact_id, withdrawn_at__isnull=False)
+    return dict(found.values_list("pk", "withdrawn_at"))
 
 
 def _attributed(payload: dict) -> dict:
@@ -155,7 +177,7 @@ def _of_retrieval(payload: dict) -> dict:
     passages = [retrieval.Passage(**row) for row in call["passages"]]
     bundle = bundles.load(payload["artifact_sha256"])
     answer = Answer(outputs={}, context={"records": retrieval.cited_records(passages)})
-    if not passages:
+    if not passages or not call["answer"]:  # nothing was quoted, or the client left before the first word
         return {"status": Trace.Status.DONE, "scores": {}, "causal_millionths": 0, "method": retrieval.METHOD}
     if call["scorable"]:
         masks = retrieval.subsets(len(answer.context["records"]))

@@ -281,9 +281,9 @@ CHECKS = (
         "record {0} was withdrawn, and yet paid {2} nano for charge {1} after it",
         """
         SELECT r.record_id, r.source_id, r.amount_nano FROM attribution_recordline r
-        JOIN attribution_trace t ON t.charge_id = r.source_id AND t.source = 'call'
+        JOIN attribution_trace t ON t.charge_id = r.source_id
         JOIN datanets_record d ON d.id = r.record_id
-        WHERE d.withdrawn_at IS NOT NULL AND d.withdrawn_at <= t.created_at AND r.amount_nano > 0 ORDER BY 1 LIMIT 1
+        WHERE d.withdrawn_at IS NOT NULL AND d.withdrawn_at <= t.charged_at AND r.amount_nano > 0 ORDER BY 1 LIMIT 1
         """,
     ),
 )

@@ -130,6 +130,7 @@ class Migration(migrations.Migration):
                 ('scores', models.JSONField(blank=True, null=True)),
                 ('causal_millionths', models.PositiveIntegerField(default=1000000)),
                 ('method', models.CharField(max_length=40)),
+                ('charged_at', models.DateTimeField()),
                 ('created_at', models.DateTimeField(default=django.utils.timezone.now)),
                 ('artifact', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='traces', to='attribution.artifact')),
             ],
@@ -169,6 +170,10 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             model_name='recordepoch',
             index=models.Index(fields=['record', 'epoch'], name='record_epoch_by_record'),
+        ),
+        migrations.AddIndex(
+            model_name='recordepoch',
+            index=models.Index(fields=['model_version_id', 'record', '-id'], name='record_epoch_newest_of_version'),
         ),
         migrations.AddConstraint(
             model_name='recordepoch',

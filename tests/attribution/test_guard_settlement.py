@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 from django.conf import settings as site
+from django.db import connection
 from django.utils import timezone
 
 from attribution import settlement, traces
@@ -49,8 +50,37 @@ def test_two_sequencers_close_an_epoch_once(charged):
     assert (Cut.objects.count(), Epoch.objects.count()) == (1, 1)
 
 
+def test_two_workers_plan_an_epoch_once(charged):
+    """Fails without the second test of the status in settlement.plan_epoch: both have done the sums by then."""
+    close()
+    epoch_id = Epoch.objects.get().pk
+
+    results = race(
+        charged, *[lambda: settlement.plan_epoch(epoch_id)] * 2, behind="LOCK TABLE attribution_epoch IN SHARE MODE"
+    )
+
+    assert [result.status for result in results] == ["planned"] * 2
+    assert nothing_is_wrong()
+
+
+def test_the_sums_of_an_epoch_are_done_outside_a_transaction(charged):
+    """An open one would hold back the fold and the log of the whole site."""
+    close()
+    open_while_reading = []
+
+    def note(execute, sql, params, many, context):
+        if sql.startswith("SELECT") and '"attribution_trace"' in sql:
+            open_while_reading.append(connection.in_atomic_block)
+        return execute(sql, params, many, context)
+
+    with connection.execute_wrapper(note):
+        settlement.plan_epoch(Epoch.objects.get().pk)
+
+    assert set(open_while_reading) == {False}
+
+
 def test_an_epoch_that_is_planned_twice_has_its_lines_once(charged):
-    """Fails without the test of the status in settlement.plan_epoch."""
+    """Fails without both tests of the status in settlement.plan_epoch."""
     close()
     epoch = settlement.plan_epoch(Epoch.objects.get().pk)
     before = set(epoch.lines.values_list("pk", flat=True))

@@ -22,7 +22,7 @@ from marketplace.gateway import catalogue, charging
 from marketplace.models import ApiKey, ModelVersion
 from tests.shop import OPEN, fund, measured, person, published, trained
 
-__all__ = ["OPEN", "admin", "call", "fund", "person", "settle", "small_shop", "sold"]
+__all__ = ["OPEN", "admin", "call", "captured", "fund", "person", "settle", "small_shop", "sold"]
 
 
 def admin(name: str) -> User:
@@ -42,15 +42,20 @@ def small_shop(books, *, fee_open: int = 0, **fields) -> ModelVersion:
 
 def call(version: ModelVersion, buyer: User, *, radius: float = 22.0, texture: float = 17.0) -> UUID:
     """A paid call to a linear model, answered and captured as the gateway does it. Returns its id."""
-    # A session as the gateway's: Django's own leaves JSON columns as text.
-    with _session() as session, session.cursor() as cursor:
-        listed = catalogue.load(cursor).find(version.path)
-    key = ApiKey.objects.filter(owner=buyer).first() or keys.create(owner=buyer, name="test")[0]
-    made = charging.Call(listed, buyer.pk, str(key.pk), "classify", False, "ab" * 32)
     bundle = bundles.load(version.artifact_sha256)
     inputs = features.transform(bundle.serving["spec"], [{"radius": radius, "texture": texture}])[0]
     answer = ENGINES["linear"].answer(bundle.artifact, inputs)
     outcome = charging.Outcome("succeeded", 3, 1, response=dict(answer.outputs), context=answer.context)
+    return captured(version, buyer, outcome)
+
+
+def captured(version: ModelVersion, buyer: User, outcome: charging.Outcome, *, endpoint: str = "classify") -> UUID:
+    """Charge and store a call that ended so, as the gateway does it. Returns its id."""
+    # A session as the gateway's: Django's own leaves JSON columns as text.
+    with _session() as session, session.cursor() as cursor:
+        listed = catalogue.load(cursor).find(version.path)
+    key = ApiKey.objects.filter(owner=buyer).first() or keys.create(owner=buyer, name="test")[0]
+    made = charging.Call(listed, buyer.pk, str(key.pk), endpoint, False, "ab" * 32)
     charge = charging.charge(
         made,
         outcome,

@@ -1,0 +1,169 @@
+"""A record that no call paid has one reason, and it is the true one. Set up through the services, the calls included."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+
+import pytest
+from django.test import override_settings
+
+from attribution import bundles, explain, modelclient
+from attribution.engines import retrieval
+from attribution.models import Line, RecordEpoch, RecordLine, Trace
+from datanets import reviews
+from datanets.models import Record
+from marketplace import access, listings, publishing
+from marketplace.gateway.charging import Outcome
+from marketplace.models import ModelVersion
+from tests.attribution.models_process import running_models_process
+from tests.datanets import cast
+from tests.datanets.cast import make_datanet, measured, person, send, table, waiting
+from tests.marketplace.pages.world import call, captured
+from tests.shop import OPEN, approve_all, fund, nothing_is_wrong, published, settle, trained
+
+SOLD = {"access_mode": "pass", "pass_price_nano": OPEN, "pass_days": 30}
+WREN = "The wren is a small brown bird, it weighs nine grams."
+
+
+@pytest.fixture(scope="module")
+def records(books_of_module):
+    """One record per reason, by its name."""
+    with override_settings(REVIEW_UNDO_S=0), running_models_process() as url, override_settings(MODELS_URL=url):
+        fund(books_of_module, person("dan"), 10)
+        fund(books_of_module, person("devi"), 10)
+        found = _of_tables(books_of_module) | _of_texts(books_of_module)
+        yield found
+
+
+def _of_tables(books) -> dict[str, Record]:
+    # Given 70 rows, two of them with the wrong label, and copies of two
+    rows = measured(60)
+    wrong = [(radius, texture, "malignant") for radius, texture, label in measured(4, start=100) if label == "benign"]
+    version = published({"alice": rows, "max": wrong, "bob": rows[:2]})
+    datanet = version.datanet
+    first_id, *_others = Record.objects.filter(contributor=person("alice")).values_list("pk", flat=True)
+    rejected = send(datanet, table(measured(1, start=200)), by="zoe")
+    reviews.decide(waiting(rejected), curator=person("carol"), decision="reject", reason="low_quality")
+
+    # And a model on them that costs so little that most parts are less than a nano
+    model_version = trained(books, version)
+    listings.set_prices(model_version.model, by=person("devi"), price_call_nano=20, price_in_nano=0, price_out_nano=0)
+
+    # When the first record is taken back (Bob's first is its copy), Dan calls, and the epoch ends
+    withdrawn = publishing.withdraw_record(Record.objects.get(pk=first_id), by=person("alice"))
+    first_call, *_rest = [call(model_version, person("dan"), radius=radius) for radius in (12.0, 14.0, 105.0)]
+    settle(books)
+
+    # And what the first call paid most for is taken back right after such a call, before it is traced
+    paid = RecordLine.objects.filter(source_id=first_call).order_by("-amount_nano").first().record
+    call(model_version, person("dan"), radius=12.0)
+    paid = publishing.withdraw_record(paid, by=paid.contributor)
+    settle(books)
+
+    # And a version is published that nobody trained on, and more is approved that is in none
+    later = send(datanet, table(measured(1, start=300)), by="zoe")
+    approve_all(datanet)
+    publishing.publish_version(datanet, by=datanet.owner)
+    last = send(datanet, table(measured(1, start=400)), by="zoe")
+    approve_all(datanet)
+    undecided = send(datanet, table(measured(1, start=500)), by="zoe")
+
+    sums = RecordEpoch.objects.filter(model_version_id=model_version.pk)
+    unpaid = sums.filter(epoch__number=2).exclude(record__in=sums.filter(amount_nano__gt=0).values("record"))
+    return {
+        "": paid,
+        "waiting": undecided.records.get(),
+        "rejected": rejected.records.get(),
+        "withdrawn": withdrawn,
+        "not_in_version": last.records.get(),
+        "follower": Record.objects.filter(contributor=person("bob")).last(),
+        "promoted": Record.objects.filter(contributor=person("bob")).first(),
+        "no_call": later.records.get(),
+        "gated": unpaid.filter(gated=True).first().record,
+        "net_negative": unpaid.filter(gated=False, net__lt=0).first().record,
+        "rounds_to_zero": unpaid.filter(gated=False, net__gt=0).first().record,
+    }
+
+
+def _of_texts(books) -> dict[str, Record]:
+    # Given a chat model on two texts, one of them taken back, and an answer that hardly gained by quoting the other
+    version = _chat_model(books)
+    of = {record.contributor.username: record for record in Record.objects.filter(datanet__name="Birds")}
+    publishing.withdraw_record(of["bob"], by=person("bob"))
+    access.buy_pass(version.model, buyer=person("dan"))
+    asked(version, answer="Nine grams.")
+    asked(version, answer="")
+    settle(books)
+    return {"own_weights": of["alice"]}
+
+
+def _chat_model(books) -> ModelVersion:
+    datanet = make_datanet("Birds", kind="text")
+    for name, text in {"alice": WREN, "bob": "The heron stands in shallow water for hours, it eats fish."}.items():
+        cast.approve_all(send(datanet, text.encode(), by=name, name=f"{name}.txt"))
+    version = publishing.publish_version(datanet, by=datanet.owner)
+    return trained(books, version, name="Birds", engine="retrieval", **SOLD)
+
+
+def asked(version: ModelVersion, *, answer: str) -> None:
+    """A paid chat call that quoted what was nearest, and was answered so."""
+    question = "How much does the wren weigh?"
+    bundle = bundles.load(version.artifact_sha256)
+    passages = retrieval.retrieve(bundle.artifact, modelclient.embed([question])[0])
+    kept = {
+        "messages": [{"role": "user", "content": question}],
+        "passages": [asdict(replace(one, text=WREN)) for one in passages],
+        "answer": answer,
+        "scorable": bool(answer),
+    }
+    outcome = Outcome("succeeded" if answer else "left", 30, len(answer.split()), kept=kept)
+    captured(version, person("dan"), outcome, endpoint="chat")
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "",
+        "waiting",
+        "rejected",
+        "withdrawn",
+        "not_in_version",
+        "follower",
+        "no_call",
+        "gated",
+        "net_negative",
+        "rounds_to_zero",
+        "own_weights",
+    ],
+)
+def test_a_record_that_no_call_paid_says_why(records, reason):
+    assert explain.why_record(records[reason]).reason == reason
+
+
+def test_a_record_taken_back_after_a_call_is_paid_for_it_however_late_it_is_traced(records):
+    lines = RecordLine.objects.filter(record=records[""], amount_nano__gt=0)
+
+    assert set(lines.values_list("epoch__number", flat=True)) == {1, 2}
+
+
+def test_withdrawals_leave_nothing_wrong_behind(records):
+    assert nothing_is_wrong()
+
+
+def test_a_copy_whose_leader_was_withdrawn_is_a_copy_no_more(records):
+    found = explain.why_record(records["promoted"])
+
+    assert (found.reason, found.leader_id) == ("no_call", None)
+
+
+def test_a_pass_that_is_sold_after_a_withdrawal_pays_the_others(records):
+    lines = Line.objects.filter(source="access", role="data")
+
+    assert [(line.payee.username, line.amount_nano) for line in lines] == [("alice", 350_000_000)]
+
+
+def test_a_call_that_was_left_before_its_first_word_is_no_proxy(records):
+    lines = Line.objects.filter(epoch__model_id=Trace.objects.get(source="access").model_id, source="call")
+
+    assert {(line.payee, line.reason) for line in lines} == {(None, "own_weights")}
+    assert len({line.source_id for line in lines}) == 2
