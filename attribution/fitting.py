@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import io
+import logging
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from django.db import transaction
-from django.utils.translation import gettext as _
 from PIL import Image
 
 from attribution import bundles, modelclient, shares
@@ -25,6 +26,8 @@ from attribution.models import Artifact as StoredArtifact
 from datanets import records as datanet_records
 from datanets import storage, versions
 from datanets.models import Version
+
+logger = logging.getLogger(__name__)
 
 FOLDS = 5
 JUDGED_MIN = 50  # below this many leaders held-out rows say too little: nobody is gated, shares are equal
@@ -39,9 +42,14 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 
 class CannotFit(Exception):
-    """These versions cannot be bound to this engine. Nothing was stored, nothing is charged."""
+    """These versions cannot be bound to this engine. Nothing was stored, nothing is charged.
 
-    code = "cannot_fit"
+    `code` and `params` say why; who shows it words it, in the language of its reader.
+    """
+
+    def __init__(self, code: str, **params: str) -> None:
+        self.code, self.params = code, params
+        super().__init__(code)
 
 
 def fit(*, engine: str, versions: Sequence[Version], settings: dict[str, Any]) -> StoredArtifact:
@@ -59,7 +67,7 @@ def fit(*, engine: str, versions: Sequence[Version], settings: dict[str, Any]) -
     settings = _checked_settings(engine, settings)
     pool = _Pool(versions)
     if not pool.leader_rows:
-        raise CannotFit(_("These versions hold no record to learn from."))
+        raise CannotFit("no_records")
     serving = {
         "kind": pool.kind,
         "versions": [{"id": str(version.pk), "root": version.root} for version in versions],
@@ -70,8 +78,11 @@ def fit(*, engine: str, versions: Sequence[Version], settings: dict[str, Any]) -
     try:
         with one_blas_thread():
             artifact, extra, metrics = _FITTERS[engine](pool, settings)
-    except (ValueError, ArithmeticError) as problem:
-        raise CannotFit(str(problem)) from problem
+    except ArithmeticError as problem:
+        raise CannotFit("not_converged") from problem
+    except ValueError as problem:
+        logger.exception("the engine %s refused to fit", engine)
+        raise CannotFit("engine_refused") from problem
     bundle, files = bundles.pack(artifact, {**serving, **extra})
     size_bytes = bundles.save(files, bundle.sha256)
     return _store(bundle, engine=engine, versions=versions, metrics=metrics, size_bytes=size_bytes)
@@ -110,7 +121,9 @@ def _fit_head(engine_name: str):
         targets = _targets(pool, spec, inputs)
         task = "regression" if spec.get("label_type") == "number" else "classification"
         if engine_name == "neighbours" and task == "regression":
-            raise CannotFit(_("A neighbours model answers with a class; this table's label is a number."))
+            raise CannotFit("label_is_a_number")
+        if engine_name == "linear" and task == "classification" and _classes(targets, pool.weights) < 2:
+            raise CannotFit("one_class")
         options = {**settings, "standardise": spec["standardise"]}
         if engine_name == "linear":
             options["task"] = task
@@ -123,7 +136,7 @@ def _fit_head(engine_name: str):
 
 def _fit_retrieval(pool: _Pool, settings: dict[str, Any]) -> tuple[Artifact, dict, dict]:
     if pool.kind != "text":
-        raise CannotFit(_("A retrieval chat model quotes texts; choose versions of text Datanets."))
+        raise CannotFit("not_texts")
     texts, targets = [], []
     for place, (row, weight) in enumerate(zip(pool.rows, pool.weights, strict=True)):
         if not weight:
@@ -133,7 +146,7 @@ def _fit_retrieval(pool: _Pool, settings: dict[str, Any]) -> tuple[Artifact, dic
             texts.append(text[cut.start : cut.end])
             targets.append((place, cut.start, cut.end, cut.tokens))
     if not texts:
-        raise CannotFit(_("These versions hold no text that could be quoted."))
+        raise CannotFit("no_text")
     embeddings = modelclient.embed(texts)
     artifact = retrieval.fit(embeddings, np.array(targets, dtype=np.int64), pool.weights, dict(settings))
     metrics = {"passages": len(texts), "records": len(pool.rows), "leaders": len(pool.leader_rows)}
@@ -170,10 +183,12 @@ def _without_label(inputs: Sequence[Any], spec: dict) -> Sequence[Any]:
 
 def _targets(pool: _Pool, spec: dict, inputs: Sequence[Any]) -> list[Any]:
     if pool.kind == "tabular":
+        if spec["label"] is None:
+            raise CannotFit("no_label_column")
         return list(feature_tools.labels_of(spec, inputs))
     labels = [(row.body or {}).get("label") for row in pool.rows]
     if any(label in (None, "") for label in labels):
-        raise CannotFit(_("Not every record has a label, and this engine needs one."))
+        raise CannotFit("label_is_missing")
     return [str(label) for label in labels]
 
 
@@ -248,13 +263,17 @@ def _classes(targets: Sequence[Any], weights: np.ndarray) -> int:
 def _checked_settings(engine: str, settings: dict[str, Any]) -> dict[str, Any]:
     known = SETTINGS.get(engine)
     if known is None:
-        raise CannotFit(_("There is no engine of this name."))
+        raise CannotFit("unknown_engine")
     if unknown := set(settings) - set(known):
-        raise CannotFit(_("Unknown setting: %(names)s.") % {"names": ", ".join(sorted(unknown))})
+        raise CannotFit("unknown_setting", names=", ".join(sorted(unknown)))
     try:
-        return {name: known[name](value) for name, value in settings.items()}
-    except (TypeError, ValueError) as problem:
-        raise CannotFit(_("A setting is not a number.")) from problem
+        checked = {name: known[name](value) for name, value in settings.items()}
+    except (TypeError, ValueError, OverflowError) as problem:
+        raise CannotFit("setting_is_no_number") from problem
+    for name, value in checked.items():
+        if not 0 < value < math.inf:
+            raise CannotFit("setting_is_not_positive", name=name)
+    return checked
 
 
 @transaction.atomic

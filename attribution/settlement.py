@@ -169,10 +169,10 @@ def _earlier_sums(epoch: Epoch, found: Sequence[Trace]) -> dict[uuid.UUID, dict[
         .distinct("model_version_id", "record_id")
         .values_list("model_version_id", "record_id", "net", "positive")
     )
-    found: dict[uuid.UUID, dict[int, tuple[int, int]]] = defaultdict(dict)
+    sums: dict[uuid.UUID, dict[int, tuple[int, int]]] = defaultdict(dict)
     for version_id, record_id, net, positive in rows:
-        found[version_id][record_id] = (int(net), int(positive))
-    return found
+        sums[version_id][record_id] = (int(net), int(positive))
+    return sums
 
 
 def _store(epoch: Epoch, planned: planning.Planned, found: Sequence[Trace]) -> None:

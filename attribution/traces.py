@@ -39,7 +39,7 @@ def trace(reference: str) -> Trace | None:
 
     A third failure that is not a passing one ends in a trace that says *not attributable*.
     """
-    with _only_one(reference) as mine:
+    with only_one(reference) as mine:
         return _trace(reference) if mine else None
 
 
@@ -79,8 +79,8 @@ def _trace(reference: str) -> Trace | None:
 
 
 @contextmanager
-def _only_one(reference: str) -> Iterator[bool]:
-    """Whether this worker alone is at it: scores of a chat answer take long, and the relay rings again meanwhile."""
+def only_one(reference: str) -> Iterator[bool]:
+    """Whether this worker alone is at it: scores and trainings take long, and their doorbells ring again meanwhile."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", [reference])
         mine = bool(cursor.fetchone()[0])
@@ -131,7 +131,7 @@ def withdrawals_of(artifact_id: str | None) -> dict[int, datetime]:
     if artifact_id is None:
         return {}
     found = Record.objects.filter(datanet__versions__artifacts=artifact_id, withdrawn_at__isnull=False)
-    return dict(found.values_list("pk", "withdrawn_at"))
+    return {pk: at for pk, at in found.values_list("pk", "withdrawn_at") if at is not None}
 
 
 def _attributed(payload: dict) -> dict:

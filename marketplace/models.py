@@ -171,7 +171,7 @@ class TrainingRun(models.Model):
     posting_id = models.UUIDField(unique=True)
     status = models.CharField(max_length=8, choices=Status.choices, default=Status.WAITING)
     error_code = models.CharField(max_length=40, blank=True)
-    error_detail = models.TextField(blank=True)
+    error_params = models.JSONField(default=dict, blank=True)  # of the sentence that the code becomes when it is read
     created_at = models.DateTimeField(default=timezone.now)
     started_at = models.DateTimeField(null=True, blank=True)
     finished_at = models.DateTimeField(null=True, blank=True)

@@ -168,6 +168,7 @@ CELERY_BEAT_SCHEDULE = {
     "recheck waiting files": {"task": "datanets.tasks.recheck_waiting_files", "schedule": 60},
     "expire uploads": {"task": "datanets.tasks.expire_uploads", "schedule": 3600},
     "sweep storage": {"task": "datanets.tasks.sweep_storage", "schedule": 3600},
+    "ring waiting training": {"task": "marketplace.tasks.ring_waiting_training", "schedule": 60},
     "fail overdue training": {"task": "marketplace.tasks.fail_overdue_training", "schedule": 600},
     "tell news": {"task": "marketplace.tasks.tell_news", "schedule": 20},
     "forget what is over": {"task": "marketplace.tasks.forget", "schedule": 600},

@@ -10,6 +10,11 @@ def train(training_run_id: str) -> None:
     training.run(training_run_id)
 
 
+@shared_task(ignore_result=True)
+def ring_waiting_training() -> None:
+    training.ring_waiting()
+
+
 @shared_task
 def fail_overdue_training() -> None:
     training.fail_overdue()

@@ -6,7 +6,7 @@ request -> (Celery) run -> ModelVersion + charge + log entry in one transaction,
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from uuid import UUID
 
@@ -17,7 +17,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from accounts.models import User
-from attribution import fitting
+from attribution import fitting, traces
 from attribution.models import Artifact
 from datanets import licences
 from datanets import services as datanets
@@ -33,6 +33,8 @@ logger = logging.getLogger(__name__)
 
 VERSIONS_MAX = 5
 TRAINING_HOLD_S = 7 * 86400
+RING_AGAIN_S = 60
+NOT_OVER = (TrainingRun.Status.WAITING, TrainingRun.Status.RUNNING)
 
 
 def fee_nano(datanet: Datanet) -> int:
@@ -58,13 +60,18 @@ def request(*, model: ListedModel, by: User, versions: Sequence[Version], settin
 
     Raises:
         NotAllowed: not the model's owner, no access to a Datanet, or a licence that forbids training or this mixture.
+        NotReady: the model is retired, or a run of it is not over: a double click is paid once.
         Invalid: no version, more than five, several kinds or schemas.
         ledger.InsufficientFunds: the wallet holds less than the fee. Nothing was held.
     """
     if model.owner_id != by.pk:
         raise NotAllowed(_("Only the owner of a model may train it."))
+    # The row of the model is the lock that makes two clicks wait for each other.
+    model = ListedModel.objects.select_for_update(of=("self",)).select_related("owner").get(pk=model.pk)
     if model.retired_at is not None:
         raise NotReady(_("A retired model cannot be trained. Create a new one."))
+    if model.training_runs.filter(status__in=NOT_OVER).exists():
+        raise NotReady(_("A training run of this model is not over yet. Nothing was held."))
     _check_versions(by, versions)
     fee = sum(fee_nano(version.datanet) for version in versions)
     run = TrainingRun.objects.create(
@@ -85,21 +92,40 @@ def request(*, model: ListedModel, by: User, versions: Sequence[Version], settin
             expires_in_s=TRAINING_HOLD_S,
             owner=f"training:{run.pk}",
         )
-    transaction.on_commit(lambda: tasks.train.delay(str(run.pk)))
+    # Robust: the run is stored, and `ring_waiting` rings again where the broker was down.
+    transaction.on_commit(lambda: tasks.train.delay(str(run.pk)), robust=True)
     return run
 
 
+def ring_waiting() -> int:
+    """Ring again for the runs that no worker has begun. Returns for how many."""
+    asked_before = timezone.now() - timedelta(seconds=RING_AGAIN_S)
+    waiting = TrainingRun.objects.filter(status=TrainingRun.Status.WAITING, created_at__lt=asked_before)
+    ids = list(waiting.order_by("created_at").values_list("pk", flat=True))
+    for pk in ids:
+        tasks.train.delay(str(pk))
+    return len(ids)
+
+
 def run(training_run_id: UUID | str) -> TrainingRun:
-    """Do a training run. Ringing twice, or after a killed worker, ends in one version and one charge."""
+    """Do a training run. Ringing twice, or after a killed worker, ends in one version and one charge.
+
+    While another worker is at it, nothing happens.
+    """
+    with traces.only_one(f"training:{training_run_id}") as alone:
+        return _run(training_run_id) if alone else TrainingRun.objects.get(pk=training_run_id)
+
+
+def _run(training_run_id: UUID | str) -> TrainingRun:
     training = TrainingRun.objects.select_related("model__owner", "split_rule").get(pk=training_run_id)
-    if training.status in (TrainingRun.Status.DONE, TrainingRun.Status.FAILED):
+    if training.status not in NOT_OVER:
         return training
     TrainingRun.objects.filter(pk=training.pk).update(status=TrainingRun.Status.RUNNING, started_at=timezone.now())
     versions = list(training.versions.select_related("datanet").order_by("created_at", "pk"))
     try:
         artifact = fitting.fit(engine=training.model.engine, versions=versions, settings=training.settings)
     except fitting.CannotFit as problem:
-        return _fail(training, code=problem.code, detail=str(problem))
+        return _fail(training, code=problem.code, params=problem.params)
     return _finish(training, artifact, versions)
 
 
@@ -108,7 +134,7 @@ def _finish(training: TrainingRun, artifact: Artifact, versions: Sequence[Versio
     """The artifact is stored: a version, the charge and the log entry, all or nothing."""
     model = ListedModel.objects.select_for_update(of=("self",)).select_related("owner").get(pk=training.model_id)
     training = TrainingRun.objects.select_for_update(of=("self",)).select_related("split_rule").get(pk=training.pk)
-    if training.status == TrainingRun.Status.DONE:
+    if training.status not in NOT_OVER:
         return training
     number = (model.versions.aggregate(last=Max("number"))["last"] or 0) + 1
     version = ModelVersion.objects.create(
@@ -149,17 +175,17 @@ def _finish(training: TrainingRun, artifact: Artifact, versions: Sequence[Versio
 
 
 @transaction.atomic
-def _fail(training: TrainingRun, *, code: str, detail: str) -> TrainingRun:
-    """Nothing was made: the whole fee is released, and the page says why."""
+def _fail(training: TrainingRun, *, code: str, params: Mapping[str, str]) -> TrainingRun:
+    """Nothing was made: the whole fee is released, and the page says why, in the language of its reader."""
     training = TrainingRun.objects.select_for_update(of=("self",)).select_related("model").get(pk=training.pk)
-    if training.status in (TrainingRun.Status.DONE, TrainingRun.Status.FAILED):
+    if training.status not in NOT_OVER:
         return training
     training.status, training.finished_at = TrainingRun.Status.FAILED, timezone.now()
-    training.error_code, training.error_detail = code, detail
-    training.save(update_fields=["status", "finished_at", "error_code", "error_detail"])
+    training.error_code, training.error_params = code, dict(params)
+    training.save(update_fields=["status", "finished_at", "error_code", "error_params"])
     if training.hold_id:
         ledger.close(training.hold_id)
-    notifications.notify(training.requested_by, "training_failed", model=training.model.slug, reason=detail)
+    notifications.notify(training.requested_by, "training_failed", model=training.model.slug, code=code, **params)
     logger.warning("training run %s failed: %s", training.pk, code)
     return training
 
@@ -167,11 +193,9 @@ def _fail(training: TrainingRun, *, code: str, detail: str) -> TrainingRun:
 def fail_overdue() -> int:
     """End runs whose worker died for good (twice the hard limit ago), so that no fee stays held. Returns how many."""
     limit = timezone.now() - timedelta(seconds=2 * site.CELERY_TASK_TIME_LIMIT)
-    overdue = TrainingRun.objects.filter(
-        status__in=[TrainingRun.Status.WAITING, TrainingRun.Status.RUNNING], created_at__lt=limit
-    )
+    overdue = TrainingRun.objects.filter(status__in=NOT_OVER, created_at__lt=limit)
     for training in overdue:
-        _fail(training, code="worker_lost", detail=_("The run did not finish. The fee was released; start it again."))
+        _fail(training, code="worker_lost", params={})
     return len(overdue)
 
 

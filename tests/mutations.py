@@ -540,6 +540,14 @@ CREATE TRIGGER version_is_immutable BEFORE UPDATE OR DELETE ON datanets_version
         "A double click would buy two passes.",
     ),
     Removal(
+        "row_lock_of_a_training",
+        "marketplace/training.py",
+        'ListedModel.objects.select_for_update(of=("self",)).select_related("owner").get(pk=model.pk)',
+        'ListedModel.objects.select_related("owner").get(pk=model.pk)',
+        ("tests/marketplace/test_guard_locks.py::test_two_clicks_on_train_hold_one_fee",),
+        "A double click would hold and charge two fees.",
+    ),
+    Removal(
         "outside_reference_is_unique",
         "marketplace/migrations/0001_initial.py",
         "('external_reference', models.CharField(max_length=120, unique=True)),",

@@ -60,7 +60,7 @@ def trained(books, version: Version, *others: Version, settings: dict | None = N
     run = training.run(
         training.request(model=model, by=model.owner, versions=[version, *others], settings=settings or {}).pk
     )
-    assert run.status == "done", (run.error_code, run.error_detail)
+    assert run.status == "done", (run.error_code, run.error_params)
     listings.list_model(model, by=model.owner)
     books.fold()
     return ModelVersion.objects.select_related("model__owner").get(training_run=run)

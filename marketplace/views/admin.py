@@ -21,6 +21,7 @@ from ledger import services as ledger
 
 from .. import audit, pricing, querysets, revenue, statements
 from ..models import AuditEvent, Deposit, TrainingRun, Withdrawal
+from .explanations import training_failure
 
 ROWS_SHOWN = 200
 AUDIT_ROWS = 50
@@ -63,6 +64,8 @@ def admin_exceptions(request: SignedInRequest) -> HttpResponse:
     """What is late or failed; on demand, every invariant of every app."""
     lag = sequencer.lag()
     failures, checked = [], False
+    failed = TrainingRun.objects.filter(status=TrainingRun.Status.FAILED).order_by("-created_at")
+    trainings = failed.select_related("model__owner", "requested_by")[:FAILED_SHOWN]
     if request.method == "POST":
         checked, failures = True, verify_everything()
         audit.record(request.user, "verify", "site", failures=len(failures))
@@ -82,9 +85,7 @@ def admin_exceptions(request: SignedInRequest) -> HttpResponse:
             )
         ],
         "outbox": sorted(ledger.pending_outbox(), key=lambda row: row.created_at)[:FAILED_SHOWN],
-        "trainings": TrainingRun.objects.filter(status=TrainingRun.Status.FAILED)
-        .select_related("model__owner", "requested_by")
-        .order_by("-created_at")[:FAILED_SHOWN],
+        "trainings": [(run, training_failure(run.error_code, run.error_params)) for run in trainings],
         "deposits_waiting": Deposit.objects.filter(status=Deposit.Status.WAITING).count(),
         "withdrawals_waiting": Withdrawal.objects.filter(status=Withdrawal.Status.REQUESTED).count(),
         "differences": [(row, role_label(row.role)) for row in revenue.differences()],

@@ -24,7 +24,7 @@ from ledger import chart
 from ledger import services as ledger
 
 from .. import access, listings, querysets, rules, training
-from ..errors import Invalid, NotAllowed, sentence_of
+from ..errors import Invalid, NotAllowed, NotReady, sentence_of
 from ..forms_build import ModelForm, ModelSettingsForm, PriceForm, RuleChoiceForm, RuleForm, TrainForm
 from ..forms_explore import HandleForm, amount_text
 from ..models import Access, Call, ListedModel, PriceList, SplitRule, TrainingRun
@@ -262,7 +262,7 @@ def build_train(request: SignedInRequest, model_id: UUID) -> HttpResponse:
     if request.POST.get("act") == "confirm":
         try:
             training.request(model=model, by=request.user, versions=versions, settings=form.settings())
-        except (Invalid, NotAllowed, ledger.InsufficientFunds) as problem:
+        except (Invalid, NotAllowed, NotReady, ledger.InsufficientFunds) as problem:
             form.add_error(None, sentence_of(problem))
         else:
             messages.success(request, _("The training run is waiting for a worker. The fee is held, not charged yet."))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
@@ -35,8 +37,31 @@ def training_sentence(run: TrainingRun) -> str:
     if run.status == TrainingRun.Status.DONE:
         return _("Done. The fee was charged and goes to the records' people.")
     return _("Failed: %(reason)s The fee was released, nothing was charged.") % {
-        "reason": run.error_detail.rstrip(".") + "."
+        "reason": training_failure(run.error_code, run.error_params)
     }
+
+
+TRAINING_FAILURES = {
+    "no_records": gettext_lazy("These versions hold no record to learn from."),
+    "no_text": gettext_lazy("These versions hold no text that could be quoted."),
+    "not_texts": gettext_lazy("A retrieval chat model quotes texts; choose versions of text Datanets."),
+    "no_label_column": gettext_lazy("No column of this table is its label, and this engine needs one."),
+    "label_is_missing": gettext_lazy("Not every record has a label, and this engine needs one."),
+    "label_is_a_number": gettext_lazy("A neighbours model answers with a class; this table's label is a number."),
+    "one_class": gettext_lazy("All records have the same label; there is nothing to tell apart."),
+    "unknown_engine": gettext_lazy("There is no engine of this name."),
+    "unknown_setting": gettext_lazy("Unknown setting: %(names)s."),
+    "setting_is_no_number": gettext_lazy("A setting is not a number."),
+    "setting_is_not_positive": gettext_lazy("The setting %(name)s must be above zero."),
+    "not_converged": gettext_lazy("The fit found no end; try a larger l2."),
+    "engine_refused": gettext_lazy("The engine cannot learn from these records."),
+    "worker_lost": gettext_lazy("The worker that ran it was lost; start it again."),
+}
+
+
+def training_failure(code: str, params: Mapping[str, str]) -> str:
+    """Why a training run failed, as one sentence."""
+    return str(TRAINING_FAILURES[code]) % params if code in TRAINING_FAILURES else code
 
 
 def why_sentence(found: RecordExplanation, record: Record, *, in_figures: bool) -> str:
@@ -163,6 +188,8 @@ def notification_sentence(line: Notification) -> str:
     params = _Known(line.params)
     if "amount_nano" in line.params:
         params["amount"] = figures.open_text(int(line.params["amount_nano"]), 4)
+    if line.kind == "training_failed":
+        params["reason"] = training_failure(line.params["code"], params)
     if line.kind in NOTIFICATIONS:
         return str(NOTIFICATIONS[line.kind]) % params
     return line.kind.replace("_", " ").capitalize()

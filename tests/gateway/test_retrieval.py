@@ -53,7 +53,7 @@ def birds(books_of_module, models):
     version = publishing.publish_version(datanet, by=cast.person("erin"))
     model = listings.create_model(owner=cast.person("erin"), name="Birds", purpose="Knows birds", engine="retrieval")
     run = training.run(training.request(model=model, by=cast.person("erin"), versions=[version]).pk)
-    assert run.status == "done", run.error_detail
+    assert run.status == "done", run.error_code
     shops.listed(model, call=1000, tokens_in=100, tokens_out=1000)
     return shops.Shop(books_of_module, None, {"birds": model})
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from marketplace import access, wallets
+from ledger import chart
+from ledger import services as ledger
+from marketplace import access, training, wallets
 from marketplace.models import Deposit
 from tests.datanets.races import race
-from tests.shop import OPEN, fund, measured, person, published, trained, wallet_nano
+from tests.shop import OPEN, fund, make_model, measured, person, published, trained, wallet_nano
 
 
 def test_two_clicks_on_buy_that_meet_before_either_is_stored_sell_one_pass(books, settings):
@@ -21,6 +23,20 @@ def test_two_clicks_on_buy_that_meet_before_either_is_stored_sell_one_pass(books
 
     assert sorted(type(result).__name__ for result in results) == ["Access", "NotReady"]
     assert wallet_nano(dan) == 8 * OPEN
+
+
+def test_two_clicks_on_train_hold_one_fee(books, settings):
+    """Fails without the row lock in training.request: both see that no run is waiting."""
+    settings.REVIEW_UNDO_S = 0
+    version = published({"alice": measured(6)}, fee_open=2)
+    devi, model = person("devi"), make_model()
+    fund(books, devi, 10)
+    clicks = [lambda: training.request(model=model, by=devi, versions=[version])] * 2
+
+    results = race(books, *clicks, behind="LOCK TABLE marketplace_trainingrun IN SHARE MODE")
+
+    assert sorted(type(result).__name__ for result in results) == ["NotReady", "TrainingRun"]
+    assert [hold.amount_nano for hold in ledger.open_holds(chart.wallet(devi.pk))] == [2 * OPEN]
 
 
 def test_one_payment_recorded_by_two_admins_at_once_counts_once(books):

@@ -1,8 +1,16 @@
+import inspect
+import re
 from collections import Counter
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
 
 import pytest
+from celery import Task
+from django.utils import timezone, translation
+from kombu.exceptions import OperationalError
 
-from attribution import explain
+from attribution import explain, fitting
 from attribution import verify as attribution_verify
 from attribution.models import Epoch, Line
 from datanets.models import Record
@@ -11,8 +19,9 @@ from ledger import services as ledger
 from ledger import verify as ledger_verify
 from marketplace import revenue, training
 from marketplace import verify as shop_verify
-from marketplace.errors import NotAllowed
-from marketplace.models import TrainingRun
+from marketplace.errors import NotAllowed, NotReady
+from marketplace.models import Notification, TrainingRun
+from marketplace.views import explanations
 from tests.shop import OPEN, fund, make_model, measured, person, published, settle, trained, wallet_nano
 
 
@@ -72,10 +81,75 @@ def test_a_run_that_cannot_fit_releases_the_whole_fee(books, version):
     # When she trains it
     run = training.run(training.request(model=model, by=devi, versions=[version], settings={"k": 0}).pk)
 
-    # Then the run says why, and nothing is held or charged
+    # Then nothing is held or charged, and the run and the inbox say why, in the language of who reads them
     assert run.status == TrainingRun.Status.FAILED
-    assert "k must be" in run.error_detail
     assert wallet_nano(devi) == 100 * OPEN
+    line = Notification.objects.get(user=devi, kind="training_failed")
+    for language, why in {
+        "en": "The setting k must be above zero.",
+        "fr": "Le réglage k doit être supérieur à zéro.",
+    }.items():
+        with translation.override(language):
+            assert why in explanations.training_sentence(run)
+            assert why in explanations.notification_sentence(line)
+
+
+def test_records_of_one_class_are_no_classification(books, settings):
+    settings.REVIEW_UNDO_S = 0
+    version = published({"alice": [row for row in measured(8) if row[2] == "benign"]})
+    model = make_model()
+
+    run = training.run(training.request(model=model, by=model.owner, versions=[version]).pk)
+
+    assert (run.status, run.error_code) == ("failed", "one_class")
+
+
+def test_every_reason_of_a_failed_run_is_a_sentence():
+    source = Path(inspect.getfile(fitting)).read_text() + Path(inspect.getfile(training)).read_text()
+    codes = set(re.findall(r'(?:CannotFit\(|_fail\(training, code=)"(\w+)"', source))
+
+    assert codes == set(explanations.TRAINING_FAILURES)
+
+
+def test_a_second_run_is_refused_while_the_first_is_not_over(books, version):
+    fund(books, person("devi"), 100)
+    model = make_model()
+    training.request(model=model, by=person("devi"), versions=[version])
+
+    with pytest.raises(NotReady):
+        training.request(model=model, by=person("devi"), versions=[version])
+
+
+def test_a_run_that_the_broker_lost_is_rung_again(books, version, monkeypatch):
+    # Given a broker that is down while Devi asks for a run
+    fund(books, person("devi"), 100)
+
+    def refuse(*args, **kwargs):
+        raise OperationalError("connection refused")
+
+    with monkeypatch.context() as broker:
+        broker.setattr(Task, "apply_async", refuse)
+        asked = training.request(model=make_model(), by=person("devi"), versions=[version])
+
+    # When beat looks a minute later
+    TrainingRun.objects.update(created_at=timezone.now() - timedelta(seconds=training.RING_AGAIN_S + 1))
+
+    # Then the worker is told
+    assert training.ring_waiting() == 1
+    training.run(asked.pk)
+    assert training.ring_waiting() == 0
+
+
+def test_a_run_that_another_worker_is_at_is_left_alone(books, version):
+    fund(books, person("devi"), 100)
+    asked = training.request(model=make_model(), by=person("devi"), versions=[version])
+
+    with closing(books.connect()) as other, other.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", [f"training:{asked.pk}"])
+        assert training.run(asked.pk).status == "waiting"
+        cursor.execute("SELECT pg_advisory_unlock_all()")
+
+    assert training.run(asked.pk).status == "done"
 
 
 def test_a_run_that_is_rung_twice_is_charged_once(books, version):
