@@ -27,7 +27,7 @@ def amount(**kwargs) -> models.BigIntegerField:
 
 
 class SplitRule(models.Model):
-    """How a charge is split, in basis points. Immutable once used: a new rule is a new row."""
+    """How a charge is split, in basis points. Immutable (a trigger): a new rule is a new row."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     name = models.CharField(max_length=80)
@@ -131,7 +131,7 @@ class ListedModel(models.Model):
 
 
 class PriceList(models.Model):
-    """Nano-OPEN per call, per prompt token and per answer token. Immutable; a new one holds for calls that start after it."""
+    """Nano-OPEN per call, per prompt token and per answer token. Immutable (a trigger): a new one holds for later calls."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     model = models.ForeignKey(ListedModel, on_delete=models.PROTECT, related_name="price_lists")

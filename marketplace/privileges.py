@@ -11,6 +11,8 @@ GATEWAY_VIEWS = (
     *("gateway_models", "gateway_prices", "gateway_keys", "gateway_accesses"),
     *("gateway_withdrawn", "gateway_passages", "gateway_calls", "gateway_spent", "gateway_balances"),
 )
+#: Only added to; a trigger refuses everybody else (marketplace/sql/immutable.sql).
+IMMUTABLE = ("marketplace_pricelist", "marketplace_splitrule", "marketplace_auditevent")
 GATEWAY_FUNCTIONS = (
     "capture_calls(jsonb)",
     "gateway_lives(text)",
@@ -34,6 +36,8 @@ def apply(connection: BaseDatabaseWrapper, *, role: str) -> None:
             cursor.execute(
                 sql.SQL("GRANT SELECT, INSERT, UPDATE, DELETE ON {} TO {}").format(sql.Identifier(table), name)
             )
+        for table in IMMUTABLE:
+            cursor.execute(sql.SQL("REVOKE UPDATE, DELETE ON {} FROM {}").format(sql.Identifier(table), name))
         cursor.execute(sql.SQL("GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA public TO {}").format(name))
         for view in GATEWAY_VIEWS:
             cursor.execute(sql.SQL("GRANT SELECT ON {} TO {}").format(sql.Identifier(view), name))

@@ -540,6 +540,39 @@ CREATE TRIGGER version_is_immutable BEFORE UPDATE OR DELETE ON datanets_version
         "A double click would buy two passes.",
     ),
     Removal(
+        "price_list_is_immutable",
+        "marketplace/sql/immutable.sql",
+        """\
+CREATE TRIGGER price_list_is_immutable BEFORE UPDATE OR DELETE ON marketplace_pricelist
+  FOR EACH ROW EXECUTE FUNCTION marketplace_forbid();
+""",
+        "",
+        ("tests/marketplace/test_immutable.py::test_what_was_agreed_or_remembered_is_never_changed",),
+        "Whoever reaches the database could lower a price that receipts name by its hash.",
+    ),
+    Removal(
+        "split_rule_is_immutable",
+        "marketplace/sql/immutable.sql",
+        """\
+CREATE TRIGGER split_rule_is_immutable BEFORE UPDATE OR DELETE ON marketplace_splitrule
+  FOR EACH ROW EXECUTE FUNCTION marketplace_forbid();
+""",
+        "",
+        ("tests/marketplace/test_immutable.py::test_what_was_agreed_or_remembered_is_never_changed",),
+        "Whoever reaches the database could change who is paid, under the hash of the old rule.",
+    ),
+    Removal(
+        "audit_log_is_append_only",
+        "marketplace/sql/immutable.sql",
+        """\
+CREATE TRIGGER audit_log_is_append_only BEFORE UPDATE OR DELETE ON marketplace_auditevent
+  FOR EACH ROW EXECUTE FUNCTION marketplace_forbid();
+""",
+        "",
+        ("tests/marketplace/test_immutable.py::test_what_was_agreed_or_remembered_is_never_changed",),
+        "Whoever did something could make the site forget it.",
+    ),
+    Removal(
         "row_lock_of_a_training",
         "marketplace/training.py",
         'ListedModel.objects.select_for_update(of=("self",)).select_related("owner").get(pk=model.pk)',

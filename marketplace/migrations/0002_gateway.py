@@ -1,4 +1,4 @@
-"""The gateway's hand-written SQL: `marketplace/sql/*.sql`, each with its reverse after the line `-- reverse:`."""
+"""The hand-written SQL of the shop and its gateway: `marketplace/sql/*.sql`, each with its reverse after the line `-- reverse:`."""
 
 from pathlib import Path
 
@@ -20,4 +20,4 @@ class Migration(migrations.Migration):
         ("ledger", "0002_functions_and_triggers"),
     ]
 
-    operations = [run("catalogue"), run("capture")]
+    operations = [run("catalogue"), run("capture"), run("immutable")]
