@@ -147,7 +147,8 @@ def _attributed(payload: dict) -> dict:
             "method": ENGINES[engine].METHOD,
         }
     if engine == "retrieval":
-        return _of_retrieval(payload)
+        sealed, sealed_key = (base64.b64decode(payload[name]) for name in ("sealed", "sealed_key"))
+        return of_retrieval(UUID(payload["charge_id"]), payload["artifact_sha256"], sealed, sealed_key)
     return {
         "status": Trace.Status.DONE,
         "reason": NO_METHOD_YET,
@@ -165,17 +166,12 @@ def _checked_context(payload: dict) -> dict:
     return payload["context"]
 
 
-def _of_retrieval(payload: dict) -> dict:
-    call_id = UUID(payload["charge_id"])
-    opened = content.open_sealed(
-        settings.CONTENT_KEY,
-        call_id,
-        base64.b64decode(payload["sealed"]),
-        base64.b64decode(payload["sealed_key"]),
-    )
+def of_retrieval(call_id: UUID, artifact_sha256: str, sealed: bytes, sealed_key: bytes) -> dict:
+    """Score the passages of a retrieval answer, out of its sealed content. Returns fields of its trace."""
+    opened = content.open_sealed(settings.CONTENT_KEY, call_id, sealed, sealed_key)
     call = json.loads(opened)
     passages = [retrieval.Passage(**row) for row in call["passages"]]
-    bundle = bundles.load(payload["artifact_sha256"])
+    bundle = bundles.load(artifact_sha256)
     answer = Answer(outputs={}, context={"records": retrieval.cited_records(passages)})
     if not passages or not call["answer"]:  # nothing was quoted, or the client left before the first word
         return {"status": Trace.Status.DONE, "scores": {}, "causal_millionths": 0, "method": retrieval.METHOD}

@@ -16,10 +16,12 @@ from types import ModuleType
 from urllib.parse import urlsplit
 
 import pytest
+from django.core.management import CommandError, call_command
 from django.db import connection, transaction
 from django.test import override_settings
 
 from attribution import verify as attribution_verify
+from attribution.models import Trace
 from datanets import reviews
 from datanets import verify as datanets_verify
 from datanets.models import Record
@@ -27,7 +29,7 @@ from ledger import database, receipts
 from ledger.models import Leaf, Opening
 from marketplace import access, payouts, publishing, wallets
 from marketplace import verify as shop_verify
-from marketplace.models import PayoutRun
+from marketplace.models import Call, PayoutRun
 from tests.books import Books
 from tests.datanets.cast import send, table
 from tests.marketplace.pages.world import call, settle
@@ -409,6 +411,25 @@ def test_verify_names_the_row_that_was_edited(world, module, edit):
     named = [one.row for one in found if one.invariant == invariant and sentence in one.sentence]
     assert any(name == row or name.endswith(f":{row}") for name in named), found
     assert invariant in module.INVARIANTS
+
+
+def test_a_call_is_replayed_to_the_nano(world, capsys):
+    (settled,) = database.rows(f"SELECT {CALL}")[0]
+    call_command("replay", str(settled))
+    assert "Scores and lines are what is stored." in capsys.readouterr().out
+
+    for edit in ("a record's line is bigger", "a line is bigger"):
+        with editing():
+            database.rows(EDITS[attribution_verify][edit][2])
+            with pytest.raises(CommandError, match="1 differences; the receipt is authoritative"):
+                call_command("replay", str(settled))
+    with editing():
+        database.rows("UPDATE marketplace_callcontent SET sealed_key = NULL")
+        call_command("replay", str(settled))
+        assert "Content expired, stored lines stand" in capsys.readouterr().out
+    waiting = Call.objects.exclude(pk__in=Trace.objects.values("charge_id")).get()
+    with pytest.raises(CommandError, match="not settled yet"):
+        call_command("replay", str(waiting.pk))
 
 
 def test_what_was_erased_is_not_missed(world):
