@@ -1,6 +1,6 @@
 """A psycopg2 connection with a thread of its own: the event loop hands it acts and awaits their results.
 
-Three of them serve the process: leases, catalogue (which also listens) and capture (capture.py, built on `connect`).
+Four of them serve the process: leases, catalogue (which also listens), reading, and capture (capture.py, on `connect`).
 Every act must be safe to repeat: after a lost connection it is tried once more on a fresh one.
 """
 
