@@ -67,7 +67,7 @@ class Payment:
         price_nano: What buyers paid for the charges in which this person has a part.
         part_nano: The data (or curation) part of those charges.
         state: planned, pending, held or available; `due_at` is when a pending one becomes available.
-        datanets: Names of the Datanets whose records earned it; empty for curation and for fees.
+        datanets: Names of the Datanets whose records earned it; empty for curation.
         top: The largest records of a contributor's payment in calls.
     """
 
@@ -263,14 +263,14 @@ def _sums(user: User, epochs: Iterable[Epoch]) -> dict[tuple[UUID, str], dict]:
 
 
 def _datanets(user: User, epochs: Iterable[Epoch]) -> dict[UUID, list[str]]:
-    rows = (
-        RecordEpoch.objects.filter(epoch__in=[e.pk for e in epochs], record__contributor=user, amount_nano__gt=0)
+    calls, fees = (
+        sums.objects.filter(epoch__in=[e.pk for e in epochs], record__contributor=user, amount_nano__gt=0)
+        .order_by()
         .values_list("epoch_id", "record__datanet__name")
-        .distinct()
-        .order_by("record__datanet__name")
+        for sums in (RecordEpoch, RecordFee)
     )
     found: dict[UUID, list[str]] = defaultdict(list)
-    for epoch_id, name in rows:
+    for epoch_id, name in calls.union(fees).order_by("record__datanet__name"):
         found[epoch_id].append(name)
     return found
 

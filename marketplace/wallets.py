@@ -33,10 +33,14 @@ class Summary:
     disputed_nano: int
 
 
-def summary(user: User) -> Summary:
-    """What a person has. Pending lots become available when their window ends; disputed ones are held."""
+def summary(user: User, *, lots: list[ledger.LotRow] | None = None) -> Summary:
+    """What a person has. Pending lots become available when their window ends; disputed ones are held.
+
+    lots: of this person, where the caller has read them already.
+    """
     wallet = ledger.balance(chart.wallet(user.pk))
-    lots = ledger.pending_of(chart.pending(user.pk))
+    if lots is None:
+        lots = ledger.pending_of(chart.pending(user.pk))
     return Summary(
         available_nano=wallet.available_nano,
         pending_nano=sum(lot.open_nano for lot in lots if lot.state == "pending"),

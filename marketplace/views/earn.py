@@ -150,7 +150,7 @@ def reason_sentence(code: str) -> str:
 
 
 def _stats(user, now, lots) -> list[dict]:
-    money, totals = wallets.summary(user), earnings_sums.totals(user, now=now)
+    money, totals = wallets.summary(user, lots=lots), earnings_sums.totals(user, now=now)
     due = min((lot.due_at for lot in lots if lot.state == "pending"), default=None)
     pending_note = (
         _("available from %(day)s, after the challenge window") % {"day": date_format(due, "DATE_FORMAT")}
