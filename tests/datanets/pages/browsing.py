@@ -24,7 +24,7 @@ from marketplace.celery import app
 os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"  # Playwright keeps an event loop in the test's thread
 
 TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
-_STILL = """() => document.getAnimations().every(
+STILL = """() => document.getAnimations().every(
     each => each.playState !== "running" || each.effect.getComputedTiming().iterations === Infinity)"""
 _contexts: list[BrowserContext] = []
 
@@ -95,7 +95,7 @@ def accessibility_problems(page: Page) -> list[str]:
     for theme in ("light", "dark"):
         page.evaluate("theme => document.documentElement.dataset.theme = theme", theme)
         page.evaluate("() => new Promise(drawn => requestAnimationFrame(() => requestAnimationFrame(drawn)))")
-        page.wait_for_function(_STILL)  # colours fade, on a busy machine for long
+        page.wait_for_function(STILL)  # colours fade, on a busy machine for long
         result = Axe().run(page, options={"runOnly": {"type": "tag", "values": TAGS}})
         for violation in result.response["violations"]:
             targets = [node["target"] for node in violation["nodes"]][:4]

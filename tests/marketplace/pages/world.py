@@ -22,7 +22,7 @@ from marketplace.gateway import catalogue, charging
 from marketplace.models import ApiKey, ModelVersion
 from tests.shop import OPEN, fund, measured, person, published, trained
 
-__all__ = ["OPEN", "admin", "call", "captured", "fund", "person", "settle", "small_shop", "sold"]
+__all__ = ["OPEN", "admin", "call", "captured", "failed_call", "fund", "person", "settle", "small_shop", "sold"]
 
 
 def admin(name: str) -> User:
@@ -67,6 +67,12 @@ def captured(version: ModelVersion, buyer: User, outcome: charging.Outcome, *, e
     with connection.cursor() as cursor:
         cursor.execute("SELECT count(*) FROM capture_calls(%s::jsonb)", [orjson.dumps([charge.row]).decode()])
     return made.id
+
+
+def failed_call(buyer: User) -> UUID:
+    """A call whose model failed, as the gateway stores it: it cost nothing. Returns its id."""
+    version = ModelVersion.objects.select_related("model__owner").order_by("created_at").first()
+    return captured(version, buyer, charging.Outcome("failed", error_code="upstream_error"))
 
 
 def _session():
