@@ -639,6 +639,14 @@ CREATE TRIGGER audit_log_is_append_only BEFORE UPDATE OR DELETE ON marketplace_a
         ("tests/demo/test_loading.py::test_two_chains_that_load_the_demo_become_one",),
         "Every interrupted start would leave one more chain of tasks, each sending and calling what the others did.",
     ),
+    Removal(
+        "content_security_policy",
+        "marketplace/settings.py",
+        '    "csp.middleware.CSPMiddleware",\n',
+        "",
+        ("tests/marketplace/test_security_headers.py::test_every_answer_says_what_a_browser_must_refuse",),
+        "A script that got into a page would run.",
+    ),
 ]
 
 # --- Applying them
