@@ -92,7 +92,8 @@ def review_bulk(request: SignedInRequest) -> HttpResponse:
 @require_POST
 def review_act_undo(request: SignedInRequest, act: uuid.UUID) -> HttpResponse:
     """Take back one decision, while that is possible."""
-    submission = Submission.objects.filter(records__reviews__act=act, records__reviews__curator=request.user).first()
+    mine = Submission.objects.filter(records__reviews__act=act, records__reviews__curator=request.user).distinct()
+    submission = get_object_or_404(mine)
     count = reviews.undo(act, by=request.user)
     if count:
         undone = ngettext(
@@ -101,10 +102,7 @@ def review_act_undo(request: SignedInRequest, act: uuid.UUID) -> HttpResponse:
         messages.success(request, undone % {"count": count})
     else:
         messages.info(request, _("There is nothing to undo."))
-    where = _where(request, request.POST)
-    return redirect(
-        desk.address_of(submission, where) + "#work" if submission else reverse("review") + desk.query_of(where)
-    )
+    return redirect(desk.address_of(submission, _where(request, request.POST)) + "#work")
 
 
 @login_required

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from django.conf import settings
 from django.core.cache import cache
 from rest_framework.authtoken.models import Token
 from rest_framework.test import APIClient
@@ -18,7 +19,7 @@ from marketplace import access, keys, payouts, people, wallets
 from marketplace.models import PayoutRun
 from tests.datanets.cast import make_datanet, send, table, upload, waiting
 from tests.marketplace.pages.world import call, fund, measured, person, settle, small_shop
-from tests.shop import OPEN, trained
+from tests.shop import OPEN, make_model, published, trained
 
 
 def client_of(user: User | None) -> APIClient:
@@ -68,8 +69,9 @@ def build(books) -> World:
     datanets.add_curator(tumours, user=person("frank"), by=tumours.owner)
     datanets.add_reader(tumours, user=person("frank"), by=tumours.owner)
     appeal = reviews.appeal(first, by=person("alice"), text="It is fine.")
-    on_request = make_datanet("On request", access="on_request")
+    on_request = published({"bob": measured(2, start=80)}, name="On request", access="on_request").datanet
     asked = datanets.request_access(on_request, user=person("dan"), purpose="Research")
+    closed = make_datanet("Closed", access="closed")
 
     # The shop: three ways in, and a call that was paid and settled
     invited = trained(books, version.training_run.versions.get(), name="Invited", access_mode="invite").model
@@ -81,6 +83,7 @@ def build(books) -> World:
         pass_price_nano=OPEN,
         pass_days=30,
     ).model
+    unlisted = make_model("Unlisted")
     fund(books, person("dan"), 20)
     invitation = access.invite(invited, by=invited.owner, buyer=person("dan"))
     access.buy_pass(passes, buyer=person("dan"))
@@ -102,6 +105,9 @@ def build(books) -> World:
     wallets.request_withdrawal(alice, amount_nano=OPEN)
     run = payouts.create_run(by=person("ben"))
     withdrawal = wallets.request_withdrawal(alice, amount_nano=OPEN)
+    deposit = wallets.record_deposit(
+        user=alice, amount_nano=settings.DEPOSIT_SINGLE_MAX_NANO + 1, external_reference="large", by=person("ben")
+    )
     books.fold()
     books.log()
     return World(
@@ -117,6 +123,11 @@ def build(books) -> World:
             "handle": "carol",
             "reader": "frank",
             "on_request": on_request.slug,
+            "closed": closed.slug,
+            "unlisted": unlisted.slug,
+            "invited_id": invited.pk,
+            "model_id": version.model_id,
+            "deposit_id": deposit.pk,
             "request_id": asked.pk,
             "submission_id": draft.pk,
             "file_id": file.pk,
