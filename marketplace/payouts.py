@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+from dataclasses import dataclass
 
 from django.db import transaction
 from django.db.models import Max, Sum
@@ -166,6 +167,34 @@ def export_csv(run: PayoutRun) -> str:
             ]
         )
     return out.getvalue()
+
+
+@dataclass(frozen=True)
+class Recomputed:
+    """What deriving everything again found: rows of the revenue report that differ, and the run against the journal."""
+
+    rows_that_differ: int
+    run_difference_nano: int
+
+
+def recompute(run: PayoutRun, *, by: User) -> Recomputed:
+    """Derive everything again and remember the result in the run's trail."""
+    _check_admin(by)
+    found = Recomputed(len(revenue.differences()), taken_nano(run) - total_nano(run))
+    audit.record(
+        by,
+        "recompute_payout_run",
+        f"payout_run:{run.pk}",
+        rows_that_differ=found.rows_that_differ,
+        run_difference=pricing.nano_to_open(found.run_difference_nano),
+    )
+    return found
+
+
+def taken_nano(run: PayoutRun) -> int:
+    """What this run took out of wallets, by the journal."""
+    found = ledger.movements(accounts=[chart.withdrawals(run.pk)], kinds=[ledger.Kind.WITHDRAWAL_IN_RUN])
+    return sum(leg.credited_nano for leg in found)
 
 
 def total_nano(run: PayoutRun) -> int:

@@ -10,7 +10,7 @@ from rest_framework.response import Response
 from attribution import explain
 from ledger import services as ledger
 
-from .. import receipts
+from .. import receipts, samples
 from ..models import Call
 from ..views.explanations import unattributed_sentence
 from .base import ApiView, PageQuery, PublicView, endpoint, find, page, page_of, query_of
@@ -147,6 +147,21 @@ class CallView(ApiView):
     @endpoint("calls_read", "Read one call: cost, and the parts it was split into.", answers=CallDetail, reads=True)
     def get(self, request, call_id):
         return Response(CallDetail(find(_mine(request), pk=call_id)).data)
+
+
+class CallSampleView(ApiView):
+    """A call as an example for visitors: price, split and receipt, never what was asked or answered."""
+
+    @endpoint("calls_show", "Show your call on the home page.", answers=CallDetail)
+    def put(self, request, call_id):
+        call = find(_mine(request), pk=call_id)
+        samples.show(call, by=request.user, shown=True)
+        return Response(CallDetail(call).data)
+
+    @endpoint("calls_hide", "Stop showing your call.", status=204)
+    def delete(self, request, call_id):
+        samples.show(find(_mine(request), pk=call_id), by=request.user, shown=False)
+        return Response(status=204)
 
 
 class CallAttributionView(ApiView):

@@ -11,7 +11,6 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 from drf_spectacular.types import OpenApiTypes
 from rest_framework import exceptions, serializers
-from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.response import Response
 
 from accounts.models import User
@@ -22,6 +21,7 @@ from datanets.models import AccessRequest, Datanet, Membership, Version
 from .. import notifications, publishing, querysets, training
 from ..errors import Invalid, NotAllowed
 from .base import (
+    AnyAnswer,
     ApiView,
     PageQuery,
     PublicView,
@@ -103,6 +103,19 @@ class NewDatanet(Strict):
     preview_rows = Whole(max_value=10_000, required=False)
     export_allowed = YesNo(required=False)
     training_fee_nano = Amount(required=False)
+
+
+class DatanetChanges(Strict):
+    """What an owner may change; what is left out stays. The rest is what records were contributed under."""
+
+    purpose = Text(max_length=300, required=False)
+    guidelines = Text(max_length=50_000, required=False, allow_blank=True)
+    attribution_note = Text(max_length=5_000, required=False, allow_blank=True)
+    topics = serializers.ListField(child=Text(max_length=60), required=False, max_length=20)
+    access = Choice(choices=Datanet.Access.choices, required=False)
+    approvals_needed = Whole(min_value=1, max_value=3, required=False)
+    preview_rows = Whole(max_value=10_000, required=False)
+    export_allowed = YesNo(required=False)
 
 
 class DatanetQuery(PageQuery):
@@ -209,16 +222,6 @@ class Member(Shown):
     since = serializers.DateTimeField()
 
 
-class AnyAnswer(BaseContentNegotiation):
-    """A file is a file, whatever the client says it accepts."""
-
-    def select_parser(self, request, parsers):
-        return parsers[0]
-
-    def select_renderer(self, request, renderers, format_suffix=None):
-        return renderers[0], renderers[0].media_type
-
-
 def visible(user, owner: str, slug: str) -> Datanet:
     """A Datanet that a person may know of."""
     return find(Datanet.objects.visible_to(user).select_related("owner"), owner__username=owner, slug=slug)
@@ -267,7 +270,7 @@ class DatanetsView(ReadableView):
         return Response(_detail(request, pool), status=201)
 
 
-class DatanetView(PublicView):
+class DatanetView(ReadableView):
     """One Datanet."""
 
     @endpoint(
@@ -275,6 +278,17 @@ class DatanetView(PublicView):
     )
     def get(self, request, owner, slug):
         return Response(_detail(request, visible(request.user, owner, slug)))
+
+    @endpoint(
+        "datanets_change",
+        "Change purpose, rules or access of a Datanet. For the owner.",
+        body=DatanetChanges,
+        answers=DatanetDetail,
+    )
+    def patch(self, request, owner, slug):
+        pool = _owned(request, owner, slug)
+        publishing.change_datanet(pool, by=request.user, **body_of(request, DatanetChanges))
+        return Response(_detail(request, pool))
 
 
 class FeeView(ApiView):

@@ -89,6 +89,18 @@ class NewModel(Strict):
     upstream_key = Text(max_length=300, required=False, allow_blank=True, write_only=True)
 
 
+class ModelChanges(Strict):
+    """What is left out stays. The address, the engine and the upstream stay in any case."""
+
+    name = Text(max_length=120, required=False)
+    purpose = Text(max_length=300, required=False)
+    card = Text(max_length=50_000, required=False, allow_blank=True)
+    access_mode = Choice(choices=ListedModel.AccessMode.choices, required=False)
+    pass_price_nano = Amount(required=False)
+    pass_days = Whole(min_value=1, max_value=3650, required=False)
+    split = GivenParts(required=False, help_text="Holds for calls that start after it.")
+
+
 class ModelQuery(PageQuery):
     engine = serializers.ChoiceField(choices=ListedModel.Engine.choices, required=False)
     access_mode = serializers.ChoiceField(choices=ListedModel.AccessMode.choices, required=False)
@@ -196,12 +208,31 @@ class ModelsView(ReadableView):
         return Response(_detail(request, model), status=201)
 
 
-class ModelView(PublicView):
+class ModelView(ReadableView):
     """One model."""
 
     @endpoint("models_read", "Read one model: prices, split, card.", answers=ModelDetail, reads=True)
     def get(self, request, owner, slug):
         return Response(_detail(request, visible(request, owner, slug)))
+
+    @endpoint(
+        "models_change",
+        "Change what a model says, who may call it, or its split. For the owner.",
+        body=ModelChanges,
+        answers=ModelDetail,
+    )
+    def patch(self, request, owner, slug):
+        model = owned(request, owner, slug)
+        given = body_of(request, ModelChanges)
+        parts = given.pop("split", None)
+        names = ("name", "purpose", "card", "access_mode", "pass_price_nano", "pass_days")
+        kept = {name: getattr(model, name) for name in names}
+        with transaction.atomic():
+            rule = model.split_rule
+            if parts:
+                rule = rules.adopt(name=(kept | given)["name"][:80], parts=dict(parts), by=request.user)
+            listings.change_model(model, by=request.user, split_rule=rule, **kept | given)
+        return Response(_detail(request, model))
 
 
 class PricesView(ReadableView):

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from django.db.models import BigIntegerField, Count, Sum
 from django.db.models.functions import Cast, Coalesce
+from django.http import HttpResponse
+from drf_spectacular.types import OpenApiTypes
 from rest_framework import serializers
 from rest_framework.response import Response
 
-from .. import payouts, revenue
+from .. import audit, payouts, revenue
 from ..models import PayoutRun, Withdrawal
-from .base import AdminView, PageQuery, body_of, endpoint, find, page, page_of, require_fresh_session
+from .base import AdminView, AnyAnswer, PageQuery, body_of, endpoint, find, page, page_of, require_fresh_session
 from .fields import Shown, Strict, Text, money
 
 
@@ -41,6 +43,13 @@ class ItemShown(Shown):
     destination_hint = serializers.CharField()
     returned_reason = serializers.CharField()
     ended_at = serializers.DateTimeField(allow_null=True)
+
+
+class RecomputedShown(Shown):
+    """Both are zero when everything adds up."""
+
+    rows_that_differ = serializers.IntegerField(help_text="Rows of the revenue report.")
+    run_difference_nano, run_difference_open = money("run_difference_nano")
 
 
 class Reason(Strict):
@@ -117,6 +126,42 @@ class ItemsView(AdminView):
     def get(self, request, run_id):
         run = find(PayoutRun.objects.all(), pk=run_id)
         return page(request, Withdrawal.objects.filter(run=run).select_related("user"), ItemShown)
+
+
+class RecomputeView(AdminView):
+    """Everything derived again, before an approval."""
+
+    @endpoint(
+        "payout_runs_recompute",
+        "Derive a run from the journal and the lines again; its trail keeps the result. For admins.",
+        answers=RecomputedShown,
+    )
+    def post(self, request, run_id):
+        found = payouts.recompute(find(PayoutRun.objects.all(), pk=run_id), by=request.user)
+        return Response(RecomputedShown(found).data)
+
+
+class ExportView(AdminView):
+    """The file for the bank."""
+
+    content_negotiation_class = AnyAnswer
+
+    @endpoint(
+        "payout_runs_export",
+        "Download an approved run for the bank: destinations in clear. Needs a fresh session. For admins.",
+        answers=OpenApiTypes.BINARY,
+        media="text/csv",
+        reads=True,
+        refusals=(409,),
+    )
+    def get(self, request, run_id):
+        run = find(PayoutRun.objects.all(), pk=run_id)
+        require_fresh_session(request)
+        content = payouts.export_csv(run)
+        audit.record(request.user, "export_payout_run", f"payout_run:{run.pk}")
+        response = HttpResponse(content, content_type="text/csv")
+        response["Content-Disposition"] = f'attachment; filename="payout-run-{run.number}.csv"'
+        return response
 
 
 class ApproveView(AdminView):

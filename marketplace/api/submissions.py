@@ -222,6 +222,17 @@ class RowsView(ApiView):
         return page(request, rows, RowShown, key="pk")
 
 
+class FileRowsView(ApiView):
+    """The broken rows of one file."""
+
+    @endpoint("submissions_rows_drop", "Go on without all broken rows of a file.", status=204)
+    def delete(self, request, submission_id, file_id):
+        file = find(SubmissionFile.objects.filter(submission=own(request, submission_id)), pk=file_id)
+        for row in BrokenRow.objects.still_broken().filter(file=file):
+            submissions.drop_row(row, by=request.user)
+        return Response(status=204)
+
+
 class RowView(ApiView):
     """One row."""
 

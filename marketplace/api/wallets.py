@@ -25,13 +25,16 @@ from .base import (
     query_of,
     require_fresh_session,
 )
-from .fields import Amount, Shown, Strict, money
+from .fields import Amount, Choice, Shown, Strict, Text, money
 
 
 class Destination(Shown):
     kind = serializers.CharField()
     hint = serializers.CharField(help_text="The last characters; the rest is never shown.")
-    usable = serializers.BooleanField(help_text="A changed destination waits before it counts.")
+    usable = serializers.SerializerMethodField(help_text="A changed destination waits before it counts.")
+
+    def get_usable(self, destination) -> bool:
+        return destination.usable_from <= timezone.now()
 
 
 class Wallet(Shown):
@@ -74,17 +77,17 @@ class NewWithdrawal(Strict):
     amount_nano = Amount()
 
 
+class NewDestination(Strict):
+    kind = Choice(choices=("bank", "wallet"))
+    details = Text(max_length=120, help_text="The whole account number or address; it is never shown again.")
+
+
 class WalletView(ApiView):
     """The balance."""
 
     @endpoint("wallet_read", "See your balance.", answers=Wallet, reads=True)
     def get(self, request):
-        found = PayoutDestination.objects.filter(user=request.user).first()
-        destination = found and {
-            "kind": found.kind,
-            "hint": found.hint,
-            "usable": found.usable_from <= timezone.now(),
-        }
+        destination = PayoutDestination.objects.filter(user=request.user).first()
         return Response(Wallet(vars(wallets.summary(request.user)) | {"destination": destination}).data)
 
 
@@ -107,6 +110,21 @@ class WalletStatementView(ApiView):
         rows = ledger.statement_of(account, after=int(after) if after else None, limit=limit + 1)
         cursor = str(rows[limit - 1].cursor) if len(rows) > limit else ""
         return page_response(request, Movement(rows[:limit], many=True).data, cursor)
+
+
+class DestinationView(ApiView):
+    """Where withdrawals go."""
+
+    @endpoint(
+        "wallet_destination",
+        "Say where withdrawals go; a change waits before it counts. Needs a fresh session.",
+        body=NewDestination,
+        answers=Destination,
+    )
+    def put(self, request):
+        require_fresh_session(request)
+        destination = wallets.set_destination(request.user, **body_of(request, NewDestination))
+        return Response(Destination(destination).data)
 
 
 class TestDepositView(ApiView):

@@ -21,7 +21,7 @@ from accounts.requests import SignedInRequest
 from ledger import chart
 from ledger import services as ledger
 
-from .. import audit, payouts, pricing, querysets, revenue
+from .. import audit, payouts, querysets
 from ..errors import Invalid, MarketplaceError, NotAllowed, NotReady
 from ..forms_admin import ApproveRunForm
 from ..models import AuditEvent, PayoutRun, Withdrawal
@@ -129,24 +129,16 @@ def admin_payout_item(request: SignedInRequest, id: UUID, item: UUID, act: str) 
 
 
 def _recompute(request: SignedInRequest, run: PayoutRun) -> str:
-    """Derive everything again and remember the result in the trail."""
-    differences = revenue.differences()
-    off_nano = _taken_nano(run) - payouts.total_nano(run)
-    audit.record(
-        request.user,
-        "recompute_payout_run",
-        f"payout_run:{run.pk}",
-        rows_that_differ=len(differences),
-        run_difference=pricing.nano_to_open(off_nano),
-    )
-    if differences or off_nano:
+    """Derive everything again; the trail remembers the result."""
+    found = payouts.recompute(run, by=request.user)
+    if found.rows_that_differ or found.run_difference_nano:
         raise NotReady(
             ngettext(
                 "Recomputed: %(n)s row of the revenue report differs.",
                 "Recomputed: %(n)s rows of the revenue report differ.",
-                len(differences),
+                found.rows_that_differ,
             )
-            % {"n": len(differences)}
+            % {"n": found.rows_that_differ}
         )
     return _("Recomputed from the journal and from the lines: the difference is 0.000000000.")
 
@@ -188,12 +180,6 @@ def _runs(request: HttpRequest) -> querysets.Page:
     return querysets.page_by(found, "number", after=request.GET.get("after", ""), before=request.GET.get("before", ""))
 
 
-def _taken_nano(run: PayoutRun) -> int:
-    """What this run took out of wallets, by the journal."""
-    found = ledger.movements(accounts=[chart.withdrawals(run.pk)], kinds=[ledger.Kind.WITHDRAWAL_IN_RUN])
-    return sum(leg.credited_nano for leg in found)
-
-
 def _equation(run: PayoutRun) -> list[dict]:
     """before - items = after: the wallets by the books, the items by their rows."""
     payees = list(run.withdrawals.values_list("user_id", flat=True).distinct())
@@ -201,7 +187,7 @@ def _equation(run: PayoutRun) -> list[dict]:
     after_nano = sum(one.available_nano for one in wallets.values())
     returned = ledger.movements(accounts=[chart.withdrawals(run.pk)], kinds=[ledger.Kind.WITHDRAWAL_RETURNED])
     returned_nano = sum(leg.debited_nano for leg in returned)
-    before_nano = after_nano + _taken_nano(run) - returned_nano
+    before_nano = after_nano + payouts.taken_nano(run) - returned_nano
     items = run.withdrawals.exclude(status=Withdrawal.Status.RETURNED).aggregate(total=Sum("amount_nano"))["total"] or 0
     return [
         {"label": _("Available before"), "amount_nano": before_nano, "note": _("the payees’ wallets, by the books")},

@@ -195,6 +195,17 @@ def test_a_closed_datanet_does_not_exist_for_strangers(books):
         said(client.get(f"{V1}/datanets/erin/secret/records/"), 404)
 
 
+def test_an_owner_changes_the_rules_but_not_what_records_were_contributed_under(books):
+    make_datanet("Open")
+    here, erin = f"{V1}/datanets/erin/open", program_of(person("erin"))
+
+    changed = said(erin.patch(f"{here}/", {"purpose": "Better", "access": "closed"}, format="json"))
+
+    assert (changed["purpose"], changed["access"], changed["name"]) == ("Better", "closed", "Open")
+    said(erin.patch(f"{here}/", {"licence": "CC0-1.0"}, format="json"), 400)
+    said(client_of(None).get(f"{here}/"), 404)
+
+
 def test_an_on_request_datanet_is_seen_but_not_read_until_its_owner_agrees(books):
     make_datanet("Asked", access="on_request")
     here, zoe, erin = f"{V1}/datanets/erin/asked", program_of(person("zoe")), program_of(person("erin"))

@@ -9,7 +9,7 @@ from django.db import transaction
 from attribution.models import Line
 from ledger import chart
 from ledger import services as ledger
-from marketplace.models import Access, ApiKey
+from marketplace.models import Access, ApiKey, AuditEvent
 from tests.api.world import client_of, program_of
 from tests.shop import OPEN
 
@@ -188,6 +188,11 @@ def test_a_model_is_made_priced_trained_and_listed_only_with_a_version(world):
         here = f"{V1}/models/devi/new"
         said(devi.put(f"{here}/listing/"), 409)
         said(client_of(None).get(f"{here}/"), 404)
+        split = {"data": 5000, "curation": 0, "developer": 4000, "platform": 1000, "owner": 0}
+        changed = said(devi.patch(f"{here}/", {"name": "Newer", "split": split}, format="json"))
+        assert (changed["name"], changed["split"], changed["purpose"]) == ("Newer", split, "Tests")
+        said(devi.patch(f"{here}/", {"access_mode": "pass"}, format="json"), 422)
+        said(devi.patch(f"{here}/", {"engine": "linear"}, format="json"), 400)
         wrong = {"versions": ["erin/tumours@v1"], "settings": {"l2": 1}}
         said(devi.post(f"{here}/training-runs/", wrong, format="json"), 422)
         run = said(
@@ -211,11 +216,17 @@ def test_a_payout_run_needs_two_admins_by_program_too(world):
     ada, ben = client_of(world.person("ada")), client_of(world.person("ben"))
     here = f"{V1}/admin/payout-runs/{world.ids['draft_run']}"
     with transaction.atomic():
+        checked = said(program_of(world.person("ada")).post(f"{here}/recompute/"))
+        assert (checked["rows_that_differ"], checked["run_difference_nano"]) == (0, "0")
         assert said(ada.post(f"{here}/approve/"))["status"] == "draft"
+        said(ada.get(f"{here}/export/"), 409)
         assert said(ada.post(f"{here}/approve/"))["status"] == "draft"
         said(ada.post(f"{here}/send/"), 409)
         assert said(ben.post(f"{here}/approve/"))["status"] == "approved"
+        assert "DE89370400440532013000" in ada.get(f"{here}/export/").content.decode()
         assert said(ada.post(f"{here}/send/"))["status"] == "sent"
+        acts = AuditEvent.objects.filter(target=f"payout_run:{world.ids['draft_run']}").values_list("act", flat=True)
+        assert {"recompute_payout_run", "export_payout_run"} <= set(acts)
         transaction.set_rollback(True)
 
 
