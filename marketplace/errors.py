@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 
-from django.db import OperationalError
+from django.db import IntegrityError, OperationalError
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils.translation import gettext as _
@@ -86,6 +86,14 @@ def describe(exception: Exception) -> tuple[int, str, str] | None:
         )
     if isinstance(exception, RedisError):  # limits are counted there: without them nobody guesses passwords
         return 503, "cache_unavailable", _("A part of this site does not answer now. Try again in a minute.")
+    if isinstance(exception, IntegrityError):
+        # Two at once, mostly: a constraint refused what the service had checked a moment before.
+        logger.error("The database refused what a service let through", exc_info=exception)
+        return (
+            409,
+            "changed_meanwhile",
+            _("Somebody was faster, or it is there already. Nothing was changed; look again."),
+        )
     return None
 
 

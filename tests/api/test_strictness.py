@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 
 import pytest
-from rest_framework.test import APIClient
+from django.db import transaction
+from rest_framework.test import APIClient, APIRequestFactory, force_authenticate
 
+from accounts.models import Consent
 from datanets.models import Datanet
-from marketplace.api.base import BODY_BYTES_MAX
+from marketplace.api.base import BODY_BYTES_MAX, ApiView
 from marketplace.models import ApiKey
 from tests.api.world import client_of, program_of
 from tests.datanets.cast import make_datanet, person
@@ -112,6 +114,38 @@ def test_a_business_rule_is_refused_in_the_same_shape(alice):
         "error": {"code": "invalid_value", "message": "This licence is not in the list."},
         "fields": {},
     }
+
+
+def test_what_only_the_database_refuses_is_a_conflict_and_no_fault(alice):
+    class Twice(ApiView):
+        def post(self, request):
+            for _ in range(2):
+                Consent.objects.create(user=request.user, document="terms", version="1")
+
+    request = APIRequestFactory().post("/", {}, format="json")
+    force_authenticate(request, person("alice"))
+    with transaction.atomic():
+        answer = Twice.as_view()(request)
+
+    assert (answer.status_code, answer.data["error"]["code"]) == (409, "changed_meanwhile")
+    assert not Consent.objects.filter(version="1").exists()
+
+
+@pytest.mark.parametrize(
+    ("method", "address", "headers", "status", "code"),
+    [
+        ("put", "/api/v1/me/", {}, 405, "method_not_allowed"),
+        ("get", "/api/v1/me/", {"accept": "text/csv"}, 406, "not_acceptable"),
+        ("post", "/api/v1/datanets/", {"content-type": "text/plain"}, 415, "unsupported_media_type"),
+    ],
+)
+def test_a_request_that_no_address_takes_is_refused_in_the_same_shape(alice, method, address, headers, status, code):
+    answer = alice.generic(
+        method.upper(), address, "x", headers.get("content-type", "application/json"), headers=headers
+    )
+
+    assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
+    assert set(answer.json()) == {"error", "fields"}
 
 
 def test_pages_follow_each_other_without_gap_or_repetition(alice):
