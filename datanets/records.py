@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from functools import partial
 
 from django.db import transaction
 from django.db.models import Q, QuerySet, TextField
@@ -37,8 +38,8 @@ def withdraw(record: Record, *, by: User) -> Record:
         record.status, record.withdrawn_at, record.withdrawn_by = Record.Status.WITHDRAWN, timezone.now(), by
         record.save(update_fields=["status", "withdrawn_at", "withdrawn_by"])
         states.advance(submission)
-        held = list(versions_with(record))
-        transaction.on_commit(lambda: [exports.forget(version) for version in held])
+        for version in versions_with(record):
+            transaction.on_commit(partial(exports.forget, version))
     return record
 
 

@@ -221,7 +221,8 @@ def answer_time_of(datanet: Datanet) -> timedelta | None:
     """How long requests for access wait for an answer: the median of the newest; None where none was answered."""
     answered = datanet.access_requests.filter(answered_at__isnull=False).order_by("-answered_at")
     times = answered.values_list("created_at", "answered_at")[:ANSWERS_TIMED]
-    return median(sorted(end - start for start, end in times)) if times else None
+    waits_s = [(end - start).total_seconds() for start, end in times if end is not None]
+    return timedelta(seconds=median(waits_s)) if waits_s else None
 
 
 QUALITY_BANDS = ((90, 100, "ok"), (80, 89, "ok"), (60, 79, "warn"), (0, 59, "bad"))
