@@ -14,7 +14,9 @@ FOR_EVERYONE = (
     *("ledger_hold_lot", "ledger_release_lot", "ledger_record", "ledger_erase"),
     *("ledger_enqueue", "ledger_outbox_done", "ledger_outbox_failed"),
 )
-#: The functions of the sequencer's steps. Harmless in other hands: each does only what is due, in the one order.
+#: The functions of the sequencer's steps. Whoever may call them can append a leaf of their own making, or keep a head
+#: that nobody signed: verifiers and `verify` would see it, the database would not. While the sequencer runs as the
+#: application's role, so can the application; a role of its own (`sequencer_role`) keeps them from the rest.
 FOR_THE_SEQUENCER = (
     *("ledger_fold", "ledger_vest", "ledger_expire", "ledger_ring"),
     *("ledger_next_entries", "ledger_append", "ledger_sign", "ledger_cosign"),
