@@ -23,15 +23,15 @@ def steps() -> list[tuple[str, list[str], dict[str, str]]]:
     apps = [app for app in APPS if (ROOT / app).is_dir()]
     production = {"SITE_URL": "https://market.example", "GATEWAY_URL": "https://market.example", "DEMO_STATE": "0"}
     production |= {"ALLOWED_HOSTS": "market.example"}
-    tags = [f"--tag={tag}" for tag in ("security", "models", "urls", "templates", "caches", "translation")]
+    # what the kernel of this machine does not give the sandbox says nothing about the sources
+    production |= {"SILENCED_SYSTEM_CHECKS": "datanets.W001"}
     return [
         ("ruff", [*python, "-m", "ruff", "check", "."], {}),
         ("format", [*python, "-m", "ruff", "format", "--check", "--quiet", "."], {}),
         ("types", [*python, "-m", "mypy", *apps, "devstack", "dev.py"], {}),
         ("imports", [str(BIN / "lint-imports"), "--no-cache"], {}),
         ("migrations", [*python, "-W", "ignore", "manage.py", "makemigrations", "--check", "--dry-run"], {}),
-        # the settings of a site, not this machine: what its kernel lacks is told by `manage.py check`
-        ("deploy", [*python, "manage.py", "check", "--deploy", *tags, "--fail-level", "WARNING"], production),
+        ("deploy", [*python, "manage.py", "check", "--deploy", "--fail-level", "WARNING"], production),
         ("bandit", [*python, *BANDIT, "-r", *apps, "devstack"], {}),
         ("templates", [*python, "-m", "djlint", "templates", "--lint", "--quiet"], {}),
         (
