@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -201,13 +202,17 @@ def _answered_from_own_weights(newest: list[RecordEpoch]) -> bool:
 # --- Sums
 
 
-def posted_totals() -> dict[tuple[str, int | None], int]:
-    """(role, payee) -> nano over every line of posted epochs; payee None is the unattributed account."""
-    rows = (
-        Line.objects.filter(epoch__status=Epoch.Status.POSTED)
-        .values("role", "payee_id")
-        .annotate(total=Sum("amount_nano"))
-    )
+def posted_totals(*, since: datetime | None = None, until: datetime | None = None) -> dict[tuple[str, int | None], int]:
+    """(role, payee) -> nano over every line of the epochs posted with since <= at < until; None: no such limit.
+
+    Payee None is the unattributed account.
+    """
+    lines = Line.objects.filter(epoch__status=Epoch.Status.POSTED)
+    if since:
+        lines = lines.filter(epoch__posted_at__gte=since)
+    if until:
+        lines = lines.filter(epoch__posted_at__lt=until)
+    rows = lines.values("role", "payee_id").annotate(total=Sum("amount_nano"))
     return {(row["role"], row["payee_id"]): row["total"] for row in rows}
 
 

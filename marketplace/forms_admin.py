@@ -12,7 +12,7 @@ from django.utils.translation import gettext_lazy
 
 from accounts.models import User
 
-from . import pricing
+from . import pricing, revenue
 from .forms_explore import OpenField
 
 IMPORT_BYTES_MAX = 1_000_000
@@ -33,6 +33,29 @@ class DepositForm(forms.Form):
 
     def clean_user(self) -> User:
         return find_user(self.cleaned_data["user"])
+
+
+class PeriodForm(forms.Form):
+    """The days of the revenue report, in its address. Empty: all time."""
+
+    since = forms.DateField(
+        label=gettext_lazy("From"), required=False, widget=forms.DateInput(attrs={"type": "date", "class": "input sm"})
+    )
+    until = forms.DateField(
+        label=gettext_lazy("To"), required=False, widget=forms.DateInput(attrs={"type": "date", "class": "input sm"})
+    )
+
+    def clean(self) -> dict:
+        cleaned = super().clean() or {}
+        if cleaned.get("since") and cleaned.get("until") and cleaned["since"] > cleaned["until"]:
+            raise forms.ValidationError(_("The first day comes after the last one."))
+        return cleaned
+
+    @property
+    def period(self) -> revenue.Period:
+        """What it says; all time if it says nothing valid."""
+        said = self.cleaned_data if self.is_valid() else {}
+        return revenue.days(said.get("since"), said.get("until"))
 
 
 class DepositImportForm(forms.Form):

@@ -1,6 +1,9 @@
 """The revenue report: what buyers paid, and where it is. Two derivations that must agree to the nano.
 
-    charged - refunded = platform + developers + contributors + curators + unattributed + still in pools
+    in pools before + charged - refunded = platform + developers + contributors + curators + unattributed + in pools after
+
+For all time, which is what payout runs look at, nothing was in pools before. A period counts what stands in it by each
+side's own clock: what happened within a second of its first or last midnight may be on either side of it.
 
 (A Datanet owner's part of a charge, where a rule has one, counts with the developers: both are paid by the charge itself.)
 
@@ -13,9 +16,13 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from functools import partial
+from typing import NamedTuple
+from uuid import UUID
 
 from django.db import connection, transaction
-from django.db.models import Count, Sum
+from django.db.models import Count, OuterRef, QuerySet, Subquery, Sum
 
 from accounts.models import User
 from attribution import explain
@@ -23,10 +30,22 @@ from ledger import chart
 from ledger import services as ledger
 
 from . import charges, pricing
-from .models import Access, Call, TrainingRun
+from .models import Access, Call, ModelVersion, SplitRule, TrainingRun
 
 CHARGES = (ledger.Kind.CALL_CHARGED, ledger.Kind.ACCESS_CHARGED, ledger.Kind.TRAINING_CHARGED)
 Key = tuple[str, int | None]  # (role, user id); None for what belongs to nobody
+
+
+class Period(NamedTuple):
+    """since <= at < until. None: no such limit."""
+
+    since: datetime | None = None
+    until: datetime | None = None
+
+    def of(self, rows: QuerySet, column: str) -> QuerySet:
+        """The rows whose moment lies in it."""
+        limits = {f"{column}__gte": self.since, f"{column}__lt": self.until}
+        return rows.filter(**{name: at for name, at in limits.items() if at is not None})
 
 
 @dataclass(frozen=True)
@@ -46,30 +65,57 @@ class Row:
 
 @dataclass(frozen=True)
 class Report:
-    """The report at one moment. `rows` hold every role and payee; the parts add up to `charged - refunded`."""
+    """The report of a period. `rows` hold every role and payee; they add up to `opening + charged - refunded`.
 
+    Args:
+        opening_nano: In pools before the period, by the business side; 0 for all time. The row "pool" is what is in
+            them after it.
+    """
+
+    opening_nano: int
     charged_nano: int
     refunded_nano: int
     rows: list[Row]
 
     @property
+    def expected_nano(self) -> int:
+        """What the rows must add up to."""
+        return self.opening_nano + self.charged_nano - self.refunded_nano
+
+    @property
     def difference_nano(self) -> int:
         """Zero when both derivations agree; the largest difference of a row otherwise, sign kept."""
         worst = max(self.rows, key=lambda row: abs(row.difference_nano), default=None)
-        total = self.charged_nano - self.refunded_nano - sum(row.business_nano for row in self.rows)
+        total = self.expected_nano - sum(row.business_nano for row in self.rows)
         return worst.difference_nano if worst is not None and worst.difference_nano else total
 
     def total_nano(self, role: str) -> int:
         return sum(row.business_nano for row in self.rows if row.role == role)
 
 
+def days(first: date | None, last: date | None) -> Period:
+    """The period from the first day to the last one, both included, in UTC. None: no such limit."""
+    return Period(
+        since=datetime.combine(first, time.min, UTC) if first else None,
+        until=datetime.combine(last + timedelta(days=1), time.min, UTC) if last else None,
+    )
+
+
 @transaction.atomic
-def report() -> Report:
-    """Derive both sides in one snapshot."""
+def report(period: Period | None = None) -> Report:
+    """Derive both sides of a period, by default of all time, in one snapshot."""
     _freeze_snapshot()
-    books, charged_nano, refunded_nano = _from_books()
-    business = _from_business()
-    names = User.objects.in_bulk({user_id for _role, user_id in books | business if user_id is not None})
+    period = period or Period()
+    books, charged_nano, refunded_nano = _from_books(period)
+    business = _from_business(period)
+    opening_nano = 0
+    if period.since is not None:
+        before = Period(until=period.since)
+        opening_nano = _from_business(before)["pool", None]
+        books["pool", None] += _pooled_by_books(before)
+        business["pool", None] += opening_nano
+    keys = {key for key in {*books, *business} if books[key] or business[key]}
+    names = User.objects.in_bulk({user_id for _role, user_id in keys if user_id is not None})
     rows = [
         Row(
             role=role,
@@ -78,9 +124,9 @@ def report() -> Report:
             books_nano=books[role, user_id],
             business_nano=business[role, user_id],
         )
-        for role, user_id in sorted(set(books) | set(business), key=lambda key: (key[0], key[1] or 0))
+        for role, user_id in sorted(keys, key=lambda key: (key[0], key[1] or 0))
     ]
-    return Report(charged_nano=charged_nano, refunded_nano=refunded_nano, rows=rows)
+    return Report(opening_nano=opening_nano, charged_nano=charged_nano, refunded_nano=refunded_nano, rows=rows)
 
 
 def differences() -> list[Row]:
@@ -93,18 +139,18 @@ def differences() -> list[Row]:
                 "total",
                 "",
                 None,
-                found.charged_nano - found.refunded_nano,
-                found.charged_nano - found.refunded_nano - found.difference_nano,
+                found.expected_nano,
+                found.expected_nano - found.difference_nano,
             )
         ]
     return rows
 
 
-def _from_books() -> tuple[Counter[Key], int, int]:
+def _from_books(period: Period) -> tuple[Counter[Key], int, int]:
     """Per role and payee, from the journal's legs alone."""
     found: Counter[Key] = Counter()
     charged = refunded = 0
-    for leg in ledger.movements(kinds=CHARGES):
+    for leg in ledger.movements(kinds=CHARGES, **period._asdict()):
         if leg.account.startswith(("wallet:", "promotion:")):
             charged += leg.debited_nano
         elif leg.account == chart.FEES:
@@ -112,25 +158,31 @@ def _from_books() -> tuple[Counter[Key], int, int]:
         elif leg.account.startswith("pending:"):
             found["developer", chart.user_of(leg.account)] += leg.credited_nano
     for source, role in (("data", "contributor"), ("curation", "curator")):
-        for leg in ledger.movements(kinds=[ledger.Kind.SETTLEMENT], prefix="pending:", paid_from=f"pool:%:{source}"):
+        settled = partial(ledger.movements, kinds=[ledger.Kind.SETTLEMENT], prefix="pending:", **period._asdict())
+        for leg in settled(paid_from=f"pool:%:{source}"):
             found[role, chart.user_of(leg.account)] += leg.credited_nano
-    for leg in ledger.movements(kinds=[ledger.Kind.SETTLEMENT], prefix="unattributed:"):
+    for leg in ledger.movements(kinds=[ledger.Kind.SETTLEMENT], prefix="unattributed:", **period._asdict()):
         found["unattributed", None] += leg.credited_nano
-    for leg in ledger.movements(prefix="pool:"):
-        found["pool", None] += leg.credited_nano - leg.debited_nano
-    for leg in ledger.movements(kinds=[ledger.Kind.REFUND]):
+    found["pool", None] = _pooled_by_books(period)
+    for leg in ledger.movements(kinds=[ledger.Kind.REFUND], **period._asdict()):
         if leg.account.startswith(("wallet:", "promotion:")):
             refunded += leg.credited_nano
         elif leg.account == chart.FEES:
             found["platform", None] -= leg.debited_nano
-    return _without_zeros(found), charged, refunded
+    return found, charged, refunded
 
 
-def _from_business() -> Counter[Key]:
+def _pooled_by_books(period: Period) -> int:
+    """What came into the pools less what went out."""
+    return sum(leg.credited_nano - leg.debited_nano for leg in ledger.movements(prefix="pool:", **period._asdict()))
+
+
+def _from_business(period: Period) -> Counter[Key]:
     """Per role and payee, from the shop's rows and attribution's lines alone."""
     found: Counter[Key] = Counter()
     pooled = 0
-    for row in Call.objects.values("model__owner_id").annotate(
+    calls = period.of(Call.objects.all(), "finished_at")
+    for row in calls.values("model__owner_id").annotate(
         developer=Sum("developer_nano"),
         platform=Sum("platform_nano"),
         data=Sum("data_nano"),
@@ -139,34 +191,52 @@ def _from_business() -> Counter[Key]:
         found["developer", row["model__owner_id"]] += row["developer"]
         found["platform", None] += row["platform"]
         pooled += row["data"] + row["curation"]
-    for one in Call.objects.filter(owner_nano__gt=0).values("version_id", "owner_nano").annotate(calls=Count("id")):
-        owner_ids = charges.owner_ids_of(one["version_id"])
-        for owner_id, share in zip(owner_ids, pricing.split_equally(one["owner_nano"], len(owner_ids)), strict=True):
-            found["developer", owner_id] += share * one["calls"]
-    for amount_nano, rule, developer_id in _fees():
-        parts = pricing.split_charge(amount_nano, rule.parts)
-        found["developer", developer_id] += parts["developer"]
-        found["platform", None] += parts["platform"]
-        pooled += parts["data"] + parts["curation"]
-    for (role, payee_id), amount_nano in explain.posted_totals().items():
+    owned: Counter[tuple[UUID, int]] = Counter()  # (version, owner's part of one charge) -> how many charges
+    for one in calls.filter(owner_nano__gt=0).values("version_id", "owner_nano").annotate(count=Count("id")):
+        owned[one["version_id"], one["owner_nano"]] += one["count"]
+    for fee in _fees(period):
+        parts = pricing.split_charge(fee.amount_nano, fee.rule.parts)
+        found["developer", fee.developer_id] += parts["developer"] * fee.charges
+        found["platform", None] += parts["platform"] * fee.charges
+        pooled += (parts["data"] + parts["curation"]) * fee.charges
+        if parts["owner"]:
+            owned[fee.version_id, parts["owner"]] += fee.charges
+    owner_ids = charges.owner_ids_by_version({version_id for version_id, _part in owned})
+    for (version_id, owner_nano), count in owned.items():
+        shares = pricing.split_equally(owner_nano, len(owner_ids[version_id]))
+        for owner_id, share in zip(owner_ids[version_id], shares, strict=True):
+            found["developer", owner_id] += share * count
+    for (role, payee_id), amount_nano in explain.posted_totals(**period._asdict()).items():
         name = {"data": "contributor", "curation": "curator"}[role] if payee_id is not None else "unattributed"
         found[name, payee_id] += amount_nano
         pooled -= amount_nano
     found["pool", None] = pooled
-    return _without_zeros(found)
+    return found
 
 
-def _fees():
-    """(amount, rule, developer) of every access and training charge."""
-    for access in Access.objects.filter(price_nano__gt=0).select_related("split_rule", "model"):
-        yield access.price_nano, access.split_rule, access.model.owner_id
-    done = TrainingRun.objects.filter(status=TrainingRun.Status.DONE, fee_nano__gt=0)
-    for training in done.select_related("split_rule", "model"):
-        yield training.fee_nano, training.split_rule, training.model.owner_id
+class _Fee(NamedTuple):
+    """Access or training charges that are split alike."""
+
+    amount_nano: int
+    rule: SplitRule
+    developer_id: int
+    version_id: UUID
+    charges: int
 
 
-def _without_zeros(counter: Counter[Key]) -> Counter[Key]:
-    return Counter({key: value for key, value in counter.items() if value})
+def _fees(period: Period) -> list[_Fee]:
+    """Every access and training charge, those that are split alike as one. A pass is of the newest version then."""
+    then = ModelVersion.objects.filter(model=OuterRef("model"), created_at__lte=OuterRef("starts_at"))
+    sold = period.of(Access.objects.filter(price_nano__gt=0), "starts_at").annotate(
+        version_id=Subquery(then.order_by("-number").values("pk")[:1])
+    )
+    done = period.of(TrainingRun.objects.filter(status=TrainingRun.Status.DONE, fee_nano__gt=0), "finished_at")
+    rows = [
+        *sold.values_list("price_nano", "split_rule_id", "model__owner_id", "version_id").annotate(Count("pk")),
+        *done.values_list("fee_nano", "split_rule_id", "model__owner_id", "model_version__pk").annotate(Count("pk")),
+    ]
+    rules = SplitRule.objects.in_bulk({row[1] for row in rows})
+    return [_Fee(amount_nano, rules[rule_id], *rest) for amount_nano, rule_id, *rest in rows]
 
 
 def _freeze_snapshot() -> None:

@@ -14,7 +14,18 @@ from rest_framework.response import Response
 
 from .. import audit, payouts, revenue
 from ..models import PayoutRun, Withdrawal
-from .base import AdminView, AnyAnswer, PageQuery, body_of, endpoint, find, page, page_of, require_fresh_session
+from .base import (
+    AdminView,
+    AnyAnswer,
+    PageQuery,
+    body_of,
+    endpoint,
+    find,
+    page,
+    page_of,
+    query_of,
+    require_fresh_session,
+)
 from .fields import Shown, Strict, Text, money
 
 
@@ -64,9 +75,17 @@ class RevenueRow(Shown):
     difference_nano, difference_open = money("difference_nano")
 
 
-class Report(Shown):
-    """charged - refunded = platform + developers + contributors + curators + unattributed + still in pools."""
+class PeriodQuery(Strict):
+    """Without them: all time."""
 
+    since = serializers.DateField(required=False, help_text="First day, UTC.")
+    until = serializers.DateField(required=False, help_text="Last day, UTC, included.")
+
+
+class Report(Shown):
+    """opening + charged - refunded = platform + developers + contributors + curators + unattributed + still in pools."""
+
+    opening_nano, opening_open = money("opening_nano")
     charged_nano, charged_open = money("charged_nano")
     refunded_nano, refunded_open = money("refunded_nano")
     difference_nano, difference_open = money("difference_nano")
@@ -76,9 +95,16 @@ class Report(Shown):
 class RevenueView(AdminView):
     """What buyers paid and where it is."""
 
-    @endpoint("revenue_read", "Read the revenue report, derived twice. For admins.", answers=Report, reads=True)
+    @endpoint(
+        "revenue_read",
+        "Read the revenue report of some days or of all time, derived twice. For admins.",
+        query=PeriodQuery,
+        answers=Report,
+        reads=True,
+    )
     def get(self, request):
-        return Response(Report(revenue.report()).data)
+        told = query_of(request, PeriodQuery)
+        return Response(Report(revenue.report(revenue.days(told.get("since"), told.get("until")))).data)
 
 
 class RunsView(AdminView):

@@ -20,6 +20,7 @@ from ledger import sequencer
 from ledger import services as ledger
 
 from .. import audit, pricing, querysets, revenue, statements
+from ..forms_admin import PeriodForm
 from ..models import AuditEvent, Deposit, TrainingRun, Withdrawal
 from .explanations import training_failure
 
@@ -44,11 +45,14 @@ def staff_only(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]
 @require_safe
 def admin_revenue(request: HttpRequest) -> HttpResponse:
     """What buyers paid and where it is, derived twice; the difference per role and payee must be zero."""
-    report = revenue.report()
+    form = PeriodForm(request.GET if {"since", "until"} & set(request.GET) else None)
+    report = revenue.report(form.period)
     if request.GET.get("format") == "csv":
         return _revenue_csv(report)
     rows = sorted(report.rows, key=lambda row: (-abs(row.difference_nano), row.role, -row.business_nano, row.payee))
     context = {
+        "form": form,
+        "is_period": form.period != revenue.Period(),
         "terms": equation(report),
         "difference_nano": difference_nano(report),
         "rows": [(row, role_label(row.role)) for row in rows[:ROWS_SHOWN]],
@@ -125,11 +129,14 @@ def admin_audit(request: HttpRequest) -> HttpResponse:
 
 
 def equation(report: revenue.Report) -> list[dict]:
-    """charged - refunded = platform + developers + contributors + curators + unattributed + still in pools."""
+    """in pools before + charged - refunded = platform + developers + contributors + curators + unattributed + in pools."""
     charged = [
         {"label": _("Charged"), "amount_nano": report.charged_nano, "note": _("by the books")},
         {"label": _("Refunded"), "amount_nano": report.refunded_nano, "op": "−", "note": _("by the books")},
     ]
+    if report.opening_nano:
+        charged[0]["op"] = "+"
+        charged.insert(0, {"label": _("In pools before"), "amount_nano": report.opening_nano})
     parts = [
         {"label": label, "amount_nano": amount_nano, "op": "=" if place == 0 else "+"}
         for place, (label, amount_nano) in enumerate(_sides(report))
@@ -140,7 +147,7 @@ def equation(report: revenue.Report) -> list[dict]:
 
 def difference_nano(report: revenue.Report) -> int:
     """The parts less what was charged; where errors of several rows cancel out, the largest of them."""
-    total = sum(nano for _label, nano in _sides(report)) - (report.charged_nano - report.refunded_nano)
+    total = sum(nano for _label, nano in _sides(report)) - report.expected_nano
     return total or report.difference_nano
 
 
@@ -158,7 +165,7 @@ def _sides(report: revenue.Report) -> list[tuple[str, int]]:
 
 def _parts(report: revenue.Report) -> dict:
     """The split as one bar: role colours are fixed."""
-    whole = report.charged_nano - report.refunded_nano
+    whole = report.expected_nano
     colours = {"developer": "5", "contributor": "2", "curator": "1", "platform": "0", "unattributed": "3", "pool": "4"}
     if whole <= 0:
         return {}

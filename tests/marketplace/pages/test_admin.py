@@ -105,6 +105,10 @@ def test_the_revenue_report_adds_up_on_the_page_and_in_the_file(books, erin):
     assert charged == 48_000_000
     assert charged - refunded == sum(parts)
     assert difference == 0
+    assert "Nothing was charged" in page(erin, "/en/admin-desk/revenue/?since=2999-01-01")
+    assert "The first day comes after the last one." in page(
+        erin, "/en/admin-desk/revenue/?since=2026-01-02&until=2026-01-01"
+    )
     rows = list(csv.DictReader(io.StringIO(erin.get("/en/admin-desk/revenue/?format=csv").content.decode())))
     assert {row["difference"] for row in rows} == {"0.000000000"}
     assert sum(int(row["business"].replace(".", "")) for row in rows) == charged
