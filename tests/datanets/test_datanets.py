@@ -143,7 +143,7 @@ def test_a_search_finds_words_as_they_stand_and_pages_by_key():
         b'{"text": "note %d about %s, long enough"}\n' % (n, b"wrens" if n % 2 else b"owls") for n in range(7)
     )
     approve_all(send(datanet, content, name="notes.jsonl"))
-    found = records.search(records.preview(datanet, viewer=person("dan")), "Wrens")
+    found = records.search(records.preview(datanet, viewer=person("dan")), "Wrens", pool=datanet)
 
     first, cursor = records.page(found, limit=2)
     second, end = records.page(found, after=cursor, limit=2)
