@@ -16,6 +16,7 @@ from datanets.models import Datanet
 from . import pricing
 from .models import ListedModel
 from .templatetags import figures
+from .templatetags.ui import COLUMN_TYPES
 
 IMAGE_BYTES_MAX = 1_000_000
 COLUMN_ROWS = 8
@@ -167,15 +168,8 @@ class DatanetForm(DatanetRulesForm):
 class ColumnForm(forms.Form):
     """One column of a table; a row without a name is left out."""
 
-    TYPES = [
-        ("number", _("Number")),
-        ("integer", _("Whole number")),
-        ("category", _("Category")),
-        ("text", _("Text")),
-        ("boolean", _("Yes or no")),
-    ]
     name = forms.CharField(label=_("Column"), max_length=120, required=False)
-    type = forms.ChoiceField(label=_("Type"), choices=TYPES)
+    type = forms.ChoiceField(label=_("Type"), choices=list(COLUMN_TYPES.items()))
     required = forms.BooleanField(label=_("Required"), required=False)
     min = forms.FloatField(label=_("Lowest"), required=False)
     max = forms.FloatField(label=_("Highest"), required=False)

@@ -15,7 +15,7 @@ from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
-from django.utils.translation import get_language, ngettext
+from django.utils.translation import get_language, gettext_lazy, ngettext
 from django.utils.translation import gettext as _
 from pygments import highlight as pygments_highlight
 from pygments.formatters import HtmlFormatter
@@ -35,6 +35,14 @@ _TONES = {
     "info": "in_review receiving running sent uploading new draft",
 }
 _TONE_OF = {state: tone for tone, states in _TONES.items() for state in states.split()}
+#: The types a column of a table can have, as people call them.
+COLUMN_TYPES = {
+    "number": gettext_lazy("Number"),
+    "integer": gettext_lazy("Whole number"),
+    "category": gettext_lazy("Category"),
+    "text": gettext_lazy("Text"),
+    "boolean": gettext_lazy("Yes or no"),
+}
 
 
 # Numbers -----------------------------------------------------------------------------------------------------------
@@ -207,6 +215,12 @@ def _hue(text: str) -> int:
 def tone(state) -> str:
     """The colour of a state's badge: ok, warn, bad, info, or none for a state this list does not know."""
     return _TONE_OF.get(str(state), "")
+
+
+@register.filter
+def column_type(name: str) -> str:
+    """A column's type by its name for people; a type this list does not know stays as it is."""
+    return str(COLUMN_TYPES.get(name, name))
 
 
 @register.simple_tag

@@ -4,11 +4,7 @@ from collections.abc import Callable
 from itertools import permutations
 
 import numpy as np
-from hypothesis import HealthCheck, settings
 from scipy.stats import rankdata
-
-# Property tests must not fail because the machine is busy.
-unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def shapley_by_permutations(value: Callable[[frozenset[int]], float], players: int) -> np.ndarray:

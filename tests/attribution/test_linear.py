@@ -18,7 +18,7 @@ from attribution.engines import ENGINES, gated, linear
 from attribution.engines.answers import pack_vector, unpack_vector
 from attribution.engines.artifact import from_files
 from attribution.shares import quantise
-from tests.attribution.science import linear_datamodeling_score, unhurried
+from tests.attribution.science import linear_datamodeling_score
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +115,6 @@ def test_the_context_of_an_answer_fits_into_three_kilobytes():
         assert len(json.dumps({"features": pack_vector(vector), "served": 9})) <= 3000
 
 
-@unhurried
 @given(st.lists(st.floats(allow_nan=False, allow_infinity=False), max_size=20))
 def test_a_packed_vector_comes_back_bit_by_bit(values):
     vector = np.array(values, dtype=np.float64)
@@ -269,7 +268,7 @@ def test_a_replay_on_other_threads_and_another_processor_agrees_within_one_unit(
 # --- Copies
 
 
-@settings(unhurried, max_examples=20)
+@settings(max_examples=20)
 @given(st.lists(st.tuples(st.integers(0, 40), st.integers(0, 39)), min_size=1, max_size=30), st.booleans())
 def test_copies_with_weight_zero_change_no_bit_of_anybodys_score(copies, regression):
     # Given a model, and one whose version also holds copies of its records, anywhere in between

@@ -12,7 +12,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from attribution.engines import neighbours
 from attribution.engines.artifact import from_files
 from attribution.shares import quantise
-from tests.attribution.science import shapley_by_permutations, unhurried
+from tests.attribution.science import shapley_by_permutations
 
 
 @pytest.mark.parametrize("k", [1, 2, 3, 5, 9])
@@ -30,7 +30,7 @@ def test_knn_shapley_is_the_shapley_value_of_the_vote(members, k):
         assert np.allclose(neighbours.knn_shapley(matches, k=k), expected, rtol=0, atol=1e-14)
 
 
-@settings(unhurried, max_examples=30)
+@settings(max_examples=30)
 @given(
     st.lists(st.tuples(st.integers(0, 2), st.sampled_from("ab")), min_size=2, max_size=6),
     st.integers(1, 4),
@@ -92,7 +92,7 @@ def test_a_tie_of_votes_goes_to_the_label_that_sorts_first():
     assert neighbours.answer(model, np.array([0.0])).outputs["label"] == "ape"
 
 
-@settings(unhurried, max_examples=20)
+@settings(max_examples=20)
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 29)), min_size=1, max_size=20))
 def test_copies_with_weight_zero_change_no_bit_of_anybodys_score(copies):
     random = np.random.default_rng(4)

@@ -20,7 +20,7 @@ from attribution.engines.retrieval import (
     shapley,
     subsets,
 )
-from tests.attribution.science import shapley_by_permutations, unhurried
+from tests.attribution.science import shapley_by_permutations
 
 
 def words(text):
@@ -34,7 +34,6 @@ def words(text):
 TEXTS = st.text(alphabet=st.sampled_from("ab \n.!éß中"), max_size=400)
 
 
-@unhurried
 @given(TEXTS, st.integers(2, 30))
 def test_passages_hold_every_word_once_in_order_and_none_is_too_long(text, max_tokens):
     cuts = cut_passages(text, words, max_tokens)
@@ -220,7 +219,7 @@ def test_the_buyers_system_message_joins_the_one_system_message():
 # --- Shapley values
 
 
-@settings(unhurried, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(0, 4).flatmap(lambda k: st.lists(st.floats(-200, 0), min_size=1 << k, max_size=1 << k)))
 def test_shapley_is_its_definition_over_all_orders(values):
     k = len(values).bit_length() - 1
@@ -260,7 +259,6 @@ def test_only_what_the_documents_explain_is_paid(v_all, v_none, millionths):
     assert causal_fraction(v_all, v_none) == millionths
 
 
-@unhurried
 @given(st.floats(-1e4, 0), st.floats(-1e4, 0))
 def test_the_causal_fraction_lies_between_zero_and_a_million(v_all, v_none):
     assert 0 <= causal_fraction(v_all, v_none) <= 1_000_000
@@ -315,7 +313,6 @@ def test_an_answer_without_a_trace_of_the_documents_pays_nobody():
     assert not retrieval.attribute(index, answer).any()
 
 
-@unhurried
 @given(st.text(max_size=60), st.lists(st.text(max_size=60), max_size=4))
 def test_the_proxy_lies_between_zero_and_its_largest_value(text, documents):
     scores = proxy_scores(text, documents)

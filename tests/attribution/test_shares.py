@@ -21,7 +21,6 @@ from attribution.shares import (
     settle,
     split_by_basis_points,
 )
-from tests.attribution.science import unhurried
 
 AMOUNTS = st.integers(0, 10**18)
 WEIGHTS = st.lists(st.integers(0, 10**27), min_size=1, max_size=30).filter(any)
@@ -50,13 +49,11 @@ def paid(result):
 # --- Largest remainder
 
 
-@unhurried
 @given(AMOUNTS, WEIGHTS)
 def test_the_parts_of_a_split_add_up_to_the_whole(total, weights):
     assert sum(largest_remainder(total, weights)) == total
 
 
-@unhurried
 @given(AMOUNTS, WEIGHTS)
 def test_no_part_is_a_whole_nano_away_from_its_fair_share(total, weights):
     for part, weight in zip(largest_remainder(total, weights), weights, strict=True):
@@ -64,7 +61,6 @@ def test_no_part_is_a_whole_nano_away_from_its_fair_share(total, weights):
         assert weight or not part
 
 
-@unhurried
 @given(AMOUNTS, WEIGHTS, st.randoms(use_true_random=False))
 def test_a_split_does_not_depend_on_the_order_of_its_parts(total, weights, random):
     keys = list(range(len(weights)))
@@ -119,7 +115,6 @@ def test_the_last_nano_goes_to_data_before_curation_developer_platform_and_owner
     assert split_by_basis_points(3, equal) == {"data": 1, "curation": 1, "developer": 1, "platform": 0, "owner": 0}
 
 
-@unhurried
 @given(AMOUNTS, st.lists(st.integers(0, 10_000), min_size=4, max_size=4))
 def test_every_charge_splits_exactly_under_every_rule(total, cuts):
     edges = [0, *sorted(cuts), 10_000]
@@ -140,7 +135,6 @@ def test_a_rule_that_is_not_a_whole_is_refused(parts):
 FLOATS = st.floats(-1e100, 1e100, allow_nan=False)
 
 
-@unhurried
 @given(st.lists(FLOATS, max_size=40))
 def test_quantised_scores_keep_their_signs_and_have_norm_one(scores):
     units = quantise(scores)
@@ -152,7 +146,6 @@ def test_quantised_scores_keep_their_signs_and_have_norm_one(scores):
         assert math.fsum(map(abs, scores)) == 0 or len(scores) == 0
 
 
-@unhurried
 @given(st.lists(FLOATS, max_size=20), st.integers(0, 20), st.randoms(use_true_random=False))
 def test_followers_with_score_zero_and_the_order_change_no_quantised_score(scores, followers, random):
     places = list(range(len(scores)))
@@ -175,7 +168,6 @@ def test_a_score_that_is_no_number_is_refused(bad):
 # --- Settlement
 
 
-@unhurried
 @given(epochs(), st.sets(st.integers(1, 12)))
 def test_the_lines_of_a_call_and_its_unattributed_part_add_up_to_its_charge(calls, gated):
     result = settle(calls, {}, gated, KEYS)
@@ -187,7 +179,6 @@ def test_the_lines_of_a_call_and_its_unattributed_part_add_up_to_its_charge(call
     assert all(line.amount_nano > 0 for line in result.lines)
 
 
-@unhurried
 @given(epochs(), st.randoms(use_true_random=False))
 def test_the_order_of_calls_and_of_records_changes_no_amount(calls, random):
     before = settle(calls, {}, set(), KEYS)
@@ -204,7 +195,6 @@ def test_the_order_of_calls_and_of_records_changes_no_amount(calls, random):
     assert after.running == before.running
 
 
-@unhurried
 @given(epochs(), st.lists(st.integers(50, 100), max_size=9, unique=True))
 def test_copies_added_by_anyone_change_nobodys_pay_by_one_nano(calls, copies):
     # Given an epoch, and the same one where followers with score 0 stand beside the leaders
@@ -221,7 +211,6 @@ def test_copies_added_by_anyone_change_nobodys_pay_by_one_nano(calls, copies):
     assert after.unattributed == before.unattributed
 
 
-@unhurried
 @given(epochs(), st.integers(0, 8))
 def test_running_sums_do_not_care_how_calls_are_grouped_into_epochs(calls, cut):
     together = settle(calls, {}, set(), KEYS)
@@ -232,7 +221,6 @@ def test_running_sums_do_not_care_how_calls_are_grouped_into_epochs(calls, cut):
     assert second.phi == together.phi
 
 
-@unhurried
 @given(epochs())
 def test_splitting_an_influence_between_two_names_gains_less_than_two_nano_a_call(calls):
     # Given Alice's record 1, and the same market where her two Sybils have half of its influence each
@@ -263,7 +251,6 @@ def test_splitting_an_influence_between_two_names_gains_less_than_two_nano_a_cal
             assert abs(two.get((call.call_id, record), 0) - one.get((call.call_id, record), 0)) <= 1
 
 
-@unhurried
 @given(epochs())
 def test_a_record_that_nets_to_zero_or_less_earns_nothing_in_any_call(calls):
     result = settle(calls, {}, set(), KEYS)
@@ -362,7 +349,6 @@ def test_a_call_cannot_be_settled_twice_in_one_epoch():
 # --- Curators
 
 
-@unhurried
 @given(
     epochs(),
     st.lists(AMOUNTS, min_size=8, max_size=8),

@@ -221,6 +221,7 @@ def test_a_datanet_shows_its_records_with_statistics_over_all_rows(books, client
     assert "the first 200 approved records" in text
     assert "benign" in text
     assert "after=" in text  # 25 rows a page
+    assert 'radius<span class="ty">Nombre</span>' in page(client, here(datanet).replace("/en/", "/fr/"))
 
 
 def test_a_datanet_asks_as_often_for_three_records_as_for_sixty(books, client, django_assert_max_num_queries):
