@@ -1,7 +1,7 @@
 """From scores to money, in exact integers. Pure, and the only place where a float becomes a share.
 
 All amounts are nano-OPEN. Scores are whole billionths (1e-9) of a call's L1 norm and keep their signs. Python integers
-throughout: credits go up to 1e27 and plain int64 overflows at 9.2 OPEN.
+throughout, because credits go up to 1e27 and plain int64 overflows at 9.2 OPEN; one split has a proof that it fits.
 
     quantise          floats -> scores of a call
     running_sums      net and positive credit per record over all calls so far
@@ -17,9 +17,13 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple
 
+import numpy as np
+
 BILLION = 1_000_000_000
 MILLION = 1_000_000
 BASIS_POINTS = 10_000
+INT64_TOTAL_MAX = 2**49  # 562,949 OPEN
+INT64_WHOLE_MAX = 2**61
 # Ties of every split in the product go to the earlier of these.
 ROLES = ("data", "curation", "developer", "platform", "owner")
 
@@ -127,6 +131,8 @@ def largest_remainder(total: int, weights: Sequence[int], ties: Sequence[Any] | 
         return [0] * len(weights)
     if whole == 0:
         raise ValueError("There is an amount to split, but every weight is zero.")
+    if ties is None and total < INT64_TOTAL_MAX and whole < INT64_WHOLE_MAX:
+        return _largest_remainder_in_int64(total, weights, whole)
     parts, remainders = [], []
     for weight in weights:
         part, remainder = divmod(total * weight, whole)
@@ -139,6 +145,24 @@ def largest_remainder(total: int, weights: Sequence[int], ties: Sequence[Any] | 
         for i in order[:left]:
             parts[i] += 1
     return parts
+
+
+def _largest_remainder_in_int64(total: int, weights: Sequence[int], whole: int) -> list[int]:
+    """The same parts as by Python's integers, a hundred times as fast for many records.
+
+    A float guesses each part: below INT64_TOTAL_MAX it is at most 1 off. total * weight - part * whole is then between
+    -whole and 2 whole, so that int64, which wraps around, has it exactly, and says which guesses to correct.
+    """
+    w = np.array(weights, dtype=np.int64)
+    parts = np.floor(w / whole * total).astype(np.int64)
+    remainders = w * np.int64(total) - parts * np.int64(whole)
+    step = (remainders >= whole).astype(np.int64) - (remainders < 0)
+    parts += step
+    remainders -= step * np.int64(whole)
+    left = total - int(parts.sum())
+    if left:
+        parts[np.argsort(-remainders, kind="stable")[:left]] += 1
+    return parts.tolist()
 
 
 def split_by_basis_points(total_nano: int, parts: Mapping[str, int]) -> dict[str, int]:
@@ -170,17 +194,17 @@ def quantise(scores: Iterable[float]) -> list[int]:
     Raises:
         ValueError: a score is not finite, or they are too large to be added.
     """
-    values = [float(score) for score in scores]
-    if not all(math.isfinite(value) for value in values):
+    values = np.array(scores if isinstance(scores, np.ndarray) else list(scores), dtype=np.float64)
+    if not np.isfinite(values).all():
         raise ValueError("A score is not a finite number.")
     try:
-        norm = math.fsum(abs(value) for value in values)
+        norm = math.fsum(np.abs(values).tolist())
     except OverflowError as error:
         raise ValueError("The scores are too large.") from error
     if norm == 0.0:
         return [0] * len(values)
     # Division first: a tiny norm would turn BILLION / norm into infinity.
-    return [round(value / norm * BILLION) for value in values]
+    return np.rint(values / norm * BILLION).astype(np.int64).tolist()
 
 
 def settle(

@@ -3,12 +3,15 @@
 import math
 from fractions import Fraction
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from attribution.shares import (
     BILLION,
+    INT64_TOTAL_MAX,
+    INT64_WHOLE_MAX,
     ROLES,
     EpochCall,
     EpochResult,
@@ -70,6 +73,26 @@ def test_a_split_does_not_depend_on_the_order_of_its_parts(total, weights, rando
     after = dict(zip(keys, largest_remainder(total, [weights[i] for i in keys], keys), strict=True))
 
     assert after == before
+
+
+@unhurried
+@given(
+    st.integers(1, INT64_TOTAL_MAX - 1),
+    st.lists(st.integers(0, INT64_WHOLE_MAX // 40) | st.sampled_from([1, 2, 3, 10**9]), min_size=1, max_size=40).filter(
+        any
+    ),
+)
+def test_the_fast_split_gives_what_whole_numbers_of_any_size_give(total, weights):
+    assert largest_remainder(total, weights) == largest_remainder(total, weights, ties=range(len(weights)))
+
+
+def test_the_fast_split_holds_at_its_edges():
+    random = np.random.default_rng(0)
+    for total in (1, 2, 8_400_000, INT64_TOTAL_MAX - 1):
+        for largest in (1, 3, 10**9, INT64_WHOLE_MAX // 1000 - 1):
+            weights = random.integers(0, largest, size=1000, endpoint=True).tolist()
+            weights[0] = largest
+            assert largest_remainder(total, weights) == largest_remainder(total, weights, ties=range(1000))
 
 
 def test_equal_remainders_go_to_the_smaller_key():

@@ -1,0 +1,203 @@
+"""How well and how fast calls are attributed, against really training again. Needs nothing but the development packages.
+
+    .venv/bin/python bench/attribution.py            all figures, some minutes on one core
+    .venv/bin/python bench/attribution.py speed      one of: agreement, audit, noise, copies, speed
+
+Tasks are real and at hand: scikit-learn's digits and tumours, and texts: the docstrings of installed packages, whose
+class is the package, as TF-IDF and as embeddings of 64 dimensions made of it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import statistics
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import numpy as np
+from sklearn.datasets import load_breast_cancer, load_digits
+from sklearn.decomposition import TruncatedSVD
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.metrics import roc_auc_score
+
+from attribution import shares
+from attribution.engines import linear
+from attribution.engines.design import one_blas_thread
+from tests.attribution.science import linear_datamodeling_score
+
+PACKAGES = ("numpy", "scipy", "sklearn", "django")
+HALVES = 64
+ASKED = 40
+CALL_NANO = 8_400_000
+PENALTIES = (1.0, 10.0)  # the engine's own, and one that suits a thousand rows better
+
+
+def digits(rows: int = 1000) -> tuple[np.ndarray, list[str]]:
+    data = load_digits()
+    return data.data[:rows] / 16.0, [str(label) for label in data.target[:rows]]
+
+
+def tumours() -> tuple[np.ndarray, list[str]]:
+    data = load_breast_cancer()
+    spread = (data.data - data.data.mean(0)) / data.data.std(0)
+    return spread, [str(label) for label in data.target]
+
+
+def texts(dimensions: int | None = None) -> tuple[np.ndarray, list[str]]:
+    """Docstrings as TF-IDF of 400 words, or as embeddings. In an order that mixes the packages."""
+    found = sorted({(doc, package) for package in PACKAGES for doc in _docstrings(package)})
+    picked = np.random.default_rng(0).permutation(len(found))[:1000]
+    words = TfidfVectorizer(max_features=400 if dimensions is None else 4000, sublinear_tf=True)
+    matrix = words.fit_transform([found[i][0] for i in picked])
+    if dimensions is not None:
+        return TruncatedSVD(dimensions, random_state=0).fit_transform(matrix), [found[i][1] for i in picked]
+    return matrix.toarray(), [found[i][1] for i in picked]
+
+
+def _docstrings(package: str) -> Iterator[str]:
+    root = importlib.import_module(package)
+    for module in pkgutil.iter_modules(root.__path__, f"{package}."):
+        if any(part.startswith("_") or part in ("tests", "conftest", "f2py") for part in module.name.split(".")[1:]):
+            continue
+        try:
+            members = vars(importlib.import_module(module.name)).values()
+        except Exception:
+            continue  # some modules of Django need a configured site
+        for member in members:
+            doc = getattr(member, "__doc__", None)
+            if isinstance(doc, str) and len(doc) > 80 and callable(member):
+                yield doc
+
+
+TASKS: dict[str, Callable[[], tuple[np.ndarray, list[str]]]] = {
+    "digits": digits,
+    "TF-IDF text": texts,
+    "embeddings": lambda: texts(64),
+    "tumours": tumours,
+}
+
+
+def fitted(task: str, *, l2: float = 1.0):
+    """A model on all rows but the last ones, and questions that are those, answered by itself."""
+    features, labels = TASKS[task]()
+    rows = len(features) - ASKED
+    model = linear.fit(features[:rows], labels[:rows], np.ones(rows), {"standardise": False, "l2": l2})
+    asked = [linear.answer(model, row).outputs["label"] for row in features[rows:]]
+    return model, features[rows:], asked
+
+
+def agreement() -> None:
+    for task in TASKS:
+        model, questions, asked = fitted(task)
+        rows = model.settings["records"]
+        random = np.random.default_rng(0)
+        masks = np.array([random.permutation(rows) < rows // 2 for _ in range(HALVES)])
+        scores = linear.midpoint_scores(model, questions, asked)
+        real = [linear.outputs_of(model, questions, asked, theta=linear.retrain(model, mask)) for mask in masks]
+        said = linear_datamodeling_score(scores, masks, np.array(real))
+        show(f"LDS over {HALVES} random halves, {task}, n = {rows}", f"{said:.4f}", ">= .965")
+
+
+def audit() -> None:
+    for task in ("digits", "tumours"):
+        for l2 in PENALTIES:
+            model, questions, asked = fitted(task, l2=l2)
+            rows = model.settings["records"]
+            full = linear.outputs_of(model, questions, asked)
+            chosen = np.random.default_rng(0).permutation(rows)[:100]
+            kept = [np.arange(rows) != i for i in chosen]
+            retrained = [linear.outputs_of(model, questions, asked, theta=linear.retrain(model, mask)) for mask in kept]
+            real = np.array([full - outputs for outputs in retrained]).T
+            told = linear.leave_one_out(model, questions, asked)[:, chosen]
+            pearson = np.corrcoef(told.ravel(), real.ravel())[0, 1]
+            error = np.linalg.norm(told - real) / np.linalg.norm(real)
+            show(f"leave-one-out of {len(chosen)} records, {task}, l2 = {l2}: Pearson", f"{pearson:.5f}", ">= .997")
+            show(f"leave-one-out of {len(chosen)} records, {task}, l2 = {l2}: error", f"{error:.2%}", "<= .60%")
+
+
+def noise() -> None:
+    features, labels = digits(1797)
+    rows, classes = 1200, sorted(set(labels))
+    for l2 in PENALTIES:
+        found = []
+        for seed in range(5):
+            random = np.random.default_rng(seed)
+            order = random.permutation(len(features))
+            train, judges = order[:rows], order[rows:]
+            wrong = random.permutation(rows) < rows // 10
+            noisy = [
+                random.choice([one for one in classes if one != labels[i]]) if is_wrong else labels[i]
+                for i, is_wrong in zip(train, wrong, strict=True)
+            ]
+            model = linear.fit(features[train], noisy, np.ones(rows), {"standardise": False, "l2": l2})
+            mean, _error = linear.validation_scores(model, features[judges], [labels[i] for i in judges])
+            found.append(roc_auc_score(wrong, -mean))
+        least, middle = min(found), statistics.mean(found)
+        show(f"10 % wrong labels, digits, 5 seeds, l2 = {l2}: AUC, least, mean", f"{least:.4f}, {middle:.4f}", ">= .99")
+
+
+def copies() -> None:
+    features, labels = digits(400)
+    questions = digits(440)[0][400:]
+    weights = np.concatenate([np.ones(400), np.zeros(200)])
+    alone = linear.fit(features, labels, np.ones(400), {"standardise": False})
+    crowded = linear.fit(
+        np.vstack([features, features[:200]]), [*labels, *labels[:200]], weights, {"standardise": False}
+    )
+    before, after = (_paid(model, questions) for model in (alone, crowded))
+    mine = sum(before[i] for i in range(20)), sum(after[i] for i in [*range(20), *range(400, 420)])
+    show("pay of who copies their own or others' records, after / before", f"{mine[1] / mine[0]:.6f}", "1.000 exactly")
+    show("records whose pay the copies changed", str(sum(before[i] != after[i] for i in range(400))), "0")
+
+
+def _paid(model, questions: np.ndarray) -> dict[int, int]:
+    calls = []
+    for number, row in enumerate(questions):
+        scores = shares.quantise(linear.attribute(model, linear.answer(model, row)))
+        calls.append(shares.EpochCall(number, CALL_NANO, {i: score for i, score in enumerate(scores) if score}))
+    keys = {i: f"{i:08x}" for i in range(model.settings["records"])}
+    paid = dict.fromkeys(keys, 0)
+    for line in shares.settle(calls, {}, set(), keys).lines:
+        paid[line.record_id] += line.amount_nano
+    return paid
+
+
+def speed() -> None:
+    random = np.random.default_rng(0)
+    for rows, floor in ((2_000, "<= 1 ms"), (100_000, "<= 20 ms")):
+        features = random.normal(size=(rows, 64))
+        labels = [str(c) for c in (features[:, :3] + random.normal(size=(rows, 3))).argmax(1)]
+        model = linear.fit(features, labels, np.ones(rows), {"standardise": False})
+        keys = {i: f"{i:08x}" for i in range(rows)}
+        phi = dict.fromkeys(keys, shares.BILLION)
+        scored, whole = [], []
+        for row in random.normal(size=(60, 64)):
+            answer = linear.answer(model, row)
+            start = time.perf_counter()
+            scores = linear.attribute(model, answer)
+            scored.append(time.perf_counter() - start)
+            found = {i: score for i, score in enumerate(shares.quantise(scores)) if score}
+            shares.call_lines(shares.EpochCall(0, CALL_NANO, found), phi, (), keys)
+            whole.append(time.perf_counter() - start)
+        for name, taken in (("scores", scored), ("scores and integer lines", whole)):
+            p50, p95 = np.percentile(taken, [50, 95]) * 1000
+            show(f"{name} of a call, n = {rows}: p50, p95", f"{p50:.2f}, {p95:.2f} ms", floor)
+
+
+def show(what: str, figure: str, floor: str) -> None:
+    print(f"{what:<78} {figure:>18}   floor {floor}", flush=True)
+
+
+PARTS = {"agreement": agreement, "audit": audit, "noise": noise, "copies": copies, "speed": speed}
+
+if __name__ == "__main__":
+    warnings.simplefilter("ignore")
+    with one_blas_thread():
+        for name in sys.argv[1:] or PARTS:
+            PARTS[name]()
