@@ -9,15 +9,16 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from django.conf import settings
+from django.contrib.postgres.expressions import ArraySubquery
 from django.db import transaction
-from django.db.models import Count, Exists, OuterRef, Q, QuerySet
+from django.db.models import Count, Exists, Func, IntegerField, OuterRef, Q, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from accounts.models import User
 
 from . import states
-from .appeals import appeal, decide_appeal
+from .appeals import appeal, decide_appeal, open_appeals
 from .errors import Invalid, NotAllowed, NotReady, SelfReview
 from .models import Appeal, Claim, Datanet, Membership, Record, Review, Submission
 from .relations import may_review, require_reviewer
@@ -28,6 +29,7 @@ __all__ = [
     "appeal",
     "approve_clean",
     "claim",
+    "counts",
     "decide",
     "decide_appeal",
     "may_review",
@@ -78,7 +80,20 @@ def queue(curator: User, *, datanet: Datanet | None = None, state: str = "open")
     if state not in conditions:
         raise Invalid(_("There is no such queue."))
     newest_first = ("-decided_at", "pk") if state == "done" else ("-is_flagged", "sent_at", "pk")
-    return found.filter(conditions[state]).select_related("datanet", "contributor").order_by(*newest_first)
+    found = found.filter(conditions[state]).select_related("datanet__owner", "contributor", "claim__curator")
+    return found.order_by(*newest_first)
+
+
+def counts(curator: User, *, states: Iterable[str], datanet: Datanet | None = None) -> dict[str, int]:
+    """How many submissions these queues hold, and as "appeals" how many appeals wait; in one query."""
+    wanted: dict[str, QuerySet] = {state: queue(curator, datanet=datanet, state=state) for state in states}
+    wanted["appeals"] = open_appeals(curator)
+    numbers = {
+        name: Func(ArraySubquery(found.order_by().values("pk")), function="cardinality", output_field=IntegerField())
+        for name, found in wanted.items()
+    }
+    found = User.objects.filter(pk=curator.pk).values_list(*numbers.values()).get()
+    return dict(zip(numbers, found, strict=True))
 
 
 @transaction.atomic

@@ -71,8 +71,7 @@ def ledger_explorer(request: HttpRequest) -> HttpResponse:
         "entries": [(leaf, type_label(leaf.type), _told(leaf.entry)) for leaf in entries],
         "next_url": f"?{urlencode(_asked(asked) | {'before': entries[-1].index})}" if len(page) > ENTRIES_SHOWN else "",
         "first_url": f"{request.path}?{urlencode(_asked(asked))}" if before.isdecimal() else "",
-        "epochs": _epochs(models if asked else None),
-        "totals": _totals_per_model(models if asked else None),
+        **_settlements(models if asked else None),
         "asked": asked,
         "is_found": bool(models or entries),
     }
@@ -185,18 +184,25 @@ def _settled(models: dict[str, str] | None):
     return found if models is None else found.filter(entry__model_id__in=list(models))
 
 
+def _settlements(models: dict[str, str] | None) -> dict[str, list[dict]]:
+    """The newest settled epochs, and what all of them add up to per model; the models' names are read once."""
+    epochs, totals = _epochs(models), _totals_per_model(models)
+    names = _names({row["model_id"] for row in [*epochs, *totals]})
+    for row in [*epochs, *totals]:
+        row["model"] = names.get(row["model_id"], row["model_id"])
+    return {"epochs": epochs, "totals": totals}
+
+
 def _epochs(models: dict[str, str] | None) -> list[dict]:
-    leaves = list(_settled(models).order_by("-index")[:EPOCHS_SHOWN])
-    names = _names({leaf.entry["model_id"] for leaf in leaves})
     return [
         {
             "index": leaf.index,
-            "model": names.get(leaf.entry["model_id"], leaf.entry["model_id"]),
+            "model_id": leaf.entry["model_id"],
             "number": leaf.entry["epoch"],
             "hour": leaf.entry["hour"],
             **{f"{name}_nano": int(leaf.entry[name]) for name in ("pool", "paid", "unattributed")},
         }
-        for leaf in leaves
+        for leaf in _settled(models).order_by("-index")[:EPOCHS_SHOWN]
     ]
 
 
@@ -206,7 +212,7 @@ def _totals_per_model(models: dict[str, str] | None) -> list[dict]:
     def total(name: str) -> Sum:
         return Sum(Cast(KT(f"entry__{name}"), BigIntegerField()))
 
-    rows = list(
+    return list(
         _settled(models)
         .annotate(model_id=KT("entry__model_id"))
         .values("model_id")
@@ -215,8 +221,6 @@ def _totals_per_model(models: dict[str, str] | None) -> list[dict]:
         )
         .order_by("-pool_nano", "model_id")[:20]
     )
-    names = _names({row["model_id"] for row in rows})
-    return [row | {"model": names.get(row["model_id"], row["model_id"])} for row in rows]
 
 
 def _checkpoints() -> list[dict]:

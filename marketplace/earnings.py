@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from uuid import UUID
 
 from django.contrib.auth.models import AnonymousUser
-from django.db.models import Count, Exists, OuterRef, Q, Sum
+from django.db.models import Count, Exists, OuterRef, Q, Sum, Value
 
 from accounts.models import User
 from attribution.models import Epoch, Line, PlannedPosting, RecordEpoch
@@ -14,7 +16,6 @@ from datanets import services as datanets
 from datanets.models import Datanet, Record
 from ledger import services as ledger
 
-from . import statements
 from .models import ListedModel
 
 
@@ -49,10 +50,14 @@ def totals(user: User, *, now: datetime) -> Totals:
     return Totals(found["all"] or 0, found["recent"] or 0, found["charges"])
 
 
-def earned_per_day(user: User, *, by: str, now: datetime, days: int = 30) -> tuple[list[date], dict[str, list[int]]]:
+def earned_per_day(
+    user: User, *, by: str, now: datetime, paths: Mapping[UUID, str], days: int = 30
+) -> tuple[list[date], dict[str, list[int]]]:
     """What each of the last days earned, per model or per Datanet; the series add up to everything of that day.
 
     By Datanet, money that no single record carries (curation; access and training fees) is a series named "".
+
+    paths: The models that ever paid this person, by id.
     """
     first = now.astimezone(UTC).date() - timedelta(days=days - 1)
     start = datetime.combine(first, datetime.min.time(), UTC)
@@ -62,27 +67,22 @@ def earned_per_day(user: User, *, by: str, now: datetime, days: int = 30) -> tup
     def add(name: str, at: datetime, amount_nano: int) -> None:
         found.setdefault(name, [0] * days)[(at.astimezone(UTC).date() - first).days] += amount_nano
 
-    lines = (
-        Line.objects.filter(payee=user, epoch__closed_at__gte=start)
-        .values_list("epoch__model_id", "epoch__closed_at")
-        .annotate(total=Sum("amount_nano"))
-    )
+    lines = Line.objects.filter(payee=user, epoch__closed_at__gte=start)
     if by == "model":
-        rows = list(lines)
-        paths = statements.names({row[0] for row in rows})
-        for model_id, at, total in rows:
+        sums = lines.values_list("epoch__model_id", "epoch__closed_at").annotate(total=Sum("amount_nano"))
+        for model_id, at, total in sums:
             add(paths.get(model_id, str(model_id)), at, total)
         return spans, found
-    for _model_id, at, total in lines:
-        add("", at, total)
+    everything = lines.values_list(Value(""), "epoch__closed_at").annotate(total=Sum("amount_nano"))
     records = (
         RecordEpoch.objects.filter(record__contributor=user, epoch__closed_at__gte=start, amount_nano__gt=0)
         .values_list("record__datanet__name", "epoch__closed_at")
         .annotate(total=Sum("amount_nano"))
     )
-    for name, at, total in records:
+    for name, at, total in everything.union(records, all=True):
         add(name, at, total)
-        add("", at, -total)
+        if name:
+            add("", at, -total)
     return spans, {name: amounts for name, amounts in found.items() if any(amounts)}
 
 
@@ -93,11 +93,11 @@ def pending_since(lots: list[ledger.LotRow]) -> date | None:
     return at.astimezone(UTC).date() if at else None
 
 
-def models_that_paid(user: User) -> list[tuple[str, str]]:
-    """(id, path) of every model that ever paid a person: the choices of the filter."""
+def models_that_paid(user: User) -> dict[UUID, str]:
+    """id -> path of every model that ever paid a person, in the order of their paths."""
     ids = Epoch.objects.filter(Exists(Line.objects.filter(payee=user, epoch=OuterRef("pk")))).values("model_id")
     found = ListedModel.objects.filter(pk__in=ids).select_related("owner").order_by("owner__username", "slug")
-    return [(str(model.pk), model.path) for model in found]
+    return {model.pk: model.path for model in found}
 
 
 def datanets_that_paid(user: User) -> list[tuple[str, str]]:

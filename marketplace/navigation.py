@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from django.contrib.postgres.expressions import ArraySubquery
 from django.db.models import Count, Exists, OuterRef, Q
+from django.db.models.functions import JSONObject
 from django.http import HttpRequest
 from django.urls import NoReverseMatch, reverse
 from django.utils.translation import gettext as _
@@ -26,22 +28,26 @@ DEMO_STEPS = {
 
 
 def for_request(request: HttpRequest) -> dict:
-    """Values for the base template. Three queries for a signed-in person, one for a visitor of a loading demo."""
+    """Values for the base template. Two queries for a signed-in person, one for a visitor."""
     user = getattr(request, "user", None)
-    context: dict = {"demo_progress": _demo_progress()}
+    steps = DemoProgress.objects.order_by("position").values_list("step", "done_at")
     if user is None or not user.is_authenticated:
-        return context
-    curates, context["unread_notifications"] = (
+        return {"demo_progress": _demo_progress([(step, done_at is not None) for step, done_at in steps])}
+    curates, unread, steps_of_demo = (
         User.objects.annotate(
             curates=Exists(Membership.objects.filter(user=OuterRef("pk"), role__in=["curator", "owner"])),
             unread=Count("notifications", filter=Q(notifications__read_at__isnull=True)),
+            demo=ArraySubquery(steps.values(told=JSONObject(step="step", done_at="done_at"))),
         )
-        .values_list("curates", "unread")
+        .values_list("curates", "unread", "demo")
         .get(pk=user.pk)
     )
-    context["header_balance_nano"] = ledger.balance_nano(chart.wallet(user.pk))
-    context["rail"] = _rail(request.path, curates=curates, is_staff=user.is_staff)
-    return context
+    return {
+        "demo_progress": _demo_progress([(one["step"], one["done_at"] is not None) for one in steps_of_demo]),
+        "unread_notifications": unread,
+        "header_balance_nano": ledger.balance_nano(chart.wallet(user.pk)),
+        "rail": _rail(request.path, curates=curates, is_staff=user.is_staff),
+    }
 
 
 def _rail(path: str, *, curates: bool, is_staff: bool) -> list[dict]:
@@ -98,10 +104,9 @@ def _known(items):
             continue
 
 
-def _demo_progress() -> dict | None:
-    """Steps done of all, while a demo loads; None once it is complete or where there is none."""
-    steps = list(DemoProgress.objects.order_by("position").values_list("step", "done_at"))
-    waiting = [step for step, done_at in steps if done_at is None]
+def _demo_progress(steps: list[tuple[str, bool]]) -> dict | None:
+    """Steps done of all, while a demo loads; None once it is complete or where there is none. steps: (name, done)."""
+    waiting = [step for step, done in steps if not done]
     if not waiting:
         return None
     return {"done": len(steps) - len(waiting), "total": len(steps), "step": DEMO_STEPS.get(waiting[0], waiting[0])}

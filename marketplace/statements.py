@@ -10,7 +10,7 @@ import csv
 import io
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -114,14 +114,23 @@ class PaymentPage:
 
 
 def page(
-    user: User, filters: Filters, *, after: str = "", before: str = "", lots: list[ledger.LotRow] | None = None
+    user: User,
+    filters: Filters,
+    *,
+    after: str = "",
+    before: str = "",
+    lots: list[ledger.LotRow] | None = None,
+    paths: Mapping[UUID, str] | None = None,
 ) -> PaymentPage:
-    """One page of a person's payments: twenty epochs, each with one row per role."""
+    """One page of a person's payments: twenty epochs, each with one row per role.
+
+    lots, paths: What waits for this person, and the models' paths by id, for who has read them already.
+    """
     open_lots = lots_by_posting(waiting(user) if lots is None else lots)
     found = querysets.page_by(
         _epochs(user, filters, open_lots), "closed_at", after=after, before=before, limit=PAGE_EPOCHS
     )
-    return PaymentPage(_payments(user, filters, found.rows, open_lots), found.previous, found.next)
+    return PaymentPage(_payments(user, filters, found.rows, open_lots, paths), found.previous, found.next)
 
 
 def payment(user: User, epoch: Epoch, role: str) -> Payment | None:
@@ -190,10 +199,13 @@ def _parts(sums: type[RecordEpoch] | type[RecordFee], user: User, filters: Filte
     return found.filter(record=filters.record_id) if filters.record_id else found
 
 
-def _payments(user: User, filters: Filters, epochs: list[Epoch], open_lots) -> list[Payment]:
+def _payments(
+    user: User, filters: Filters, epochs: list[Epoch], open_lots, paths: Mapping[UUID, str] | None = None
+) -> list[Payment]:
     if not epochs:
         return []
-    paths = names({epoch.model_id for epoch in epochs})
+    if paths is None:
+        paths = names({epoch.model_id for epoch in epochs})
     sums = _sums(user, epochs)
     datanets, top = _datanets(user, epochs), _top_records(user, epochs)
     lots = _lots_by_role(epochs, open_lots)

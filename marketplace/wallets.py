@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -33,10 +34,10 @@ class Summary:
     disputed_nano: int
 
 
-def summary(user: User, *, lots: list[ledger.LotRow] | None = None) -> Summary:
+def summary(user: User, *, lots: Sequence[ledger.LotRow] | None = None) -> Summary:
     """What a person has. Pending lots become available when their window ends; disputed ones are held.
 
-    lots: of this person, where the caller has read them already.
+    lots: The person's `ledger.pending_of`, for who has read them already.
     """
     wallet = ledger.balance(chart.wallet(user.pk))
     if lots is None:

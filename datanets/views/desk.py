@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 
 from django.conf import settings
-from django.db.models import Count, Q
+from django.contrib.postgres.expressions import ArraySubquery
+from django.db.models import Count, Exists, Func, IntegerField, OuterRef, Q, QuerySet
 from django.http import HttpResponse
 from django.shortcuts import render
 from django.urls import reverse
@@ -16,7 +17,7 @@ from django.utils.translation import gettext_lazy
 
 from accounts.models import User
 from accounts.requests import SignedInRequest
-from datanets import appeals, records, reviews, sentences
+from datanets import records, reviews, sentences
 from datanets.checks import CHECKS_FOR
 from datanets.forms import DecisionForm
 from datanets.models import CheckResult, Claim, Datanet, Membership, Record, Review, Submission
@@ -41,11 +42,8 @@ def show(
     request: SignedInRequest, where: dict, queue: list[Submission], submission: Submission | None, **more
 ) -> HttpResponse:
     """The three panes."""
-    status = more.pop("status", 200)
-    counts = {where["state"]: len(queue)} if len(queue) < QUEUE_SHOWN else {}
-    for state in COUNTED:
-        if state not in counts:
-            counts[state] = reviews.queue(request.user, datanet=where["datanet"], state=state).count()
+    status, curated = more.pop("status", 200), more.pop("curated", None)
+    counts = reviews.counts(request.user, datanet=where["datanet"], states=COUNTED)
     context = {
         "queue": queue,
         "queue_full": len(queue) == QUEUE_SHOWN,
@@ -60,12 +58,12 @@ def show(
             }
             for state, label in STATES
         ],
-        "datanets": _curated(request.user),
+        "datanets": curated_by(request.user) if curated is None else curated,
         "undo": _last_act(request.user),
         "undo_minutes": max(1, round(settings.REVIEW_UNDO_S / 60)),
         "undo_s": settings.REVIEW_UNDO_S,
         "report": request.session.pop("review_report", None),
-        "appeal_count": appeals.open_appeals(request.user).count(),
+        "appeal_count": counts["appeals"],
         "form": DecisionForm(),
         "reasons": Review.Reason.choices,
     }
@@ -89,7 +87,9 @@ def _selected(request: SignedInRequest, submission: Submission, where: dict, que
     tab = request.GET.get("tab", "")
     if tab not in TABS:
         tab = "look" if numbers["flagged"] else "all"
-    claim = Claim.objects.filter(submission=submission, until__gt=timezone.now()).select_related("curator").first()
+    claim: Claim | None = getattr(submission, "claim", None)
+    if claim is not None and claim.until <= timezone.now():
+        claim = None
     context = {
         "submission": submission,
         "datanet": datanet,
@@ -174,16 +174,20 @@ def _provenance(submission: Submission) -> dict:
 def _last_act(curator: User) -> dict | None:
     """The newest decision that can still be undone, for the Undo button."""
     since = timezone.now() - timedelta(seconds=settings.REVIEW_UNDO_S)
-    last = Review.objects.filter(curator=curator, undone_at=None, decided_at__gte=since).order_by("-decided_at").first()
-    if last is None or Record.objects.filter(reviews__act=last.act, added_in__isnull=False).exists():
+    of_act = Review.objects.filter(act=OuterRef("act"), undone_at=None).values("pk")
+    found: QuerySet = Review.objects.filter(curator=curator, undone_at=None, decided_at__gte=since).annotate(
+        frozen=Exists(Record.objects.filter(reviews__act=OuterRef("act"), added_in__isnull=False)),
+        count=Func(ArraySubquery(of_act), function="cardinality", output_field=IntegerField()),
+    )
+    found = found.select_related("record__submission__datanet").defer("record__signature", "record__bands")
+    last = found.order_by("-decided_at").first()
+    if last is None or last.frozen:
         return None
-    count = Review.objects.filter(act=last.act, undone_at=None).count()
-    submission = Submission.objects.select_related("datanet").get(records=last.record_id)
     return {
         "act": last.act,
-        "count": count,
+        "count": last.count,
         "approved": last.decision == Review.Decision.APPROVE,
-        "title": title_of(submission),
+        "title": title_of(last.record.submission),
         "until": last.decided_at + timedelta(seconds=settings.REVIEW_UNDO_S),
     }
 
@@ -197,7 +201,8 @@ def _next(queue: list[Submission], submission: Submission) -> Submission | None:
     return queue[position + 1] if position + 1 < len(queue) else None
 
 
-def _curated(curator: User) -> list[Datanet]:
+def curated_by(curator: User) -> list[Datanet]:
+    """The Datanets somebody reviews, by name."""
     mine = Membership.objects.filter(user=curator, role__in=[Membership.Role.OWNER, Membership.Role.CURATOR])
     return list(Datanet.objects.filter(pk__in=mine.values("datanet")).select_related("owner").order_by("name"))
 

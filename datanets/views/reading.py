@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+from django.db.models import Q
 from django.utils.html import escape, format_html
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext
@@ -85,15 +86,20 @@ class Reading:
 
 
 def read(
-    rows: Sequence[Record], *, datanet: Datanet, viewer: User, with_leaders: bool = True, chars: int = SHOWN_CHARS
+    rows: Sequence[Record],
+    *,
+    datanet: Datanet | None = None,
+    viewer: User,
+    with_leaders: bool = True,
+    chars: int = SHOWN_CHARS,
 ) -> list[Reading]:
-    """What a page shows of some records of one Datanet; a fixed number of queries, whatever their number.
+    """What a page shows of some records; a fixed number of queries, whatever their number.
 
-    rows: with `body` selected. A leader is shown where the viewer may read it, else only named. chars: of a value, before
-    the rest of it.
+    datanet: the one they all belong to; without it each row has its own selected. rows: with `body` selected.
+    A leader is shown where the viewer may read it, else only named. chars: of a value, before the rest of it.
     """
     found = _findings(rows)
-    readings = [_reading(row, datanet=datanet, findings=found[row.pk], chars=chars) for row in rows]
+    readings = [_reading(row, datanet=datanet or row.datanet, findings=found[row.pk], chars=chars) for row in rows]
     if with_leaders:
         _add_leaders(readings, viewer=viewer)
     return readings
@@ -105,15 +111,16 @@ def add_nearest(readings: Sequence[Reading], *, datanet: Datanet) -> None:
         return
     sketches = {each.record.pk: each.record.signature for each in readings}
     approved = Record.objects.filter(datanet=datanet, status=Record.Status.APPROVED, copy_of=None)
-    approved = approved.exclude(signature=b"").select_related("body").order_by("-id")
+    approved = approved.exclude(signature=b"").order_by("-id")
     shared = sorted({band for sketch in sketches.values() if sketch for band in leaders.bands(bytes(sketch))})
-    candidates = {row.pk: row for row in approved[:NEAR_COMPARED]}
+    compared = Q(pk__in=approved.values("pk")[:NEAR_COMPARED])
     if shared:
-        candidates |= {row.pk: row for row in approved.filter(bands__overlap=shared[:COMPARED_BANDS_MAX])[:50]}
+        compared |= Q(pk__in=approved.filter(bands__overlap=shared[:COMPARED_BANDS_MAX]).values("pk")[:50])
+    candidates = list(Record.objects.filter(compared).select_related("body").order_by("-id"))
     for reading in readings:
         sketch = bytes(sketches.get(reading.record.pk) or b"")
         if sketch:
-            reading.near = _nearest(sketch, reading.record, candidates.values(), datanet)
+            reading.near = _nearest(sketch, reading.record, candidates, datanet)
 
 
 def marked(text: str, spans: Iterable[tuple[int, int, str]] = ()) -> SafeString:

@@ -16,7 +16,7 @@ from django.urls import path, reverse
 from django.utils import timezone
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
+from django.utils.translation import gettext_lazy, ngettext
 from django.views.decorators.http import require_GET, require_POST
 from markdown_it import MarkdownIt
 
@@ -29,6 +29,7 @@ from datanets.models import Datanet, Membership, Record, Review, Submission
 
 from . import desk, reading
 
+NO_CURATOR = gettext_lazy("Only curators of a Datanet see its review queue.")
 _HEADING = re.compile(r"</?h([1-6])>")
 
 
@@ -36,10 +37,12 @@ _HEADING = re.compile(r"</?h([1-6])>")
 @require_GET
 def review(request: SignedInRequest) -> HttpResponse:
     """The queue, with its first submission open beside it."""
-    _require_curator(request.user)
+    curated = desk.curated_by(request.user)
+    if not curated:
+        raise PermissionDenied(NO_CURATOR)
     where = _where(request, request.GET)
     queue = desk.queue_of(request.user, where)
-    return desk.show(request, where, queue, queue[0] if queue else None)
+    return desk.show(request, where, queue, queue[0] if queue else None, curated=curated)
 
 
 @login_required
@@ -115,12 +118,18 @@ def review_appeals(request: SignedInRequest) -> HttpResponse:
             : desk.APPEALS_SHOWN
         ]
     )
-    shown: list[dict] = [{"appeal": each, "reading": _alone(each.record, request.user)} for each in found]
-    for entry in shown:
-        record = entry["appeal"].record
-        entry["reason"] = Review.Reason(record.reject_reason).label if record.reject_reason else ""
-        entry["note"] = _rejection_note(record)
-    return render(request, "datanets/review/appeals.html", {"entries": shown})
+    rows = [each.record for each in found]
+    notes = _rejection_notes(rows)
+    entries = [
+        {
+            "appeal": each,
+            "reading": shown,
+            "reason": Review.Reason(each.record.reject_reason).label if each.record.reject_reason else "",
+            "note": notes.get(each.record_id, ""),
+        }
+        for each, shown in zip(found, reading.read(rows, viewer=request.user), strict=True)
+    ]
+    return render(request, "datanets/review/appeals.html", {"entries": entries})
 
 
 @login_required
@@ -224,13 +233,11 @@ def _for_me(submission: Submission, curator: User):
     return waiting.exclude(pk__in=Review.objects.filter(curator=curator, undone_at=None).values("record_id"))
 
 
-def _alone(record: Record, viewer: User) -> reading.Reading:
-    return reading.read([record], datanet=record.datanet, viewer=viewer)[0]
-
-
-def _rejection_note(record: Record) -> str:
-    rejected = Review.objects.filter(record=record, undone_at=None, decision="reject").order_by("decided_at")
-    return rejected.values_list("note", flat=True).first() or ""
+def _rejection_notes(rows: list[Record]) -> dict[int, str]:
+    """Why each of these records was rejected, by the first who did."""
+    rejected = Review.objects.filter(record__in=rows, undone_at=None, decision="reject")
+    first = rejected.order_by("record_id", "decided_at").distinct("record_id")
+    return dict(first.values_list("record_id", "note"))
 
 
 def _where(request: SignedInRequest, told) -> dict:
@@ -249,13 +256,14 @@ def _reviewing(user: User) -> QuerySet[Membership]:
 
 def _require_curator(user: User) -> None:
     if not _reviewing(user).exists():
-        raise PermissionDenied(_("Only curators of a Datanet see its review queue."))
+        raise PermissionDenied(NO_CURATOR)
 
 
 def _reviewable(curator: User, submission_id) -> Submission:
     """404 for who does not curate its Datanet; SelfReview or NotAllowed, said on a page, for whom it is too close to."""
     submission = get_object_or_404(
-        Submission.objects.select_related("datanet__owner", "contributor", "revision_of"), pk=submission_id
+        Submission.objects.select_related("datanet__owner", "contributor", "revision_of", "claim__curator"),
+        pk=submission_id,
     )
     if not services.can_curate(curator, submission.datanet):
         raise Http404

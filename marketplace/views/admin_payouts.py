@@ -176,7 +176,8 @@ def _run(id: UUID) -> PayoutRun:
 
 
 def _runs(request: HttpRequest) -> querysets.Page:
-    found = PayoutRun.objects.annotate(items=Count("withdrawals"), total_nano=Sum("withdrawals__amount_nano"))
+    found = PayoutRun.objects.select_related("created_by", "first_approver", "second_approver")
+    found = found.annotate(items=Count("withdrawals"), total_nano=Sum("withdrawals__amount_nano"))
     return querysets.page_by(found, "number", after=request.GET.get("after", ""), before=request.GET.get("before", ""))
 
 
@@ -210,14 +211,14 @@ def _page(request: HttpRequest, run: PayoutRun, *, error: str = "", status: int 
         before=request.GET.get("before", ""),
         limit=ITEMS_SHOWN,
     )
-    terms = _equation(run)
+    terms, item_count = _equation(run), run.withdrawals.count()
     context = {
         "run": run,
         "error": error,
         "terms": terms,
         "difference_nano": terms[-1]["amount_nano"],
         "total_nano": payouts.total_nano(run),
-        "item_count": run.withdrawals.count(),
+        "item_count": item_count,
         "items": items.rows,
         "previous_url": address(before=items.previous) if items.previous else "",
         "next_url": address(after=items.next) if items.next else "",
@@ -225,7 +226,7 @@ def _page(request: HttpRequest, run: PayoutRun, *, error: str = "", status: int 
         "is_first_approver": run.first_approver_id == request.user.pk,
         "trail": _trail(run),
         "facts": [
-            (_("Leaves the wallets"), _("%(n)s items") % {"n": run.withdrawals.count()}),
+            (_("Leaves the wallets"), _("%(n)s items") % {"n": item_count}),
             (_("Can be undone"), _("No")),
         ],
         "approve_url": reverse("admin_payout_act", args=[run.pk, "approve"]),

@@ -39,16 +39,22 @@ STATEMENT_TYPES = {
 def earnings(request: SignedInRequest) -> HttpResponse:
     """Available, pending, 30 days, lifetime; a chart by model or Datanet; every payment with its why."""
     user, now = request.user, timezone.now()
-    form = _filter_form(request)
+    paths = earnings_sums.models_that_paid(user)
+    form = _filter_form(request, paths)
     lots = statements.waiting(user)
     found = statements.page(
-        user, form.filters, after=request.GET.get("after", ""), before=request.GET.get("before", ""), lots=lots
+        user,
+        form.filters,
+        after=request.GET.get("after", ""),
+        before=request.GET.get("before", ""),
+        lots=lots,
+        paths=paths,
     )
     by = "datanet" if request.GET.get("by") == "datanet" else "model"
     context = {
         "stats": _stats(user, now, lots),
         "held": [lot for lot in lots if lot.state == "held"],
-        "chart": _chart(user, by=by, now=now, lots=lots),
+        "chart": _chart(user, by=by, now=now, lots=lots, paths=paths),
         "by_tabs": [
             {"url": _with(request, by=name), "label": label, "current": by == name}
             for name, label in (("model", _("By model")), ("datanet", _("By Datanet")))
@@ -70,7 +76,7 @@ def earnings(request: SignedInRequest) -> HttpResponse:
 @login_required
 def earnings_statement(request: SignedInRequest, fmt: str) -> HttpResponseBase:
     """The payments of the page, with its filters, as a file."""
-    rows = statements.every(request.user, _filter_form(request).filters)
+    rows = statements.every(request.user, _filter_form(request, earnings_sums.models_that_paid(request.user)).filters)
     if fmt == "csv":
         response: HttpResponseBase = StreamingHttpResponse(statements.as_csv(rows), content_type=STATEMENT_TYPES[fmt])
     else:
@@ -175,8 +181,8 @@ def _stats(user, now, lots) -> list[dict]:
     ]
 
 
-def _chart(user, *, by: str, now, lots) -> charts.Chart | None:
-    days, found = earnings_sums.earned_per_day(user, by=by, now=now)
+def _chart(user, *, by: str, now, lots, paths) -> charts.Chart | None:
+    days, found = earnings_sums.earned_per_day(user, by=by, now=now, paths=paths)
     if not found:
         return None
     ranked = sorted(found.items(), key=lambda one: (one[0] == "", -sum(one[1]), one[0]))
@@ -247,10 +253,11 @@ def _percent(nano: int, row: statements.Payment) -> float:
     return 100 * nano / row.price_nano if row.price_nano else 0
 
 
-def _filter_form(request: SignedInRequest) -> PaymentFilterForm:
-    user = request.user
+def _filter_form(request: SignedInRequest, paths: dict[UUID, str]) -> PaymentFilterForm:
     form = PaymentFilterForm(
-        request.GET, models=earnings_sums.models_that_paid(user), datanets=earnings_sums.datanets_that_paid(user)
+        request.GET,
+        models=[(str(pk), path) for pk, path in paths.items()],
+        datanets=earnings_sums.datanets_that_paid(request.user),
     )
     form.is_valid()
     return form

@@ -42,8 +42,8 @@ def datanet(request: HttpRequest, owner: str, slug: str) -> HttpResponse:
     described = {each["name"]: each for each in (version.statistics.get("columns", []) if version else [])}
     columns = columns_of(pool.kind, pool.schema)
     shown = columns if request.GET.get("columns") == "all" else _first_columns(pool, columns, described)
-    readable = datanets.can_read(request.user, pool)
     everything = datanets.can_curate(request.user, pool)
+    readable = everything or datanets.can_read(request.user, pool)
     found = records.preview(pool, viewer=request.user).select_related("contributor")
     rows, cursor = records.page(
         records.search(found, words, pool=pool, label=label),
@@ -65,7 +65,7 @@ def datanet(request: HttpRequest, owner: str, slug: str) -> HttpResponse:
         "labels": _labels(pool, described),
         "statistics": list(described.values()) if readable else [],
         "withdrawn": records.withdrawn_from(version).count() if version and readable else 0,
-        "may_export": exports.may_export(request.user, pool) and version is not None,
+        "may_export": version is not None and exports.may_export(request.user, pool),
         "formats": exports.FORMATS,
         "fee_nano": training.fee_nano(pool),
         "followers": version.record_count - version.leader_count if version else 0,

@@ -136,7 +136,7 @@ def _ask(world, cell, role, *, like=None, form=None):
     given = form if form is not None else given(world.ids) if callable(given) else given
     client = Client(raise_request_exception=False)
     if name:
-        client.cookies[settings.SESSION_COOKIE_NAME] = _session_of(name)
+        client.cookies[settings.SESSION_COOKIE_NAME] = session_of(name)
     with transaction.atomic():
         if page.startswith("tus_"):
             answer = getattr(client, method)(address, **(given or {}))
@@ -147,7 +147,7 @@ def _ask(world, cell, role, *, like=None, form=None):
 
 
 @cache
-def _session_of(name: str) -> str:
+def session_of(name: str) -> str:
     """The cookie of somebody who gave the password just now: some pages ask for that again after a while."""
     user = person(name)
     client = Client()

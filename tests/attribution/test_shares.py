@@ -75,7 +75,6 @@ def test_a_split_does_not_depend_on_the_order_of_its_parts(total, weights, rando
     assert after == before
 
 
-@unhurried
 @given(
     st.integers(1, INT64_TOTAL_MAX - 1),
     st.lists(st.integers(0, INT64_WHOLE_MAX // 40) | st.sampled_from([1, 2, 3, 10**9]), min_size=1, max_size=40).filter(

@@ -261,6 +261,6 @@ def test_the_queue_costs_the_same_however_long_it_is(client, carol, django_asser
     for number in range(count):
         send(datanet, table(measured(3, start=20 * number)))
     approve_all(send(datanet, table(measured(3, start=900))))
-    with django_assert_max_num_queries(24):
+    with django_assert_max_num_queries(15):
         answer = client.get(reverse("review"))
     assert len(answer.context["queue"]) == count
