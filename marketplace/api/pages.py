@@ -11,6 +11,7 @@ from django.urls import include, path
 from django.views.decorators.cache import cache_page
 from django.views.decorators.http import require_safe
 from drf_spectacular.views import SpectacularAPIView
+from redis import RedisError
 
 from .. import markdown
 
@@ -33,8 +34,20 @@ def reference(request: HttpRequest) -> HttpResponse:
     return render(request, "marketplace/explore/document.html", context)
 
 
+_fresh_schema = SpectacularAPIView.as_view()
+_kept_schema = cache_page(SCHEMA_KEPT_S)(_fresh_schema)
+
+
+def schema(request: HttpRequest) -> HttpResponse:
+    """The OpenAPI document, kept for an hour; made anew while the cache does not answer."""
+    try:
+        return _kept_schema(request)
+    except RedisError:
+        return _fresh_schema(request)
+
+
 plain = [
     path("api/v1/", include("marketplace.api.urls")),
-    path("api/schema/", cache_page(SCHEMA_KEPT_S)(SpectacularAPIView.as_view()), name="api_schema"),
+    path("api/schema/", schema, name="api_schema"),
     path("api/docs/", reference, name="api_docs"),
 ]

@@ -59,6 +59,13 @@ def test_the_reference_page_shows_the_table(client, db):
     assert all(one.address in page for one in operations())
 
 
+def test_the_schema_is_served_without_a_cache(client, db, settings):
+    nobody_listens = {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": "redis://127.0.0.1:9/0"}
+    settings.CACHES = {"default": nobody_listens}
+
+    assert client.get("/api/schema/").status_code == 200
+
+
 def test_the_schema_is_served_to_everybody(client, db):
     answer = client.get("/api/schema/", headers={"accept": "application/json"})
 
