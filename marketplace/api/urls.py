@@ -113,5 +113,5 @@ urlpatterns = [
     path("ledger/checkpoints/<int:size>/", ledger.CheckpointView.as_view()),
     path("ledger/entries/", ledger.EntriesView.as_view()),
     path("ledger/entries/<int:index>/", ledger.EntryView.as_view()),
-    re_path(r"^.*$", account.Nothing.as_view()),
+    re_path("^", account.Nothing.as_view()),  # whatever follows: a dot would not match a line feed
 ]

@@ -288,9 +288,10 @@ def test_a_method_that_an_address_does_not_have_is_refused(world):
                     assert status in (401, 404, 405), (method, pattern.pattern, name, status)
 
 
-def test_an_address_that_does_not_exist_is_404_as_json(world):
+@pytest.mark.parametrize("address", ["/api/v1/nothing/here", "/api/v1/records/1%0A2/appeal/"])
+def test_an_address_that_does_not_exist_is_404_as_json(world, address):
     for method in METHODS:
-        answer = getattr(client_of(None), method)("/api/v1/nothing/here")
+        answer = getattr(client_of(None), method)(address)
 
         assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")
 

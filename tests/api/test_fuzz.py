@@ -66,6 +66,7 @@ def test_no_generated_request_breaks_the_site(world, described, role):
                     case.validate_response(response, checks=CHECKS)
                 except schemathesis.core.failures.FailureGroup as found:
                     broken += [f"{operation.method} {operation.address}: {one}" for one in found.exceptions]
+    print(f"As {role}: {asked} requests, answered {dict(sorted(statuses.items()))}")  # seen with -rP
     assert broken == [], "\n".join(broken)
     assert asked > len(operations())
     # Were everything refused, nothing would have been tried.
