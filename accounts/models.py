@@ -62,3 +62,17 @@ class Consent(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["user", "document", "version"], name="consent_is_given_once_per_version")
         ]
+
+
+class ApiToken(models.Model):
+    """With it a program acts for a person on the site's API. Only the hash is kept; one per person."""
+
+    user = models.OneToOneField(User, primary_key=True, on_delete=models.CASCADE, related_name="api_token")
+    sha256 = models.CharField(max_length=64, unique=True)
+    created_at = models.DateTimeField(default=timezone.now)
+    last_used_at = models.DateTimeField(null=True, blank=True)
+    expires_at = models.DateTimeField()
+
+    @property
+    def is_expired(self) -> bool:
+        return self.expires_at <= timezone.now()

@@ -14,10 +14,9 @@ from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils.translation import gettext as _
 from django_htmx.http import HttpResponseClientRedirect
-from rest_framework.authentication import TokenAuthentication
 from rest_framework.exceptions import APIException
 
-from . import errors, people
+from . import errors, people, tokens
 
 REQUEST_ID = re.compile(r"^[A-Za-z0-9-]{8,40}$")
 
@@ -81,7 +80,7 @@ class SecondFactorMiddleware:
             return request.user
         if request.path.startswith(self.PROGRAMS):
             try:
-                found = TokenAuthentication().authenticate(request)
+                found = tokens.ApiTokenAuthentication().authenticate(request)
             except APIException:
                 return None
             return found[0] if found else None

@@ -13,9 +13,8 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import Exists, OuterRef, Q
 from django.utils.translation import gettext as _
-from rest_framework.authtoken.models import Token
 
-from accounts.models import Consent, User
+from accounts.models import ApiToken, Consent, User
 from datanets.models import Membership
 from ledger import chart
 from ledger import services as ledger
@@ -118,7 +117,7 @@ def close_account(user: User) -> User:
         keys.revoke(key, by=user)
     for session in UserSession.objects.filter(user=user):
         session.end()
-    Token.objects.filter(user=user).delete()
+    ApiToken.objects.filter(user=user).delete()
     Authenticator.objects.filter(user=user).delete()
     EmailAddress.objects.filter(user=user).delete()
     PayoutDestination.objects.filter(user=user).delete()

@@ -675,6 +675,14 @@ CREATE TRIGGER audit_log_is_append_only BEFORE UPDATE OR DELETE ON marketplace_a
         "Every interrupted start would leave one more chain of tasks, each sending and calling what the others did.",
     ),
     Removal(
+        "a_token_ends_by_itself",
+        "marketplace/tokens.py",
+        ", expires_at__gt=now",
+        "",
+        ("tests/marketplace/pages/test_settings.py::test_a_token_ends_by_itself_and_says_when_it_was_used",),
+        "A token that somebody lost years ago would still act for them.",
+    ),
+    Removal(
         "content_security_policy",
         "marketplace/settings.py",
         '    "csp.middleware.CSPMiddleware",\n',

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from django.db import transaction
 from django.utils.translation import gettext as _
 from drf_spectacular.utils import extend_schema
 from rest_framework import exceptions, serializers
-from rest_framework.authtoken.models import Token
 from rest_framework.response import Response
 
 from accounts.models import Consent
 
-from .. import audit, people
+from .. import people, tokens
 from ..errors import Invalid
 from .base import ApiView, PublicView, body_of, endpoint, require_fresh_session
 from .fields import Choice, Shown, Strict, Text
@@ -20,6 +18,7 @@ from .fields import Choice, Shown, Strict, Text
 class TokenShown(Shown):
     token = serializers.CharField(help_text="Send it as `Authorization: Token ...`. It is not shown again.")
     created_at = serializers.DateTimeField()
+    expires_at = serializers.DateTimeField()
 
 
 class Me(Shown):
@@ -49,17 +48,13 @@ class TokenView(ApiView):
     )
     def post(self, request):
         require_fresh_session(request)
-        with transaction.atomic():
-            Token.objects.filter(user=request.user).delete()
-            token = Token.objects.create(user=request.user)
-            audit.record(request.user, "create_token", f"user:{request.user.pk}")
-        return Response(TokenShown({"token": token.key, "created_at": token.created}).data, status=201)
+        token, secret = tokens.replace(request.user)
+        told = {"token": secret, "created_at": token.created_at, "expires_at": token.expires_at}
+        return Response(TokenShown(told).data, status=201)
 
     @endpoint("token_revoke", "End your token. Without one nothing happens.", status=204)
     def delete(self, request):
-        with transaction.atomic():
-            if Token.objects.filter(user=request.user).delete()[0]:
-                audit.record(request.user, "revoke_token", f"user:{request.user.pk}")
+        tokens.revoke(request.user)
         return Response(status=204)
 
 

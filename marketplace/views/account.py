@@ -9,7 +9,6 @@ from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth import logout
 from django.contrib.auth.decorators import login_required
-from django.db import transaction
 from django.http import HttpResponse, JsonResponse
 from django.shortcuts import redirect, render
 from django.urls import NoReverseMatch, path, reverse
@@ -18,12 +17,11 @@ from django.utils.translation import gettext as _
 from django.utils.translation import override
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST
-from rest_framework.authtoken.models import Token
 
-from accounts.models import Consent, User
+from accounts.models import Consent
 from accounts.requests import SignedInRequest
 
-from .. import audit, listings, mydata, notifications, people, querysets
+from .. import listings, mydata, notifications, people, querysets, tokens
 from ..errors import NotReady
 from ..forms_accounts import TermsForm
 from ..forms_build import CloseForm, ProfileForm
@@ -63,7 +61,7 @@ def settings_token(request: SignedInRequest) -> HttpResponse:
     secret = listings.open_field(sealed) if sealed else ""
     header = shlex.quote(f"Authorization: Token {secret or '…'}")
     context = {
-        "token": Token.objects.filter(user=request.user).first(),
+        "token": tokens.of(request.user),
         "secret": secret,
         "curl": f"curl {settings.SITE_URL}/api/v1/me/ \\\n  -H {header}\n",
         "tabs": _tabs("token"),
@@ -78,28 +76,17 @@ def settings_token_new(request: SignedInRequest) -> HttpResponse:
     """Make a token; the one before ends."""
     if request.method == "POST":
         # Sealed, and taken out by the next page: the secret never lies readable in the session table.
-        request.session[_SESSION] = listings.seal_field(_replace_token(request.user).key)
+        request.session[_SESSION] = listings.seal_field(tokens.replace(request.user)[1])
         return redirect("settings_token")
-    context = {"token": Token.objects.filter(user=request.user).first(), "tabs": _tabs("token")}
+    context = {"token": tokens.of(request.user), "tabs": _tabs("token")}
     return render(request, "marketplace/build/settings_token_new.html", context)
-
-
-@transaction.atomic
-def _replace_token(user: User) -> Token:
-    """A person has one token: the row of the person makes two clicks wait for each other."""
-    User.objects.select_for_update(no_key=True).get(pk=user.pk)
-    Token.objects.filter(user=user).delete()
-    audit.record(user, "create_token", f"user:{user.pk}")
-    return Token.objects.create(user=user)
 
 
 @login_required
 @require_POST
 def settings_token_revoke(request: SignedInRequest) -> HttpResponse:
     """End my token at once. Without one nothing happens."""
-    with transaction.atomic():
-        if Token.objects.filter(user=request.user).delete()[0]:
-            audit.record(request.user, "revoke_token", f"user:{request.user.pk}")
+    tokens.revoke(request.user)
     messages.success(request, _("You have no API token now: programs that used it are refused."))
     return redirect("settings_token")
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import pytest
 from allauth.account.models import EmailAddress
 from django.test import Client
-from rest_framework.authtoken.models import Token
 
-from accounts.models import Consent
+from accounts.models import ApiToken, Consent
 from ledger import chart
-from marketplace import keys, listings, people, wallets
+from marketplace import keys, listings, people, tokens, wallets
 from marketplace.errors import NotReady
 from marketplace.models import ApiKey, AuditEvent
 from tests.datanets.cast import measured, person
@@ -32,7 +31,7 @@ def alice(books):
 def test_a_closed_account_cannot_be_entered_and_names_nobody(client, alice):
     sign_in(client, alice)
     enrol_app(client)
-    Token.objects.create(user=alice)
+    tokens.replace(alice)
     key, _secret = keys.create(owner=alice, name="mine")
     people.give_consent(alice, Consent.Document.TERMS)
 
@@ -48,7 +47,7 @@ def test_a_closed_account_cannot_be_entered_and_names_nobody(client, alice):
     assert not is_signed_in(again)
     assert ApiKey.objects.get(pk=key.pk).revoked_at
     assert not EmailAddress.objects.filter(user=alice).exists()
-    assert not Token.objects.filter(user=alice).exists()
+    assert not ApiToken.objects.filter(user=alice).exists()
     assert Consent.objects.filter(user=alice).exists(), "what was agreed to stays proved"
     assert AuditEvent.objects.filter(actor=alice, act="close_account").exists()
 

@@ -5,20 +5,21 @@ from __future__ import annotations
 import os
 import re
 from contextlib import closing
+from datetime import timedelta
 
 import psycopg2
 import pytest
 from django.core.cache import cache
 from django.db import connection
-from rest_framework.authtoken.models import Token
+from django.utils import timezone
 
-from accounts.models import User
+from accounts.models import ApiToken, User
 from datanets import reviews
 from datanets import services as datanets
 from datanets.errors import Invalid as DatanetInvalid
 from datanets.errors import NotAllowed as DatanetNotAllowed
 from ledger import services as ledger
-from marketplace import listings, publishing, rules, training
+from marketplace import listings, publishing, rules, tokens, training
 from marketplace.errors import Invalid, NotAllowed
 from marketplace.models import AuditEvent, Call, SplitRule
 from tests.datanets.cast import make_datanet, person, send, table, waiting
@@ -342,21 +343,40 @@ def test_a_long_name_still_names_its_rule(books, client):
 
 # --- The API token
 
+TOKEN = re.compile(r"Token ([\w-]{43})")
+
 
 def test_a_token_is_shown_once_and_opens_the_api(books, client):
     alice = sign_in(client, "alice")
     assert "You have no token." in page(client, "/en/settings/token/")
 
     assert client.post("/en/settings/token/new/")["Location"] == "/en/settings/token/"
-    token = Token.objects.get(user=alice)
-    assert token.key not in str(dict(client.session))
+    assert TOKEN.search(str(dict(client.session))) is None
     first, second = page(client, "/en/settings/token/"), page(client, "/en/settings/token/")
 
-    assert token.key in first
-    assert token.key not in second
+    secret = TOKEN.search(first)[1]
+    assert secret not in second
+    kept = ApiToken.objects.get(user=alice)
+    assert secret not in str(vars(kept))
     assert "curl" in second
-    answer = client.__class__().get("/api/v1/me/", headers={"authorization": f"Token {token.key}"})
+    answer = client.__class__().get("/api/v1/me/", headers={"authorization": f"Token {secret}"})
     assert answer.json()["handle"] == "alice"
+
+
+def test_a_token_ends_by_itself_and_says_when_it_was_used(books, client):
+    alice = sign_in(client, "alice")
+    token, secret = tokens.replace(alice)
+    program = client.__class__(headers={"authorization": f"Token {secret}"})
+    assert "Last used</dt><dd>never" in page(client, "/en/settings/token/")
+
+    assert program.get("/api/v1/me/").status_code == 200
+    token.refresh_from_db()
+    assert token.last_used_at is not None
+    assert token.expires_at - token.created_at >= timedelta(days=364)
+
+    ApiToken.objects.update(expires_at=timezone.now())
+    assert program.get("/api/v1/me/").status_code == 401
+    assert "expired" in page(client, "/en/settings/token/")
 
 
 def test_a_replaced_and_a_revoked_token_open_nothing(books, client):
@@ -365,7 +385,7 @@ def test_a_replaced_and_a_revoked_token_open_nothing(books, client):
     for _ in range(2):
         assert client.get("/en/settings/token/new/").status_code == 200
         client.post("/en/settings/token/new/")
-        keys.append(Token.objects.get(user=alice).key)
+        keys.append(TOKEN.search(page(client, "/en/settings/token/"))[1])
 
     def works(key):
         return client.__class__().get("/api/v1/me/", headers={"authorization": f"Token {key}"}).status_code == 200
@@ -387,10 +407,10 @@ def test_a_token_is_made_only_after_signing_in_again(books, client):
     for answer in (client.get("/en/settings/token/new/"), client.post("/en/settings/token/new/")):
         assert answer.status_code == 302
         assert "reauthenticate" in answer["Location"]
-    assert not Token.objects.filter(user=alice).exists()
+    assert not ApiToken.objects.filter(user=alice).exists()
 
     client.post(answer["Location"], {"password": "a long one, for tests"}, follow=True)
-    assert Token.objects.filter(user=alice).count() == 1
+    assert ApiToken.objects.filter(user=alice).count() == 1
 
 
 def test_revoking_a_token_is_an_act_and_no_link(books, client):
