@@ -58,6 +58,9 @@ REFUSALS = {
     "upstream_timeout": gettext_lazy("The model did not answer in time. Nothing was charged."),
     "usage_missing": gettext_lazy("The model did not say what it used. Nothing was charged."),
     "content_filter": gettext_lazy("The model’s filter stopped this answer. Nothing was charged."),
+    "outcome_unknown": gettext_lazy(
+        "The books stopped answering while this call was stored. Your usage page will show whether it was charged."
+    ),
     "unavailable": gettext_lazy("The books cannot be reached. Nothing was charged; try again in a minute."),
     "idempotency_in_progress": gettext_lazy("This question is being answered already. Ask again in a moment."),
     "idempotency_mismatch": gettext_lazy("This page was used for another question already. Reload it and ask again."),

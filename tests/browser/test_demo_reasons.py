@@ -15,7 +15,7 @@ from attribution import explain, planning
 from attribution.models import RecordEpoch, Trace
 from datanets import submissions
 from datanets.models import Datanet, Record, Version, VersionFollower
-from demo import files, loader, state
+from demo import calls, files, loader, state
 from devstack import probes
 from marketplace import keys, listings, pricing
 from marketplace.models import ApiKey, Call, Deposit, ListedModel, TrainingRun
@@ -205,7 +205,7 @@ CHAT = f"models/devi/{loader.MODELS['chat']}/"
 
 def the_page_streams_an_answer_and_says_why(page: Page) -> None:
     page.goto(f"/en/{CHAT}")
-    page.get_by_label("Your question").fill(loader.QUESTIONS[0])
+    page.get_by_label("Your question").fill(calls.QUESTIONS[0])
     page.get_by_role("button", name="Send").click()
     answer = page.locator("#answer .ai")
     expect(answer.locator(".ai-ft")).to_contain_text("OPEN", timeout=60_000)
@@ -223,7 +223,7 @@ def the_page_streams_an_answer_and_says_why(page: Page) -> None:
 
 def who_cannot_pay_is_told_so_in_their_language(page: Page) -> None:
     page.goto(f"/fr/{CHAT}")
-    page.locator("form[data-playground] textarea").fill(loader.QUESTIONS[0])
+    page.locator("form[data-playground] textarea").fill(calls.QUESTIONS[0])
     page.locator("form[data-playground] [value=send]").click()
     expect(page.locator("#answer [role=alert]")).to_contain_text("Votre portefeuille ne couvre pas")
 

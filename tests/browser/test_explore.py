@@ -50,7 +50,7 @@ def test_a_visitor_finds_a_datanet_a_record_and_a_model(visit, site, model):  # 
     page.goto("/en/")
     assert accessibility_problems(page) == []
     page.get_by_role("checkbox", name="Table").click()
-    expect(page).to_have_url(f"{site}/en/?sort=used&q=&kind=tabular")
+    expect(page).to_have_url(f"{site}/en/?sort=used&q=&kind=tabular&quality=")
     expect(page.get_by_role("link", name="Letters")).to_have_count(0)
     follow(page.get_by_role("link", name="Tumours"))
     assert accessibility_problems(page) == []

@@ -62,7 +62,7 @@ def test_the_explorer_leads_to_entries_checkpoints_and_the_verifier(browser, sit
         expect(page.locator("h1")).to_be_visible()
         assert accessibility_problems(page) == []
     page.goto("/en/ledger/")
-    page.get_by_label("Receipt id, posting id, entry number or model").fill(str(charge))
+    page.get_by_label("Receipt id, posting id, entry number, model or Datanet").fill(str(charge))
     page.keyboard.press("Enter")
     expect(page.locator("h1")).to_contain_text("Call charged")
     page.get_by_role("link", name="checkpoint").click()

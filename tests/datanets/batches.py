@@ -13,7 +13,7 @@ from typing import NamedTuple
 from datanets import sandbox
 
 _PROGRAM = """
-import json, resource, sys, time
+import gc, json, resource, sys, time
 from pathlib import Path
 root, folder = {root!r}, {folder!r}
 sys.path.insert(0, root)
@@ -30,6 +30,7 @@ for ending in (".zip", ".parquet"):
     sandbox_child._load_readers("a" + ending)
 sandbox_child.lock_down(folder=folder, input_path=folder, cpu_s=10 * len(jobs), address_space_bytes={address_space})
 for job in jobs:
+    gc.collect()  # what one file left must not count for the next
     heard, started = Heard(), time.monotonic()
     try:
         sandbox_child._parse(job, folder=folder, limits=Limits(), say=heard)

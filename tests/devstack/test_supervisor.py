@@ -8,6 +8,7 @@ import signal
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from dev import beside_the_proxy
 from devstack.control import running_pid
 from devstack.environment import settings_names
 from devstack.machine import SHARED
+from devstack.services import APP_ROLE, OWNER_ROLE, SUPERUSER, Postgres
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -204,16 +206,16 @@ def test_an_outside_server_that_does_not_answer_is_told_in_a_sentence(state, var
 
 @pytest.fixture
 def outside_database() -> Iterator[dict[str, str]]:
-    """An empty database on a server that is not the site's: the roles' addresses."""
-    name = f"outside_{os.getpid()}"
-    with closing(psycopg2.connect(os.environ["DATABASE_SUPERUSER_URL"])) as session:
-        session.autocommit = True
-        session.cursor().execute(f"CREATE DATABASE {name} OWNER openledger_owner")
-        there = {
-            key: os.environ[key].rsplit("/", 1)[0] + f"/{name}" for key in ("DATABASE_APP_URL", "DATABASE_OWNER_URL")
-        }
-        yield {"DATABASE_URL": there["DATABASE_APP_URL"], "DATABASE_OWNER_URL": there["DATABASE_OWNER_URL"]}
-        session.cursor().execute(f"DROP DATABASE {name} WITH (FORCE)")
+    """The addresses, by role, of a server that is not the site's. It loses nothing: on others no site is set up."""
+    with tempfile.TemporaryDirectory(prefix="openledger-outside-") as folder:
+        Path(folder).chmod(0o711)  # as root another user runs PostgreSQL in it
+        passwords = {role: f"word-of-{role}" for role in (SUPERUSER, OWNER_ROLE, APP_ROLE)}
+        server = Postgres(Path(folder), passwords=passwords)
+        try:
+            server.start()
+            yield {"DATABASE_URL": server.url(), "DATABASE_OWNER_URL": server.url(OWNER_ROLE)}
+        finally:
+            server.stop()
 
 
 def test_a_site_works_on_servers_that_are_not_its_own(state, outside_database):

@@ -34,8 +34,9 @@ from marketplace import reaping
 from marketplace.gateway import failpoints
 from marketplace.models import Call, Idempotency
 from tests.gateway import shop as shops
-from tests.gateway.conftest import ROOT, application_url, open_connected_shop, running_gateway, wait_until
+from tests.gateway.conftest import application_url, open_connected_shop, running_gateway, wait_until
 from tests.gateway.shop import OPEN
+from tests.processes import ROOT
 from tests.shop import fund, measured, nothing_is_wrong, person, published, settle, trained
 
 IN_FLIGHT = 20

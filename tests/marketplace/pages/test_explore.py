@@ -617,7 +617,7 @@ def test_the_playground_asks_through_the_gateway_and_says_what_it_cost_and_why(b
     assert b"at most 0.024000000 OPEN" in quote.content
     assert first.status_code == 303
     assert first["Location"] == again["Location"]
-    call = Call.objects.get()
+    call = Call.objects.get(status="succeeded")
     text = page(client, first["Location"].partition("#")[0])
     assert str(call.pk) in text
     assert 'value="24000000"' in text
