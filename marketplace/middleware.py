@@ -1,5 +1,5 @@
-"""What every request passes: an id for its log lines, business errors as pages, the second factor for those who need it,
-and the terms for those who agreed to an older version."""
+"""What every request passes: an id for its log lines, its language, business errors as pages, the second factor for those
+who need it, and the terms for those who agreed to an older version."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from django.contrib import messages
 from django.http import JsonResponse
 from django.shortcuts import redirect
 from django.urls import reverse
+from django.utils import translation
 from django.utils.translation import gettext as _
 from django_htmx.http import HttpResponseClientRedirect
 from rest_framework.exceptions import APIException
@@ -33,6 +34,25 @@ class RequestIdMiddleware:
         response = self.get_response(request)
         response["x-request-id"] = request.request_id
         return response
+
+
+class OnwardLanguageMiddleware:
+    """What signs people in has no language in its address: it speaks that of the page it leads on to.
+
+    allauth answers a form again after the password, by its address: that of a French page exists in French only.
+    """
+
+    def __init__(self, get_response):
+        self.get_response = get_response
+
+    def __call__(self, request):
+        if request.path_info.startswith("/accounts/"):
+            onward = request.POST.get("next") or request.GET.get("next") or ""
+            language = translation.get_language_from_path(onward)
+            if language:
+                translation.activate(language)
+                request.LANGUAGE_CODE = language
+        return self.get_response(request)
 
 
 class BusinessErrorMiddleware:

@@ -424,6 +424,23 @@ def test_revoking_a_token_is_an_act_and_no_link(books, client):
 # --- The language
 
 
+def test_a_form_of_a_french_page_goes_on_after_the_password_whatever_the_profile_says(books, client, settings):
+    alice = person("alice")  # whose profile is English
+    alice.set_password("a long one, for tests")
+    alice.save()
+    client.force_login(alice)
+    client.cookies[settings.LANGUAGE_COOKIE_NAME] = "en"
+
+    asked = client.post("/fr/settings/token/new/", follow=True)
+    address, _status = asked.redirect_chain[-1]
+    assert 'lang="fr"' in asked.content.decode()
+    answer = client.post(address, {"password": "a long one, for tests", "next": "/fr/settings/token/new/"})
+
+    assert answer.status_code == 302
+    assert answer["Location"].startswith("/fr/settings/token/")
+    assert ApiToken.objects.filter(user=alice).count() == 1
+
+
 def test_the_site_goes_on_in_the_language_of_the_profile_at_once(books, client, settings):
     sign_in(client, "alice")
     given = {"display_name": "Alice", "organisation": "", "language": "fr"}
