@@ -400,8 +400,8 @@ CREATE TRIGGER version_is_immutable BEFORE UPDATE OR DELETE ON datanets_version
         "marketplace/gateway/leases.py",
         "                lease.free_nano -= amount_nano\n",
         "",
-        ("tests/gateway/test_money.py::test_sixty_four_threads_on_a_wallet_for_ten_calls_make_exactly_ten",),
-        "All calls at once would reserve the same money.",
+        ("tests/gateway/test_money.py::test_no_call_reaches_the_model_for_which_the_money_is_promised_to_another",),
+        "All calls at once would reserve the same money: the books refuse what is too much, but the model has worked.",
     ),
     # --- Attribution
     Removal(

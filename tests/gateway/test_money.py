@@ -36,6 +36,23 @@ def test_sixty_four_threads_on_a_wallet_for_ten_calls_make_exactly_ten(gateway, 
     assert shop.balance_nano(dan) == 0
 
 
+def test_no_call_reaches_the_model_for_which_the_money_is_promised_to_another(gateway, shop):
+    # Given a wallet for two calls at their dearest, and a model that takes its time
+    ask = {"model": "erin/slow", "messages": [{"role": "user", "content": "Who pays for this one?"}], "max_tokens": 20}
+    _, asking = shop.buyer("dan-asks-for-the-price", OPEN)
+    dearest_nano = gateway.post("/v1/quote", ask, key=asking).json()["max_cost_nano"]
+    _, key = shop.buyer("dan-promises", 2 * dearest_nano)
+
+    # When 16 threads call at once
+    with ThreadPoolExecutor(16) as threads:
+        answers = list(threads.map(lambda _: gateway.post("/v1/chat/completions", ask, key=key), range(16)))
+
+    # Then the model worked for those that were charged, and for nobody else
+    charged = [answer.status_code for answer in answers].count(200)
+    worked = [body for _, _, body in shop.upstream.seen if body["messages"][-1]["content"] == "Who pays for this one?"]
+    assert len(worked) == charged >= 2
+
+
 def test_an_empty_wallet_is_402_and_never_429(gateway, shop):
     _, key = shop.buyer("dan-poor")
 
