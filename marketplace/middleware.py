@@ -114,6 +114,7 @@ class TermsMiddleware:
     terms, signs out, and lets a person leave with their data stays open.
     """
 
+    ASKED = "terms_asked"
     OPEN = frozenset({"terms", "privacy", "settings_terms", "settings_data", "settings_data_export", "healthz"})
     ELSEWHERE = ("/accounts/", "/api/", "/files/", "/static/", "/media/", "/i18n/")
 
@@ -128,6 +129,9 @@ class TermsMiddleware:
             return None
         if request.resolver_match.url_name in self.OPEN or not request.user.is_authenticated:
             return None
+        if request.session.get(self.ASKED) == settings.TERMS_VERSION:
+            return None
         if not people.agreed_to_older_terms(request.user):
+            request.session[self.ASKED] = settings.TERMS_VERSION  # once per session, not once per page
             return None
         return redirect(f"{reverse('settings_terms')}?{urlencode({'next': request.get_full_path()})}")

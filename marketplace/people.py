@@ -35,7 +35,7 @@ def needs_second_factor(user: User) -> bool:
 
 
 def lacks_second_factor(user: User) -> bool:
-    """Whether a person must still enrol an authenticator app or a passkey. One query: it runs before every page."""
+    """Whether a person must still enrol an authenticator app or a passkey. One query."""
     enrolled = Authenticator.objects.filter(user=OuterRef("pk"), type__in=_SECOND_FACTORS)
     return User.objects.filter(_is_trusted(), ~Exists(enrolled), pk=user.pk).exists()
 

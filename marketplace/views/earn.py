@@ -39,8 +39,8 @@ STATEMENT_TYPES = {
 def earnings(request: SignedInRequest) -> HttpResponse:
     """Available, pending, 30 days, lifetime; a chart by model or Datanet; every payment with its why."""
     user, now = request.user, timezone.now()
-    paths = earnings_sums.models_that_paid(user)
-    form = _filter_form(request, paths)
+    paths, datanets = earnings_sums.that_paid(user)
+    form = _filter_form(request, paths, datanets)
     lots = statements.waiting(user)
     found = statements.page(
         user,
@@ -51,8 +51,10 @@ def earnings(request: SignedInRequest) -> HttpResponse:
         paths=paths,
     )
     by = "datanet" if request.GET.get("by") == "datanet" else "model"
+    money = wallets.summary(user, lots=lots)
     context = {
-        "stats": _stats(user, now, lots),
+        "header_balance_nano": money.available_nano,
+        "stats": _stats(user, now, lots, money),
         "held": [lot for lot in lots if lot.state == "held"],
         "chart": _chart(user, by=by, now=now, lots=lots, paths=paths),
         "by_tabs": [
@@ -76,7 +78,7 @@ def earnings(request: SignedInRequest) -> HttpResponse:
 @login_required
 def earnings_statement(request: SignedInRequest, fmt: str) -> HttpResponseBase:
     """The payments of the page, with its filters, as a file."""
-    rows = statements.every(request.user, _filter_form(request, earnings_sums.models_that_paid(request.user)).filters)
+    rows = statements.every(request.user, _filter_form(request, *earnings_sums.that_paid(request.user)).filters)
     if fmt == "csv":
         response: HttpResponseBase = StreamingHttpResponse(statements.as_csv(rows), content_type=STATEMENT_TYPES[fmt])
     else:
@@ -155,8 +157,8 @@ def reason_sentence(code: str) -> str:
 # --- What the page shows
 
 
-def _stats(user, now, lots) -> list[dict]:
-    money, totals = wallets.summary(user, lots=lots), earnings_sums.totals(user, now=now)
+def _stats(user, now, lots, money: wallets.Summary) -> list[dict]:
+    totals = earnings_sums.totals(user, now=now)
     due = min((lot.due_at for lot in lots if lot.state == "pending"), default=None)
     pending_note = (
         _("available from %(day)s, after the challenge window") % {"day": date_format(due, "DATE_FORMAT")}
@@ -253,11 +255,11 @@ def _percent(nano: int, row: statements.Payment) -> float:
     return 100 * nano / row.price_nano if row.price_nano else 0
 
 
-def _filter_form(request: SignedInRequest, paths: dict[UUID, str]) -> PaymentFilterForm:
+def _filter_form(request: SignedInRequest, paths: dict[UUID, str], datanets: dict[UUID, str]) -> PaymentFilterForm:
     form = PaymentFilterForm(
         request.GET,
         models=[(str(pk), path) for pk, path in paths.items()],
-        datanets=earnings_sums.datanets_that_paid(request.user),
+        datanets=[(str(pk), path) for pk, path in datanets.items()],
     )
     form.is_valid()
     return form
@@ -274,7 +276,11 @@ def _with(request: HttpRequest, **changes: str) -> str:
 
 
 def _statement_url(request: HttpRequest, fmt: str) -> str:
-    found = {name: request.GET[name] for name in ("model", "state", "since", "until") if request.GET.get(name)}
+    found = {
+        name: request.GET[name]
+        for name in ("model", "datanet", "record", "state", "since", "until")
+        if request.GET.get(name)
+    }
     return reverse("earnings_statement", args=[fmt], query=found or None)
 
 

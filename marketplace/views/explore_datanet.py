@@ -44,7 +44,7 @@ def datanet(request: HttpRequest, owner: str, slug: str) -> HttpResponse:
     shown = columns if request.GET.get("columns") == "all" else _first_columns(pool, columns, described)
     everything = datanets.can_curate(request.user, pool)
     readable = everything or datanets.can_read(request.user, pool)
-    found = records.preview(pool, viewer=request.user).select_related("contributor")
+    found = records.preview(pool, viewer=request.user, reads_all=everything).select_related("contributor")
     rows, cursor = records.page(
         records.search(found, words, pool=pool, label=label),
         after=whole_number(request.GET.get("after")),
