@@ -38,8 +38,10 @@ def visit(browser, site):  # noqa: F811
 
 
 def sideways(page) -> int:
-    """How many pixels a page overflows to the side."""
-    return page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    """How many pixels a page overflows to the side, once its typeface is there."""
+    return page.evaluate(
+        "document.fonts.ready.then(() => document.documentElement.scrollWidth - document.documentElement.clientWidth)"
+    )
 
 
 def test_a_visitor_finds_a_datanet_a_record_and_a_model(visit, site, model):  # noqa: F811
