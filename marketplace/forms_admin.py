@@ -13,7 +13,7 @@ from django.utils.translation import gettext_lazy
 from accounts.models import User
 
 from . import pricing, revenue
-from .forms_explore import OpenField
+from .forms_explore import OpenField, days_in_order
 
 IMPORT_BYTES_MAX = 1_000_000
 IMPORT_ROWS_MAX = 1000
@@ -46,10 +46,7 @@ class PeriodForm(forms.Form):
     )
 
     def clean(self) -> dict:
-        cleaned = super().clean() or {}
-        if cleaned.get("since") and cleaned.get("until") and cleaned["since"] > cleaned["until"]:
-            raise forms.ValidationError(_("The first day comes after the last one."))
-        return cleaned
+        return days_in_order(super().clean() or {})
 
     @property
     def period(self) -> revenue.Period:

@@ -6,7 +6,7 @@ from django import forms
 from django.utils.translation import gettext_lazy as _
 
 from . import querysets, statements
-from .forms_explore import OpenField
+from .forms_explore import OpenField, days_in_order
 
 
 class PaymentFilterForm(forms.Form):
@@ -34,10 +34,7 @@ class PaymentFilterForm(forms.Form):
         self.fields["record"].widget.attrs["placeholder"] = _("Record")
 
     def clean(self) -> dict:
-        cleaned = super().clean() or {}
-        if cleaned.get("since") and cleaned.get("until") and cleaned["since"] > cleaned["until"]:
-            raise forms.ValidationError(_("The first day comes after the last one."))
-        return cleaned
+        return days_in_order(super().clean() or {})
 
     @property
     def filters(self) -> statements.Filters:

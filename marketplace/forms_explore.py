@@ -50,6 +50,13 @@ def amount_text(amount_nano: int) -> str:
     return f"{whole}{figures.decimal_mark()}{places}" if places else whole
 
 
+def days_in_order(cleaned: dict) -> dict:
+    """Cleaned `since` and `until`, of which either may be missing. Raises ValidationError: the first comes after the last."""
+    if cleaned.get("since") and cleaned.get("until") and cleaned["since"] > cleaned["until"]:
+        raise forms.ValidationError(_("The first day comes after the last one."))
+    return cleaned
+
+
 class DatanetRulesForm(forms.Form):
     """What an owner says of a Datanet at its beginning and may change later."""
 

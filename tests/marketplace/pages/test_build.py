@@ -12,7 +12,7 @@ from django.utils import timezone, translation
 
 from ledger import chart
 from ledger import services as ledger
-from marketplace import access, forms_explore, keyformat, notifications, people, training
+from marketplace import access, forms_explore, keyformat, keys, notifications, people, training
 from marketplace.models import ApiKey, ListedModel, TrainingRun
 from tests.datanets.cast import person
 from tests.marketplace.pages.test_explore import make_call, page
@@ -263,6 +263,15 @@ def test_a_key_is_replaced_by_one_with_the_same_limits(books, client):
     assert (new.name, new.spend_cap_nano, new.requests_per_minute) == ("Shop", 1_500_000_000, 7)
     shown = page(client, "/en/build/keys/").split('data-copy="')[1].split('"')[0]
     assert keyformat.digest(shown) == bytes(new.sha256)
+
+
+def test_a_replaced_key_may_do_no_more_than_the_one_before(books):
+    dan = person("dan")
+    old, _secret = keys.create(owner=dan, name="Reports", scopes=["read"])
+
+    new, _secret = keys.replace(old, by=dan)
+
+    assert new.scopes == ["read"]
 
 
 def test_a_key_with_impossible_limits_is_refused_with_the_form(books, client):
