@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
+import numpy as np
 import rfc8785
 
 from attribution.engines import Artifact, from_files
 from attribution.engines.artifact import ARRAYS_FILE, SETTINGS_FILE, content_hash
+from attribution.roster import Roster
 from datanets import storage
 
 SERVING_FILE = "serving.json"
@@ -39,6 +41,23 @@ class Bundle:
     @property
     def record_ids(self) -> list[int]:
         return self.serving["records"]
+
+    @cached_property
+    def roster(self) -> Roster:
+        """Its records in the order of settlement."""
+        return Roster.of(self.serving["records"], self.serving["identities"])
+
+    @cached_property
+    def is_gated(self) -> np.ndarray:
+        """By place: whether held-out rows speak against the record."""
+        found = np.zeros(len(self.roster), dtype=bool)
+        found[self.roster.places_of(self.serving["gated"])] = True
+        return found
+
+    @cached_property
+    def shares(self) -> np.ndarray:
+        """By place: the whole weights by which access and training money is split."""
+        return np.array(self.serving["shares"], dtype=np.int64)[self.roster.fit_order]
 
 
 def pack(artifact: Artifact, serving: dict) -> tuple[Bundle, dict[str, bytes]]:

@@ -11,11 +11,14 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+import numpy as np
 from django.db.models import Count, Max, QuerySet, Sum
 
 from attribution import planning
 from attribution.models import Epoch, Line, RecordEpoch, RecordFee, Trace
-from attribution.shares import MILLION, Unattributed, largest_remainder
+from attribution.netting import Unattributed, amounts_of, weights_of
+from attribution.roster import Roster
+from attribution.shares import MILLION
 from datanets import records as datanet_records
 from datanets.models import Record, Version, VersionFollower
 
@@ -68,27 +71,25 @@ def why_call(charge_id: UUID) -> CallExplanation | None:
         return None
     lines = list(Line.objects.filter(source_id=charge_id).select_related("payee", "epoch").order_by("role", "pk"))
     call = planning.epoch_call(trace)
-    people = planning.people_of(call.scores)
-    phi = _phi(trace, lines[0].epoch if lines else None)
-    weights = {record_id: max(score, 0) * phi.get(record_id, 0) for record_id, score in call.scores.items()}
-    payable = sorted((i for i in weights if weights[i]), key=lambda i: (people.identity[i], i))
-    total = sum(weights.values())
-    amounts = (
-        dict(zip(payable, largest_remainder(call.split_nano, [weights[i] for i in payable]), strict=True))
-        if total
-        else {}
-    )
+    roster = planning.roster_of(trace.artifact_id)
+    phi = _phi(trace, lines[0].epoch if lines else None, roster)
+    paid = amounts_of(call, phi, planning.is_gated_of(trace.artifact_id))
+    weights = weights_of(call, phi)
+    total = int(weights.sum())
+    record_ids = roster.record_ids[call.places].tolist()
+    contributor = dict(Record.objects.filter(pk__in=record_ids).values_list("pk", "contributor_id"))
+    numbers = (one.tolist() for one in (call.scores, phi[call.places], weights, paid.amounts))
     shares = [
         RecordShare(
             record_id=record_id,
-            payee_id=people.contributor[record_id],
+            payee_id=contributor[record_id],
             score=score,
-            phi=phi.get(record_id, 0),
-            weight=weights[record_id],
-            amount_nano=amounts.get(record_id, 0),
-            got_remainder=bool(total) and amounts.get(record_id, 0) > call.split_nano * weights[record_id] // total,
+            phi=factor,
+            weight=weight,
+            amount_nano=amount_nano,
+            got_remainder=bool(total) and amount_nano > call.split_nano * weight // total,
         )
-        for record_id, score in call.scores.items()
+        for record_id, score, factor, weight, amount_nano in zip(record_ids, *numbers, strict=True)
     ]
     return CallExplanation(
         charge_id=charge_id,
@@ -105,12 +106,13 @@ def why_call(charge_id: UUID) -> CallExplanation | None:
     )
 
 
-def _phi(trace: Trace, epoch: Epoch | None) -> dict[int, int]:
-    """Net factors as of the call's epoch; empty before it is planned."""
-    if epoch is None:
-        return {}
+def _phi(trace: Trace, epoch: Epoch | None, roster: Roster) -> np.ndarray:
+    """Net factors as of the call's epoch, by place; all 0 before it is planned."""
+    phi = np.zeros(len(roster), dtype=np.int64)
     rows = RecordEpoch.objects.filter(epoch=epoch, model_version_id=trace.model_version_id)
-    return dict(rows.values_list("record_id", "phi"))
+    known = dict(rows.values_list("record_id", "phi")) if epoch is not None else {}
+    phi[roster.places_of(known)] = list(known.values())
+    return phi
 
 
 # --- Records

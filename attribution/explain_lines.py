@@ -15,7 +15,8 @@ from dataclasses import dataclass
 
 from attribution import explain, planning
 from attribution.models import Line, Source, Trace
-from attribution.shares import largest_remainder
+from attribution.shares import split
+from datanets.models import Record
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ def _curation(line: Line, charge: Trace, part_nano: int) -> LineSum:
     call = explain.why_call(line.source_id)
     assert call is not None  # the trace was just read
     paid = {one.record_id: one.amount_nano for one in call.records if one.amount_nano}
-    approver = planning.people_of(paid).approver
+    approver = dict(Record.objects.filter(pk__in=paid).values_list("pk", "decided_by_id"))
     attributed_nano = sum(paid.values())
     divided_nano = part_nano * attributed_nano // charge.data_nano if charge.data_nano else 0
     weight = sum(nano for record_id, nano in paid.items() if approver[record_id] == line.payee_id)
@@ -104,16 +105,17 @@ def _curation(line: Line, charge: Trace, part_nano: int) -> LineSum:
 
 
 def _fee(line: Line, charge: Trace, part_nano: int) -> LineSum:
-    weights = planning.fee_weights(charge)
-    people = planning.people_of(weights)
-    order = sorted(weights, key=lambda record_id: (people.identity[record_id], record_id))
-    amounts = largest_remainder(part_nano, [weights[i] for i in order])
-    payee_of = people.contributor if line.role == Line.Role.DATA else people.approver
-    total = sum(weights.values())
+    places, weights = planning.fee_weights(charge)
+    roster = planning.roster_of(charge.artifact_id)
+    people = planning.people_of(roster)
+    payees = people.contributors if line.role == Line.Role.DATA else people.approvers
+    assert line.payee_id is not None  # lines without a payee are not explained
+    mine = payees.is_mine(line.payee_id, places)
+    total = int(weights.sum())
+    numbers = (one[mine].tolist() for one in (roster.record_ids[places], weights, split(part_nano, weights)))
     parts = [
-        Part(record_id, None, None, weights[record_id], part_nano * weights[record_id] // total, amount_nano)
-        for record_id, amount_nano in zip(order, amounts, strict=True)
-        if payee_of[record_id] == line.payee_id
+        Part(record_id, None, None, weight, part_nano * weight // total, amount_nano)
+        for record_id, weight, amount_nano in zip(*numbers, strict=True)
     ]
     return _put_together(line, charge, part_nano, part_nano, total, parts)
 

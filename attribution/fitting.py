@@ -224,7 +224,7 @@ def _judge(engine, matrix, targets, pool: _Pool, options: dict, task: str) -> tu
     quantised = shares.quantise(useful)
     said = {
         "gated": [pool.rows[i].id for i in np.flatnonzero(is_gated)],
-        "shares": quantised if any(quantised) else _equal_shares(pool)["shares"],
+        "shares": quantised.tolist() if quantised.any() else _equal_shares(pool)["shares"],
     }
     return said, {"records": len(pool.rows), "leaders": len(leaders), **_figures(answered, task)}
 

@@ -1,7 +1,8 @@
 """The arithmetic of an epoch: traces in, lines out. Reads records and bundles; writes nothing.
 
-Calls follow shares.settle, per model version, because a record's running sums belong to one version. Access and
-training money follows the shares that held-out rows measured when the version was made.
+Calls follow netting.settle, per model version, because a record's running sums belong to one version. Access and
+training money follows the shares that held-out rows measured when the version was made. All vectors are by place of
+the version's roster.
 """
 
 from __future__ import annotations
@@ -9,20 +10,27 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from uuid import UUID
+
+import numpy as np
 
 from attribution import bundles, traces
 from attribution.models import Source, Trace
-from attribution.shares import (
+from attribution.netting import (
+    NOBODY,
+    CallPaid,
     EpochCall,
     EpochResult,
-    RunningSum,
+    Payees,
+    Sums,
     Unattributed,
-    curation_lines,
-    largest_remainder,
+    curation_of,
+    largest,
     settle,
 )
+from attribution.roster import Roster
+from attribution.shares import split
 from datanets.models import Record
 
 RECORDS_KEPT = 20
@@ -79,23 +87,20 @@ class Planned(NamedTuple):
 
 
 class People(NamedTuple):
-    """Who is behind the records: contributor, approver, commitment."""
+    """Who is behind the records of a roster."""
 
-    contributor: dict[int, int]
-    approver: dict[int, int | None]
-    identity: dict[int, str]
+    contributors: Payees
+    approvers: Payees
 
 
-def people_of(record_ids) -> People:
+def people_of(roster: Roster) -> People:
     """Read who is behind these records, in one query."""
-    rows = list(
-        Record.objects.filter(pk__in=list(record_ids)).values_list("pk", "contributor_id", "decided_by_id", "identity")
-    )
-    return People(
-        contributor={row[0]: row[1] for row in rows},
-        approver={row[0]: row[2] for row in rows},
-        identity={row[0]: row[3] for row in rows},
-    )
+    rows = Record.objects.filter(pk__in=roster.record_ids.tolist()).values_list("pk", "contributor_id", "decided_by_id")
+    found = np.array([(pk, contributor, curator or NOBODY) for pk, contributor, curator in rows], dtype=np.int64)
+    behind = np.zeros((len(roster), 2), dtype=np.int64)
+    if len(found):
+        behind[roster.places_of(found[:, 0])] = found[:, 1:]
+    return People(contributors=Payees(behind[:, 0]), approvers=Payees(behind[:, 1]))
 
 
 def epoch_call(trace: Trace, withdrawn_at: Mapping[int, datetime] | None = None) -> EpochCall:
@@ -103,12 +108,13 @@ def epoch_call(trace: Trace, withdrawn_at: Mapping[int, datetime] | None = None)
 
     `withdrawn_at` as in `traces.scores_of`.
     """
-    failed = trace.status == Trace.Status.FAILED
+    places, scores = traces.scores_of(trace, withdrawn_at)
     return EpochCall(
         call_id=trace.charge_id,
         data_nano=trace.data_nano,
-        scores={} if failed else traces.scores_of(trace, withdrawn_at),
-        causal_millionths=0 if failed else trace.causal_millionths,
+        places=places,
+        scores=scores,
+        causal_millionths=0 if trace.status == Trace.Status.FAILED else trace.causal_millionths,
         withheld_reason=Unattributed(trace.reason or Unattributed.OWN_WEIGHTS),
     )
 
@@ -130,148 +136,148 @@ def plan(
         Lines that, per charge, add up to its data and its curation part.
     """
     planned = Planned([], [], [], [])
-    withdrawn_at = {sha256: traces.withdrawals_of(sha256) for sha256 in {trace.artifact_id for trace in found}}
+    behind = {sha256: _Behind(sha256) for sha256 in {trace.artifact_id for trace in found}}
     fees: dict[int, int] = defaultdict(int)
     by_version: dict[UUID, list[Trace]] = defaultdict(list)
     for trace in found:
         if trace.source == Source.CALL:
             by_version[trace.model_version_id].append(trace)
         else:
-            _plan_fee(planned, trace, fees, withdrawn_at[trace.artifact_id])
+            _plan_fee(planned, trace, fees, behind[trace.artifact_id])
     for version_id, calls in by_version.items():
-        _plan_calls(planned, version_id, calls, earlier.get(version_id, {}), accuracy, withdrawn_at)
+        # A version serves one artifact; a charge that nobody could trace names none.
+        sha256 = next((trace.artifact_id for trace in calls if trace.artifact_id), None)
+        _plan_calls(planned, version_id, calls, earlier.get(version_id, {}), accuracy, behind[sha256])
     planned.record_fees.extend(PlannedRecordFee(record_id, fees[record_id]) for record_id in sorted(fees))
     return planned
 
 
-def _plan_calls(planned: Planned, version_id: UUID, found: Sequence[Trace], earlier, accuracy, withdrawn_at) -> None:
-    calls = [epoch_call(trace, withdrawn_at[trace.artifact_id]) for trace in found]
-    people = people_of({record_id for call in calls for record_id in call.scores})
-    is_gated = gated_of(found)
-    sums = {record_id: RunningSum(*values) for record_id, values in earlier.items()}
-    result = settle(calls, sums, is_gated, people.identity)
-    approvers = {record_id: [curator] if curator else [] for record_id, curator in people.approver.items()}
-    paired = [(call, trace.curation_nano) for call, trace in zip(calls, found, strict=True)]
-    curators, uncurated = curation_lines(paired, result, approvers, accuracy)
-    _add_data_lines(planned, calls, result, people)
-    _add_curation_lines(planned, curators, uncurated)
-    _add_record_epochs(planned, version_id, calls, result, is_gated)
+class _Behind:
+    """What is read once per artifact of an epoch."""
+
+    def __init__(self, sha256: str | None) -> None:
+        self.roster = roster_of(sha256)
+        self.is_gated = is_gated_of(sha256)
+        self.people = people_of(self.roster)
+        self.withdrawn_at = traces.withdrawals_of(sha256)
 
 
-def gated_of(found: Sequence[Trace]) -> set[int]:
-    """Records that held-out rows of the version's artifact speak against."""
-    sha256 = next((trace.artifact_id for trace in found if trace.artifact_id), None)
-    return set(bundles.load(sha256).serving["gated"]) if sha256 else set()
+def roster_of(sha256: str | None) -> Roster:
+    """The records that an artifact pays; nobody where there is none."""
+    return bundles.load(sha256).roster if sha256 else Roster.of([], [])
 
 
-def _add_data_lines(planned: Planned, calls: Sequence[EpochCall], result: EpochResult, people: People) -> None:
-    by_call: dict[Any, list] = defaultdict(list)
-    for line in result.lines:
-        by_call[line.call_id].append(line)
-    for call in calls:
-        call_id = UUID(str(call.call_id))
-        lines = by_call[call_id]
-        amounts: dict[int, int] = defaultdict(int)
-        counts: dict[int, int] = defaultdict(int)
-        for line in lines:
-            payee_id = people.contributor[line.record_id]
-            amounts[payee_id] += line.amount_nano
-            counts[payee_id] += 1
-        for payee_id in sorted(amounts):
+def is_gated_of(sha256: str | None) -> np.ndarray:
+    """By place: records that held-out rows of the artifact speak against."""
+    return bundles.load(sha256).is_gated if sha256 else np.zeros(0, dtype=bool)
+
+
+def _plan_calls(
+    planned: Planned, version_id: UUID, found: Sequence[Trace], earlier, accuracy: Mapping[int, int], behind: _Behind
+) -> None:
+    calls = [epoch_call(trace, behind.withdrawn_at) for trace in found]
+    before = [(0, 0)] * len(behind.roster)
+    for place, sums in zip(behind.roster.places_of(earlier), earlier.values(), strict=True):
+        before[place] = sums
+    so_far = Sums([net for net, _ in before], [positive for _, positive in before])
+    result = settle(calls, so_far, behind.is_gated)
+    for trace, call, paid in zip(found, calls, result.paid, strict=True):
+        _add_data_lines(planned, trace.charge_id, call, paid, behind)
+        _add_curation_lines(planned, trace, call, paid, behind.people.approvers, accuracy)
+    _add_record_epochs(planned, version_id, calls, result, behind)
+
+
+def _add_data_lines(planned: Planned, call_id: UUID, call: EpochCall, paid: CallPaid, behind: _Behind) -> None:
+    _add_lines(planned, "call", call_id, "data", call.places, paid.amounts, behind.people.contributors)
+    if paid.left_nano:
+        planned.lines.append(PlannedLine("call", call_id, "data", None, str(paid.reason), 0, paid.left_nano))
+    _add_record_lines(planned, call_id, behind.roster.record_ids[call.places], call.scores, paid.amounts)
+
+
+def _add_lines(planned, source: str, source_id: UUID, role: str, places, amounts, payees: Payees) -> None:
+    """A line per payee of amounts by place; what NOBODY would get is nobody's, with its reason."""
+    sums = payees.sums(places, amounts)
+    counts = payees.counts(places[amounts > 0]) if role == "data" else {}
+    for payee_id, amount_nano in sums.items():
+        if payee_id != NOBODY:
             planned.lines.append(
-                PlannedLine("call", call_id, "data", payee_id, "", counts[payee_id], amounts[payee_id])
+                PlannedLine(source, source_id, role, payee_id, "", counts.get(payee_id, 0), amount_nano)
             )
-        left_nano, reason = result.unattributed.get(call.call_id, (0, ""))
-        if left_nano:
-            planned.lines.append(PlannedLine("call", call_id, "data", None, str(reason), 0, left_nano))
-        largest = sorted(lines, key=lambda line: (-line.amount_nano, line.record_id))[:RECORDS_KEPT]
-        planned.record_lines.extend(
-            PlannedRecordLine(call_id, line.record_id, call.scores[line.record_id], line.amount_nano)
-            for line in largest
-        )
+    if NOBODY in sums:
+        planned.lines.append(PlannedLine(source, source_id, role, None, str(Unattributed.NO_CURATOR), 0, sums[NOBODY]))
 
 
-def _add_curation_lines(planned: Planned, curators, uncurated) -> None:
-    for line in curators:
-        planned.lines.append(PlannedLine("call", line.call_id, "curation", line.curator_id, "", 0, line.amount_nano))
-    for call_id, (left_nano, reason) in uncurated.items():
+def _add_record_lines(planned: Planned, source_id: UUID, record_ids, scores, amounts) -> None:
+    planned.record_lines.extend(
+        PlannedRecordLine(source_id, int(record_ids[i]), int(scores[i]), int(amounts[i]))
+        for i in largest(amounts, record_ids, RECORDS_KEPT)
+    )
+
+
+def _add_curation_lines(
+    planned: Planned, trace: Trace, call: EpochCall, paid: CallPaid, approvers: Payees, accuracy: Mapping[int, int]
+) -> None:
+    amounts, left_nano, reason = curation_of(call, paid, trace.curation_nano, approvers, accuracy)
+    call_id = trace.charge_id
+    for curator_id, amount_nano in amounts.items():
+        planned.lines.append(PlannedLine("call", call_id, "curation", curator_id, "", 0, amount_nano))
+    if left_nano:
         planned.lines.append(PlannedLine("call", call_id, "curation", None, str(reason), 0, left_nano))
 
 
-def _add_record_epochs(planned: Planned, version_id: UUID, calls, result: EpochResult, is_gated: set[int]) -> None:
-    earned: dict[int, int] = defaultdict(int)
-    for line in result.lines:
-        earned[line.record_id] += line.amount_nano
-    used: dict[int, int] = defaultdict(int)
-    for call in calls:
-        for record_id in call.scores:
-            used[record_id] += 1
-    for record_id, count in sorted(used.items()):
-        one = result.running[record_id]
+def _add_record_epochs(
+    planned: Planned, version_id: UUID, calls: Sequence[EpochCall], result: EpochResult, behind: _Behind
+) -> None:
+    earned, used = (np.zeros(len(behind.roster), dtype=np.int64) for _ in range(2))
+    for call, paid in zip(calls, result.paid, strict=True):
+        earned[call.places] += paid.amounts
+        used[call.places] += 1
+    touched = np.flatnonzero(used)
+    for place in touched[np.argsort(behind.roster.record_ids[touched])].tolist():
         planned.record_epochs.append(
             PlannedRecordEpoch(
                 model_version_id=version_id,
-                record_id=record_id,
-                net=one.net,
-                positive=one.positive,
-                phi=result.phi[record_id],
-                gated=record_id in is_gated,
-                call_count=count,
-                amount_nano=earned[record_id],
+                record_id=int(behind.roster.record_ids[place]),
+                net=result.net[place],
+                positive=result.positive[place],
+                phi=int(result.phi[place]),
+                gated=bool(behind.is_gated[place]),
+                call_count=int(used[place]),
+                amount_nano=int(earned[place]),
             )
         )
 
 
-def _plan_fee(planned: Planned, trace: Trace, fees: dict[int, int], withdrawn_at: Mapping[int, datetime]) -> None:
+def _plan_fee(planned: Planned, trace: Trace, fees: dict[int, int], behind: _Behind) -> None:
     """An access or training charge: data by the version's shares, curation by the records each curator approved."""
-    weights = fee_weights(trace, withdrawn_at)
-    if not weights:
+    places, weights = fee_weights(trace, behind.withdrawn_at)
+    if not len(weights):
         reason = trace.reason or "not_attributable"
         for role, amount_nano in (("data", trace.data_nano), ("curation", trace.curation_nano)):
             if amount_nano:
                 planned.lines.append(PlannedLine(trace.source, trace.charge_id, role, None, reason, 0, amount_nano))
         return
-    people = people_of(weights)
-    order = sorted(weights, key=lambda record_id: (people.identity[record_id], record_id))
-    amounts = dict(zip(order, largest_remainder(trace.data_nano, [weights[i] for i in order]), strict=True))
-    _add_fee_lines(planned, trace, "data", amounts, people.contributor)
-    for record_id, amount_nano in amounts.items():
+    record_ids = behind.roster.record_ids[places]
+    amounts = split(trace.data_nano, weights)
+    _add_lines(planned, trace.source, trace.charge_id, "data", places, amounts, behind.people.contributors)
+    for record_id, amount_nano in zip(record_ids.tolist(), amounts.tolist(), strict=True):
         if amount_nano:
             fees[record_id] += amount_nano
-    approved = {record_id: people.approver[record_id] for record_id in order}
-    curation = dict(zip(order, largest_remainder(trace.curation_nano, [weights[i] for i in order]), strict=True))
-    _add_fee_lines(planned, trace, "curation", curation, approved)
-    largest = sorted(order, key=lambda record_id: (-amounts[record_id], record_id))[:RECORDS_KEPT]
-    planned.record_lines.extend(
-        PlannedRecordLine(trace.charge_id, record_id, weights[record_id], amounts[record_id])
-        for record_id in largest
-        if amounts[record_id]
-    )
+    curation = split(trace.curation_nano, weights)
+    _add_lines(planned, trace.source, trace.charge_id, "curation", places, curation, behind.people.approvers)
+    _add_record_lines(planned, trace.charge_id, record_ids, weights, amounts)
 
 
-def fee_weights(trace: Trace, withdrawn_at: Mapping[int, datetime] | None = None) -> dict[int, int]:
-    """Whole weights per record for access and training money; empty where nothing can be paid.
+def fee_weights(trace: Trace, withdrawn_at: Mapping[int, datetime] | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Places with a whole weight above zero for access and training money, and the weights; empty if nobody is paid.
 
     A record that was withdrawn before the charge has none, even while the version still holds it.
     """
     if trace.status == Trace.Status.FAILED or trace.artifact_id is None:
-        return {}
-    serving = bundles.load(trace.artifact_id).serving
+        return traces.NO_SCORES, traces.NO_SCORES
+    bundle = bundles.load(trace.artifact_id)
+    weights = bundle.shares.copy()
     withdrawn = traces.withdrawn_before(trace, withdrawn_at)
-    found = zip(serving["records"], serving["shares"], strict=True)
-    return {i: weight for i, weight in found if weight and i not in withdrawn}
-
-
-def _add_fee_lines(planned: Planned, trace: Trace, role: str, amounts: Mapping[int, int], payee_of: Mapping) -> None:
-    totals: dict[int | None, int] = defaultdict(int)
-    counts: dict[int | None, int] = defaultdict(int)
-    for record_id, amount_nano in amounts.items():
-        if amount_nano:
-            totals[payee_of[record_id]] += amount_nano
-            counts[payee_of[record_id]] += 1
-    for payee_id in sorted(totals, key=lambda one: (one is None, one)):
-        reason = str(Unattributed.NO_CURATOR) if payee_id is None else ""
-        count = counts[payee_id] if role == "data" and payee_id is not None else 0
-        planned.lines.append(
-            PlannedLine(trace.source, trace.charge_id, role, payee_id, reason, count, totals[payee_id])
-        )
+    weights[bundle.roster.places_of(i for i in withdrawn if i in bundle.roster)] = 0
+    places = np.flatnonzero(weights)
+    return places, weights[places]

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from uuid import UUID
 
+import numpy as np
 from django.conf import settings
 from django.db import connection, transaction
 
@@ -32,6 +33,7 @@ NOT_ATTRIBUTABLE = "not_attributable"
 NO_METHOD_YET = "no_method_yet"
 # Engines whose scores are recomputed from the stored context and the artifact; others keep their few scores.
 RECOMPUTED = ("linear", "neighbours")
+NO_SCORES = np.zeros(0, dtype=np.int64)
 
 
 def trace(reference: str) -> Trace | None:
@@ -99,25 +101,34 @@ def charge_time(charge_id: UUID) -> datetime:
     return posting.at
 
 
-def scores_of(stored: Trace, withdrawn_at: Mapping[int, datetime] | None = None) -> dict[int, int]:
-    """Signed billionths per record id, zeros left out: recomputed where the trace keeps what that needs.
+def scores_of(stored: Trace, withdrawn_at: Mapping[int, datetime] | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Places in the artifact's roster, ascending, and their signed billionths; zeros left out.
 
-    A record that was withdrawn before the charge scores 0, even while a trained model still holds it.
+    Recomputed where the trace keeps what that needs. A record that was withdrawn before the charge scores 0, even while
+    a trained model still holds it.
 
     Args:
         withdrawn_at: `withdrawals_of` the trace's artifact, for who asks about many traces of one.
     """
-    withdrawn = withdrawn_before(stored, withdrawn_at)
-    if stored.scores is not None:
-        found = ((int(record_id), score) for record_id, score in stored.scores.items())
-        return {record_id: score for record_id, score in found if record_id not in withdrawn}
-    if stored.status == Trace.Status.FAILED or not stored.context:
-        return {}
+    if stored.status == Trace.Status.FAILED or stored.artifact_id is None:
+        return NO_SCORES, NO_SCORES
     bundle = bundles.load(stored.artifact_id)
-    engine = ENGINES[bundle.artifact.engine]
-    scores = engine.attribute(bundle.artifact, Answer(outputs={}, context=stored.context))
-    quantised = quantise([0.0 if i in withdrawn else one for i, one in zip(bundle.record_ids, scores, strict=True)])
-    return {record_id: score for record_id, score in zip(bundle.record_ids, quantised, strict=True) if score}
+    roster = bundle.roster
+    withdrawn = {i for i in withdrawn_before(stored, withdrawn_at) if i in roster}
+    if stored.scores is not None:
+        kept = {int(record_id): score for record_id, score in stored.scores.items()}
+        kept = {record_id: score for record_id, score in kept.items() if record_id not in withdrawn and score}
+        places = roster.places_of(kept)
+        order = np.argsort(places)
+        return places[order], np.fromiter(kept.values(), dtype=np.int64)[order]
+    if not stored.context:
+        return NO_SCORES, NO_SCORES
+    answer = Answer(outputs={}, context=stored.context)
+    found = ENGINES[bundle.artifact.engine].attribute(bundle.artifact, answer)[roster.fit_order]
+    found[roster.places_of(withdrawn)] = 0.0
+    scores = quantise(found)
+    places = np.flatnonzero(scores)
+    return places, scores[places]
 
 
 def withdrawn_before(stored: Trace, withdrawn_at: Mapping[int, datetime] | None = None) -> set[int]:
@@ -187,7 +198,9 @@ def of_retrieval(call_id: UUID, artifact_sha256: str, sealed: bytes, sealed_key:
     return {
         "status": Trace.Status.DONE,
         "scores": {
-            str(record_id): score for record_id, score in zip(bundle.record_ids, quantised, strict=True) if score
+            str(record_id): score
+            for record_id, score in zip(bundle.record_ids, quantised.tolist(), strict=True)
+            if score
         },
         "causal_millionths": min(retrieval.causal_fraction_of(answer), MILLION),
         "context": {key: answer.context[key] for key in ("records", "centinats", "proxy") if key in answer.context},

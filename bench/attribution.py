@@ -26,15 +26,18 @@ from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.metrics import roc_auc_score
 
-from attribution import shares
+from attribution import netting, shares
 from attribution.engines import linear
 from attribution.engines.design import one_blas_thread
+from attribution.roster import Roster
 from tests.attribution.science import linear_datamodeling_score
 
 PACKAGES = ("numpy", "scipy", "sklearn", "django")
 HALVES = 64
 ASKED = 40
 CALL_NANO = 8_400_000
+CONTRIBUTORS = 200
+RECORDS_KEPT = 20
 PENALTIES = (1.0, 10.0)  # the engine's own, and one that suits a thousand rows better
 
 
@@ -157,34 +160,47 @@ def copies() -> None:
 
 
 def _paid(model, questions: np.ndarray) -> dict[int, int]:
-    calls = []
-    for number, row in enumerate(questions):
-        scores = shares.quantise(linear.attribute(model, linear.answer(model, row)))
-        calls.append(shares.EpochCall(number, CALL_NANO, {i: score for i, score in enumerate(scores) if score}))
-    keys = {i: f"{i:08x}" for i in range(model.settings["records"])}
-    paid = dict.fromkeys(keys, 0)
-    for line in shares.settle(calls, {}, set(), keys).lines:
-        paid[line.record_id] += line.amount_nano
+    records = range(model.settings["records"])
+    roster = Roster.of(records, [f"{i:08x}" for i in records])
+    calls = [_call(number, model, roster, linear.answer(model, row)) for number, row in enumerate(questions)]
+    paid = dict.fromkeys(records, 0)
+    result = netting.settle(calls, netting.Sums.zero(len(roster)), np.zeros(len(roster), dtype=bool))
+    for call, one in zip(calls, result.paid, strict=True):
+        for record, amount in zip(roster.record_ids[call.places].tolist(), one.amounts.tolist(), strict=True):
+            paid[record] += amount
     return paid
 
 
+def _call(number: int, model, roster: Roster, answer) -> netting.EpochCall:
+    scores = shares.quantise(linear.attribute(model, answer)[roster.fit_order])
+    places = np.flatnonzero(scores)
+    return netting.EpochCall(number, CALL_NANO, places, scores[places])
+
+
 def speed() -> None:
+    """A call's scores; then with its integer lines: an amount per record, a line per payee, the 20 largest records."""
     random = np.random.default_rng(0)
     for rows, floor in ((2_000, "<= 1 ms"), (100_000, "<= 20 ms")):
         features = random.normal(size=(rows, 64))
         labels = [str(c) for c in (features[:, :3] + random.normal(size=(rows, 3))).argmax(1)]
         model = linear.fit(features, labels, np.ones(rows), {"standardise": False})
-        keys = {i: f"{i:08x}" for i in range(rows)}
-        phi = dict.fromkeys(keys, shares.BILLION)
+        roster = Roster.of(range(rows), [f"{i:08x}" for i in random.permutation(rows)])
+        contributors = netting.Payees(random.integers(1, 1 + CONTRIBUTORS, size=rows))
+        phi, is_gated = np.full(rows, shares.BILLION), np.zeros(rows, dtype=bool)
         scored, whole = [], []
-        for row in random.normal(size=(60, 64)):
+        for row in random.normal(size=(200, 64)):
             answer = linear.answer(model, row)
             start = time.perf_counter()
-            scores = linear.attribute(model, answer)
+            linear.attribute(model, answer)
             scored.append(time.perf_counter() - start)
-            found = {i: score for i, score in enumerate(shares.quantise(scores)) if score}
-            shares.call_lines(shares.EpochCall(0, CALL_NANO, found), phi, (), keys)
+            start = time.perf_counter()
+            call = _call(0, model, roster, answer)
+            paid = netting.amounts_of(call, phi, is_gated)
+            lines = contributors.sums(call.places, paid.amounts)
+            contributors.counts(call.places[paid.amounts > 0])
+            netting.largest(paid.amounts, roster.record_ids[call.places], RECORDS_KEPT)
             whole.append(time.perf_counter() - start)
+            assert sum(lines.values()) + paid.left_nano == CALL_NANO
         for name, taken in (("scores", scored), ("scores and integer lines", whole)):
             p50, p95 = np.percentile(taken, [50, 95]) * 1000
             show(f"{name} of a call, n = {rows}: p50, p95", f"{p50:.2f}, {p95:.2f} ms", floor)

@@ -406,18 +406,18 @@ CREATE TRIGGER version_is_immutable BEFORE UPDATE OR DELETE ON datanets_version
     # --- Attribution
     Removal(
         "net_negative_earns_nothing",
-        "attribution/shares.py",
-        "record: BILLION * max(one.net, 0) // one.positive if",
-        "record: BILLION if",
-        ("tests/attribution/test_shares.py::test_a_label_flipper_pays_with_one_call_for_what_it_gained_in_another",),
+        "attribution/netting.py",
+        "BILLION * max(n, 0) // p if",
+        "BILLION if",
+        ("tests/attribution/test_netting.py::test_a_label_flipper_pays_with_one_call_for_what_it_gained_in_another",),
         "A poisoned record would keep what it earned where it happened to help.",
     ),
     Removal(
         "gated_record_earns_nothing",
-        "attribution/shares.py",
-        " and record not in gated else 0",
+        "attribution/netting.py",
+        " and not gated else 0",
         " else 0",
-        ("tests/attribution/test_shares.py::test_a_gated_record_earns_nothing_and_its_sums_go_on",),
+        ("tests/attribution/test_netting.py::test_a_gated_record_earns_nothing_and_its_sums_go_on",),
         "Records that held-out rows speak against would be paid.",
     ),
     Removal(

@@ -241,7 +241,7 @@ from attribution.shares import quantise
 folder = Path(sys.argv[1])
 model = from_files({name: (folder / name).read_bytes() for name in ("artifact.json", "arrays.safetensors")})
 contexts = json.loads((folder / "contexts.json").read_text())
-print(json.dumps([quantise(linear.attribute(model, Answer({}, context))) for context in contexts]))
+print(json.dumps([quantise(linear.attribute(model, Answer({}, context))).tolist() for context in contexts]))
 """
 
 
@@ -289,7 +289,9 @@ def test_copies_with_weight_zero_change_no_bit_of_anybodys_score(copies, regress
     before, after = linear.attribute(alone, one), linear.attribute(crowded, two)
     assert after[weights > 0].tobytes() == before.tobytes()
     assert not after[weights == 0].any()
-    assert [unit for unit, weight in zip(quantise(after), weights, strict=True) if weight] == quantise(before)
+    assert [unit for unit, weight in zip(quantise(after).tolist(), weights, strict=True) if weight] == quantise(
+        before
+    ).tolist()
 
 
 # --- Validation

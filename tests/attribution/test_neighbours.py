@@ -109,7 +109,9 @@ def test_copies_with_weight_zero_change_no_bit_of_anybodys_score(copies):
     assert one.outputs["probabilities"] == two.outputs["probabilities"]
     assert after[weights > 0].tobytes() == before.tobytes()
     assert not after[weights == 0].any()
-    assert [unit for unit, weight in zip(quantise(after), weights, strict=True) if weight] == quantise(before)
+    assert [unit for unit, weight in zip(quantise(after).tolist(), weights, strict=True) if weight] == quantise(
+        before
+    ).tolist()
 
 
 def test_answers_and_scores_survive_storage():

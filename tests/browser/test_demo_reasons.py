@@ -88,6 +88,12 @@ def its_label_is_wrong(record: Record) -> None:
     assert {confirmed, body[label]} == {"benign", "malignant"}
 
 
+def scores_by_record(trace: Trace) -> dict[int, int]:
+    call = planning.epoch_call(trace)
+    records = planning.roster_of(trace.artifact_id).record_ids[call.places]
+    return dict(zip(records.tolist(), call.scores.tolist(), strict=True))
+
+
 def the_sums_are_those_of_every_call(record: Record, sentence: str) -> None:
     calls, net, positive, negative = numbers_in(sentence)
     newest = RecordEpoch.objects.filter(record=record).latest("epoch__number")
@@ -95,7 +101,7 @@ def the_sums_are_those_of_every_call(record: Record, sentence: str) -> None:
     assert positive - negative == net < 0
 
     found = [
-        (planning.epoch_call(trace).split_nano, planning.epoch_call(trace).scores.get(record.pk))
+        (planning.epoch_call(trace).split_nano, scores_by_record(trace).get(record.pk))
         for trace in Trace.objects.filter(source="call", model_version_id=newest.model_version_id)
     ]
     credits = [split_nano * score for split_nano, score in found if score is not None]
@@ -133,7 +139,7 @@ def no_call_has_a_score_for_it(record: Record, sentence: str) -> None:
     assert sentence == "No settled call used it."
     traces = Trace.objects.filter(source="call")
     chats = set(Call.objects.filter(model__slug=loader.MODELS["chat"], cost_nano__gt=0).values_list("pk", flat=True))
-    scores = [planning.epoch_call(trace).scores for trace in traces if trace.charge_id in chats]
+    scores = [scores_by_record(trace) for trace in traces if trace.charge_id in chats]
     assert len(scores) == len(chats) > 0
     assert not any(record.pk in of_call for of_call in scores)
 

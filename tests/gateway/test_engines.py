@@ -126,6 +126,6 @@ def test_a_charged_classification_can_be_attributed(gateway, kinds):
     traces.trace(f"call:{receipt_id}")
 
     trace = Trace.objects.get(charge_id=receipt_id)
-    scores = traces.scores_of(trace)
+    _places, scores = traces.scores_of(trace)
     assert trace.status == "done"
-    assert 999_999_000 <= sum(map(abs, scores.values())) <= 1_000_000_000
+    assert 999_999_000 <= sum(map(abs, scores.tolist())) <= 1_000_000_000
