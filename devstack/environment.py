@@ -14,7 +14,7 @@ from typing import Any
 
 from devstack.children import QUIET_POOLS, free_port, take_port
 from devstack.machine import Missing, default_state, make_shared
-from devstack.services import APP_ROLE, OWNER_ROLE, SUPERUSER
+from devstack.services import APP_ROLE, ROLES
 
 ROOT = Path(__file__).resolve().parent.parent
 WITNESSES = ("witness-1", "witness-2")
@@ -53,7 +53,7 @@ def load_secrets(state: Path) -> dict[str, str]:
         "MODELS_API_KEY": secrets.token_urlsafe(32),
         "LOG_ORIGIN": f"openledger.localhost/log/{secrets.token_hex(4)}",
         "valkey": secrets.token_urlsafe(24),
-        **{role: secrets.token_urlsafe(24) for role in (SUPERUSER, OWNER_ROLE, APP_ROLE)},
+        **{role: secrets.token_urlsafe(24) for role in ROLES},
     }
     if missing := fresh.keys() - known.keys():
         known |= {name: fresh[name] for name in missing}

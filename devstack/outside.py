@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 
 from devstack.machine import Missing
+from devstack.processes import CLOSELY_HELD
 from devstack.services import POSTGRES_OLDEST
 
 
 def database() -> dict[str, str]:
-    """The environment for an outside PostgreSQL. DATABASE_OWNER_URL may name the role that migrates.
+    """The environment for an outside PostgreSQL.
+
+    DATABASE_OWNER_URL may name the role that migrates, and DATABASE_SEQUENCER_URL one for the sequencer alone.
 
     Raises:
         Missing: it cannot be reached, or is too old.
@@ -17,8 +20,8 @@ def database() -> dict[str, str]:
     import psycopg2
 
     url = os.environ["DATABASE_URL"]
-    owner = os.environ.get("DATABASE_OWNER_URL", url)
-    for name, address in (("DATABASE_URL", url), ("DATABASE_OWNER_URL", owner)):
+    found = {name: os.environ.get(name) or url for name in ("DATABASE_URL", *CLOSELY_HELD)}
+    for name, address in found.items():
         try:
             connection = psycopg2.connect(address, connect_timeout=5)
         except psycopg2.Error as error:
@@ -27,7 +30,10 @@ def database() -> dict[str, str]:
         connection.close()
         if version < POSTGRES_OLDEST:
             raise Missing(f"{name} is PostgreSQL {version}; {POSTGRES_OLDEST} or newer is needed.")
-    return {"DATABASE_URL": url, "DATABASE_OWNER_URL": owner}
+    # For every command of this site, whatever is set where it is called: a role that the sequencer does not use, but that
+    # is named, would take its rights away. Empty: the user of the address.
+    names = {"APP_DB_ROLE": "DATABASE_URL", "SEQUENCER_DB_ROLE": "DATABASE_SEQUENCER_URL"}
+    return found | {role: os.environ.get(role, "") if os.environ.get(url) else "" for role, url in names.items()}
 
 
 def queue() -> dict[str, str]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 POSTGRES_MAJOR = 18
 VALKEY_MAJOR = 9
 CANARY_QUEUE = "canary"
+#: Addresses of the database with rights that others must not have: only a process that names one receives it.
+CLOSELY_HELD = ("DATABASE_OWNER_URL", "DATABASE_SEQUENCER_URL")
 
 
 @dataclass(frozen=True)
@@ -18,16 +21,22 @@ class Process:
         command: Arguments after the Python interpreter, with {host}, {port}, {state} and {log_vkey}.
         health: A path that answers 200 once the process can work; empty for a process without a port.
         stop_s: Seconds it may take to end what it is doing.
+        receives: Which CLOSELY_HELD addresses it needs.
     """
 
     name: str
     command: tuple[str, ...]
     health: str = ""
     stop_s: int = 10
+    receives: tuple[str, ...] = ()
 
     def arguments(self, **values: object) -> list[str]:
         """The command with its places filled in."""
         return [part.format(**values) for part in self.command]
+
+    def environment(self, given: Mapping[str, str]) -> dict[str, str]:
+        """What it receives of an environment."""
+        return {name: value for name, value in given.items() if name not in CLOSELY_HELD or name in self.receives}
 
 
 def _witness(name: str) -> Process:
@@ -48,7 +57,7 @@ PROCESSES = (
     Process("models", ("-m", "modelserver", "--host", "{host}", "--port", "{port}"), health="/healthz"),
     Process("web", _WEB + _WEB_POOL, health="/healthz"),
     Process("gateway", ("-m", "marketplace.gateway", "--host", "{host}", "--port", "{port}"), health="/healthz"),
-    Process("sequencer", ("manage.py", "sequencer")),
+    Process("sequencer", ("manage.py", "sequencer"), receives=("DATABASE_SEQUENCER_URL",)),
     Process("worker", (*_CELERY, "worker", *_WORKER_POOL, "--loglevel", "WARNING"), stop_s=30),
     Process("beat", (*_CELERY, "beat", "--loglevel", "WARNING", "--schedule", "{state}/beat-schedule")),
 )

@@ -24,26 +24,27 @@ from devstack.children import bound_to_parent, free_port, stop
 from devstack.machine import SHARED, Missing, can_enter, make_shared, package_folder, service_user, tail
 
 DATABASE = "openledger"
-OWNER_ROLE, APP_ROLE, SUPERUSER = "openledger_owner", "openledger_app", "postgres"
+OWNER_ROLE, APP_ROLE, SEQUENCER_ROLE = "openledger_owner", "openledger_app", "openledger_sequencer"
+SUPERUSER = "postgres"
+ROLES = (SUPERUSER, OWNER_ROLE, APP_ROLE, SEQUENCER_ROLE)
 POSTGRES_OLDEST = 15
 TRANSACTION_MAX = "10min"  # longer than any act of the site; verify lifts it for itself
 
 
 class Postgres:
-    """One cluster, with an owner role that migrates and an application role that runs.
+    """One cluster, with an owner role that migrates, an application role that runs, and one for the sequencer.
 
     Args:
         state: Folder of the site; the cluster lies in `state/pg`, or under SHARED when root's `state` is private.
-        passwords: Of the three roles, by role name; random ones for an ephemeral cluster.
+        passwords: Of the ROLES, by name; random ones for an ephemeral cluster.
         ephemeral: Throw-away: no durability, and the owner may create databases.
     """
 
     stop_signal = signal.SIGINT  # "fast": roll back, disconnect, checkpoint
 
     def __init__(self, state: Path, *, passwords: dict[str, str] | None = None, ephemeral: bool = False) -> None:
-        roles = (SUPERUSER, OWNER_ROLE, APP_ROLE)
         self.state, self.ephemeral, self.user = state, ephemeral, service_user()
-        self.passwords = passwords or {role: secrets.token_urlsafe(24) for role in roles}
+        self.passwords = passwords or {role: secrets.token_urlsafe(24) for role in ROLES}
         self.log = state / "logs" / "postgres.log"
         self.port = 0
         self.process: subprocess.Popen[bytes] | None = None
@@ -80,18 +81,26 @@ class Postgres:
         return f"postgres://{role}:{self.passwords[role]}@127.0.0.1:{self.port}/{database}"
 
     def environment(self) -> dict[str, str]:
-        """What Django needs: the application's role, and the owner's for migrations."""
-        return {"DATABASE_URL": self.url(), "DATABASE_OWNER_URL": self.url(OWNER_ROLE), "APP_DB_ROLE": APP_ROLE}
+        """What Django needs: the application's role, the owner's for migrations, the sequencer's for that process."""
+        return {
+            "DATABASE_URL": self.url(),
+            "DATABASE_OWNER_URL": self.url(OWNER_ROLE),
+            "DATABASE_SEQUENCER_URL": self.url(SEQUENCER_ROLE),
+            "APP_DB_ROLE": APP_ROLE,
+            "SEQUENCER_DB_ROLE": SEQUENCER_ROLE,
+        }
 
     def test_environment(self) -> dict[str, str]:
-        """What a test run needs: an owner that creates databases, and the other two for tests that tamper."""
+        """What a test run needs: an owner that creates databases, and the others for processes and tests that tamper."""
         owner = self.url(OWNER_ROLE)
         return {
             "DATABASE_URL": owner,
             "DATABASE_OWNER_URL": owner,
             "DATABASE_APP_URL": self.url(APP_ROLE),
+            "DATABASE_SEQUENCER_URL": self.url(SEQUENCER_ROLE),
             "DATABASE_SUPERUSER_URL": self.url(SUPERUSER),
             "APP_DB_ROLE": APP_ROLE,
+            "SEQUENCER_DB_ROLE": SEQUENCER_ROLE,
         }
 
     def _folder(self) -> Path:
@@ -192,24 +201,27 @@ class Postgres:
         connection = psycopg2.connect(self.url(SUPERUSER, "postgres"))
         connection.autocommit = True
         with contextlib.closing(connection), connection.cursor() as cursor:
-            for role in (OWNER_ROLE, APP_ROLE):
+            for role in (OWNER_ROLE, APP_ROLE, SEQUENCER_ROLE):
                 cursor.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [role])
                 verb = "ALTER" if cursor.fetchone() else "CREATE"
                 create = "CREATEDB" if role == OWNER_ROLE and self.ephemeral else "NOCREATEDB"
                 statement = f"{verb} ROLE {{}} LOGIN NOSUPERUSER NOCREATEROLE {create} PASSWORD {{}}"
                 cursor.execute(sql.SQL(statement).format(sql.Identifier(role), sql.Literal(self.passwords[role])))
-            # An abandoned transaction would stall the fold of the whole cluster.
-            cursor.execute(f"ALTER ROLE {APP_ROLE} SET idle_in_transaction_session_timeout = '60s'")
             cursor.execute("SELECT 1 FROM pg_settings WHERE name = 'transaction_timeout'")  # PostgreSQL 17 has it
-            if cursor.fetchone():
-                cursor.execute(f"ALTER ROLE {APP_ROLE} SET transaction_timeout = '{TRANSACTION_MAX}'")
+            has_timeout = cursor.fetchone()
+            for role in (APP_ROLE, SEQUENCER_ROLE):
+                # An abandoned transaction would stall the fold of the whole cluster.
+                cursor.execute(f"ALTER ROLE {role} SET idle_in_transaction_session_timeout = '60s'")
+                if has_timeout:
+                    cursor.execute(f"ALTER ROLE {role} SET transaction_timeout = '{TRANSACTION_MAX}'")
             if self.ephemeral:
-                cursor.execute(f"GRANT {APP_ROLE} TO {OWNER_ROLE}")  # tests may SET ROLE
+                cursor.execute(f"GRANT {APP_ROLE}, {SEQUENCER_ROLE} TO {OWNER_ROLE}")  # tests may SET ROLE
             cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", [DATABASE])
             if not cursor.fetchone():
                 cursor.execute(f"CREATE DATABASE {DATABASE} OWNER {OWNER_ROLE}")
                 cursor.execute(f"REVOKE ALL ON DATABASE {DATABASE} FROM PUBLIC")
-                cursor.execute(f"GRANT CONNECT, TEMPORARY ON DATABASE {DATABASE} TO {APP_ROLE}")
+            # At each start: a site that is older than one of its roles lets it in as well.
+            cursor.execute(f"GRANT CONNECT, TEMPORARY ON DATABASE {DATABASE} TO {APP_ROLE}, {SEQUENCER_ROLE}")
 
 
 class Valkey:

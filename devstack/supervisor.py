@@ -174,7 +174,8 @@ class Site:
     def _start_servers(self, secret: dict[str, str]) -> None:
         if os.environ.get("DATABASE_URL"):
             self.environment |= outside.database()
-            self.say("using the database of DATABASE_URL")
+            shared = self.environment["DATABASE_SEQUENCER_URL"] == self.environment["DATABASE_URL"]
+            self.say("using the database of DATABASE_URL" + (", whose role the sequencer shares" if shared else ""))
         else:
             self.say("starting PostgreSQL")
             self._start_server(Postgres(self.state, passwords=secret))
@@ -244,7 +245,7 @@ class Site:
         with log.open("ab") as out:
             running.child = subprocess.Popen(
                 running.command,
-                env=os.environ | self.environment,
+                env=running.process.environment(os.environ | self.environment),
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,
                 stdout=out,

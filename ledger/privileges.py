@@ -1,6 +1,6 @@
-"""What the application's database role may do to the books: read them, and call the functions that keep them.
+"""What the database roles of the application and of the sequencer may do to the books: read them, and call functions.
 
-It cannot insert, change or delete a row of any ledger table, so a mistake or an intruder in the web process meets the
+Neither can insert, change or delete a row of any ledger table, so a mistake or an intruder in the web process meets the
 same rules as everyone else. `manage.py setup` calls `apply` as the owner, after every migration.
 """
 
@@ -8,42 +8,43 @@ from __future__ import annotations
 
 from django.db import connection
 
-#: The functions anybody who works with the books calls.
-FOR_EVERYONE = (
-    *("ledger_post", "ledger_hold", "ledger_extend", "ledger_draw", "ledger_close", "ledger_fence"),
+#: What web, gateway and workers call.
+FOR_THE_APPLICATION = (
+    *("ledger_post", "ledger_hold", "ledger_extend", "ledger_draw", "ledger_close"),
     *("ledger_hold_lot", "ledger_release_lot", "ledger_record", "ledger_erase"),
     *("ledger_enqueue", "ledger_outbox_done", "ledger_outbox_failed"),
 )
-#: The functions of the sequencer's steps. Whoever may call them can append a leaf of their own making, or keep a head
-#: that nobody signed: verifiers and `verify` would see it, the database would not. While the sequencer runs as the
-#: application's role, so can the application; a role of its own (`sequencer_role`) keeps them from the rest.
+#: What the sequencer's steps call: its own functions, then what it needs to release the holds of the dead (fence) and to
+#: settle epochs. Whoever may call its own can append a leaf of their making, or keep a head that nobody signed: verifiers
+#: and `verify` would see it, the database would not. So nobody else may.
 FOR_THE_SEQUENCER = (
     *("ledger_fold", "ledger_vest", "ledger_expire", "ledger_ring"),
     *("ledger_next_entries", "ledger_append", "ledger_sign", "ledger_cosign"),
+    *("ledger_fence", "ledger_post", "ledger_record", "ledger_enqueue"),
 )
 
 
-def apply(role: str, *, sequencer_role: str | None = None) -> bool:
-    """Give a role what it needs and take the rest away. Repeats are harmless.
+def apply(role: str, *, sequencer_role: str) -> None:
+    """Give each role what it needs and take the rest away. Repeats are harmless.
+
+    A role that does not exist, or that owns the tables (then only triggers protect them), is left alone.
 
     Args:
         role: The application's role.
-        sequencer_role: The sequencer's, if it has one of its own; None: it runs as `role`.
-
-    Returns:
-        False if there was nothing to do: the role does not exist, or owns the tables (then only triggers protect them).
+        sequencer_role: The sequencer's; `role` again where both share one.
     """
-    applied = _grant(role, FOR_EVERYONE if sequencer_role else FOR_EVERYONE + FOR_THE_SEQUENCER)
-    if sequencer_role:
-        _grant(sequencer_role, FOR_EVERYONE + FOR_THE_SEQUENCER)
-    return applied
+    if sequencer_role == role:
+        _grant(role, FOR_THE_APPLICATION + FOR_THE_SEQUENCER)
+    else:
+        _grant(role, FOR_THE_APPLICATION)
+        _grant(sequencer_role, FOR_THE_SEQUENCER)
 
 
-def _grant(role: str, functions: tuple[str, ...]) -> bool:
+def _grant(role: str, functions: tuple[str, ...]) -> None:
     with connection.cursor() as cursor:
         cursor.execute("SELECT count(*) FROM pg_roles WHERE rolname = %s AND rolname <> current_user", [role])
         if not cursor.fetchone()[0]:
-            return False
+            return
         cursor.execute(
             """SELECT (SELECT array_agg(oid::regclass::text) FROM pg_class WHERE relkind = 'r'
                          AND relnamespace = 'public'::regnamespace AND starts_with(relname, 'ledger_')),
@@ -61,4 +62,3 @@ def _grant(role: str, functions: tuple[str, ...]) -> bool:
         cursor.execute(f"GRANT SELECT ON {', '.join(tables)} TO {grantee}")
         cursor.execute(f"REVOKE ALL ON FUNCTION {', '.join(every_function)} FROM PUBLIC, {grantee}")
         cursor.execute(f"GRANT EXECUTE ON FUNCTION {', '.join(granted)} TO {grantee}")
-    return True

@@ -1,9 +1,10 @@
-"""Rights of the application's database role on everything but the books (ledger.privileges has those)."""
+"""Rights of the application's and the sequencer's database roles on everything but the books (ledger.privileges)."""
 
 from __future__ import annotations
 
 from django.apps import apps
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.utils import CursorWrapper
 from psycopg2 import sql
 
 #: What the gateway reads and calls besides tables (marketplace/sql/).
@@ -19,20 +20,24 @@ GATEWAY_FUNCTIONS = (
     "gateway_free_key(bigint, text, uuid)",
     "gateway_take_key(bigint, text, bytea, uuid, text, int)",
 )
+#: The sequencer closes epochs, posts their plans, and asks which gateways live. It sees nothing of people or their data.
+SEQUENCER_TABLES = {
+    "attribution_cut": "SELECT, INSERT",
+    "attribution_epoch": "SELECT, INSERT, UPDATE",
+    "attribution_plannedposting": "SELECT, UPDATE",
+    "attribution_line": "SELECT",
+}
+SEQUENCER_FUNCTIONS = ("gateway_lives(text)",)
 
 
 def apply(connection: BaseDatabaseWrapper, *, role: str) -> None:
     """Let `role` read and write every table except those of the ledger. The owner's own role needs no grant."""
     with connection.cursor() as cursor:
-        cursor.execute("SELECT current_user, EXISTS (SELECT 1 FROM pg_roles WHERE rolname = %s)", [role])
-        current, exists = cursor.fetchone()
-        if not exists or current == role:
+        if not _is_another_role(cursor, role):
             return
         name = sql.Identifier(role)
-        ledger_tables = {model._meta.db_table for model in apps.get_app_config("ledger").get_models()}
-        tables = [t for t in connection.introspection.table_names(cursor) if t not in ledger_tables]
         cursor.execute(sql.SQL("GRANT USAGE ON SCHEMA public TO {}").format(name))
-        for table in tables:
+        for table in _tables(connection, cursor):
             cursor.execute(
                 sql.SQL("GRANT SELECT, INSERT, UPDATE, DELETE ON {} TO {}").format(sql.Identifier(table), name)
             )
@@ -43,3 +48,30 @@ def apply(connection: BaseDatabaseWrapper, *, role: str) -> None:
             cursor.execute(sql.SQL("GRANT SELECT ON {} TO {}").format(sql.Identifier(view), name))
         for signature in GATEWAY_FUNCTIONS:
             cursor.execute(sql.SQL("GRANT EXECUTE ON FUNCTION {} TO {}").format(sql.SQL(signature), name))
+
+
+def apply_to_sequencer(connection: BaseDatabaseWrapper, *, role: str) -> None:
+    """Let `role`, which the sequencer does not share, do what the sequencer does, and nothing else."""
+    with connection.cursor() as cursor:
+        if not _is_another_role(cursor, role):
+            return
+        name = sql.Identifier(role)
+        cursor.execute(sql.SQL("GRANT USAGE ON SCHEMA public TO {}").format(name))
+        for table in _tables(connection, cursor):
+            cursor.execute(sql.SQL("REVOKE ALL ON {} FROM {}").format(sql.Identifier(table), name))
+        for table, rights in SEQUENCER_TABLES.items():
+            cursor.execute(sql.SQL("GRANT {} ON {} TO {}").format(sql.SQL(rights), sql.Identifier(table), name))
+        for signature in SEQUENCER_FUNCTIONS:
+            cursor.execute(sql.SQL("GRANT EXECUTE ON FUNCTION {} TO {}").format(sql.SQL(signature), name))
+
+
+def _is_another_role(cursor: CursorWrapper, role: str) -> bool:
+    """Whether it exists and is not ours: who owns the tables needs no grant."""
+    cursor.execute("SELECT count(*) FROM pg_roles WHERE rolname = %s AND rolname <> current_user", [role])
+    return bool(cursor.fetchone()[0])
+
+
+def _tables(connection: BaseDatabaseWrapper, cursor: CursorWrapper) -> list[str]:
+    """Every table except those of the ledger."""
+    ledger_tables = {model._meta.db_table for model in apps.get_app_config("ledger").get_models()}
+    return [table for table in connection.introspection.table_names(cursor) if table not in ledger_tables]

@@ -135,12 +135,22 @@ TEMPLATES = [
     }
 ]
 
-# --- Database: the application's role may not write the books; the owner's role migrates (`manage.py setup`).
+# --- Database: the application's role may not write the books; the sequencer's may order, log and sign them; the owner's
+# migrates (`manage.py setup`). One address is enough: then all three are that role.
 DATABASE_URL = env("DATABASE_URL", "postgres://openledger@127.0.0.1:5432/openledger" if _OPTIONAL is not None else None)
-DATABASE_OWNER_URL = env("DATABASE_OWNER_URL", DATABASE_URL)
-APP_DB_ROLE = env("APP_DB_ROLE", urlsplit(DATABASE_URL).username or "openledger_app")
-_AS_OWNER = len(sys.argv) > 1 and sys.argv[1] in {"setup", "migrate", "sqlmigrate"}
-DATABASES = {"default": database(DATABASE_OWNER_URL if _AS_OWNER else DATABASE_URL)}
+DATABASE_OWNER_URL = env("DATABASE_OWNER_URL", "") or DATABASE_URL
+DATABASE_SEQUENCER_URL = env("DATABASE_SEQUENCER_URL", "") or DATABASE_URL
+APP_DB_ROLE = env("APP_DB_ROLE", "") or unquote(urlsplit(DATABASE_URL).username or "openledger_app")
+SEQUENCER_DB_ROLE = env("SEQUENCER_DB_ROLE", "") or (
+    APP_DB_ROLE
+    if DATABASE_SEQUENCER_URL == DATABASE_URL
+    else unquote(urlsplit(DATABASE_SEQUENCER_URL).username or APP_DB_ROLE)
+)
+_URL_OF_COMMAND = {
+    **dict.fromkeys(("setup", "migrate", "sqlmigrate"), DATABASE_OWNER_URL),
+    "sequencer": DATABASE_SEQUENCER_URL,
+}
+DATABASES = {"default": database(_URL_OF_COMMAND.get(sys.argv[1] if len(sys.argv) > 1 else "", DATABASE_URL))}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # --- Redis: queue and cache. It may lose everything; the books stay right.

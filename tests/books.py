@@ -40,21 +40,24 @@ class Books:
         """Fold everything committed. Returns how many postings."""
         from ledger import sequencer
 
-        return _until_idle(sequencer.fold)
+        with as_role(settings.SEQUENCER_DB_ROLE):
+            return _until_idle(sequencer.fold)
 
     def log(self) -> int:
         """Give everything committed its leaf, sign the head and ask the witnesses. Returns how many leaves."""
         from ledger import sequencer
 
-        logged = _until_idle(sequencer.log)
-        sequencer.sign_and_witness()
+        with as_role(settings.SEQUENCER_DB_ROLE):
+            logged = _until_idle(sequencer.log)
+            sequencer.sign_and_witness()
         return logged
 
     def round(self) -> dict[str, int]:
         """Run one round of the sequencer; the relay rings into `rung`."""
         from ledger import sequencer
 
-        return sequencer.step(ring=lambda topic, reference: self.rung.append((topic, reference)))
+        with as_role(settings.SEQUENCER_DB_ROLE):
+            return sequencer.step(ring=lambda topic, reference: self.rung.append((topic, reference)))
 
     def deposit(self, account: str, amount_nano: int) -> None:
         """Bring money in from outside, ready to be spent."""
@@ -72,9 +75,24 @@ class Books:
         self.fold()
 
     def connect(self, url_name: str = "DATABASE_OWNER_URL", **options: object) -> psycopg2.extensions.connection:
-        """Open a plain connection: as the owner, as DATABASE_APP_URL's role, or as DATABASE_SUPERUSER_URL's."""
-        base = os.environ[url_name].rsplit("/", 1)[0]
-        return psycopg2.connect(f"{base}/{self.name}", **options)
+        """Open a plain connection: as the owner, or as the role of another address (see `url`)."""
+        return psycopg2.connect(self.url(url_name), **options)
+
+    def url(self, url_name: str) -> str:
+        """Its address for a role: DATABASE_APP_URL, DATABASE_SEQUENCER_URL, DATABASE_SUPERUSER_URL or the owner's."""
+        return os.environ[url_name].rsplit("/", 1)[0] + f"/{self.name}"
+
+
+@contextmanager
+def as_role(role: str) -> Iterator[None]:
+    """Let Django's connection, which is the owner's, have the rights of another role for a while."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"SET ROLE {role}")
+    try:
+        yield
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("RESET ROLE")
 
 
 def at_once(*acts: Callable[[], object]) -> list[object]:
@@ -106,15 +124,16 @@ def at_once(*acts: Callable[[], object]) -> list[object]:
 
 @pytest.fixture(scope="session")
 def books_template(django_db_setup, django_db_blocker) -> Iterator[str]:
-    """The migrated test database, with the application role's rights: what every copy starts from."""
-    from ledger import keys, privileges
+    """The migrated test database, with the rights that `manage.py setup` grants: what every copy starts from."""
+    from ledger import keys
+    from marketplace.management.commands.setup import grant_rights
 
     made = None
     with django_db_blocker.unblock():
         if connection.settings_dict["NAME"] == _site_database():
             # pytest-django makes the test database only if a selected test asks for `db`.
             made = setup_databases(verbosity=0, interactive=False, aliases={"default"})
-        privileges.apply(settings.APP_DB_ROLE)
+        grant_rights()
         keys.make_log_key()
         connections.close_all()
     yield connection.settings_dict["NAME"]
@@ -155,7 +174,8 @@ def _copy(template: str, blocker) -> Iterator[Books]:
             # Not WITH (FORCE): that would also try to end an autovacuum worker, which the owner may not.
             _administer(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-                f"WHERE datname = '{name}' AND usename IN (current_user, '{settings.APP_DB_ROLE}')"
+                f"WHERE datname = '{name}' "
+                f"AND usename IN (current_user, '{settings.APP_DB_ROLE}', '{settings.SEQUENCER_DB_ROLE}')"
             )
             _administer(f"DROP DATABASE {name}")
 

@@ -634,6 +634,22 @@ CREATE TRIGGER audit_log_is_append_only BEFORE UPDATE OR DELETE ON marketplace_a
     ),
     # --- Starting a site
     Removal(
+        "only_the_sequencer_may_log",
+        "ledger/privileges.py",
+        "        _grant(role, FOR_THE_APPLICATION)\n",
+        "        _grant(role, FOR_THE_APPLICATION + FOR_THE_SEQUENCER)\n",
+        ("tests/ledger/test_append_only.py::test_the_application_can_neither_order_nor_log_nor_sign",),
+        "Whoever takes over the web could append leaves of their own making, and keep heads that nobody signed.",
+    ),
+    Removal(
+        "the_sequencers_address_is_kept_from_others",
+        "devstack/processes.py",
+        "if name not in CLOSELY_HELD or name in self.receives",
+        "if name",
+        ("tests/devstack/test_services.py::test_only_the_sequencer_is_told_the_address_of_its_role",),
+        "Web, gateway and workers would find the passwords of roles with more rights in their environment.",
+    ),
+    Removal(
         "initdb_works_beside_its_place",
         "devstack/services.py",
         'unfinished = self.data.with_name(self.data.name + ".part")',

@@ -20,6 +20,7 @@ from ledger import verify as ledger_verify
 from marketplace import listings, publishing, revenue, training
 from marketplace import verify as shop_verify
 from marketplace.models import ListedModel, ModelVersion
+from tests.books import as_role
 from tests.datanets.cast import make_datanet, measured, person, send, table
 
 OPEN = 10**9
@@ -72,13 +73,16 @@ def settle(books) -> int:
     books.log()
     for row in ledger.pending_outbox(traces.TOPIC):
         traces.trace(row.reference)
-    settlement.close_due(timezone.now() + timedelta(seconds=settings.EPOCH_S * (Cut.objects.count() + 1)))
+    with as_role(settings.SEQUENCER_DB_ROLE):
+        settlement.close_due(timezone.now() + timedelta(seconds=settings.EPOCH_S * (Cut.objects.count() + 1)))
     for row in ledger.pending_outbox(settlement.PLAN_TOPIC):
         settlement.plan(row.reference)
-    posted = settlement.post_planned()
+    with as_role(settings.SEQUENCER_DB_ROLE):
+        posted = settlement.post_planned()
     books.fold()
     books.log()
-    ledger.vest_due()
+    with as_role(settings.SEQUENCER_DB_ROLE):
+        ledger.vest_due()
     books.fold()
     return posted
 

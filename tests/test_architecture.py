@@ -12,11 +12,9 @@ from pathlib import Path
 
 import pytest
 from django.conf import settings
-from django.db import connection
 
 from ledger import chart
 from ledger import services as ledger
-from marketplace import privileges
 from tests.ledger.builders import DAN, hold, payment
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -61,7 +59,6 @@ def test_a_verify_module_imports_nothing_of_the_code_it_verifies(module):
 
 def test_money_whose_time_has_come_moves_without_celery_and_its_queue(books):
     # Given a payment that has waited long enough, a hold nobody closed, work to ring for - and neither queue nor worker
-    privileges.apply(connection, role=settings.APP_DB_ROLE)
     books.deposit(DAN, 100)
     ledger.post_many([payment(DAN, chart.pending(1), 30, vest_after_s=0)])
     hold(DAN, 50)
@@ -70,7 +67,8 @@ def test_money_whose_time_has_come_moves_without_celery_and_its_queue(books):
     ledger.enqueue(topic="tests.nobody", reference="test:1", payload={})
     environment = {
         **os.environ,
-        "DATABASE_URL": os.environ["DATABASE_APP_URL"].rsplit("/", 1)[0] + f"/{books.name}",
+        "DATABASE_URL": books.url("DATABASE_APP_URL"),
+        "DATABASE_SEQUENCER_URL": books.url("DATABASE_SEQUENCER_URL"),
         "REDIS_URL": "redis://127.0.0.1:1/0",
         "WITNESS_QUORUM": "0",
     }

@@ -14,7 +14,8 @@ from django.utils import translation
 
 from devstack import checking
 from devstack.environment import settings_names
-from devstack.processes import POSTGRES_MAJOR, PROCESSES, VALKEY_MAJOR
+from devstack.processes import CLOSELY_HELD, POSTGRES_MAJOR, PROCESSES, VALKEY_MAJOR
+from devstack.services import APP_ROLE, ROLES, SEQUENCER_ROLE, SUPERUSER
 
 ROOT = Path(__file__).resolve().parents[2]
 PORTS = {"web": 8000, "gateway": 8001, "models": 8002, "witness-1": 8003, "witness-2": 8004}
@@ -34,6 +35,15 @@ def test_compose_runs_the_command_of_each_process(services, process):
     if process.health:
         address = f"http://127.0.0.1:{PORTS[process.name]}{process.health}"
         assert f"urlopen('{address}')" in service["healthcheck"]["test"][-1]
+
+
+@pytest.mark.parametrize("process", PROCESSES, ids=lambda process: process.name)
+def test_compose_tells_each_process_only_the_passwords_it_needs(services, process):
+    given = services[process.name]["environment"]
+    assert {name for name in CLOSELY_HELD if name in given} == set(process.receives)
+    # .env, which every service reads, has them all
+    for name in ("POSTGRES_PASSWORD", "OWNER_DB_PASSWORD", "SEQUENCER_DB_PASSWORD"):
+        assert given[name] == ""
 
 
 def test_compose_has_no_process_of_its_own(services):
@@ -56,8 +66,10 @@ def test_the_image_starts_the_web_process(services):
 
 def test_the_role_script_makes_the_roles_that_up_makes():
     script = (ROOT / "deploy/initdb/10-roles.sh").read_text()
-    for statement in ("CREATE ROLE openledger_owner", "CREATE ROLE openledger_app", "OWNER openledger_owner"):
-        assert statement in script
+    for role in set(ROLES) - {SUPERUSER}:
+        assert f"CREATE ROLE {role} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE PASSWORD" in script
+    assert "OWNER openledger_owner" in script
+    assert f"ON DATABASE openledger TO {APP_ROLE}, {SEQUENCER_ROLE};" in script
     assert "NOSUPERUSER" in script and " SUPERUSER" not in script
 
 

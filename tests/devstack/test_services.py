@@ -1,8 +1,10 @@
+import json
 import os
 import stat
 import subprocess
 import sys
 import tempfile
+from contextlib import closing
 from pathlib import Path
 
 import psycopg2
@@ -10,16 +12,61 @@ import pytest
 import redis
 
 from devstack import services
-from devstack.environment import choose_ports
+from devstack.environment import choose_ports, load_secrets
 from devstack.machine import Missing
+from devstack.processes import PROCESSES
 
 
-def test_each_process_that_runs_tests_has_a_cluster_with_three_roles():
+def test_each_process_that_runs_tests_has_a_cluster_with_the_three_roles_of_a_site():
     with psycopg2.connect(os.environ["DATABASE_SUPERUSER_URL"]) as connection, connection.cursor() as cursor:
         cursor.execute(
             "SELECT rolname, rolsuper, rolcreatedb FROM pg_roles WHERE rolname LIKE 'openledger%' ORDER BY 1"
         )
-        assert cursor.fetchall() == [("openledger_app", False, False), ("openledger_owner", False, True)]
+        assert cursor.fetchall() == [
+            ("openledger_app", False, False),
+            ("openledger_owner", False, True),
+            ("openledger_sequencer", False, False),
+        ]
+
+
+def test_an_older_site_gets_the_sequencers_role_at_its_next_start_and_keeps_its_data(tmp_path):
+    # Given a site from before the sequencer had a role: neither a password of it, nor the role
+    for folder in (tmp_path, *tmp_path.parents):
+        if folder == Path(tempfile.gettempdir()):
+            break
+        folder.chmod(0o711)  # as root another user runs PostgreSQL in it
+    old = load_secrets(tmp_path)
+    old.pop(services.SEQUENCER_ROLE)
+    (tmp_path / "secrets.json").write_text(json.dumps(old))
+    before = services.Postgres(tmp_path, passwords=load_secrets(tmp_path), ephemeral=True)
+    after = services.Postgres(tmp_path, passwords=load_secrets(tmp_path), ephemeral=True)
+    try:
+        before.start()
+        with closing(psycopg2.connect(before.url(services.SUPERUSER))) as superuser, superuser.cursor() as cursor:
+            cursor.execute("CREATE TABLE kept AS SELECT 7 AS n; GRANT SELECT ON kept TO PUBLIC")
+            cursor.execute(f"DROP OWNED BY {services.SEQUENCER_ROLE}; DROP ROLE {services.SEQUENCER_ROLE}")
+            superuser.commit()
+        before.stop()
+
+        # When it is started again
+        after.start()
+
+        # Then the role is there, may come in, and finds what was there
+        with closing(psycopg2.connect(after.url(services.SEQUENCER_ROLE))) as session, session.cursor() as cursor:
+            cursor.execute("SELECT n FROM kept")
+            assert cursor.fetchone() == (7,)
+        assert {name: word for name, word in load_secrets(tmp_path).items() if name in old} == old
+    finally:
+        before.stop()
+        after.stop()
+
+
+def test_only_the_sequencer_is_told_the_address_of_its_role():
+    site = {"DATABASE_URL": "of everyone", "DATABASE_OWNER_URL": "of setup", "DATABASE_SEQUENCER_URL": "its own"}
+    assert {process.name: process.environment(site) for process in PROCESSES} == {
+        **{process.name: {"DATABASE_URL": "of everyone"} for process in PROCESSES},
+        "sequencer": {"DATABASE_URL": "of everyone", "DATABASE_SEQUENCER_URL": "its own"},
+    }
 
 
 def test_the_database_asks_for_a_password():

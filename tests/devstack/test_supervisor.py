@@ -22,7 +22,7 @@ from dev import beside_the_proxy
 from devstack.control import running_pid
 from devstack.environment import settings_names
 from devstack.machine import SHARED
-from devstack.services import APP_ROLE, OWNER_ROLE, SUPERUSER, Postgres
+from devstack.services import OWNER_ROLE, ROLES, SEQUENCER_ROLE, Postgres
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -170,6 +170,8 @@ def test_what_holds_a_secret_is_readable_for_its_owner_only(state):
     secrets = json.loads((state / "secrets.json").read_text())
     for pid, command in processes_of(state).items():
         assert not any(secret in command for secret in secrets.values() if len(secret) > 20), pid
+        environment = Path(f"/proc/{pid}/environ").read_bytes()
+        assert not any(secrets[role].encode() in environment for role in (OWNER_ROLE, SEQUENCER_ROLE)), pid
     site.send_signal(signal.SIGINT)
     assert site.wait(90) == 0
 
@@ -209,7 +211,7 @@ def outside_database() -> Iterator[dict[str, str]]:
     """The addresses, by role, of a server that is not the site's. It loses nothing: on others no site is set up."""
     with tempfile.TemporaryDirectory(prefix="openledger-outside-") as folder:
         Path(folder).chmod(0o711)  # as root another user runs PostgreSQL in it
-        passwords = {role: f"word-of-{role}" for role in (SUPERUSER, OWNER_ROLE, APP_ROLE)}
+        passwords = {role: f"word-of-{role}" for role in ROLES}
         server = Postgres(Path(folder), passwords=passwords)
         try:
             server.start()
@@ -223,10 +225,11 @@ def test_a_site_works_on_servers_that_are_not_its_own(state, outside_database):
     commands = processes_of(state).values()
     assert not any("bin/postgres" in command or "valkey" in command for command in commands), commands
 
-    # Its tables are made there, by the role that owns the database; the site runs as the other
+    # Its tables are made there, by the role that owns the database; the site runs as the other, its sequencer too
     manage = [sys.executable, "-m", "devstack", "manage", "--state", str(state)]
     done = subprocess.run([*manage, "setup"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
+    assert "The sequencer shares the role openledger_app" in done.stdout
     with closing(psycopg2.connect(outside_database["DATABASE_URL"])) as session, session.cursor() as cursor:
         cursor.execute("SELECT count(*) FROM ledger_account")
     assert json.loads((state / "environment.json").read_text())["DATABASE_URL"] == outside_database["DATABASE_URL"]

@@ -34,7 +34,7 @@ from marketplace import reaping
 from marketplace.gateway import failpoints
 from marketplace.models import Call, Idempotency
 from tests.gateway import shop as shops
-from tests.gateway.conftest import application_url, open_connected_shop, running_gateway, wait_until
+from tests.gateway.conftest import open_connected_shop, running_gateway, wait_until
 from tests.gateway.shop import OPEN
 from tests.processes import ROOT
 from tests.shop import fund, measured, nothing_is_wrong, person, published, settle, trained
@@ -236,7 +236,7 @@ def running_sequencer(shop) -> Iterator[subprocess.Popen]:
     process = subprocess.Popen(
         [sys.executable, "manage.py", "sequencer"],
         cwd=ROOT,
-        env={**os.environ, "DATABASE_URL": application_url(shop.books), "WITNESS_QUORUM": "0"},
+        env={**os.environ, "DATABASE_SEQUENCER_URL": shop.books.url("DATABASE_SEQUENCER_URL"), "WITNESS_QUORUM": "0"},
     )
     try:
         yield process

@@ -5,9 +5,12 @@ from __future__ import annotations
 import time
 from contextlib import closing
 
+from django.conf import settings
+
 from ledger import chart
 from ledger import services as ledger
 from marketplace.reaping import Reaper
+from tests.books import as_role
 
 WALLET = chart.wallet(1)
 
@@ -34,7 +37,7 @@ def test_only_what_a_dead_gateway_holds_is_released(books):
     books.deposit(WALLET, 100)
     dead, living, others = hold_of("gateway:dead"), hold_of("gateway:alive"), hold_of("")
 
-    with alive(books, "gateway:alive"):
+    with alive(books, "gateway:alive"), as_role(settings.SEQUENCER_DB_ROLE):
         assert Reaper(grace_s=1000).reap() == 0
         assert Reaper(grace_s=0).reap() == 1
 

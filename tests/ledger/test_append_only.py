@@ -1,13 +1,16 @@
-"""The journal cannot be edited: by privilege for the application, by trigger for the owner."""
+"""The journal cannot be edited: by privilege for application and sequencer, by trigger for the owner."""
 
 from __future__ import annotations
+
+from contextlib import closing
 
 import psycopg2
 import pytest
 
-from ledger import database, errors, privileges, sequencer
+from ledger import errors, privileges, sequencer
 from ledger import services as ledger
-from tests.ledger.builders import ALICE, DAN, hold, payment
+from tests.books import as_role
+from tests.ledger.builders import DAN, hold, payment, witnesses
 
 ADDED_TO_ONLY = ("account", "journal", "entry", "fact", "leaf", "node", "checkpoint")
 KEPT = ("spend", "position", "hold", "lot", "cursor")
@@ -43,10 +46,11 @@ def column_of(connection, table: str) -> str:
         return cursor.description[0].name
 
 
+@pytest.mark.parametrize("role", ["DATABASE_APP_URL", "DATABASE_SEQUENCER_URL"])
 @pytest.mark.parametrize("table", TABLES)
-def test_the_application_may_only_read(filled, table):
-    with filled.connect("DATABASE_APP_URL") as app:
-        column = column_of(app, table)
+def test_application_and_sequencer_may_only_read(filled, table, role):
+    with closing(filled.connect(role)) as session:
+        column = column_of(session, table)
         for statement in (
             f"UPDATE ledger_{table} SET {column} = {column}",
             f"DELETE FROM ledger_{table}",
@@ -54,7 +58,7 @@ def test_the_application_may_only_read(filled, table):
             f"INSERT INTO ledger_{table} SELECT * FROM ledger_{table}",
             f"ALTER TABLE ledger_{table} DISABLE TRIGGER ALL",
         ):
-            assert refusal(app, statement) == "42501", statement
+            assert refusal(session, statement) == "42501", statement
 
 
 @pytest.mark.parametrize("table", ADDED_TO_ONLY)
@@ -93,31 +97,59 @@ def test_not_even_the_owner_inserts_an_unbalanced_posting(filled, amounts):
         )
 
 
-def test_the_application_calls_the_public_functions_and_no_others(filled):
-    with filled.connect("DATABASE_APP_URL") as app, app.cursor() as cursor:
+@pytest.mark.parametrize(
+    ("role", "functions"),
+    [
+        ("DATABASE_APP_URL", privileges.FOR_THE_APPLICATION),
+        ("DATABASE_SEQUENCER_URL", privileges.FOR_THE_SEQUENCER),
+    ],
+)
+def test_each_role_calls_its_functions_and_no_others(filled, role, functions):
+    with closing(filled.connect(role)) as session, session.cursor() as cursor:
         cursor.execute(
             """SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace
                AND starts_with(proname, 'ledger_') AND has_function_privilege(oid, 'EXECUTE')"""
         )
-        callable_ones = {name for (name,) in cursor.fetchall()}
-    assert callable_ones == {*privileges.FOR_EVERYONE, *privileges.FOR_THE_SEQUENCER}
+        assert {name for (name,) in cursor.fetchall()} == set(functions)
 
 
-def test_the_application_role_runs_the_whole_ledger(books):
+@pytest.mark.parametrize(
+    "call",
+    [
+        "ledger_fold(10)",
+        "ledger_vest(10)",
+        "ledger_expire(10)",
+        "ledger_ring(10)",
+        "ledger_fence('gateway:1', 9)",
+        "ledger_next_entries(10)",
+        "ledger_append(0, '{}', '{}', '{}', '{}', '{}', '{}', '{}')",
+        r"ledger_sign(1, '\x00', 'a head that nobody signed')",
+        "ledger_cosign(1, 'witness', 'a line that no witness wrote')",
+    ],
+)
+def test_the_application_can_neither_order_nor_log_nor_sign(filled, call):
+    refused = pytest.raises(psycopg2.errors.InsufficientPrivilege, match="permission denied for function")
+    with closing(filled.connect("DATABASE_APP_URL")) as app, app.cursor() as cursor, refused:
+        cursor.execute(f"SELECT {call}")
+
+
+def test_the_application_works_with_the_books_and_the_sequencer_moves_them_forward(books, tmp_path, settings):
     books.deposit(DAN, 100)
-    database.rows("SET ROLE openledger_app")
-    lease = hold(DAN, 50)
-    ledger.draw([ledger.Draw(lease, payment(DAN, ALICE, 10), close=True)])
-    ledger.enqueue(topic="t", reference="r", payload={})
-    ledger.record_fact(
-        id=ledger.new_id(), reference="rule:1", entry=ledger.Entry("rule.adopted", {"rule": "r", "parts": []})
-    )
+    with as_role(settings.APP_DB_ROLE):
+        lease = hold(DAN, 50)
+        ledger.draw([ledger.Draw(lease, payment(DAN, "pending:1", 10, vest_after_s=0), close=True)])
+        ledger.enqueue(topic="t", reference="r", payload={})
+        ledger.record_fact(
+            id=ledger.new_id(), reference="rule:1", entry=ledger.Entry("rule.adopted", {"rule": "r", "parts": []})
+        )
 
-    assert books.round()["folded"] == 1
+    with witnesses(tmp_path, count=2) as settings.WITNESSES:
+        settings.WITNESS_QUORUM = 2
+        done = books.round()
+
+    assert done == {"expired": 0, "folded": 1, "vested": 1, "logged": 4, "cosigned": 2, "relayed": 1}
     assert books.rung == [("t", "r")]
-    assert ledger.balance_nano(ALICE) == 10
-    assert ledger.head().size == 3
-    database.rows("RESET ROLE")
+    assert ledger.head().size == 4, "deposit, draw, fact, and the payment that vested"
 
 
 def test_an_opening_is_kept_until_its_leaf_exists_and_never_changed(books):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import closing
 
 import psycopg2
 import pytest
@@ -11,7 +12,7 @@ from django.db import connection
 
 from ledger import sequencer
 from ledger import services as ledger
-from marketplace.management.commands.setup import refuse_a_forgetful_server, refuse_an_old_copy
+from marketplace.management.commands.setup import grant_rights, refuse_a_forgetful_server, refuse_an_old_copy
 from tests.ledger.builders import ALICE, DAN, payment, witnesses
 from tests.ledger.test_log import forget_after
 
@@ -41,6 +42,45 @@ def test_a_site_on_a_server_that_forgets_commits_does_not_start(db):
     """The tests' own server is one: it may lose everything."""
     with pytest.raises(CommandError, match="fsync, full_page_writes, synchronous_commit is off"):
         refuse_a_forgetful_server()
+
+
+def test_the_sequencer_sees_nothing_of_people_their_data_and_their_calls(books):
+    with closing(books.connect("DATABASE_SEQUENCER_URL")) as session, session.cursor() as cursor:
+        cursor.execute(
+            """SELECT relname FROM pg_class WHERE relkind IN ('r', 'v') AND relnamespace = 'public'::regnamespace
+               AND NOT starts_with(relname, 'ledger_')
+               AND has_table_privilege(oid, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER')"""
+        )
+        assert {name for (name,) in cursor.fetchall()} == {
+            *("attribution_cut", "attribution_epoch", "attribution_plannedposting", "attribution_line")
+        }
+
+
+def test_a_site_of_one_role_gets_its_sequencer_a_role_at_a_later_setup(books, settings):
+    def may_fold() -> list[bool]:
+        with books.connect() as owner, owner.cursor() as cursor:
+            roles = [settings.APP_DB_ROLE, "openledger_sequencer"]
+            cursor.execute(
+                "SELECT has_function_privilege(role, 'ledger_fold(int)', 'EXECUTE') FROM unnest(%s) AS role", [roles]
+            )
+            return [allowed for (allowed,) in cursor.fetchall()]
+
+    # Given a site whose sequencer shares the application's role, by which all of its work can be done
+    own = settings.SEQUENCER_DB_ROLE
+    settings.SEQUENCER_DB_ROLE = settings.APP_DB_ROLE
+    grant_rights()
+    books.deposit(DAN, 100)
+    assert books.round()["logged"] == 1
+
+    # When the sequencer has one of its own, then the application may not do it any more
+    settings.SEQUENCER_DB_ROLE = own
+    grant_rights()
+    assert may_fold() == [False, True]
+
+    # And a role that nobody made is asked for
+    settings.SEQUENCER_DB_ROLE = "openledger_nobody"
+    with pytest.raises(CommandError, match=r"no role openledger_nobody\. Create it as deploy/initdb/10-roles\.sh"):
+        grant_rights()
 
 
 def test_who_waits_for_the_sequencer_does_not_judge_its_log(restored):

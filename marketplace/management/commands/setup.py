@@ -21,10 +21,14 @@ class Command(BaseCommand):
     def handle(self, *args, **options):
         refuse_a_forgetful_server()
         call_command("migrate", interactive=False, verbosity=0)
-        shop_privileges.apply(connection, role=settings.APP_DB_ROLE)
-        privileges.apply(settings.APP_DB_ROLE)
+        grant_rights()
         refuse_an_old_copy()
         call_command("collectstatic", interactive=False, verbosity=0, ignore_patterns=UNUSED_STATIC)
+        if settings.SEQUENCER_DB_ROLE == settings.APP_DB_ROLE:
+            self.stdout.write(
+                f"The sequencer shares the role {settings.APP_DB_ROLE} with web, gateway and workers: whoever takes one of "
+                "them over can call what appends to the log. DATABASE_SEQUENCER_URL gives it a role of its own."
+            )
         self.stdout.write("The database and the static files are ready.")
 
 
@@ -39,6 +43,22 @@ def refuse_a_forgetful_server() -> None:
         raise CommandError(
             f"PostgreSQL would lose confirmed payments after a crash: {', '.join(off)} is off. Turn it on in its settings."
         )
+
+
+def grant_rights() -> None:
+    """Give the roles that run what each needs. Raises CommandError if one does not exist."""
+    roles = {settings.APP_DB_ROLE, settings.SEQUENCER_DB_ROLE}
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT rolname FROM pg_roles WHERE rolname = ANY (%s)", [list(roles)])
+        missing = roles - {name for (name,) in cursor.fetchall()}
+    if missing:
+        raise CommandError(
+            f"The database has no role {', '.join(sorted(missing))}. Create it as deploy/initdb/10-roles.sh does."
+        )
+    shop_privileges.apply(connection, role=settings.APP_DB_ROLE)
+    if settings.SEQUENCER_DB_ROLE != settings.APP_DB_ROLE:
+        shop_privileges.apply_to_sequencer(connection, role=settings.SEQUENCER_DB_ROLE)
+    privileges.apply(settings.APP_DB_ROLE, sequencer_role=settings.SEQUENCER_DB_ROLE)
 
 
 def refuse_an_old_copy() -> None:
