@@ -127,10 +127,21 @@ DECLARE
   closing uuid[];
   r record;
 BEGIN
-  SELECT array_agg(b.posting_id), array_agg(b.hold_id), array_agg(b.payer), array_agg(b.amount)
-  INTO ids, holds, payers, amounts
-  FROM ledger_book((SELECT jsonb_agg((x->'posting') || jsonb_build_object('hold_id', x->'hold_id'))
-                    FROM jsonb_array_elements(draws) x), 'draw') b;
+  IF jsonb_array_length(draws) = 1 THEN
+    r := ledger_book_plain(draws->0->'posting', (draws->0->>'hold_id')::uuid);
+    IF r.payer IS NOT NULL THEN
+      ids := ARRAY[(draws->0->'posting'->>'id')::uuid];
+      holds := ARRAY[(draws->0->>'hold_id')::uuid];
+      payers := ARRAY[r.payer];
+      amounts := ARRAY[r.amount];
+    END IF;
+  END IF;
+  IF ids IS NULL THEN
+    SELECT array_agg(b.posting_id), array_agg(b.hold_id), array_agg(b.payer), array_agg(b.amount)
+    INTO ids, holds, payers, amounts
+    FROM ledger_book((SELECT jsonb_agg((x->'posting') || jsonb_build_object('hold_id', x->'hold_id'))
+                      FROM jsonb_array_elements(draws) x), 'draw') b;
+  END IF;
   SELECT array_agg(DISTINCT (x->>'hold_id')::uuid) INTO closing
   FROM jsonb_array_elements(draws) x WHERE (x->>'close')::boolean;
 

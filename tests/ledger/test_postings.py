@@ -160,6 +160,62 @@ def test_moves_that_make_no_sense_are_refused(books_of_module, moves, error):
         )
 
 
+FEES, NOBODY, PENDING = chart.FEES, "wallet:987654321", chart.pending(1)
+
+
+@pytest.mark.parametrize(
+    ("moves", "more"),
+    [
+        ([(DAN, FEES, 5), (DAN, ALICE, 3)], {}),
+        ([(DAN, FEES, 5), (DAN, ALICE, 0)], {}),
+        ([(DAN, FEES, 0)], {}),
+        ([(DAN, ALICE, 5), (DAN, FEES, 1), (DAN, ALICE, 3)], {}),
+        ([(DAN, NOBODY, 5)], {}),
+        ([(NOBODY, DAN, 5)], {}),
+        ([(DAN, DAN, 5), (DAN, ALICE, 5)], {}),
+        ([(DAN, ALICE, 5), (BOB, FEES, 5)], {}),
+        ([(DAN, ALICE, 101)], {}),
+        ([(DAN, ALICE, 10**18)], {}),
+        ([(DAN, ALICE, -5), (DAN, FEES, 8)], {}),
+        ([(DAN, f"wallet:{n}", 1) for n in range(1, 4)] + [(DAN, f"wallet:{n}", 1) for n in range(5, 12)], {}),
+        ([(DAN, PENDING, 5)], {"vest_after_s": 60}),
+        ([(DAN, PENDING, 5), (DAN, FEES, 5)], {"vest_after_s": 60}),
+        ([(DAN, PENDING, 5)], {}),
+        ([(DAN, FEES, 5)], {"vest_after_s": 60}),
+        ([(PENDING, DAN, 5)], {}),
+        ([(DAN, FEES, 5)], {"takes_from": uuid4()}),
+        ([(DAN, FEES, 5)], {"kind": ledger.Kind.VESTING}),
+        ([(chart.WORLD, DAN, 5)], {}),
+        ([("wallet:x", DAN, 5)], {}),
+        ([(DAN, "wallet:x", 5)], {}),
+        ([], {}),
+    ],
+)
+def test_a_posting_alone_is_booked_or_refused_as_it_is_beside_another(books_of_module, moves, more):
+    if not ledger.balance_nano(DAN):
+        books_of_module.deposit(DAN, 100)
+        ledger.post_many([payment(DAN, target, 1) for target in (FEES, ALICE, BOB)])
+    told = {"kind": ledger.Kind.ADJUSTMENT} | more
+    asked = ledger.Posting(
+        id=ledger.new_id(), reference=f"test:{uuid4()}", moves=[ledger.Move(*move) for move in moves], **told
+    )
+
+    def outcome(*postings: ledger.Posting) -> object:
+        with transaction.atomic():
+            try:
+                with transaction.atomic():
+                    ledger.post_many(postings)
+                    return ledger.posting_of(asked.id).moves
+            except ledger.LedgerError as refused:
+                return type(refused), refused.detail
+            finally:
+                transaction.set_rollback(True)
+
+    alone, beside = outcome(asked), outcome(asked, payment(chart.WORLD, BOB, 1))
+
+    assert alone == beside
+
+
 def test_a_move_of_zero_is_dropped_and_moves_to_one_payee_are_added_up(books):
     books.deposit(DAN, 100)
     id = ledger.new_id()
