@@ -83,6 +83,12 @@ def standardisation(leaders: np.ndarray, weights: np.ndarray, *, wanted: bool) -
     return mean, np.where(spread > 1e-9 * np.maximum(1.0, np.abs(mean)), spread, 1.0)
 
 
+def design_matrix(features: np.ndarray, mean: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    out = np.ones((len(features), features.shape[1] + 1))
+    out[:, :-1] = (features - mean) / scale
+    return out
+
+
 def scatter(scores: np.ndarray, record_index: np.ndarray, records: int) -> np.ndarray:
     """Scores of the leaders (..., m) in the record order of the fit (..., n); followers get exactly 0."""
     out = np.zeros((*scores.shape[:-1], records))
