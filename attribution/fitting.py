@@ -2,7 +2,7 @@
 
 Served models are fitted on all leaders. What held-out rows say (accuracy on the card, gating, and the shares of access
 and training money) comes from five folds, so that nobody's record is set aside and never paid: each fold's rows judge
-a model that was fitted without them.
+a model that was fitted without them. The same folds choose the l2 of a linear model whose run names none.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from PIL import Image
 
 from attribution import bundles, modelclient, shares
 from attribution import features as feature_tools
-from attribution.engines import ENGINES, Artifact, gated, retrieval
+from attribution.engines import ENGINES, Artifact, gated, penalty, retrieval
 from attribution.engines.design import one_blas_thread
 from attribution.models import Artifact as StoredArtifact
 from datanets import records as datanet_records
@@ -30,7 +30,7 @@ from datanets.models import Version
 logger = logging.getLogger(__name__)
 
 FOLDS = 5
-JUDGED_MIN = 50  # below this many leaders held-out rows say too little: nobody is gated, shares are equal
+JUDGED_MIN = 50  # below this many leaders held-out rows say too little: nobody is gated, shares are equal, l2 is 1
 CONNECTED = "connected"
 CONNECTED_METHOD = "none/1"
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -127,6 +127,8 @@ def _fit_head(engine_name: str):
         options = {**settings, "standardise": spec["standardise"]}
         if engine_name == "linear":
             options["task"] = task
+            if "l2" not in options and len(pool.leader_rows) >= JUDGED_MIN:
+                options["l2"] = penalty.choose_l2(matrix, targets, pool.weights, pool.folds(), options)
         artifact = engine.fit(matrix, targets, pool.weights, options)
         judged, metrics = _judge(engine, matrix, targets, pool, options, task)
         return artifact, {"spec": spec, **judged}, metrics

@@ -203,7 +203,6 @@ def developer_trains() -> bool:
                 engine="linear",
                 name="Tumour check",
                 purpose="Benign or malignant, from thirty measurements of cell nuclei.",
-                run_settings={"l2": 10.0},
                 prices=(24_000_000, 0, 0),
             ),
             _trained(

@@ -5,8 +5,8 @@ Objective, with theta of shape (K, d) and one row of X per leader (standardised 
     J(theta; w) = sum_i w_i l_i(theta) + l2/2 |theta|^2       l_i = cross entropy, or half the squared error
 
 Everything is float64, without randomness; Newton runs until the gradient is below 1e-9. The intercept is penalised in
-classification (softmax needs it to have one solution) and not in regression. `audit.leave_one_out`
-says what the removal of a single record would change.
+classification (softmax needs it to have one solution) and not in regression. `penalty.choose_l2` finds l2 on held-out
+rows, `audit.leave_one_out` says what the removal of a single record would change.
 """
 
 from typing import Any
@@ -31,6 +31,7 @@ METHOD = "midpoint influence/1"
 # Above this many parameters the inverse is not stored (8 P^2 bytes: 128 MB here); conjugate gradients take its place.
 EXACT_PARAMETERS_MAX = 4000
 QUERIES_PER_BLOCK = 128
+L2_DEFAULT = 1.0
 
 
 def fit(features: np.ndarray, targets: Any, weights: np.ndarray, settings: dict[str, Any]) -> Artifact:
@@ -233,7 +234,7 @@ def validation_scores(artifact: Artifact, features: np.ndarray, targets: Any) ->
 def _checked_settings(settings: dict[str, Any]) -> dict[str, Any]:
     known = {
         "task": "classification",
-        "l2": 1.0,
+        "l2": L2_DEFAULT,
         "standardise": True,
         "exact_parameters_max": EXACT_PARAMETERS_MAX,
     }

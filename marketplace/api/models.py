@@ -123,11 +123,15 @@ class ModelVersionShown(Shown):
     datanet_versions = serializers.SerializerMethodField(help_text="owner/slug@vN of each.")
     method = serializers.CharField(help_text="How answers are attributed.")
     metrics = Anything(help_text="Measured on held-out rows when it was made.")
+    settings = serializers.SerializerMethodField(help_text="l2 of a linear engine, named or chosen; k of neighbours.")
     notes = serializers.CharField()
     created_at = serializers.DateTimeField()
 
     def get_datanet_versions(self, version) -> list[str]:
         return _paths(version.training_run.versions.all())
+
+    def get_settings(self, version) -> dict[str, float]:
+        return {name: value for name, value in version.artifact_settings.items() if name in ("l2", "k")}
 
 
 class RunShown(Shown):
@@ -153,7 +157,12 @@ class RunShown(Shown):
 class EngineSettings(Strict):
     """What an engine takes: linear l2 and image_side, neighbours k and image_side, the others nothing."""
 
-    l2 = Number(required=False, min_value=0)
+    l2 = Number(
+        required=False,
+        min_value=0,
+        help_text="Left out: chosen on held-out rows, the strongest from 1 to 100 that answers about as well as the best; "
+        "1 for fewer than 50 records.",
+    )
     k = Whole(min_value=1, max_value=99, required=False)
     image_side = Whole(min_value=4, max_value=64, required=False)
 
@@ -283,7 +292,9 @@ class ModelVersionsView(PublicView):
         found = ModelVersion.objects.filter(model=visible(request, owner, slug)).select_related("model__owner")
         artifact = Artifact.objects.filter(pk=OuterRef("artifact_sha256"))
         found = found.annotate(
-            method=Subquery(artifact.values("method")[:1]), metrics=Subquery(artifact.values("metrics")[:1])
+            method=Subquery(artifact.values("method")[:1]),
+            metrics=Subquery(artifact.values("metrics")[:1]),
+            artifact_settings=Subquery(artifact.values("settings")[:1]),
         )
         found = found.select_related("training_run").prefetch_related("training_run__versions__datanet__owner")
         return page(request, found, ModelVersionShown, key="number")

@@ -47,6 +47,10 @@ FIGURES = {
     "leaders": gettext_lazy("Records that lead"),
     "passages": gettext_lazy("Passages it can quote"),
 }
+SETTINGS = {
+    "l2": gettext_lazy("Regularisation (l2)"),
+    "k": gettext_lazy("Neighbours asked (k)"),
+}
 METHODS = {
     "midpoint": gettext_lazy("Midpoint influence function on the served output, signed and exact for this engine."),
     "shapley": gettext_lazy("Exact Shapley values over the retrieved records of the answer's log-probability."),
@@ -254,7 +258,7 @@ def _learned_from(version: ModelVersion | None) -> tuple[list[dict], Datanet | N
 
 
 def _figures(artifact: Artifact | None) -> list[tuple[str, str]]:
-    """What held-out rows said when the version was made."""
+    """What held-out rows said when the version was made, and the settings it was made with."""
     if artifact is None:
         return []
     shown = []
@@ -268,6 +272,9 @@ def _figures(artifact: Artifact | None) -> list[tuple[str, str]]:
                 else figures.number_text(value, 0 if type(value) is int else 3)
             )
             shown.append((str(label), text))
+    for name, label in SETTINGS.items():
+        if name in artifact.settings:
+            shown.append((str(label), figures.significant_text(artifact.settings[name])))
     return shown
 
 

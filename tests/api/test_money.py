@@ -296,3 +296,4 @@ def test_a_models_version_says_what_was_measured(world):
     assert (version["path"], version["datanet_versions"]) == ("devi/check@v1", ["erin/tumours@v1"])
     assert version["method"]
     assert version["metrics"]
+    assert version["settings"] == {"l2": 1.0}  # nobody named it

@@ -19,6 +19,7 @@ from attribution.engines.answers import pack_vector, unpack_vector
 from attribution.engines.artifact import Artifact, from_files
 from attribution.engines.audit import leave_one_out
 from attribution.engines.objective import Objective
+from attribution.engines.penalty import GRID, choose_l2
 from attribution.shares import quantise
 from tests.attribution.science import linear_datamodeling_score
 
@@ -162,7 +163,7 @@ def test_the_leave_one_out_audit_follows_real_retraining(tumours, l2, error_max,
 
 
 def test_the_leave_one_out_audit_of_many_classes_is_within_half_a_per_cent_of_real_retraining(digits):
-    # Given a model of five digits with a weak penalty, some records counted twice
+    # Given a model of five digits with the weakest penalty that is ever chosen, some records counted twice
     features, labels = digits[0][:200], digits[1][:200]
     weights = np.ones(200)
     weights[::7], weights[5] = 2.0, 0.0
@@ -382,6 +383,65 @@ def test_validation_rows_of_a_class_the_model_does_not_know_are_left_out(tumours
     with_stranger = linear.validation_scores(tumour_model, held_out[:31], [*truths[:30], "cyst"])
 
     assert np.allclose(with_stranger, linear.validation_scores(tumour_model, held_out[:30], truths[:30]))
+
+
+# --- The penalty that is chosen where none is named
+
+
+def folds_of(rows):
+    return np.random.default_rng(0).integers(0, 5, rows)
+
+
+@pytest.mark.parametrize("task", ["classification", "regression"])
+def test_the_chosen_penalty_is_the_strongest_within_one_standard_error_of_the_best(task):
+    # Given records whose held-out losses are computed here the long way: exact fits, one by one
+    features, labels = made_up(rows=120)
+    targets = labels if task == "classification" else [3.0 * row[0] + row[1] for row in features]
+    folds = folds_of(120)
+    losses = {l2: [] for l2 in GRID}
+    for l2, i in ((l2, i) for l2 in GRID for i in range(5)):
+        model = linear.fit(features, targets, folds != i, {"task": task, "l2": l2})
+        for row, target in zip(features[folds == i], np.array(targets)[folds == i], strict=True):
+            outputs = linear.answer(model, row).outputs
+            missed = (
+                -np.log(outputs["probabilities"][target]) if "label" in outputs else (outputs["value"] - target) ** 2
+            )
+            losses[l2].append(missed)
+    best = min(losses.values(), key=np.mean)
+    enough = np.mean(best) + np.std(best, ddof=1) / np.sqrt(120)
+    expected = max(l2 for l2 in GRID if np.mean(losses[l2]) <= enough)
+
+    chosen = choose_l2(features, targets, np.ones(120), folds, {"task": task, "standardise": True})
+
+    # Then the quick search, whose fits start from each other and end early, comes to the same
+    assert chosen == expected
+    assert GRID[-1] < chosen < GRID[0] or task == "regression"
+
+
+def test_wrong_labels_ask_for_a_stronger_penalty_and_copies_for_the_same(digits):
+    features, labels = digits[0][:300], digits[1][:300]
+    wrong = np.random.default_rng(0).permutation(300) < 60
+    noisy = [str((int(label) + 1) % 5) if flip else label for label, flip in zip(labels, wrong, strict=True)]
+    folds, options = folds_of(300), {"task": "classification", "standardise": False}
+    clean = choose_l2(features, labels, np.ones(300), folds, options)
+    stronger = choose_l2(features, noisy, np.ones(300), folds, options)
+    # Followers with labels of their own, all in one fold
+    crowded = np.vstack([features, features[:200]])
+    weights = np.concatenate([np.ones(300), np.zeros(200)])
+
+    copied = choose_l2(crowded, [*noisy, *labels[:200]], weights, np.concatenate([folds, np.zeros(200)]), options)
+
+    assert copied == stronger > clean
+
+
+def test_a_penalty_that_nobody_can_judge_is_the_default():
+    features, labels = made_up(rows=6, classes=2)
+
+    assert choose_l2(features, labels, np.ones(6), np.zeros(6), {"task": "classification", "standardise": True}) == 1.0
+    # And a fold that alone holds a class is left out, instead of making the choice impossible
+    labels = ["a"] * 3 + ["b"] * 3
+    folds = np.array([0, 0, 0, 1, 1, 1])
+    assert choose_l2(features, labels, np.ones(6), folds, {"task": "classification", "standardise": True}) == 1.0
 
 
 # --- What is refused

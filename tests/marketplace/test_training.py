@@ -12,6 +12,8 @@ from kombu.exceptions import OperationalError
 
 from attribution import explain, fitting
 from attribution import verify as attribution_verify
+from attribution.engines.linear import L2_DEFAULT
+from attribution.engines.penalty import GRID
 from attribution.models import Epoch, Line
 from datanets.models import Record
 from ledger import chart
@@ -102,6 +104,26 @@ def test_records_of_one_class_are_no_classification(books, settings):
     run = training.run(training.request(model=model, by=model.owner, versions=[version]).pk)
 
     assert (run.status, run.error_code) == ("failed", "one_class")
+
+
+def test_a_run_that_names_no_l2_gets_the_one_that_held_out_rows_choose(books, settings):
+    # Given records that the labels of some speak against, and a Datanet that is too small to judge anything
+    settings.REVIEW_UNDO_S = 0
+    wrong = [(*row[:2], "benign" if row[2] == "malignant" else "malignant") for row in measured(12)]
+    noisy = published({"alice": [*wrong, *measured(48, start=12)]})
+    small = published({"alice": measured(8)}, name="Small")
+
+    chosen = fitting.fit(engine="linear", versions=[noisy], settings={})
+
+    # Then the penalty is stronger than the engine's default, and naming it gives the same artifact
+    assert chosen.settings["l2"] in GRID
+    assert chosen.settings["l2"] > L2_DEFAULT
+    assert fitting.fit(engine="linear", versions=[noisy], settings={}).sha256 == chosen.sha256
+    assert (
+        fitting.fit(engine="linear", versions=[noisy], settings={"l2": chosen.settings["l2"]}).sha256 == chosen.sha256
+    )
+    assert fitting.fit(engine="linear", versions=[noisy], settings={"l2": 2}).settings["l2"] == 2
+    assert fitting.fit(engine="linear", versions=[small], settings={}).settings["l2"] == L2_DEFAULT
 
 
 def test_every_reason_of_a_failed_run_is_a_sentence():

@@ -561,6 +561,7 @@ def test_a_model_shows_prices_data_figures_and_snippets(books, client, model):
     text = page(client, "/en/models/devi/check/")
 
     assert "Accuracy on rows it had not seen" in text
+    assert "Regularisation (l2)" in text
     assert "Tumours" in text
     assert "/v1/classify" in text
     assert "Sign in to try this model" in text
