@@ -29,6 +29,7 @@ class Kind(StrEnum):
     ADJUSTMENT = "adjustment"
     UNATTRIBUTED_RELEASED = "unattributed_released"
     PROMOTION_FUNDED = "promotion_funded"
+    PROMOTION_RETURNED = "promotion_returned"
 
 
 @dataclass(frozen=True)

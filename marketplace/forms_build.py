@@ -16,7 +16,7 @@ from accounts.models import User
 from attribution import fitting
 
 from .forms_explore import OpenField, amount_text
-from .models import SCOPES, ListedModel
+from .models import FREE_CALLS_MAX, SCOPES, ListedModel
 from .rules import DEFAULT_PARTS
 
 TOKENS = 1_000_000
@@ -62,6 +62,13 @@ class ModelSettingsForm(forms.Form):
     access_mode = forms.ChoiceField(label=_("Who may call"), choices=ListedModel.AccessMode.choices)
     pass_price = OpenField(label=_("Price of a pass, in OPEN"), required=False)
     pass_days = forms.IntegerField(label=_("Days of a pass"), required=False, min_value=1, max_value=3650)
+    free_calls_per_day = forms.IntegerField(
+        label=_("Free calls per account and day"),
+        required=False,
+        min_value=0,
+        max_value=FREE_CALLS_MAX,
+        help_text=_("Your promotion wallet pays them at list price, while it lasts. Empty: none."),
+    )
     card = forms.CharField(
         label=_("Card"),
         required=False,
@@ -72,7 +79,8 @@ class ModelSettingsForm(forms.Form):
     @staticmethod
     def initial_of(model: ListedModel) -> dict[str, Any]:
         """What the form shows of a model as it is."""
-        shown = {name: getattr(model, name) for name in ("name", "purpose", "access_mode", "pass_days", "card")}
+        names = ("name", "purpose", "access_mode", "pass_days", "free_calls_per_day", "card")
+        shown = {name: getattr(model, name) for name in names}
         return shown | {"pass_price": "" if model.pass_price_nano is None else amount_text(model.pass_price_nano)}
 
     def clean(self) -> dict:
@@ -88,7 +96,10 @@ class ModelSettingsForm(forms.Form):
     def settings(self) -> dict[str, Any]:
         """The fields for `create_model` and `change_model`."""
         names = ("name", "purpose", "card", "access_mode", "pass_days")
-        return {name: self.cleaned_data[name] for name in names} | {"pass_price_nano": self.cleaned_data["pass_price"]}
+        return {name: self.cleaned_data[name] for name in names} | {
+            "pass_price_nano": self.cleaned_data["pass_price"],
+            "free_calls_per_day": self.cleaned_data["free_calls_per_day"] or 0,
+        }
 
 
 class ModelForm(ModelSettingsForm, PriceForm):
@@ -96,7 +107,7 @@ class ModelForm(ModelSettingsForm, PriceForm):
 
     field_order = [
         *("name", "purpose", "engine", "upstream_url", "upstream_model", "upstream_key", "access_mode", "pass_price"),
-        *("pass_days", "price_call", "price_in", "price_out", "card"),
+        *("pass_days", "price_call", "price_in", "price_out", "free_calls_per_day", "card"),
     ]
     engine = forms.ChoiceField(
         label=_("Kind of model"),

@@ -5,8 +5,9 @@ from __future__ import annotations
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
-from . import querysets, statements
+from . import promotion, querysets, statements
 from .forms_explore import OpenField, days_in_order
+from .models import PromotionTransfer
 
 
 class PaymentFilterForm(forms.Form):
@@ -56,6 +57,14 @@ class WithdrawalForm(forms.Form):
     amount_nano = OpenField(
         label=_("Amount in OPEN"), help_text=_("It is held until a payout run takes it, or until you cancel.")
     )
+
+
+class PromotionForm(forms.Form):
+    """How much to set aside for free calls, or to take back. The page gives the reference: a second click is harmless."""
+
+    direction = forms.ChoiceField(label=_("What to do"), choices=PromotionTransfer.Direction.choices)
+    amount_nano = OpenField(label=_("Amount in OPEN"))
+    reference = forms.CharField(max_length=promotion.REFERENCE_CHARS_MAX, widget=forms.HiddenInput)
 
 
 class DestinationForm(forms.Form):

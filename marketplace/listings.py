@@ -17,7 +17,7 @@ from accounts.requests import Visitor
 
 from . import audit, outbound, pricing, rules
 from .errors import Invalid, NotAllowed, NotReady
-from .models import ListedModel, ModelVersion, PriceList, SplitRule
+from .models import FREE_CALLS_MAX, ListedModel, ModelVersion, PriceList, SplitRule
 
 MODEL_PATH = re.compile(r"^(?P<owner>[a-z0-9-]{1,40})/(?P<slug>[a-z0-9-]{1,60})(?:@v(?P<number>[1-9]\d{0,5}))?$")
 PRICE_NANO_MAX = 10**15  # a million OPEN per token is a typing error
@@ -36,6 +36,7 @@ def create_model(
     access_mode: str = ListedModel.AccessMode.OPEN,
     pass_price_nano: int | None = None,
     pass_days: int | None = None,
+    free_calls_per_day: int = 0,
     split_rule: SplitRule | None = None,
     upstream_url: str = "",
     upstream_model: str = "",
@@ -52,6 +53,7 @@ def create_model(
     if ListedModel.objects.filter(owner=owner, slug=slug).exists():
         raise Invalid(_("You already have a model at this address. Choose another name."))
     pass_price_nano, pass_days = _pass_terms(access_mode, pass_price_nano, pass_days)
+    _check_free_calls(free_calls_per_day)
     if engine == ListedModel.Engine.CONNECTED:
         _check_upstream(upstream_url)
     return ListedModel.objects.create(
@@ -64,6 +66,7 @@ def create_model(
         access_mode=access_mode,
         pass_price_nano=pass_price_nano,
         pass_days=pass_days,
+        free_calls_per_day=free_calls_per_day,
         split_rule=split_rule or rules.default_rule(),
         upstream_url=upstream_url,
         upstream_model=upstream_model,
@@ -82,9 +85,10 @@ def change_model(
     access_mode: str,
     pass_price_nano: int | None,
     pass_days: int | None,
+    free_calls_per_day: int,
     split_rule: SplitRule,
 ) -> list[str]:
-    """Change what a model says of itself, who may call it, and its split. The same values again change nothing.
+    """Change what a model says of itself, who may call it, its free calls and its split. The same again changes nothing.
 
     Its address, its engine and its upstream stay: programs call the first, and its versions were made with the others.
     A new rule holds for calls that start after it, as every call keeps the rule it was made under; a pass that was
@@ -94,12 +98,14 @@ def change_model(
         The names of the fields that are different now; `model` holds their new values.
 
     Raises:
-        NotAllowed: not the owner. Invalid: no name, an access mode that does not exist, a pass without price or days.
+        NotAllowed: not the owner. Invalid: no name, an access mode that does not exist, a pass without price or days,
+            more free calls than may be given.
     """
     _check_owner(model, by)
     if not name.strip() or not purpose.strip():
         raise Invalid(_("A model needs a name and a purpose."))
     pass_price_nano, pass_days = _pass_terms(access_mode, pass_price_nano, pass_days)
+    _check_free_calls(free_calls_per_day)
     wanted = {
         "name": name.strip(),
         "purpose": purpose.strip(),
@@ -107,6 +113,7 @@ def change_model(
         "access_mode": access_mode,
         "pass_price_nano": pass_price_nano,
         "pass_days": pass_days,
+        "free_calls_per_day": free_calls_per_day,
         "split_rule_id": split_rule.pk,
     }
     stored = ListedModel.objects.select_for_update(no_key=True).get(pk=model.pk)
@@ -236,6 +243,11 @@ def _pass_terms(access_mode: str, price_nano: int | None, days: int | None) -> t
     if not 0 <= price_nano <= PRICE_NANO_MAX:
         raise Invalid(_("A price is 0 or more, and at most a million OPEN."))
     return price_nano, days
+
+
+def _check_free_calls(per_day: int) -> None:
+    if not 0 <= per_day <= FREE_CALLS_MAX:
+        raise Invalid(_("A model gives 0 to %(most)s free calls a day to each account.") % {"most": FREE_CALLS_MAX})
 
 
 def _check_owner(model: ListedModel, user: User) -> None:

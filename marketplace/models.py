@@ -16,6 +16,7 @@ from django.utils.translation import gettext_lazy as _
 
 USER = settings.AUTH_USER_MODEL
 SUPPLY_NANO = 10**18
+FREE_CALLS_MAX = 1000  # of one model, to one account a day
 
 
 def amount(**kwargs) -> models.BigIntegerField:
@@ -101,6 +102,7 @@ class ListedModel(models.Model):
     access_mode = models.CharField(max_length=8, choices=AccessMode.choices, default=AccessMode.OPEN)
     pass_price_nano = amount(null=True, blank=True)
     pass_days = models.PositiveIntegerField(null=True, blank=True)
+    free_calls_per_day = models.PositiveIntegerField(default=0)  # per account, while the promotion wallet lasts
     split_rule = models.ForeignKey(SplitRule, on_delete=models.PROTECT, related_name="models")
     # connected: where it answers. The key is a Fernet token under FIELD_KEYS.
     upstream_url = models.URLField(max_length=300, blank=True)
@@ -121,6 +123,9 @@ class ListedModel(models.Model):
             ),
             models.CheckConstraint(
                 name="connected_model_has_an_upstream", condition=~Q(engine="connected") | ~Q(upstream_url="")
+            ),
+            models.CheckConstraint(
+                name="free_calls_per_day_are_bounded", condition=Q(free_calls_per_day__lte=FREE_CALLS_MAX)
             ),
         ]
 
@@ -313,12 +318,40 @@ class Call(models.Model):
             models.CheckConstraint(
                 name="only_answers_cost", condition=Q(status__in=["succeeded", "left"]) | Q(cost_nano=0)
             ),
+            models.CheckConstraint(
+                name="only_answers_are_free", condition=Q(status__in=["succeeded", "left"]) | Q(free=False)
+            ),
         ]
         indexes = [
             models.Index(fields=["buyer", "-finished_at"], name="call_by_buyer"),
             models.Index(fields=["model", "-finished_at"], name="call_by_model"),
             # With the cost: the spend cap of a key is checked by a sum that touches no row.
-            models.Index(fields=["key", "-finished_at"], include=["cost_nano"], name="call_by_key"),
+            models.Index(fields=["key", "-finished_at"], include=["cost_nano", "free"], name="call_by_key"),
+        ]
+
+
+class FreeCall(models.Model):
+    """One of the free calls that a buyer has of a model on a day (UTC), and the call that has it.
+
+    Taken by the gateway before the model runs, given back by what ends as failed, used by what is charged. The numbers
+    1 to `free_calls_per_day` are all there are: that each is given once is a constraint, whoever counts wrong.
+    """
+
+    call_id = models.UUIDField(primary_key=True)
+    buyer = models.ForeignKey(USER, on_delete=models.PROTECT, related_name="+")
+    model = models.ForeignKey(ListedModel, on_delete=models.PROTECT, related_name="+")
+    day = models.DateField()
+    number = models.PositiveIntegerField()
+    is_used = models.BooleanField(default=False)
+    process = models.CharField(max_length=80)  # of an unused one: if it is dead, the next call may have the number
+    taken_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["buyer", "model", "day", "number"], name="free_call_is_given_once"),
+            models.CheckConstraint(
+                name="free_call_has_a_number", condition=Q(number__gte=1, number__lte=FREE_CALLS_MAX)
+            ),
         ]
 
 
@@ -381,6 +414,28 @@ class Deposit(models.Model):
                 name="deposit_is_approved_by_another",
                 condition=Q(approved_by__isnull=True) | ~Q(approved_by=F("recorded_by")),
             ),
+        ]
+
+
+class PromotionTransfer(models.Model):
+    """Money that a developer set aside for free calls, or took back. Its reference makes repeating it harmless."""
+
+    class Direction(models.TextChoices):
+        FUND = "fund", _("Set aside for free calls")
+        TAKE_BACK = "take_back", _("Taken back into the wallet")
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    user = models.ForeignKey(USER, on_delete=models.PROTECT, related_name="promotion_transfers")
+    direction = models.CharField(max_length=9, choices=Direction.choices)
+    amount_nano = amount()
+    reference = models.CharField(max_length=64)
+    posting_id = models.UUIDField(unique=True)
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["user", "reference"], name="promotion_reference_counts_once"),
+            models.CheckConstraint(name="promotion_transfer_is_positive", condition=Q(amount_nano__gt=0)),
         ]
 
 

@@ -38,10 +38,14 @@ def export(user: User) -> dict[str, Any]:
         "api_keys": _rows(ApiKey.objects.filter(owner=user), "id", "name", "prefix", "created_at", "revoked_at"),
         "calls": _rows(
             Call.objects.filter(buyer=user).order_by("started_at"),
-            *("id", "endpoint", "status", "prompt_tokens", "answer_tokens", "cost_nano", "started_at", "finished_at"),
+            *("id", "endpoint", "status", "prompt_tokens", "answer_tokens", "cost_nano", "free"),
+            *("started_at", "finished_at"),
         ),
         "earnings": _rows(explain.lines_of(user.pk), "source", "source_id", "role", "amount_nano", "record_count"),
         "deposits": _rows(Deposit.objects.filter(user=user), "id", "amount_nano", "status", "created_at"),
+        "promotion_transfers": _rows(
+            user.promotion_transfers.order_by("created_at"), "id", "direction", "amount_nano", "reference", "created_at"
+        ),
         "withdrawals": _rows(Withdrawal.objects.filter(user=user), "id", "amount_nano", "status", "created_at"),
         "notifications": _rows(user.notifications.order_by("created_at"), "kind", "params", "created_at", "read_at"),
     }

@@ -26,12 +26,13 @@ WITHDRAWAL_HOLD_S = 10 * 365 * 86400
 
 @dataclass(frozen=True)
 class Summary:
-    """A person's money: spendable now, on the way, held for something."""
+    """A person's money: spendable now, on the way, held for something, set aside for free calls."""
 
     available_nano: int
     pending_nano: int
     held_nano: int
     disputed_nano: int
+    promotion_nano: int
 
 
 def summary(user: User, *, lots: Sequence[ledger.LotRow] | None = None) -> Summary:
@@ -39,7 +40,8 @@ def summary(user: User, *, lots: Sequence[ledger.LotRow] | None = None) -> Summa
 
     lots: The person's `ledger.pending_of`, for who has read them already.
     """
-    wallet = ledger.balance(chart.wallet(user.pk))
+    found = ledger.balances([chart.wallet(user.pk), chart.promotion(user.pk)])
+    wallet, promotion = found[chart.wallet(user.pk)], found[chart.promotion(user.pk)]
     if lots is None:
         lots = ledger.pending_of(chart.pending(user.pk))
     return Summary(
@@ -47,6 +49,7 @@ def summary(user: User, *, lots: Sequence[ledger.LotRow] | None = None) -> Summa
         pending_nano=sum(lot.open_nano for lot in lots if lot.state == "pending"),
         held_nano=wallet.held_nano,
         disputed_nano=sum(lot.open_nano for lot in lots if lot.state == "held"),
+        promotion_nano=promotion.available_nano + promotion.held_nano,
     )
 
 

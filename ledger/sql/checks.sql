@@ -37,7 +37,8 @@ ALTER TABLE ledger_journal
   ADD CONSTRAINT ledger_posting_balances CHECK (ledger_legs_balance(accounts, amounts)),
   ADD CONSTRAINT ledger_kind_is_known CHECK (kind IN (
     'deposit', 'withdrawal_in_run', 'withdrawal_confirmed', 'withdrawal_returned', 'call_charged', 'access_charged',
-    'training_charged', 'settlement', 'vesting', 'refund', 'adjustment', 'unattributed_released', 'promotion_funded')),
+    'training_charged', 'settlement', 'vesting', 'refund', 'adjustment', 'unattributed_released', 'promotion_funded',
+    'promotion_returned')),
   ADD CONSTRAINT ledger_posting_has_reference CHECK (reference <> '');
 
 ALTER TABLE ledger_opening ADD CONSTRAINT ledger_secret_is_32_bytes CHECK (octet_length(secret) = 32);

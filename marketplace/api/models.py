@@ -14,7 +14,7 @@ from datanets.models import Datanet, Version
 
 from .. import listings, querysets, rules, training
 from ..errors import Invalid, NotAllowed
-from ..models import ListedModel, ModelVersion, PriceList, TrainingRun
+from ..models import FREE_CALLS_MAX, ListedModel, ModelVersion, PriceList, TrainingRun
 from ..views.explanations import training_sentence, unattributed_sentence
 from .base import ApiView, PageQuery, PublicView, ReadableView, body_of, endpoint, find, page, page_of, query_of
 from .fields import Amount, Anything, Choice, Number, Shown, Strict, Text, Whole, money
@@ -33,6 +33,9 @@ class ModelShown(Shown):
     price_out_nano, price_out_open = money("price_out_nano", nullable=True)
     pass_price_nano, pass_price_open = money("pass_price_nano", nullable=True)
     pass_days = serializers.IntegerField(allow_null=True)
+    free_calls_per_day = serializers.IntegerField(
+        help_text="Per account, while the developer's promotion wallet lasts."
+    )
     calls_30d = serializers.IntegerField()
     listed_at = serializers.DateTimeField(allow_null=True)
     created_at = serializers.DateTimeField()
@@ -82,6 +85,7 @@ class NewModel(Strict):
     access_mode = Choice(choices=ListedModel.AccessMode.choices, required=False)
     pass_price_nano = Amount(required=False)
     pass_days = Whole(min_value=1, max_value=3650, required=False)
+    free_calls_per_day = Whole(max_value=FREE_CALLS_MAX, required=False)
     split = GivenParts(required=False)
     prices = Prices(required=False)
     upstream_url = Text(max_length=300, required=False, allow_blank=True)
@@ -98,6 +102,7 @@ class ModelChanges(Strict):
     access_mode = Choice(choices=ListedModel.AccessMode.choices, required=False)
     pass_price_nano = Amount(required=False)
     pass_days = Whole(min_value=1, max_value=3650, required=False)
+    free_calls_per_day = Whole(max_value=FREE_CALLS_MAX, required=False)
     split = GivenParts(required=False, help_text="Holds for calls that start after it.")
 
 
@@ -234,7 +239,7 @@ class ModelView(ReadableView):
         model = owned(request, owner, slug)
         given = body_of(request, ModelChanges)
         parts = given.pop("split", None)
-        names = ("name", "purpose", "card", "access_mode", "pass_price_nano", "pass_days")
+        names = ("name", "purpose", "card", "access_mode", "pass_price_nano", "pass_days", "free_calls_per_day")
         kept = {name: getattr(model, name) for name in names}
         with transaction.atomic():
             rule = model.split_rule

@@ -10,7 +10,7 @@ from rest_framework.response import Response
 from ledger import chart
 from ledger import services as ledger
 
-from .. import wallets
+from .. import promotion, wallets
 from ..models import PayoutDestination, Withdrawal
 from .base import (
     ApiView,
@@ -42,6 +42,7 @@ class Wallet(Shown):
     held_nano, held_open = money("held_nano")
     pending_nano, pending_open = money("pending_nano")
     disputed_nano, disputed_open = money("disputed_nano")
+    promotion_nano, promotion_open = money("promotion_nano")
     destination = Destination(allow_null=True)
 
 
@@ -77,6 +78,25 @@ class NewWithdrawal(Strict):
     amount_nano = Amount()
 
 
+class Promotion(Shown):
+    available_nano, available_open = money("available_nano")
+    held_nano, held_open = money("held_nano")
+
+
+class NewTransfer(Strict):
+    amount_nano = Amount()
+    reference = Text(max_length=promotion.REFERENCE_CHARS_MAX, help_text="Yours; the same again moves nothing more.")
+
+
+class TransferShown(Shown):
+    id = serializers.UUIDField()
+    direction = serializers.CharField(help_text="fund or take_back.")
+    amount_nano, amount_open = money("amount_nano")
+    reference = serializers.CharField()
+    posting_id = serializers.UUIDField()
+    created_at = serializers.DateTimeField()
+
+
 class NewDestination(Strict):
     kind = Choice(choices=("bank", "wallet"))
     details = Text(max_length=120, help_text="The whole account number or address; it is never shown again.")
@@ -102,14 +122,61 @@ class WalletStatementView(ApiView):
         reads=True,
     )
     def get(self, request):
-        told = query_of(request, PageQuery)
-        after, limit = told.get("after", ""), told["limit"]
-        if after and not (after.isascii() and after.isdigit() and len(after) < 19):
-            raise bad_cursor()
-        account = chart.wallet(request.user.pk)
-        rows = ledger.statement_of(account, after=int(after) if after else None, limit=limit + 1)
-        cursor = str(rows[limit - 1].cursor) if len(rows) > limit else ""
-        return page_response(request, Movement(rows[:limit], many=True).data, cursor)
+        return _statement(request, chart.wallet(request.user.pk))
+
+
+class PromotionView(ApiView):
+    """What pays the free calls of one's models."""
+
+    @endpoint("promotion_read", "See what is left for the free calls of your models.", answers=Promotion, reads=True)
+    def get(self, request):
+        return Response(Promotion(promotion.summary(request.user)).data)
+
+
+class PromotionStatementView(ApiView):
+    """Every movement of the promotion wallet."""
+
+    @endpoint(
+        "promotion_statement",
+        "List what came into your promotion wallet, and the calls it paid.",
+        query=PageQuery,
+        answers=page_of(Movement),
+        reads=True,
+    )
+    def get(self, request):
+        return _statement(request, chart.promotion(request.user.pk))
+
+
+class PromotionFundView(ApiView):
+    """Money set aside."""
+
+    @endpoint(
+        "promotion_fund",
+        "Set money aside for free calls. Needs a fresh session.",
+        body=NewTransfer,
+        answers=TransferShown,
+        status=201,
+        refusals=(402,),
+    )
+    def post(self, request):
+        require_fresh_session(request)
+        return Response(TransferShown(promotion.fund(request.user, **body_of(request, NewTransfer))).data, status=201)
+
+
+class PromotionTakeBackView(ApiView):
+    """Money taken back."""
+
+    @endpoint(
+        "promotion_take_back",
+        "Take money for free calls back into your wallet. Needs a fresh session.",
+        body=NewTransfer,
+        answers=TransferShown,
+        status=201,
+    )
+    def post(self, request):
+        require_fresh_session(request)
+        moved = promotion.take_back(request.user, **body_of(request, NewTransfer))
+        return Response(TransferShown(moved).data, status=201)
 
 
 class DestinationView(ApiView):
@@ -171,6 +238,16 @@ class WithdrawalView(ApiView):
     def delete(self, request, withdrawal_id):
         found = wallets.cancel_withdrawal(_mine(request, withdrawal_id), by=request.user)
         return Response(WithdrawalShown(found).data)
+
+
+def _statement(request, account: str) -> Response:
+    told = query_of(request, PageQuery)
+    after, limit = told.get("after", ""), told["limit"]
+    if after and not (after.isascii() and after.isdigit() and len(after) < 19):
+        raise bad_cursor()
+    rows = ledger.statement_of(account, after=int(after) if after else None, limit=limit + 1)
+    cursor = str(rows[limit - 1].cursor) if len(rows) > limit else ""
+    return page_response(request, Movement(rows[:limit], many=True).data, cursor)
 
 
 def _mine(request, withdrawal_id) -> Withdrawal:

@@ -62,6 +62,7 @@ class Migration(migrations.Migration):
                 ('access_mode', models.CharField(choices=[('open', 'Open'), ('pass', 'Pass'), ('invite', 'By invitation')], default='open', max_length=8)),
                 ('pass_price_nano', models.BigIntegerField(blank=True, null=True)),
                 ('pass_days', models.PositiveIntegerField(blank=True, null=True)),
+                ('free_calls_per_day', models.PositiveIntegerField(default=0)),
                 ('upstream_url', models.URLField(blank=True, max_length=300)),
                 ('upstream_model', models.CharField(blank=True, max_length=120)),
                 ('upstream_key_token', models.TextField(blank=True)),
@@ -287,6 +288,37 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.CreateModel(
+            name='FreeCall',
+            fields=[
+                ('call_id', models.UUIDField(primary_key=True, serialize=False)),
+                ('day', models.DateField()),
+                ('number', models.PositiveIntegerField()),
+                ('is_used', models.BooleanField(default=False)),
+                ('process', models.CharField(max_length=80)),
+                ('taken_at', models.DateTimeField(default=django.utils.timezone.now)),
+                ('buyer', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL)),
+                ('model', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to='marketplace.listedmodel')),
+            ],
+            options={
+                'constraints': [models.UniqueConstraint(fields=('buyer', 'model', 'day', 'number'), name='free_call_is_given_once'), models.CheckConstraint(condition=models.Q(('number__gte', 1), ('number__lte', 1000)), name='free_call_has_a_number')],
+            },
+        ),
+        migrations.CreateModel(
+            name='PromotionTransfer',
+            fields=[
+                ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
+                ('direction', models.CharField(choices=[('fund', 'Set aside for free calls'), ('take_back', 'Taken back into the wallet')], max_length=9)),
+                ('amount_nano', models.BigIntegerField()),
+                ('reference', models.CharField(max_length=64)),
+                ('posting_id', models.UUIDField(unique=True)),
+                ('created_at', models.DateTimeField(default=django.utils.timezone.now)),
+                ('user', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='promotion_transfers', to=settings.AUTH_USER_MODEL)),
+            ],
+            options={
+                'constraints': [models.UniqueConstraint(fields=('user', 'reference'), name='promotion_reference_counts_once'), models.CheckConstraint(condition=models.Q(('amount_nano__gt', 0)), name='promotion_transfer_is_positive')],
+            },
+        ),
+        migrations.CreateModel(
             name='Idempotency',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
@@ -358,6 +390,10 @@ class Migration(migrations.Migration):
             model_name='listedmodel',
             constraint=models.CheckConstraint(condition=models.Q(models.Q(('engine', 'connected'), _negated=True), models.Q(('upstream_url', ''), _negated=True), _connector='OR'), name='connected_model_has_an_upstream'),
         ),
+        migrations.AddConstraint(
+            model_name='listedmodel',
+            constraint=models.CheckConstraint(condition=models.Q(('free_calls_per_day__lte', 1000)), name='free_calls_per_day_are_bounded'),
+        ),
         migrations.AddIndex(
             model_name='call',
             index=models.Index(fields=['buyer', '-finished_at'], name='call_by_buyer'),
@@ -368,7 +404,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='call',
-            index=models.Index(fields=['key', '-finished_at'], include=['cost_nano'], name='call_by_key'),
+            index=models.Index(fields=['key', '-finished_at'], include=['cost_nano', 'free'], name='call_by_key'),
         ),
         migrations.AddConstraint(
             model_name='call',
@@ -377,6 +413,10 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name='call',
             constraint=models.CheckConstraint(condition=models.Q(('status__in', ['succeeded', 'left']), ('cost_nano', 0), _connector='OR'), name='only_answers_cost'),
+        ),
+        migrations.AddConstraint(
+            model_name='call',
+            constraint=models.CheckConstraint(condition=models.Q(('status__in', ['succeeded', 'left']), ('free', False), _connector='OR'), name='only_answers_are_free'),
         ),
         migrations.AddIndex(
             model_name='access',

@@ -23,7 +23,7 @@ from datanets.models import Datanet, Membership, Version
 from ledger import chart
 from ledger import services as ledger
 
-from .. import access, listings, querysets, rules, training
+from .. import access, listings, promotion, querysets, rules, training
 from ..errors import Invalid, NotAllowed, NotReady, sentence_of
 from ..forms_build import ModelForm, ModelSettingsForm, PriceForm, RuleChoiceForm, RuleForm, TrainForm
 from ..forms_explore import HandleForm, amount_text
@@ -175,6 +175,7 @@ def _page(model: ListedModel, **forms) -> dict:
         "is_training": any(run.status in ("waiting", "running") for run in runs),
         "versions": versions,
         "rule_bar": explore.split_bar(model.split_rule),
+        "promotion": promotion.summary(model.owner),
         "can_list": bool(versions) and prices is not None and model.retired_at is None,
     } | forms
 

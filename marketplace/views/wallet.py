@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from allauth.account.decorators import reauthentication_required
 from django.conf import settings
@@ -19,10 +19,10 @@ from accounts.requests import SignedInRequest
 from ledger import chart
 from ledger import services as ledger
 
-from .. import wallets
-from ..errors import MarketplaceError
-from ..forms_earn import DestinationForm, WithdrawalForm
-from ..models import Access, PayoutDestination, Withdrawal
+from .. import promotion, wallets
+from ..errors import MarketplaceError, sentence_of
+from ..forms_earn import DestinationForm, PromotionForm, WithdrawalForm
+from ..models import Access, ListedModel, PayoutDestination, PromotionTransfer, Withdrawal
 from ..templatetags import figures
 
 STATEMENT_ROWS = 50
@@ -33,17 +33,9 @@ WITHDRAWALS_SHOWN = 50
 def wallet(request: SignedInRequest) -> HttpResponse:
     """Balance, statement, withdrawals and passes."""
     user = request.user
-    after = request.GET.get("after", "")
-    rows = ledger.statement_of(
-        chart.wallet(user.pk), after=int(after) if after.isdecimal() else None, limit=STATEMENT_ROWS + 1
-    )
-    shown = rows[:STATEMENT_ROWS]
     destination = PayoutDestination.objects.filter(user=user).first()
-    context = {
+    context = _statement(request, chart.wallet(user.pk)) | {
         "stats": _stats(user),
-        "rows": [{"row": row, "label": movement_label(row.kind)} for row in shown],
-        "next_url": f"{request.path}?after={shown[-1].cursor}" if len(rows) > STATEMENT_ROWS else "",
-        "first_url": request.path if after else "",
         "withdrawals": Withdrawal.objects.filter(user=user)
         .select_related("run")
         .order_by("-created_at", "-pk")[:WITHDRAWALS_SHOWN],
@@ -105,6 +97,40 @@ def wallet_cancel(request: SignedInRequest, id: UUID) -> HttpResponse:
 
 @login_required
 @reauthentication_required
+def wallet_promotion(request: SignedInRequest) -> HttpResponse:
+    """What pays the free calls of my models: set money aside, take it back, see where it went."""
+    form = PromotionForm(request.POST or None, initial={"reference": uuid4().hex})
+    status = 200
+    if request.method == "POST":
+        status = 422
+        if form.is_valid():
+            given = form.cleaned_data
+            is_funding = given.pop("direction") == PromotionTransfer.Direction.FUND
+            try:
+                moved = (promotion.fund if is_funding else promotion.take_back)(request.user, **given)
+            except (MarketplaceError, ledger.InsufficientFunds) as problem:
+                form.add_error("amount_nano", sentence_of(problem))
+            else:
+                said = (
+                    _("%(amount)s OPEN set aside for free calls.")
+                    if is_funding
+                    else _("%(amount)s OPEN are back in your wallet.")
+                )
+                messages.success(request, said % {"amount": figures.open_text(moved.amount_nano)})
+                return redirect("wallet_promotion")
+    context = _statement(request, chart.promotion(request.user.pk)) | {
+        "form": form,
+        "wallet_nano": wallets.summary(request.user).available_nano,
+        "promotion": promotion.summary(request.user),
+        "offering": ListedModel.objects.filter(owner=request.user, free_calls_per_day__gt=0)
+        .select_related("owner")
+        .order_by("slug"),
+    }
+    return render(request, "marketplace/wallet/promotion.html", context, status=status)
+
+
+@login_required
+@reauthentication_required
 def settings_payout(request: SignedInRequest) -> HttpResponse:
     """Where withdrawals go. A change waits before it counts."""
     form = DestinationForm(request.POST or None)
@@ -144,7 +170,20 @@ def movement_label(kind: ledger.Kind) -> str:
         ledger.Kind.ADJUSTMENT: _("Adjustment"),
         ledger.Kind.UNATTRIBUTED_RELEASED: _("Unattributed money released"),
         ledger.Kind.PROMOTION_FUNDED: _("Free calls funded"),
+        ledger.Kind.PROMOTION_RETURNED: _("Free calls: money taken back"),
     }[kind]
+
+
+def _statement(request: SignedInRequest, account: str) -> dict:
+    """One page of an account's movements, newest first."""
+    after = request.GET.get("after", "")
+    rows = ledger.statement_of(account, after=int(after) if after.isdecimal() else None, limit=STATEMENT_ROWS + 1)
+    shown = rows[:STATEMENT_ROWS]
+    return {
+        "rows": [{"row": row, "label": movement_label(row.kind)} for row in shown],
+        "next_url": f"{request.path}?after={shown[-1].cursor}" if len(rows) > STATEMENT_ROWS else "",
+        "first_url": request.path if after else "",
+    }
 
 
 def _stats(user) -> list[dict]:
@@ -168,6 +207,15 @@ def _stats(user) -> list[dict]:
             "url_label": _("See earnings"),
         },
     ]
+    if money.promotion_nano:
+        stats.append(
+            {
+                "label": _("For free calls"),
+                "amount_nano": money.promotion_nano,
+                "url": reverse("wallet_promotion"),
+                "url_label": _("Fund or take back"),
+            }
+        )
     if money.disputed_nano:
         stats.append({"label": _("Held in a dispute"), "amount_nano": money.disputed_nano})
     return stats
@@ -178,6 +226,7 @@ pages = [
     path("wallet/test-deposit/", wallet_test_deposit, name="wallet_test_deposit"),
     path("wallet/withdraw/", wallet_withdraw, name="wallet_withdraw"),
     path("wallet/withdrawals/<uuid:id>/cancel/", wallet_cancel, name="wallet_cancel"),
+    path("wallet/promotion/", wallet_promotion, name="wallet_promotion"),
     path("settings/payout/", settings_payout, name="settings_payout"),
 ]
 plain: list = []

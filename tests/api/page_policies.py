@@ -225,6 +225,12 @@ ACCESS: dict[tuple[str, ...], tuple] = {
     ("post", "wallet_test_deposit"): ("signed in", PAYEE, {}, {}),
     ("get", "wallet_withdraw"): ("signed in", PAYEE, None, {}),
     ("post", "wallet_withdraw"): ("signed in", PAYEE, {"amount_nano": "0.1"}, {}),
+    ("get", "wallet_promotion"): ("signed in", PAYEE, None, {}),
+    ("post", "wallet_promotion"): (
+        *("signed in", PAYEE),
+        {"direction": "fund", "amount_nano": "0.1", "reference": "page"},
+        {},
+    ),
     ("post", "wallet_cancel"): ("owner, else unseen", PAYEE, {}, {"id": "withdrawal_id"}),
     # The log
     ("get", "receipt"): ("everybody", BUYER, None, {"id": "call_id"}),

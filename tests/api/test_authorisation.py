@@ -177,6 +177,10 @@ ACCESS = {
     ("get", "earnings/statement/"): ("signed in", PAYEE, None, {}),
     ("get", "wallet/"): ("signed in", PAYEE, None, {}),
     ("get", "wallet/statement/"): ("signed in", PAYEE, None, {}),
+    ("get", "wallet/promotion/"): ("signed in", PAYEE, None, {}),
+    ("get", "wallet/promotion/statement/"): ("signed in", PAYEE, None, {}),
+    ("post", "wallet/promotion/fund/"): ("signed in", PAYEE, {"amount_nano": "5", "reference": "in"}, {}),
+    ("post", "wallet/promotion/take-back/"): ("signed in", PAYEE, {"amount_nano": "5", "reference": "out"}, {}),
     ("put", "wallet/destination/"): ("signed in", PAYEE, {"kind": "bank", "details": "DE8937040044"}, {}),
     ("post", "wallet/test-deposit/"): ("signed in", PAYEE, {}, {}),
     ("get", "withdrawals/"): ("signed in", PAYEE, None, {}),
@@ -209,6 +213,8 @@ ACCESS = {
 # Acts that only somebody in a browser who has just signed in may do.
 FRESH = {
     ("put", "wallet/destination/"),
+    ("post", "wallet/promotion/fund/"),
+    ("post", "wallet/promotion/take-back/"),
     ("get", f"{_A}export/"),
     ("post", "token/"),
     ("post", "keys/"),

@@ -149,6 +149,39 @@ def test_a_withdrawal_is_held_until_it_is_cancelled(world):
         transaction.set_rollback(True)
 
 
+def test_money_for_free_calls_is_set_aside_once_per_reference_and_taken_back(world):
+    alice = client_of(world.person("alice"))
+    promotion = f"{V1}/wallet/promotion"
+    asked = {"amount_nano": str(OPEN), "reference": "spring"}
+    with transaction.atomic():
+        before = int(said(alice.get(f"{V1}/wallet/"))["available_nano"])
+        made = said(alice.post(f"{promotion}/fund/", asked, format="json"), 201)
+        assert said(alice.post(f"{promotion}/fund/", asked, format="json"), 201) == made
+        other = alice.post(f"{promotion}/fund/", asked | {"amount_nano": "1"}, format="json")
+        assert said(other, 422)["error"]["code"] == "invalid_value"
+        assert int(said(alice.get(f"{V1}/wallet/"))["available_nano"]) == before - OPEN
+        # What was set aside arrives with the next fold, so nothing can be taken back yet
+        early = alice.post(f"{promotion}/take-back/", asked | {"reference": "back"}, format="json")
+        assert said(early, 409)["error"]["code"] == "not_ready"
+        transaction.set_rollback(True)
+
+    assert said(alice.get(f"{promotion}/")) == {
+        name: value
+        for kind in ("available", "held")
+        for name, value in ((f"{kind}_nano", "0"), (f"{kind}_open", "0.000000000"))
+    }
+    assert said(alice.get(f"{promotion}/statement/"))["results"] == []
+
+
+def test_free_calls_of_a_model_are_set_by_its_owner_and_told_to_everybody(world):
+    devi, address = program_of(world.person("devi")), f"{V1}/models/devi/check/"
+    with transaction.atomic():
+        assert said(devi.patch(address, {"free_calls_per_day": 10}, format="json"))["free_calls_per_day"] == 10
+        assert said(client_of(None).get(address))["free_calls_per_day"] == 10
+        said(devi.patch(address, {"free_calls_per_day": 1001}, format="json"), 400)
+        transaction.set_rollback(True)
+
+
 def test_who_has_too_little_is_told_402_and_nothing_is_sold(world):
     zoe = program_of(world.person("zoe"))
     before = Access.objects.count()

@@ -294,7 +294,16 @@ def test_a_changed_model_is_announced_to_the_gateways_and_an_unchanged_one_is_no
 
 
 def as_it_is(model):
-    names = ("name", "purpose", "card", "access_mode", "pass_price_nano", "pass_days", "split_rule")
+    names = (
+        "name",
+        "purpose",
+        "card",
+        "access_mode",
+        "pass_price_nano",
+        "pass_days",
+        "free_calls_per_day",
+        "split_rule",
+    )
     return {name: getattr(model, name) for name in names}
 
 

@@ -10,7 +10,7 @@ from ledger import services as ledger
 from marketplace import access, payouts, wallets
 from marketplace.models import PayoutDestination, Withdrawal
 from tests.marketplace.pages.world import admin, fund, person, small_shop
-from tests.shop import OPEN, wallet_nano
+from tests.shop import OPEN, make_model, wallet_nano
 
 PASSWORD = "wrens nest in walls"
 IBAN = "DE89 3704 0044 0532 0130 00"
@@ -74,7 +74,7 @@ def test_there_are_no_test_deposits_outside_a_demo(books, client, settings):
     assert client.post("/en/wallet/test-deposit/").status_code == 403
 
 
-@pytest.mark.parametrize("address", ["/en/wallet/withdraw/", "/en/settings/payout/"])
+@pytest.mark.parametrize("address", ["/en/wallet/withdraw/", "/en/wallet/promotion/", "/en/settings/payout/"])
 def test_money_leaves_only_after_the_password_was_given_again(alice, client, address):
     client.force_login(alice)
 
@@ -148,6 +148,30 @@ def test_a_changed_destination_waits_and_the_page_says_until_when(books, alice, 
     answer = signed_in.post("/en/wallet/withdraw/", {"amount_nano": "1"})
     assert answer.status_code == 422
     assert "not usable yet" in answer.content.decode()
+
+
+def test_free_calls_are_funded_and_taken_back_and_their_wallet_shows_it(books, alice, signed_in):
+    fund(books, alice, 10)
+    address, model = "/en/wallet/promotion/", make_model("Try", owner="alice", free_calls_per_day=3)
+    assert "3 free calls per account and day" in page(signed_in, address)
+    given = {"direction": "fund", "amount_nano": "4", "reference": "the form's own"}
+
+    for _click in range(2):
+        assert signed_in.post(address, given).status_code == 302
+        books.fold()
+    assert wallet_nano(alice) == 6 * OPEN
+    assert "Free calls funded" in page(signed_in, "/en/wallet/")
+    refused = signed_in.post(address, given | {"direction": "take_back", "amount_nano": "5", "reference": "too much"})
+    assert refused.status_code == 422
+    assert "Your promotion wallet has less available" in refused.content.decode()
+    signed_in.post(address, {"direction": "take_back", "amount_nano": "1.5", "reference": "another"})
+    books.fold()
+
+    assert wallet_nano(alice) == 75 * OPEN // 10
+    text = page(signed_in, address)
+    assert f'value="{25 * OPEN // 10}"' in text
+    assert "Free calls: money taken back" in text
+    assert model.path in text
 
 
 def test_nobody_cancels_the_withdrawal_of_somebody_else(books, alice, client):
