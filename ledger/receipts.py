@@ -88,7 +88,7 @@ POSTING_MADE = "posting.made"
 _CHARGE = ("model", "model_id", "rule")
 
 ENTRY_TYPES: dict[str, EntryType] = {
-    CALL_CHARGED: EntryType(_CHARGE, ("buyer", "request", "response", "tokens", "price"), split=True),
+    CALL_CHARGED: EntryType(_CHARGE, ("buyer", "paid_by", "request", "response", "tokens", "price"), split=True),
     CALL_ATTRIBUTED: EntryType(("charge", "epoch"), ("price",), split=True),
     ACCESS_CHARGED: EntryType(_CHARGE, ("buyer", "price"), split=True),
     TRAINING_CHARGED: EntryType(_CHARGE, ("buyer", "price"), split=True),

@@ -109,7 +109,7 @@ def secret_of(user: User, session: SessionBase, model: ListedModel) -> str:
 
 def _spent_today_nano(user: User) -> int:
     yesterday = timezone.now() - timedelta(days=1)
-    recent = Call.objects.filter(buyer=user, key__is_playground=True, finished_at__gte=yesterday)
+    recent = Call.objects.filter(buyer=user, key__is_playground=True, finished_at__gte=yesterday, free=False)
     return recent.aggregate(total=Sum("cost_nano"))["total"] or 0
 
 

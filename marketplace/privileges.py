@@ -10,7 +10,14 @@ from psycopg2 import sql
 #: What the gateway reads and calls besides tables (marketplace/sql/).
 GATEWAY_VIEWS = (
     *("gateway_models", "gateway_prices", "gateway_keys", "gateway_accesses"),
-    *("gateway_withdrawn", "gateway_passages", "gateway_calls", "gateway_spent", "gateway_balances"),
+    *(
+        "gateway_withdrawn",
+        "gateway_passages",
+        "gateway_calls",
+        "gateway_spent",
+        "gateway_balances",
+        "gateway_free_calls",
+    ),
 )
 #: Only added to; a trigger refuses everybody else (marketplace/sql/immutable.sql).
 IMMUTABLE = ("marketplace_pricelist", "marketplace_splitrule", "marketplace_auditevent")
@@ -19,6 +26,7 @@ GATEWAY_FUNCTIONS = (
     "gateway_lives(text)",
     "gateway_free_key(bigint, text, uuid)",
     "gateway_take_key(bigint, text, bytea, uuid, text, int)",
+    "gateway_take_free_call(bigint, uuid, int, uuid, text, int)",
 )
 #: The sequencer closes epochs, posts their plans, and asks which gateways live. It sees nothing of people or their data.
 SEQUENCER_TABLES = {

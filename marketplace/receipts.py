@@ -181,6 +181,13 @@ def sentence(seen: Viewing) -> str:
     price = (entry.private or {}).get("price") if seen.is_holder else None
     if price is not None and entry.type in CHARGES:
         said["price"] = figures.open_text(int(price))
+        if (entry.private or {}).get("paid_by") == "developer":
+            return (
+                _(
+                    "One call to %(model)s was free for you, in the hour from %(hour)s: its developer paid %(price)s OPEN."
+                )
+                % said
+            )
         return {
             format.CALL_CHARGED: _("You paid %(price)s OPEN for one call to %(model)s, in the hour from %(hour)s."),
             format.ACCESS_CHARGED: _("You paid %(price)s OPEN for a pass to %(model)s, in the hour from %(hour)s."),

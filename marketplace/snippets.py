@@ -80,6 +80,7 @@ def shown_answer(answer: dict[str, Any]) -> dict[str, Any]:
         "neighbours": [each | {"page": pages.get(each.get("record"))} for each in neighbours],
         "usage": answer.get("usage") or {},
         "cost_nano": opened.get("cost_nano", 0),
+        "is_free": opened.get("paid_by") == "developer",
         "split": opened.get("split") or {},
     }
 

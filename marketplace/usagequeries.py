@@ -1,4 +1,7 @@
-"""What a buyer used: sums by key, model and day, and the calls themselves. One query each."""
+"""What a buyer used: sums by key, model and day, and the calls themselves. One query each.
+
+Sums of cost are what the buyer paid: free calls, which developers paid, stand beside them.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +19,9 @@ from .models import Call
 
 EXPORT_COLUMNS = (
     *("receipt_id", "started_at", "finished_at", "model", "key", "endpoint", "status", "error_code", "streamed"),
-    *("prompt_tokens", "answer_tokens", "cost_nano", "cost_open", "receipt_url"),
+    *("prompt_tokens", "answer_tokens", "cost_nano", "cost_open", "paid_by", "receipt_url"),
 )
+_PAID = Sum("cost_nano", filter=Q(free=False), default=0)
 
 
 def calls_of(
@@ -39,7 +43,9 @@ def total(found: QuerySet[Call]) -> dict[str, int]:
         refused=Count("pk", filter=Q(status=Call.Status.REFUSED)),
         prompt_tokens=Sum("prompt_tokens"),
         answer_tokens=Sum("answer_tokens"),
-        cost_nano=Sum("cost_nano"),
+        free_calls=Count("pk", filter=Q(free=True)),
+        free_nano=Sum("cost_nano", filter=Q(free=True)),
+        cost_nano=_PAID,
     )
     return {name: value or 0 for name, value in sums.items()}
 
@@ -54,7 +60,7 @@ def by_model(found: QuerySet[Call]) -> list[Any]:
 
 def _grouped(found: QuerySet[Call], *names: str) -> list[Any]:
     rows = found.order_by().values(*names)
-    return list(rows.annotate(calls=Count("pk"), cost_nano=Sum("cost_nano")).order_by("-cost_nano", *names))
+    return list(rows.annotate(calls=Count("pk"), cost_nano=_PAID).order_by("-cost_nano", *names))
 
 
 def per_day(found: QuerySet[Call], *, since: date, until: date) -> tuple[list[date], dict[str, list[int]]]:
@@ -63,7 +69,7 @@ def per_day(found: QuerySet[Call], *, since: date, until: date) -> tuple[list[da
     places = {day: place for place, day in enumerate(days)}
     sums: dict[str, list[int]] = {}
     rows = found.order_by().values_list("model__owner__username", "model__slug", TruncDate("finished_at", tzinfo=UTC))
-    for owner, slug, day, cost_nano in rows.annotate(cost=Sum("cost_nano")):
+    for owner, slug, day, cost_nano in rows.annotate(cost=_PAID):
         sums.setdefault(f"{owner}/{slug}", [0] * len(days))[places[day]] += cost_nano
     return days, dict(sorted(sums.items(), key=lambda each: -sum(each[1])))
 
@@ -86,5 +92,6 @@ def export_rows(found: QuerySet[Call], *, site_url: str, exact) -> Iterator[list
             call.answer_tokens,
             call.cost_nano,
             exact(call.cost_nano),
+            "developer" if call.free else "buyer",
             f"{site_url}/r/{call.pk}",
         ]

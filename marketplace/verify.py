@@ -53,6 +53,52 @@ CHECKS = (
     ),
     (
         "I4",
+        "call {0} is charged to {1}, but paid by {2}",
+        """
+        SELECT id, payer, paid FROM (
+            SELECT c.id, a.code AS paid,
+                   CASE WHEN c.free THEN 'promotion:' || m.owner_id ELSE 'wallet:' || c.buyer_id END AS payer
+            FROM marketplace_call c JOIN marketplace_listedmodel m ON m.id = c.model_id
+            JOIN ledger_journal j ON j.id = c.id AND j.kind = 'call_charged'
+            JOIN ledger_account a ON a.id = j.accounts[1]) said
+        WHERE payer <> paid ORDER BY 1 LIMIT 1
+        """,
+    ),
+    (
+        "I4",
+        "call {0} is free for the developer of its model",
+        """
+        SELECT c.id FROM marketplace_call c JOIN marketplace_listedmodel m ON m.id = c.model_id
+        WHERE c.free AND c.buyer_id = m.owner_id ORDER BY 1 LIMIT 1
+        """,
+    ),
+    (
+        "I4",
+        "call {0} and the free call that its buyer had of the model do not fit",
+        """
+        SELECT coalesce(c.id, f.call_id) FROM (SELECT * FROM marketplace_call WHERE free) c
+        FULL JOIN (SELECT * FROM marketplace_freecall WHERE is_used) f ON f.call_id = c.id
+        WHERE (c.buyer_id, c.model_id) IS DISTINCT FROM (f.buyer_id, f.model_id) ORDER BY 1 LIMIT 1
+        """,
+    ),
+    (
+        "I4",
+        "the promotion transfer behind posting {0} says {1} nano, the journal {2}",
+        """
+        SELECT coalesce(t.posting_id, j.id), coalesce(t.amount_nano, 0), coalesce(j.amount, 0)
+        FROM (SELECT posting_id, amount_nano, CASE direction
+                  WHEN 'fund' THEN format('promotion_funded wallet:%s promotion:%s', user_id, user_id)
+                  ELSE format('promotion_returned promotion:%s wallet:%s', user_id, user_id) END AS what
+              FROM marketplace_promotiontransfer) t
+        FULL JOIN (SELECT j.id, -j.amounts[1] AS amount, format('%s %s %s', j.kind, a.code, b.code) AS what
+                   FROM ledger_journal j JOIN ledger_account a ON a.id = j.accounts[1]
+                   JOIN ledger_account b ON b.id = j.accounts[2]
+                   WHERE j.kind IN ('promotion_funded', 'promotion_returned')) j ON j.id = t.posting_id
+        WHERE t.amount_nano IS DISTINCT FROM j.amount OR t.what IS DISTINCT FROM j.what ORDER BY 1 LIMIT 1
+        """,
+    ),
+    (
+        "I4",
         "call {0} cost {1} nano, its price list says {2}",
         """
         SELECT id, cost_nano, listed FROM (

@@ -403,6 +403,46 @@ CREATE TRIGGER version_is_immutable BEFORE UPDATE OR DELETE ON datanets_version
         ("tests/gateway/test_money.py::test_no_call_reaches_the_model_for_which_the_money_is_promised_to_another",),
         "All calls at once would reserve the same money: the books refuse what is too much, but the model has worked.",
     ),
+    Removal(
+        "free_call_is_given_once",
+        "marketplace/sql/capture.sql",
+        "    ON CONFLICT (buyer_id, model_id, day, number) DO NOTHING;\n    IF FOUND THEN\n",
+        "    ON CONFLICT (call_id) DO NOTHING;\n    IF FOUND THEN\n",
+        ("tests/gateway/test_free_calls.py::test_of_two_that_meet_at_the_last_free_call_one_has_it",),
+        "Of two processes that take the last free call, one would get an error in place of a paid answer.",
+    ),
+    Removal(
+        "number_of_a_free_call_is_unique",
+        "marketplace/migrations/0001_initial.py",
+        "models.UniqueConstraint(fields=('buyer', 'model', 'day', 'number'), name='free_call_is_given_once'), ",
+        "",
+        ("tests/gateway/test_free_calls.py::test_the_database_gives_no_free_call_twice",),
+        "A developer would pay more calls than were promised, as soon as two processes meet.",
+    ),
+    Removal(
+        "free_call_still_has_its_number",
+        "marketplace/sql/capture.sql",
+        "      AND NOT EXISTS (SELECT FROM marketplace_freecall f WHERE f.call_id = c.id AND f.is_used)\n",
+        "      AND false\n",
+        ("tests/gateway/test_capture.py::test_a_free_call_that_is_taken_over_while_it_is_stored_is_free_once",),
+        "A process that was thought dead would store its free call beside that of its heir.",
+    ),
+    Removal(
+        "used_free_call_is_not_given_again",
+        "marketplace/sql/capture.sql",
+        "                       AND NOT o.is_used AND (o.taken_at",
+        "                       AND (o.taken_at",
+        ("tests/gateway/test_free_calls.py::test_what_a_dead_process_took_is_given_once_more_and_what_was_used_never",),
+        "After a restart of the gateway every buyer would have all free calls of the day again.",
+    ),
+    Removal(
+        "developers_pay_for_their_own_calls",
+        "marketplace/gateway/freecalls.py",
+        " and version.owner_id != buyer_id\n",
+        "\n",
+        ("tests/gateway/test_free_calls.py::test_developers_pay_for_their_own_calls",),
+        "A developer's promotion wallet would pay the developer's own use.",
+    ),
     # --- Attribution
     Removal(
         "net_negative_earns_nothing",
@@ -453,6 +493,14 @@ CREATE TRIGGER version_is_immutable BEFORE UPDATE OR DELETE ON datanets_version
         "Only the ids of the postings would stand between an epoch and its second payment.",
     ),
     # --- Marketplace
+    Removal(
+        "promotion_reference_counts_once",
+        "marketplace/migrations/0001_initial.py",
+        "models.UniqueConstraint(fields=('user', 'reference'), name='promotion_reference_counts_once'), ",
+        "",
+        ("tests/marketplace/test_promotion.py::test_two_requests_with_one_reference_that_meet_move_once",),
+        "A second click would move the amount again.",
+    ),
     Removal(
         "two_admins_approve_a_run",
         "marketplace/migrations/0001_initial.py",

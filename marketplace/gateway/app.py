@@ -21,6 +21,7 @@ from .chatting import Chats
 from .database import DatabaseThread
 from .engines import Engines
 from .errors import ApiError, ClientLeft, Unavailable, broken, too_slow, unavailable, unknown_model
+from .freecalls import FreeCalls
 from .idempotency import Idempotency
 from .keyring import CHANNEL as KEYS_CHANNEL
 from .keyring import Key, Keyring
@@ -110,6 +111,7 @@ class Application:
                 content_key=settings.CONTENT_KEY,
             ),
             leases=self._leases,
+            free_calls=FreeCalls(self._leases_db, self._leases, process=self._process),
             capture=self._capture,
             engines=self._engines,
             chats=Chats(

@@ -101,6 +101,7 @@ class PaidCalls:
         finally:
             parts.limits.leave(entered)
         worst_nano = _worst_nano(version, prepared)
+        offer = await parts.free_calls.offer(version, key.owner_id, worst_nano)
         expires_at = datetime.now(UTC) + timedelta(seconds=parts.rules.quote_valid_s)
         await reply.json(
             200,
@@ -110,6 +111,8 @@ class PaidCalls:
                 "price_version": version.price_list.sha256,
                 "max_cost_nano": worst_nano,
                 "max_cost": pricing.nano_to_open(worst_nano),
+                "paid_by": "developer" if offer.covers else "buyer",
+                "free_calls_left": offer.left,
                 "prompt_tokens_max": prepared.prompt_tokens,
                 "answer_tokens_max": prepared.max_tokens,
                 "expires_at": expires_at.isoformat(timespec="seconds"),
@@ -141,10 +144,13 @@ class PaidCalls:
             with self._noting_refusals(call, entered):
                 prepared = await self._prepare(call.version, fields, call.endpoint)
                 worst_nano = _worst_nano(call.version, prepared)
-                _check_terms(call.version, terms, worst_nano)
-                worst_tokens = prepared.prompt_tokens + prepared.max_tokens
-                await parts.limits.reserve(entered, worst_nano=worst_nano, worst_tokens=worst_tokens)
-                reservation = await parts.leases.reserve(call.account, worst_nano)
+                _check_price(call.version, terms)
+                parts.limits.reserve_tokens(entered, prepared.prompt_tokens + prepared.max_tokens)
+                reservation = await parts.free_calls.reserve(call, worst_nano)
+                if reservation is None:
+                    _check_cost(terms, worst_nano)
+                    await parts.limits.reserve_cost(entered, worst_nano)
+                    reservation = await parts.leases.reserve(call.payer, worst_nano)
         except BaseException:
             await self._free_key(call)
             raise
@@ -153,7 +159,7 @@ class PaidCalls:
             outcome = await self._answered(call, prepared, reservation, reply, gone)
             done = await store(parts, call, reservation, outcome)
             tokens = outcome.prompt_tokens + outcome.answer_tokens
-            parts.limits.leave(entered, cost_nano=done.cost_nano, tokens=tokens)
+            parts.limits.leave(entered, cost_nano=0 if call.free else done.cost_nano, tokens=tokens)
             failpoints.hit("before_last_byte")
             if outcome.status != "succeeded" or not outcome.delivered:
                 raise ClientLeft
@@ -255,7 +261,7 @@ def _worst_nano(version: Version, prepared: Prepared) -> int:
     return worst_nano
 
 
-def _check_terms(version: Version, terms: bodies.Terms, worst_nano: int) -> None:
+def _check_price(version: Version, terms: bodies.Terms) -> None:
     if terms.price_version and terms.price_version != version.price_list.sha256:
         raise ApiError(
             409,
@@ -264,6 +270,10 @@ def _check_terms(version: Version, terms: bodies.Terms, worst_nano: int) -> None
             param="price_version",
             retry=False,
         )
+
+
+def _check_cost(terms: bodies.Terms, worst_nano: int) -> None:
+    """What is free costs its buyer nothing, so this is for the others."""
     if terms.max_cost_nano is not None and worst_nano > terms.max_cost_nano:
         raise ApiError(
             402,

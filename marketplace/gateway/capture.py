@@ -36,6 +36,13 @@ class KeyTaken(Exception):
     """Another process answers this Idempotency-Key: it thought this one dead."""
 
 
+class FreeCallTaken(Exception):
+    """Another process gave this free call away: it thought this one dead."""
+
+
+_TAKEN = {"GW001": KeyTaken, "GW002": FreeCallTaken}  # by SQLSTATE of capture_calls
+
+
 @dataclass(eq=False)
 class _Waiting:
     row: dict[str, Any]
@@ -66,11 +73,11 @@ class Capture:
         self._thread.join(15)
 
     async def store(self, row: dict[str, Any]) -> bool:
-        """Return once the call and its charge are durable: whether its lease was gone, so that the wallet paid.
+        """Return once the call and its charge are durable: whether its lease was gone, so that the payer paid without it.
 
         Raises:
             Unavailable: the database does not answer; whether the call was stored will be known when it does.
-            KeyTaken, ledger errors, psycopg2.Error: refused; nothing was stored, nothing was charged.
+            KeyTaken, FreeCallTaken, ledger errors, psycopg2.Error: refused; nothing was stored, nothing was charged.
         """
         loop = asyncio.get_running_loop()
         waiting = _Waiting(row, loop, loop.create_future())
@@ -131,15 +138,15 @@ class Capture:
             _answer(batch, None)
 
     def _store_refused(self, waiting: _Waiting, error: psycopg2.Error) -> None:
-        """One call was refused. If only its lease is gone (it expired), it is paid from the wallet."""
+        """One call was refused. If only its lease is gone (it expired), its payer pays without it."""
         refused = ledger_errors.of(error)
         if isinstance(refused, _LEASE_GONE) and waiting.row.get("hold_id"):
             self._store([_Waiting({**waiting.row, "hold_id": None}, waiting.loop, waiting.future, lease_gone=True)])
             return
-        taken = error.pgcode == "GW001"
-        if not taken and refused is None:
+        taken = _TAKEN.get(error.pgcode or "")
+        if taken is None and refused is None:
             logger.error("a call could not be stored: %s %s", error.pgcode, (error.diag.message_primary or "")[:200])
-        _answer([waiting], KeyTaken() if taken else refused or error)
+        _answer([waiting], taken() if taken else refused or error)
 
     def _send(self, rows: Sequence[dict[str, Any]], *, patience_s: float) -> None:
         """Send until the outcome is known. Raises Unavailable when patience ends, psycopg2.Error when refused."""
@@ -195,7 +202,7 @@ class Capture:
 def _as_failed(row: dict[str, Any]) -> dict[str, Any]:
     free = {name: 0 for name in row["call"] if name.endswith(("_nano", "_tokens"))}
     failed = {"call": {**row["call"], **free, "status": "failed", "error_code": "unavailable"}}
-    return failed | ({"idempotency": row["idempotency"]} if "idempotency" in row else {})
+    return failed | {name: row[name] for name in ("free_call", "idempotency") if name in row}
 
 
 def _answer(batch: Sequence[_Waiting], error: Exception | None) -> None:

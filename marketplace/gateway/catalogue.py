@@ -18,9 +18,9 @@ MODEL_PATH = re.compile(r"^([a-z0-9-]{1,40}/[a-z0-9-]{1,60})(?:@v([1-9]\d{0,5}))
 CHANNEL = "openledger_catalogue"
 
 _MODELS = """SELECT model_id::text, version_id::text, number, owner_id, owner, slug, name, purpose, engine, access_mode,
-  pass_price_nano, pass_days, context_tokens, max_output_tokens, upstream_url, upstream_model, upstream_key_token,
-  artifact_sha256, created_at, listed, rule_id::text, rule_sha256, rule_parts, owner_ids, datanets, task, attribution_method,
-  metrics, record_count FROM gateway_models"""
+  pass_price_nano, pass_days, free_calls_per_day, context_tokens, max_output_tokens, upstream_url, upstream_model,
+  upstream_key_token, artifact_sha256, created_at, listed, rule_id::text, rule_sha256, rule_parts, owner_ids, datanets, task,
+  attribution_method, metrics, record_count FROM gateway_models"""
 _PRICES = """SELECT model_id::text, price_list_id::text, sha256, price_call_nano, price_in_nano, price_out_nano
 FROM gateway_prices"""
 _WITHDRAWN = "SELECT record_id FROM gateway_withdrawn WHERE datanet_id = ANY (%s::uuid[])"
@@ -51,6 +51,7 @@ class Version:
     access_mode: str
     pass_price_nano: int | None
     pass_days: int | None
+    free_calls_per_day: int
     context_tokens: int
     max_output_tokens: int
     upstream_url: str
@@ -159,6 +160,7 @@ def described(version: Version) -> dict[str, Any]:
             "price_in_nano": prices.price_in_nano,
             "price_out_nano": prices.price_out_nano,
         },
+        "free_calls_per_day": version.free_calls_per_day,
         "split_rule": {"sha256": version.rule_sha256, "parts_bp": dict(version.rule_parts)},
         "datanets": [{key: one[key] for key in ("datanet", "version", "kind")} for one in version.datanets],
         "records": version.record_count,

@@ -26,7 +26,7 @@ CHARGED = ("succeeded", "left")
 
 @dataclass
 class Call:
-    """A paid call on its way. `id` is also the receipt's."""
+    """A paid call on its way. `id` is also the receipt's. `free`: its buyer pays nothing, the developer pays the price."""
 
     version: Version
     buyer_id: int
@@ -35,12 +35,18 @@ class Call:
     streamed: bool
     request_sha256: str
     idempotency_key: str = ""
+    free: bool = False
     id: UUID = field(default_factory=ids.new_id)
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     @property
-    def account(self) -> str:
-        return chart.wallet(self.buyer_id)
+    def payer(self) -> str:
+        """The account that is charged."""
+        return chart.promotion(self.version.owner_id) if self.free else chart.wallet(self.buyer_id)
+
+    @property
+    def paid_by(self) -> str:
+        return "developer" if self.free else "buyer"
 
 
 @dataclass
@@ -91,6 +97,7 @@ def charge(call: Call, outcome: Outcome, *, content_key: str, kept_s: int, vest_
         "receipt_id": str(call.id),
         "cost_nano": cost_nano,
         "cost": pricing.nano_to_open(cost_nano),
+        "paid_by": call.paid_by,
         "price_version": version.price_list.sha256,
         "model_version": version.path,
         "split": {role: part_nano for role, part_nano in parts.items() if part_nano or role != "owner"},
@@ -100,6 +107,8 @@ def charge(call: Call, outcome: Outcome, *, content_key: str, kept_s: int, vest_
     response = {**outcome.response, "open": told}
     response_bytes = orjson.dumps(response)
     row: dict[str, Any] = {"call": _columns(call, outcome, cost_nano, parts)}
+    if call.free:
+        row["free_call"] = True
     if call.idempotency_key:
         row["idempotency"] = {"key": call.idempotency_key}
     if outcome.status in CHARGED:
@@ -172,7 +181,7 @@ def _posting(
         developer_id=version.owner_id,
         owner_ids=version.owner_ids,
     )
-    moves = [[call.account, account, part_nano] for _role, account, part_nano in targets if part_nano]
+    moves = [[call.payer, account, part_nano] for _role, account, part_nano in targets if part_nano]
     # The ledger refuses a window where nothing moves into a pending account.
     has_pending = any(account.startswith("pending:") for _role, account, part_nano in targets if part_nano)
     return {
@@ -188,7 +197,8 @@ def _posting(
                 "rule": f"sha256:{version.rule_sha256}",
             },
             "private": {
-                "buyer": call.account,
+                "buyer": chart.wallet(call.buyer_id),
+                "paid_by": call.paid_by,
                 "request": call.request_sha256,
                 "response": hashlib.sha256(response).hexdigest(),
                 "tokens": {"in": outcome.prompt_tokens, "out": outcome.answer_tokens},

@@ -23,6 +23,8 @@ KEY_CALLS_MAX = _number("GATEWAY_KEY_CALLS_MAX", 128)  # of one key at once
 SEND_S = 15.0  # how long one event may wait for a client that does not read
 DRAIN_S = 2.0  # how long an answer goes on for a client that left, to be counted
 
+FREE_CALL_ABANDONED_S = 10 * CALL_TIMEOUT_S  # who took a free call and has not ended by then has lost it
+
 CATALOGUE_S = 5.0
 KEY_CACHED_S = 5.0
 UNKNOWN_KEY_CACHED_S = 2.0

@@ -93,6 +93,16 @@ def insufficient() -> ApiError:
     )
 
 
+def free_call_lost() -> ApiError:
+    """This process was cut off from the books, and what it had set aside for a free call was given to another one."""
+    return ApiError(
+        503,
+        "This free call was given to another one. Nothing was charged. Try again.",
+        code="unavailable",
+        retry_after_s=1,
+    )
+
+
 def unknown_key() -> ApiError:
     return ApiError(401, "This API key is not known, was revoked or has expired.", code="invalid_api_key", retry=False)
 

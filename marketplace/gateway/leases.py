@@ -111,6 +111,11 @@ class Leases:
             filling.add_done_callback(lambda _: self._filling.pop(account, None))
             await asyncio.shield(filling)
 
+    def free_nano(self, account: str) -> int:
+        """What this process has set aside on an account and not promised to a call."""
+        lease = self._leases.get(account)
+        return lease.free_nano if lease is not None and lease.closing is None else 0
+
     def release(self, reservation: Reservation, *, drawn_nano: int) -> None:
         """Give back what a call did not draw."""
         lease = reservation.lease

@@ -87,20 +87,27 @@ class Limits:
         usage.running += 1
         return Pass(key, usage)
 
-    async def reserve(self, entered: Pass, *, worst_nano: int, worst_tokens: int) -> None:
-        """Count the worst case against tokens a minute and the spend cap. Raises ApiError 429 or 402."""
+    def reserve_tokens(self, entered: Pass, worst_tokens: int) -> None:
+        """Count the worst case against tokens a minute. Raises ApiError 429."""
         key, usage = entered.key, entered.usage
-        if key.spend_cap_nano is not None and time.monotonic() - usage.read_at > config.KEY_CACHED_S:
-            if usage.reading is None:
-                usage.reading = asyncio.ensure_future(self._read_spent(key, usage))
-            await asyncio.shield(usage.reading)  # everybody waits: before it is read the sum would be 0
-        # From here on nothing is awaited: what is looked at is what is taken from.
         if key.tokens_per_minute:
             usage.tokens = usage.tokens or Bucket(key.tokens_per_minute)
             usage.tokens.refill(key.tokens_per_minute)
             # A call larger than the whole limit waits for a full bucket, and then goes.
             if usage.tokens.left < min(worst_tokens, usage.tokens.limit):
                 raise _too_many("tokens a minute", usage.tokens.wait_s(worst_tokens), self.headers(key))
+        if usage.tokens:
+            usage.tokens.left -= worst_tokens
+            entered.reserved_tokens = worst_tokens
+
+    async def reserve_cost(self, entered: Pass, worst_nano: int) -> None:
+        """Count the worst case against the spend cap. Raises ApiError 402."""
+        key, usage = entered.key, entered.usage
+        if key.spend_cap_nano is not None and time.monotonic() - usage.read_at > config.KEY_CACHED_S:
+            if usage.reading is None:
+                usage.reading = asyncio.ensure_future(self._read_spent(key, usage))
+            await asyncio.shield(usage.reading)  # everybody waits: before it is read the sum would be 0
+        # From here on nothing is awaited: what is looked at is what is taken from.
         if key.spend_cap_nano is not None:
             taken_nano = usage.spent_nano + usage.since_read_nano + usage.reserved_nano
             if taken_nano + worst_nano > key.spend_cap_nano:
@@ -112,9 +119,6 @@ class Limits:
                 )
         usage.reserved_nano += worst_nano
         entered.reserved_nano = worst_nano
-        if usage.tokens:
-            usage.tokens.left -= worst_tokens
-            entered.reserved_tokens = worst_tokens
 
     def may_note(self, entered: Pass) -> bool:
         """Whether one more refusal of this key is stored: a program that goes on without money must not fill tables."""
@@ -127,7 +131,7 @@ class Limits:
         return True
 
     def leave(self, entered: Pass, *, cost_nano: int = 0, tokens: int = 0) -> None:
-        """The call ended. Calling it twice counts once."""
+        """The call ended; `cost_nano` is what its key spent. Calling it twice counts once."""
         if entered.left:
             return
         entered.left = True

@@ -10,12 +10,13 @@ import psycopg2
 
 from ledger import errors as ledger_errors
 
-from .capture import Capture, KeyTaken
+from .capture import Capture, FreeCallTaken, KeyTaken
 from .catalogue import Shelf
 from .charging import Call, Charge, Outcome, charge
 from .chatting import Chats
 from .engines import Engines
-from .errors import ApiError, Unavailable, insufficient, internal, outcome_unknown
+from .errors import ApiError, Unavailable, free_call_lost, insufficient, internal, outcome_unknown
+from .freecalls import FreeCalls
 from .idempotency import Idempotency
 from .keyring import Keyring
 from .leases import Leases, Reservation
@@ -43,6 +44,7 @@ class Parts:
     limits: Limits
     idempotency: Idempotency
     leases: Leases
+    free_calls: FreeCalls
     capture: Capture
     engines: Engines
     chats: Chats
@@ -57,7 +59,7 @@ async def store(parts: Parts, call: Call, reservation: Reservation, outcome: Out
     Raises:
         ApiError: 503, the database does not answer: the answer is not delivered, and the call ends as failed unless it turns
             out to have been stored. Or it was refused and nothing was charged: 402 (the lease had expired and the wallet
-            is empty), 409, 500.
+            is empty), 409, 500, 503 (a free call that could not be kept).
     """
     done = _charge(parts, call, outcome)
     row = {**done.row, "hold_id": reservation.hold_id if done.cost_nano else None}
@@ -68,7 +70,7 @@ async def store(parts: Parts, call: Call, reservation: Reservation, outcome: Out
         parts.leases.release(reservation, drawn_nano=reservation.amount_nano)
         raise outcome_unknown(can_repeat=bool(call.idempotency_key)) from error
     except Exception as error:
-        refusal = _refusal(error)
+        refusal = _refusal(call, error)
         await store_failure(parts, call, reservation, refusal.code)
         raise refusal from error
     if lease_gone:
@@ -82,7 +84,7 @@ async def store_failure(parts: Parts, call: Call, reservation: Reservation, erro
     parts.leases.release(reservation, drawn_nano=0)
     done = _charge(parts, call, Outcome("failed", error_code=error_code))
     # A failure that cannot be stored is still a failure: nothing was charged, and its key is free once we end.
-    with contextlib.suppress(Unavailable, KeyTaken, psycopg2.Error, ledger_errors.LedgerError):
+    with contextlib.suppress(Unavailable, KeyTaken, FreeCallTaken, psycopg2.Error, ledger_errors.LedgerError):
         await parts.capture.store(done.row)
 
 
@@ -105,7 +107,9 @@ def _charge(parts: Parts, call: Call, outcome: Outcome) -> Charge:
     )
 
 
-def _refusal(error: Exception) -> ApiError:
+def _refusal(call: Call, error: Exception) -> ApiError:
+    if isinstance(error, FreeCallTaken) or (call.free and isinstance(error, ledger_errors.InsufficientFunds)):
+        return free_call_lost()
     if isinstance(error, ledger_errors.InsufficientFunds):
         return insufficient()
     if isinstance(error, KeyTaken):

@@ -19,9 +19,9 @@ from .errors import ApiError, invalid
 PAGE_MAX = 200
 USAGE_DAYS_MAX = 366
 _CALL_COLUMNS = (
-    *("id", "key_id", "model", "price_version", "endpoint", "status", "error_code", "streamed", "prompt_tokens"),
-    *("answer_tokens", "cost_nano", "data_nano", "curation_nano", "developer_nano", "platform_nano", "owner_nano"),
-    *("started_at", "finished_at"),
+    *("id", "key_id", "model", "price_version", "endpoint", "status", "error_code", "streamed", "free"),
+    *("prompt_tokens", "answer_tokens", "cost_nano", "data_nano", "curation_nano", "developer_nano", "platform_nano"),
+    *("owner_nano", "started_at", "finished_at"),
 )
 
 
@@ -101,16 +101,17 @@ def calls_of(cursor: Cursor, *, buyer_id: int, query: dict[str, str]) -> dict[st
 
 
 def usage_of(cursor: Cursor, *, buyer_id: int, query: dict[str, str]) -> dict[str, Any]:
-    """Calls, tokens and cost per day and model, over the last `days` (30)."""
+    """Calls, tokens and cost per day and model, over the last `days` (30). Free calls cost nothing here."""
     days = _whole(query, "days", 30, USAGE_DAYS_MAX)
     since = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=days - 1)
     cursor.execute(
         """SELECT to_char(finished_at AT TIME ZONE 'UTC', 'YYYY-MM-DD') AS day, model, status, count(*),
-                  sum(prompt_tokens), sum(answer_tokens), sum(cost_nano)
+                  count(*) FILTER (WHERE free), sum(prompt_tokens), sum(answer_tokens),
+                  coalesce(sum(cost_nano) FILTER (WHERE NOT free), 0)
            FROM gateway_calls WHERE buyer_id = %s AND finished_at >= %s GROUP BY 1, 2, 3 ORDER BY 1, 2, 3""",
         [buyer_id, since],
     )
-    names = ("day", "model", "status", "calls", "prompt_tokens", "answer_tokens", "cost_nano")
+    names = ("day", "model", "status", "calls", "free_calls", "prompt_tokens", "answer_tokens", "cost_nano")
     rows = [dict(zip(names, (*row[:4], *map(int, row[4:])), strict=True)) for row in cursor.fetchall()]
     total_nano = sum(row["cost_nano"] for row in rows)
     return {"object": "list", "data": rows, "cost_nano": total_nano, "cost": pricing.nano_to_open(total_nano)}
@@ -158,6 +159,7 @@ def _stored(cursor: Cursor, index: int, size: int) -> merkle.HashSource:
 
 def _call(row: tuple) -> dict[str, Any]:
     told = dict(zip(_CALL_COLUMNS, row, strict=True))
+    told["paid_by"] = "developer" if told.pop("free") else "buyer"
     for name in ("id", "key_id"):
         told[name] = str(told[name]) if told[name] else None
     for name in ("started_at", "finished_at"):

@@ -1,8 +1,8 @@
 -- The paid path's writes. What must be true together is one statement: the call, its charge, its content, its outbox row.
 
--- Store a batch of finished calls. Each: {"call": {columns}, "hold_id", "close", "posting", "content", "idempotency",
--- "outbox"}; see marketplace/gateway/charging.py. Repeating a call changes nothing. All or none: the caller then sends
--- the calls of a refused batch one by one. Returns the ids that were new.
+-- Store a batch of finished calls. Each: {"call": {columns}, "free_call", "hold_id", "close", "posting", "content",
+-- "idempotency", "outbox"}; see marketplace/gateway/charging.py. Repeating a call changes nothing. All or none: the
+-- caller then sends the calls of a refused batch one by one. Returns the ids that were new.
 CREATE FUNCTION capture_calls(calls jsonb) RETURNS SETOF uuid
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 DECLARE
@@ -15,8 +15,8 @@ BEGIN
       endpoint, status, error_code, streamed, free, prompt_tokens, answer_tokens, cost_nano, data_nano, curation_nano,
       developer_nano, platform_nano, owner_nano, started_at, finished_at)
     SELECT r.id, r.buyer_id, r.key_id, r.model_id, r.version_id, r.price_list_id, r.split_rule_id, r.endpoint, r.status,
-      r.error_code, r.streamed, false, r.prompt_tokens, r.answer_tokens, r.cost_nano, r.data_nano, r.curation_nano,
-      r.developer_nano, r.platform_nano, r.owner_nano, r.started_at, clock_timestamp()
+      r.error_code, r.streamed, x ? 'free_call' AND r.status IN ('succeeded', 'left'), r.prompt_tokens, r.answer_tokens,
+      r.cost_nano, r.data_nano, r.curation_nano, r.developer_nano, r.platform_nano, r.owner_nano, r.started_at, clock_timestamp()
     FROM jsonb_array_elements(calls) x, jsonb_to_record(x->'call') AS r(id uuid, buyer_id bigint, key_id uuid,
       model_id uuid, version_id uuid, price_list_id uuid, split_rule_id uuid, endpoint text, status text,
       error_code text, streamed boolean, prompt_tokens int, answer_tokens int, cost_nano bigint, data_nano bigint,
@@ -27,7 +27,23 @@ BEGIN
   )
   SELECT coalesce(array_agg(id), '{}') INTO fresh FROM booked;
 
-  -- Money: a call is charged in the statement that inserts it, from its lease, or from the wallet if the lease is gone.
+  -- A call that took a free number uses it, or gives it back. If the number was given to another call (we were thought
+  -- dead) this one is not stored: the update waits for whoever takes it over, and then finds it gone.
+  IF EXISTS (SELECT FROM jsonb_array_elements(calls) x WHERE x ? 'free_call') THEN
+    UPDATE marketplace_freecall f SET is_used = true FROM marketplace_call c
+    WHERE c.id = f.call_id AND c.id = ANY (fresh) AND c.free;
+    SELECT c.id INTO lost FROM marketplace_call c
+    WHERE c.id = ANY (fresh) AND c.free
+      AND NOT EXISTS (SELECT FROM marketplace_freecall f WHERE f.call_id = c.id AND f.is_used)
+    LIMIT 1;
+    IF FOUND THEN
+      RAISE EXCEPTION USING ERRCODE = 'GW002', MESSAGE = 'another call was given this free one',
+        DETAIL = jsonb_build_object('call', lost)::text;
+    END IF;
+    DELETE FROM marketplace_freecall f WHERE f.call_id = ANY (fresh) AND NOT f.is_used;
+  END IF;
+
+  -- Money: a call is charged in the statement that inserts it, from its lease, or by its payer if the lease is gone.
   SELECT jsonb_agg(jsonb_build_object('hold_id', x->'hold_id', 'close', coalesce(x->'close', 'false'),
                                       'posting', x->'posting'))
   INTO said FROM jsonb_array_elements(calls) x
@@ -137,10 +153,46 @@ LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
   WHERE i.owner_id = of_owner AND i.key = of_key AND i.call_id = of_call AND i.status = 'running'
 $$;
 
+-- Take one of the free calls that a buyer has of a model today, for a call that has not run yet. Returns whether there
+-- was one. What a dead process took, or what was abandoned long ago, is given again. Repeating it changes nothing.
+CREATE FUNCTION gateway_take_free_call(of_buyer bigint, of_model uuid, at_most int, new_call uuid, by_process text,
+                                       abandoned_s int) RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+DECLARE
+  today date := (clock_timestamp() AT TIME ZONE 'UTC')::date;
+  next_number int;
+BEGIN
+  IF EXISTS (SELECT FROM marketplace_freecall f WHERE f.call_id = new_call) THEN
+    RETURN true;  -- our own request, repeated after a lost connection
+  END IF;
+  LOOP
+    SELECT n INTO next_number FROM generate_series(1, at_most) n
+    WHERE n NOT IN (SELECT f.number FROM marketplace_freecall f
+                    WHERE f.buyer_id = of_buyer AND f.model_id = of_model AND f.day = today)
+    ORDER BY n LIMIT 1;
+    EXIT WHEN NOT FOUND;
+    INSERT INTO marketplace_freecall (call_id, buyer_id, model_id, day, number, is_used, process, taken_at)
+    VALUES (new_call, of_buyer, of_model, today, next_number, false, by_process, clock_timestamp())
+    ON CONFLICT (buyer_id, model_id, day, number) DO NOTHING;
+    IF FOUND THEN
+      RETURN true;
+    END IF;  -- another process has just taken this number: look again
+  END LOOP;
+  UPDATE marketplace_freecall f SET call_id = new_call, process = by_process, taken_at = clock_timestamp()
+  WHERE f.call_id = (SELECT o.call_id FROM marketplace_freecall o
+                     WHERE o.buyer_id = of_buyer AND o.model_id = of_model AND o.day = today AND o.number <= at_most
+                       AND NOT o.is_used AND (o.taken_at < clock_timestamp() - make_interval(secs => abandoned_s)
+                                              OR NOT gateway_lives(o.process))
+                     ORDER BY o.number LIMIT 1 FOR UPDATE SKIP LOCKED);
+  RETURN FOUND;
+END $$;
+
 REVOKE ALL ON FUNCTION capture_calls(jsonb), gateway_lives(text), gateway_free_key(bigint, text, uuid),
+  gateway_take_free_call(bigint, uuid, int, uuid, text, int),
   gateway_take_key(bigint, text, bytea, uuid, text, int) FROM PUBLIC;
 
 -- reverse:
+DROP FUNCTION gateway_take_free_call(bigint, uuid, int, uuid, text, int);
 DROP FUNCTION gateway_free_key(bigint, text, uuid);
 DROP FUNCTION gateway_take_key(bigint, text, bytea, uuid, text, int);
 DROP FUNCTION gateway_lives(text);

@@ -3,7 +3,7 @@
 -- One row per version that answers; the newest number is what `owner/slug` means. Unlisted ones are for their owner.
 CREATE VIEW gateway_models AS
 SELECT m.id AS model_id, v.id AS version_id, v.number, m.owner_id, u.username AS owner, m.slug, m.name, m.purpose,
-  m.engine, m.access_mode, m.pass_price_nano, m.pass_days, m.context_tokens, m.max_output_tokens,
+  m.engine, m.access_mode, m.pass_price_nano, m.pass_days, m.free_calls_per_day, m.context_tokens, m.max_output_tokens,
   m.upstream_url, m.upstream_model, m.upstream_key_token, v.artifact_sha256, v.created_at,
   m.listed_at IS NOT NULL AS listed, r.id AS rule_id, r.sha256 AS rule_sha256,
   jsonb_build_object('data', r.data_bp, 'curation', r.curation_bp, 'developer', r.developer_bp,
@@ -70,7 +70,13 @@ JOIN marketplace_listedmodel m ON m.id = c.model_id
 JOIN accounts_user u ON u.id = m.owner_id
 JOIN marketplace_pricelist p ON p.id = c.price_list_id;
 
-CREATE VIEW gateway_spent AS SELECT c.key_id, c.cost_nano FROM marketplace_call c;
+-- What a key's own wallet paid: a free call spends nothing of its cap.
+CREATE VIEW gateway_spent AS SELECT c.key_id, c.cost_nano FROM marketplace_call c WHERE NOT c.free;
+
+-- The free calls that are taken today (UTC), by running calls too.
+CREATE VIEW gateway_free_calls AS
+SELECT f.buyer_id, f.model_id, f.number FROM marketplace_freecall f
+WHERE f.day = (now() AT TIME ZONE 'UTC')::date;
 
 CREATE VIEW gateway_balances AS
 SELECT a.code AS account, a.base_nano + p.credited_nano - s.debited_nano - s.held_nano AS available_nano, s.held_nano
@@ -79,5 +85,5 @@ JOIN ledger_spend s ON s.account_id = a.id
 JOIN ledger_position p ON p.account_id = a.id;
 
 -- reverse:
-DROP VIEW gateway_balances, gateway_spent, gateway_calls, gateway_passages, gateway_withdrawn, gateway_accesses, gateway_keys,
-  gateway_prices, gateway_models;
+DROP VIEW gateway_balances, gateway_free_calls, gateway_spent, gateway_calls, gateway_passages, gateway_withdrawn,
+  gateway_accesses, gateway_keys, gateway_prices, gateway_models;

@@ -22,7 +22,7 @@ from attribution.models import Artifact, Epoch, RecordEpoch
 from datanets import services as datanets
 from datanets.models import Datanet, Version
 
-from .. import access, charts, listings, markdown, playground, querysets, snippets
+from .. import access, charts, listings, markdown, playground, promotion, querysets, snippets
 from ..forms_explore import playground_form
 from ..models import ApiKey, Call, ListedModel, ModelVersion
 from ..templatetags import figures
@@ -113,6 +113,7 @@ def page_of(request: HttpRequest, found: ListedModel, version: ModelVersion | No
         "figures": _figures(artifact),
         "method": _method(artifact),
         "prices": prices,
+        "free_calls_last": found.free_calls_per_day > 0 and promotion.summary(found.owner).available_nano > 0,
         "stats": _stats(found, prices),
         "may_call": may_call,
         "form": form or (playground_form(found, datanet, example=_example(request, learned)) if datanet else None),

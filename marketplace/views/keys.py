@@ -39,7 +39,7 @@ def build_keys(request: SignedInRequest) -> HttpResponse:
         .exclude(ended, is_playground=True)
         .prefetch_related("allowed_models__owner")
     )
-    found = found.annotate(spent_nano=Sum("calls__cost_nano"))
+    found = found.annotate(spent_nano=Sum("calls__cost_nano", filter=Q(calls__free=False)))
     found = found.order_by(F("revoked_at").desc(nulls_first=True), "-created_at")[:KEYS_SHOWN]
     sealed = request.session.pop(_SESSION, "")
     context = {

@@ -14,6 +14,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import path
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 from django.views.decorators.http import require_POST
 
 from accounts.requests import SignedInRequest
@@ -139,12 +140,17 @@ def _models_called(request: SignedInRequest) -> list[tuple[str, str]]:
 
 def _stats(total: dict[str, int]) -> list[dict]:
     ended_otherwise = _("%(failed)s failed, %(left)s left, %(refused)s refused") % total
+    free = ngettext(
+        "and %(n)s free call, for which its developer paid %(amount)s OPEN",
+        "and %(n)s free calls, for which developers paid %(amount)s OPEN",
+        total["free_calls"],
+    ) % {"n": figures.number_text(total["free_calls"]), "amount": figures.open_text(total["free_nano"], 4)}
     tokens = _("%(in)s in, %(out)s out") % {
         "in": figures.number_text(total["prompt_tokens"]),
         "out": figures.number_text(total["answer_tokens"]),
     }
     return [
-        {"label": _("Cost"), "amount_nano": total["cost_nano"], "places": 4},
+        {"label": _("Cost"), "amount_nano": total["cost_nano"], "places": 4, "note": free if total["free_calls"] else ""},
         {"label": _("Calls"), "value": figures.number_text(total["calls"]), "note": ended_otherwise},
         {
             "label": _("Tokens"),

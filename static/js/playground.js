@@ -105,7 +105,8 @@ function foot(answer, event) {
   line.className = "ai-ft";
   const cost = document.createElement("span");
   cost.className = "num";
-  cost.textContent = `${form.dataset.cost}: ${event.open.cost} OPEN`;
+  const free = event.open.paid_by === "developer" ? ` (${form.dataset.free})` : "";
+  cost.textContent = `${form.dataset.cost}: ${event.open.cost} OPEN${free}`;
   const link = document.createElement("a");
   link.href = `/r/${event.open.receipt_id}`;
   link.textContent = form.dataset.receipt;

@@ -16,16 +16,17 @@ from django.db import connection
 from attribution.payloads import TOPIC
 from ledger import chart, errors
 from ledger import services as ledger
+from marketplace import promotion
 from marketplace.gateway import catalogue, database
-from marketplace.gateway.capture import Capture, KeyTaken
+from marketplace.gateway.capture import Capture, FreeCallTaken, KeyTaken
 from marketplace.gateway.charging import Call, Outcome, charge
 from marketplace.gateway.idempotency import Idempotency
-from marketplace.models import ApiKey, CallContent
+from marketplace.models import ApiKey, CallContent, FreeCall
 from marketplace.models import Call as StoredCall
 from tests import asynchronous
 from tests.datanets.races import race
 from tests.gateway.conftest import open_shop, wait_until
-from tests.gateway.shop import CALL_NANO, OPEN
+from tests.gateway.shop import CALL_NANO, OPEN, fund, person
 
 KEY = "22" * 32
 
@@ -39,12 +40,12 @@ def dsn_of(shop) -> str:
     return os.environ["DATABASE_APP_URL"].rsplit("/", 1)[0] + f"/{shop.books.name}"
 
 
-def finished_call(shop, buyer, *, hold_id=None, idempotency_key="", **changes) -> dict:
+def finished_call(shop, buyer, *, hold_id=None, idempotency_key="", free=False, **changes) -> dict:
     """A row as the gateway makes it."""
     with shop.books.connect("DATABASE_APP_URL").cursor() as cursor:
         version = catalogue.load(cursor).find("erin/tumours")
     key = ApiKey.objects.filter(owner=buyer).first()
-    call = Call(version, buyer.pk, str(key.pk), "classify", False, "ab" * 32, idempotency_key)
+    call = Call(version, buyer.pk, str(key.pk), "classify", False, "ab" * 32, idempotency_key, free)
     outcome = dataclasses.replace(Outcome("succeeded", response={"label": "benign"}, context={"x": 1}), **changes)
     done = charge(call, outcome, content_key=KEY, kept_s=60, vest_after_s=0, site_url="http://testserver")
     return {**done.row, "hold_id": str(hold_id) if hold_id else None}
@@ -144,6 +145,37 @@ def test_a_key_that_is_taken_over_while_its_call_is_stored_is_charged_to_one_of_
     assert store(shop, second) == [False]
     assert [str(call.pk) for call in StoredCall.objects.filter(buyer=dan)] == [second["call"]["id"]]
     assert shop.balance_nano(dan) == OPEN - CALL_NANO
+
+
+def take_free_call(buyer, row, process: str) -> str:
+    """SQL that takes the buyer's only free call of the model for the row's call."""
+    call = row["call"]
+    return f"SELECT gateway_take_free_call({buyer.pk}, '{call['model_id']}', 1, '{call['id']}', '{process}', 600)"
+
+
+def test_a_free_call_that_is_taken_over_while_it_is_stored_is_free_once(shop):
+    """Fails without the look at the number in capture_calls (tests/mutations.py): both would be free."""
+    # Given a free call whose process is thought dead, and another process that takes its number at this moment
+    dan, erin = shop.buyer("dan-free-once")[0], person("erin")
+    fund(shop.books, erin, 2 * CALL_NANO)
+    promotion.fund(erin, amount_nano=2 * CALL_NANO, reference="free once")
+    shop.books.fold()
+    first, second = (finished_call(shop, dan, free=True) for _ in range(2))
+    with connection.cursor() as cursor:
+        cursor.execute(take_free_call(dan, first, "gateway:thought-dead"))
+        assert cursor.fetchone() == (True,)
+
+    # When the first one is stored
+    [[refused]] = race(shop.books, partial(store, shop, first), behind=take_free_call(dan, second, "gateway:alive"))
+
+    # Then it is refused, and only the one that has the number is paid by the developer
+    assert isinstance(refused, FreeCallTaken)
+    assert store(shop, second) == [False]
+    assert list(FreeCall.objects.filter(buyer=dan).values_list("call_id", "is_used")) == [
+        (uuid.UUID(second["call"]["id"]), True)
+    ]
+    shop.books.fold()
+    assert promotion.summary(erin).available_nano == CALL_NANO
 
 
 def test_a_failed_call_is_a_row_at_cost_0(shop):

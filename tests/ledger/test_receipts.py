@@ -29,6 +29,7 @@ PRIVATE = {
     "request": "11" * 32,
     "response": "22" * 32,
     "tokens": {"in": 812, "out": 40},
+    "paid_by": "developer",
     "price": "1000",
 }
 SPLIT = [

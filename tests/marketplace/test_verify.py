@@ -27,7 +27,7 @@ from datanets import verify as datanets_verify
 from datanets.models import Record
 from ledger import database, receipts
 from ledger.models import Leaf, Opening
-from marketplace import access, payouts, publishing, wallets
+from marketplace import access, payouts, promotion, publishing, wallets
 from marketplace import verify as shop_verify
 from marketplace.models import Call, PayoutRun
 from tests.books import Books
@@ -113,6 +113,41 @@ EDITS: dict[ModuleType, dict[str, tuple[str, str, str]]] = {
         "a payment is confirmed by hand": (
             *("I5", "payout run"),
             "UPDATE marketplace_withdrawal SET status = 'confirmed' WHERE status = 'sent' RETURNING run_id",
+        ),
+        "a free call says that its buyer paid": (
+            *("I4", "is charged to wallet:"),
+            "UPDATE marketplace_call SET free = false WHERE free RETURNING id",
+        ),
+        "a paid call says that its developer paid": (
+            *("I4", "is charged to promotion:"),
+            f"UPDATE marketplace_call SET free = true WHERE id = {CALL} RETURNING id",
+        ),
+        "a developer called for nothing": (
+            *("I4", "is free for the developer"),
+            """UPDATE marketplace_call c SET buyer_id = m.owner_id FROM marketplace_listedmodel m
+               WHERE m.id = c.model_id AND c.free RETURNING c.id""",
+        ),
+        "a free call is counted for nobody": (
+            *("I4", "do not fit"),
+            "DELETE FROM marketplace_freecall RETURNING call_id",
+        ),
+        "a used free call has no call": (
+            *("I4", "do not fit"),
+            """INSERT INTO marketplace_freecall (call_id, buyer_id, model_id, day, number, is_used, process, taken_at)
+               SELECT gen_random_uuid(), buyer_id, model_id, day, number + 1, true, '', now() FROM marketplace_freecall
+               RETURNING call_id""",
+        ),
+        "a promotion transfer is bigger": (
+            *("I4", "the promotion transfer"),
+            "UPDATE marketplace_promotiontransfer SET amount_nano = amount_nano + 1 RETURNING posting_id",
+        ),
+        "a promotion transfer went the other way": (
+            *("I4", "the promotion transfer"),
+            "UPDATE marketplace_promotiontransfer SET direction = 'take_back' RETURNING posting_id",
+        ),
+        "a promotion transfer is gone": (
+            *("I4", "the promotion transfer"),
+            "DELETE FROM marketplace_promotiontransfer RETURNING posting_id",
         ),
     },
     attribution_verify: {
@@ -344,7 +379,7 @@ EDITS: dict[ModuleType, dict[str, tuple[str, str, str]]] = {
 
 @pytest.fixture(scope="module")
 def world(books_of_module) -> Iterator[Books]:
-    """Fees, a pass, calls, three epochs, a withdrawn record, a payout run half done, and a call that is not settled."""
+    """Fees, a pass, calls, three epochs, a withdrawn record, a payout run half done, and a free call that is not settled."""
     books, erin, frank, dan = (
         books_of_module,
         *(person(name, is_staff=name != "dan") for name in ("erin", "frank", "dan")),
@@ -356,7 +391,9 @@ def world(books_of_module) -> Iterator[Books]:
         reviews.decide(rejected, curator=person("carol"), decision="reject", reason="spam")
         for buyer in (person("devi"), dan):
             fund(books, buyer, 100)
-        version = trained(books, frozen, access_mode="pass", pass_price_nano=2 * OPEN, pass_days=7)
+        sold = {"access_mode": "pass", "pass_price_nano": 2 * OPEN, "pass_days": 7, "free_calls_per_day": 1}
+        version = trained(books, frozen, **sold)
+        promotion.fund(person("devi"), amount_nano=OPEN, reference="free calls")
         access.buy_pass(version.model, buyer=dan)
         for number in range(2):
             call(version, dan, radius=12.0 + number)
@@ -372,7 +409,7 @@ def world(books_of_module) -> Iterator[Books]:
             payouts.approve_run(run, by=admin)
         run = payouts.mark_sent(PayoutRun.objects.get(pk=run.pk), by=erin)
         payouts.confirm_item(run.withdrawals.first(), by=frank)
-        call(version, dan, radius=15.0)
+        call(version, dan, radius=15.0, free=True)
         books.fold()
         books.log()
         assert nothing_is_wrong()
@@ -451,6 +488,7 @@ PARTS = [
     (r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "<uuid>"),
     (r"[0-9a-f]{64}", "<hash>"),
     (r"@v\d+", "@v<n>"),
+    (r"^(buyer|developer)$", "<payer>"),
     (r"\d+", "<n>"),
 ]
 

@@ -40,22 +40,29 @@ def small_shop(books, *, fee_open: int = 0, **fields) -> ModelVersion:
     return trained(books, version, **fields)
 
 
-def call(version: ModelVersion, buyer: User, *, radius: float = 22.0, texture: float = 17.0) -> UUID:
-    """A paid call to a linear model, answered and captured as the gateway does it. Returns its id."""
+def call(
+    version: ModelVersion, buyer: User, *, radius: float = 22.0, texture: float = 17.0, free: bool = False
+) -> UUID:
+    """A paid call to a linear model, answered and captured as the gateway does it. Returns its id.
+
+    free: It is the buyer's next free call, paid by the developer's promotion wallet.
+    """
     bundle = bundles.load(version.artifact_sha256)
     inputs = features.transform(bundle.serving["spec"], [{"radius": radius, "texture": texture}])[0]
     answer = ENGINES["linear"].answer(bundle.artifact, inputs)
     outcome = charging.Outcome("succeeded", 3, 1, response=dict(answer.outputs), context=answer.context)
-    return captured(version, buyer, outcome)
+    return captured(version, buyer, outcome, free=free)
 
 
-def captured(version: ModelVersion, buyer: User, outcome: charging.Outcome, *, endpoint: str = "classify") -> UUID:
+def captured(
+    version: ModelVersion, buyer: User, outcome: charging.Outcome, *, endpoint: str = "classify", free: bool = False
+) -> UUID:
     """Charge and store a call that ended so, as the gateway does it. Returns its id."""
     # A session as the gateway's: Django's own leaves JSON columns as text.
     with _session() as session, session.cursor() as cursor:
         listed = catalogue.load(cursor).find(version.path)
     key = ApiKey.objects.filter(owner=buyer).first() or keys.create(owner=buyer, name="test")[0]
-    made = charging.Call(listed, buyer.pk, str(key.pk), endpoint, False, "ab" * 32)
+    made = charging.Call(listed, buyer.pk, str(key.pk), endpoint, False, "ab" * 32, free=free)
     charge = charging.charge(
         made,
         outcome,
@@ -65,6 +72,9 @@ def captured(version: ModelVersion, buyer: User, outcome: charging.Outcome, *, e
         site_url=settings.SITE_URL,
     )
     with connection.cursor() as cursor:
+        if free:
+            asked = [buyer.pk, version.model_id, listed.free_calls_per_day, made.id, "gateway:test", 60]
+            cursor.execute("SELECT gateway_take_free_call(%s, %s, %s, %s, %s, %s)", asked)
         cursor.execute("SELECT count(*) FROM capture_calls(%s::jsonb)", [orjson.dumps([charge.row]).decode()])
     return made.id
 
