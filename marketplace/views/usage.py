@@ -150,7 +150,12 @@ def _stats(total: dict[str, int]) -> list[dict]:
         "out": figures.number_text(total["answer_tokens"]),
     }
     return [
-        {"label": _("Cost"), "amount_nano": total["cost_nano"], "places": 4, "note": free if total["free_calls"] else ""},
+        {
+            "label": _("Cost"),
+            "amount_nano": total["cost_nano"],
+            "places": 4,
+            "note": free if total["free_calls"] else "",
+        },
         {"label": _("Calls"), "value": figures.number_text(total["calls"]), "note": ended_otherwise},
         {
             "label": _("Tokens"),

@@ -12,6 +12,7 @@ from functools import partial
 import pytest
 from django.conf import settings
 from django.db import IntegrityError, connection
+from requests import RequestException
 
 from ledger import chart
 from ledger import services as ledger
@@ -193,6 +194,33 @@ def test_what_a_killed_gateway_took_for_free_calls_is_given_back(gateway, shop):
     }
     assert Call.objects.filter(buyer=dan, free=True).count() == FreeCall.objects.filter(buyer=dan).count() == 1
     assert nothing_is_wrong()
+
+
+@pytest.mark.parametrize("place", ["before_capture", "after_capture"])
+def test_a_free_call_is_charged_once_wherever_its_gateway_dies(gateway, shop, place):
+    # Given a process that kills itself around the capture of the only free call, and a buyer without money
+    name = place.replace("_", "-")
+    model = offered(shop, gateway, f"dies-{name}", per_day=1, funded_nano=OPEN)
+    dan, key = shop.buyer(f"dan-{name}")
+    with running_gateway(shop.books, FAILPOINTS="1", FAIL_AT=f"{place}@1") as dying, pytest.raises(RequestException):
+        dying.classify(key, model=model.path, idempotency_key="again")
+
+    # When the call is repeated elsewhere with its key, and then another one is made
+    answer = wait_for(lambda: _acknowledged(gateway.classify(key, model=model.path, idempotency_key="again")))
+    refused = gateway.classify(key, model=model.path)
+
+    # Then it was free, once
+    assert answer.json()["open"]["paid_by"] == "developer"
+    assert answer.headers.get("x-idempotent-replay") == ("true" if place == "after_capture" else None)
+    assert refused.json()["error"]["code"] == "insufficient_balance"
+    assert spent_nano(shop, model.owner) == CALL_NANO
+    assert list(FreeCall.objects.filter(buyer=dan).values_list("number", "is_used")) == [(1, True)]
+    assert nothing_is_wrong()
+
+
+def _acknowledged(answer):
+    """The answer, or None while the death of the other process is not known yet."""
+    return answer if answer.status_code == 200 else None
 
 
 # --- The numbers, in the database
