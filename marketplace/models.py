@@ -422,7 +422,7 @@ class PromotionTransfer(models.Model):
 
     class Direction(models.TextChoices):
         FUND = "fund", _("Set aside for free calls")
-        TAKE_BACK = "take_back", _("Taken back into the wallet")
+        TAKE_BACK = "take_back", _("Take back into the wallet")
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     user = models.ForeignKey(USER, on_delete=models.PROTECT, related_name="promotion_transfers")

@@ -25,6 +25,10 @@ class Summary:
     available_nano: int
     held_nano: int
 
+    @property
+    def total_nano(self) -> int:
+        return self.available_nano + self.held_nano
+
 
 def summary(user: User) -> Summary:
     """What is in a person's promotion wallet."""

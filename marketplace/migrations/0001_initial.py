@@ -307,7 +307,7 @@ class Migration(migrations.Migration):
             name='PromotionTransfer',
             fields=[
                 ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
-                ('direction', models.CharField(choices=[('fund', 'Set aside for free calls'), ('take_back', 'Taken back into the wallet')], max_length=9)),
+                ('direction', models.CharField(choices=[('fund', 'Set aside for free calls'), ('take_back', 'Take back into the wallet')], max_length=9)),
                 ('amount_nano', models.BigIntegerField()),
                 ('reference', models.CharField(max_length=64)),
                 ('posting_id', models.UUIDField(unique=True)),

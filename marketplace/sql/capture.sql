@@ -29,7 +29,7 @@ BEGIN
 
   -- A call that took a free number uses it, or gives it back. If the number was given to another call (we were thought
   -- dead) this one is not stored: the update waits for whoever takes it over, and then finds it gone.
-  IF EXISTS (SELECT FROM jsonb_array_elements(calls) x WHERE x ? 'free_call') THEN
+  IF calls @? '$[*].free_call' THEN
     UPDATE marketplace_freecall f SET is_used = true FROM marketplace_call c
     WHERE c.id = f.call_id AND c.id = ANY (fresh) AND c.free;
     SELECT c.id INTO lost FROM marketplace_call c

@@ -113,7 +113,7 @@ def page_of(request: HttpRequest, found: ListedModel, version: ModelVersion | No
         "figures": _figures(artifact),
         "method": _method(artifact),
         "prices": prices,
-        "free_calls_last": found.free_calls_per_day > 0 and promotion.summary(found.owner).available_nano > 0,
+        "free_calls_last": found.free_calls_per_day > 0 and promotion.summary(found.owner).total_nano > 0,
         "stats": _stats(found, prices),
         "may_call": may_call,
         "form": form or (playground_form(found, datanet, example=_example(request, learned)) if datanet else None),
