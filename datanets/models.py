@@ -56,6 +56,7 @@ class Datanet(models.Model):
     rights_statement = models.TextField()
     guidelines = models.TextField(blank=True)
     attribution_note = models.TextField(blank=True)
+    answers = models.JSONField(default=dict, blank=True)  # by question: questions.QUESTIONS
     language = models.CharField(max_length=8, blank=True)
     topics = ArrayField(models.CharField(max_length=60), default=list, blank=True)
     access = models.CharField(max_length=12, choices=Access.choices, default=Access.OPEN)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from django.db import IntegrityError, transaction
@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _
 from accounts.models import User
 from accounts.requests import Visitor
 
-from . import licences, schemas
+from . import licences, questions, schemas
 from .errors import Invalid, NotAllowed, NotReady
 from .models import AccessRequest, Datanet, Membership
 
@@ -21,7 +21,7 @@ Role = Membership.Role
 
 # What an owner may change later. The others are what records were contributed under, and what addresses and versions say.
 CHANGEABLE = frozenset(
-    "purpose guidelines attribution_note topics access approvals_needed preview_rows export_allowed".split()
+    "purpose guidelines attribution_note answers topics access approvals_needed preview_rows export_allowed".split()
 )
 PREVIEW_ROWS_MAX = 10_000
 PURPOSE_CHARS_MAX = 300
@@ -42,6 +42,7 @@ def create_datanet(
     attribution_note: str = "",
     language: str = "",
     topics: Iterable[str] = (),
+    answers: Mapping[str, str] | None = None,
     access: Datanet.Access | str = Datanet.Access.OPEN,
     approvals_needed: int = 1,
     preview_rows: int = 200,
@@ -73,6 +74,7 @@ def create_datanet(
         attribution_note=attribution_note,
         language=language,
         topics=_trimmed(topics),
+        answers=questions.checked(answers or {}),
         access=access,
         approvals_needed=approvals_needed,
         preview_rows=preview_rows,
@@ -215,6 +217,8 @@ def _checked_changes(fields: dict[str, Any]) -> dict[str, Any]:
         raise Invalid(_("A preview shows at most %(n)s rows.") % {"n": PREVIEW_ROWS_MAX})
     return wanted
 
+    if "answers" in wanted:
+        wanted["answers"] = questions.checked(wanted["answers"])
 
 def _trimmed(topics: Iterable[str]) -> list[str]:
     return [topic.strip()[:60] for topic in topics if topic.strip()]

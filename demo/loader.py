@@ -70,6 +70,12 @@ def owner_creates_datanets() -> bool:
         licence="CC0-1.0",
         guidelines="One licence per record, complete and unchanged, with its SPDX name and a link.",
         attribution_note="Texts verbatim from the SPDX License List (CC0-1.0), each with its name and link.",
+        answers={
+            "collection": "Copied from the SPDX License List, text by text.",
+            "people": "It is not about people.",
+            "gaps": "A selection: that a licence is missing says nothing about it.",
+            "misuses": "It quotes licences. It is no legal advice.",
+        },
         topics=["law", "software"],
         fee_open=2,
         **shared,
@@ -84,6 +90,12 @@ def owner_creates_datanets() -> bool:
         guidelines="One aspirate per row. The diagnosis is the confirmed one, not the suspected one.",
         attribution_note="Breast Cancer Wisconsin (Diagnostic), Wolberg, Mangasarian, Street, Street 1993, UCI Machine "
         "Learning Repository, CC BY 4.0.",
+        answers={
+            "collection": "Measured at the University of Wisconsin from digitised images of fine-needle aspirates.",
+            "people": "Each row is one patient, without anything that names them.",
+            "gaps": "Patients of one hospital: others are not represented.",
+            "misuses": "It must not decide on a patient.",
+        },
         topics=["medicine"],
         fee_open=5,
         **shared,

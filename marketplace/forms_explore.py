@@ -9,7 +9,7 @@ from django import forms
 from django.utils.translation import gettext_lazy as _
 
 from accounts.models import User
-from datanets import licences
+from datanets import licences, questions
 from datanets import services as datanets
 from datanets.models import Datanet
 
@@ -20,6 +20,7 @@ from .templatetags.ui import COLUMN_TYPES
 
 IMAGE_BYTES_MAX = 1_000_000
 COLUMN_ROWS = 8
+_ANSWER_TO = "answer_"  # before the name of a question, as the name of a field
 
 
 class OpenField(forms.CharField):
@@ -110,16 +111,25 @@ class DatanetSettingsForm(DatanetRulesForm):
             "Counts for decisions from now on. Approved records stay approved."
         )
         self.fields["training_fee"].help_text = _("Holds for training runs asked for from now on. Empty: no fee.")
+        for question, text in questions.QUESTIONS.items():
+            self.fields[_ANSWER_TO + question] = forms.CharField(
+                label=text,
+                required=False,
+                max_length=questions.ANSWER_CHARS_MAX,
+                widget=forms.Textarea(attrs={"rows": 2}),
+            )
 
     @staticmethod
     def initial_of(datanet: Datanet, *, fee_nano: int) -> dict[str, Any]:
         """What the form shows of a Datanet as it is."""
         shown = {name: getattr(datanet, name) for name in datanets.CHANGEABLE}
+        shown |= {_ANSWER_TO + question: text for question, text in datanet.answers.items()}
         return shown | {"topics": ", ".join(datanet.topics), "training_fee": amount_text(fee_nano) if fee_nano else ""}
 
     def changes(self) -> dict[str, Any]:
         """The fields for `change_datanet`."""
-        return {name: self.cleaned_data[name] for name in datanets.CHANGEABLE}
+        answers = {question: self.cleaned_data[_ANSWER_TO + question] for question in questions.QUESTIONS}
+        return {name: self.cleaned_data[name] for name in datanets.CHANGEABLE - {"answers"}} | {"answers": answers}
 
 
 class DatanetForm(DatanetRulesForm):

@@ -31,6 +31,7 @@ class Migration(migrations.Migration):
                 ('rights_statement', models.TextField()),
                 ('guidelines', models.TextField(blank=True)),
                 ('attribution_note', models.TextField(blank=True)),
+                ('answers', models.JSONField(blank=True, default=dict)),
                 ('language', models.CharField(blank=True, max_length=8)),
                 ('topics', django.contrib.postgres.fields.ArrayField(base_field=models.CharField(max_length=60), blank=True, default=list, size=None)),
                 ('access', models.CharField(choices=[('open', 'Open'), ('on_request', 'On request'), ('closed', 'Closed')], default='open', max_length=12)),

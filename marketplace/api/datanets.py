@@ -14,7 +14,7 @@ from rest_framework import exceptions, serializers
 from rest_framework.response import Response
 
 from accounts.models import User
-from datanets import exports, media, records, schemas, storage
+from datanets import exports, media, questions, records, schemas, storage
 from datanets import services as datanets
 from datanets.models import AccessRequest, Datanet, Membership, Version
 
@@ -60,6 +60,7 @@ class DatanetDetail(DatanetShown):
     rights_statement = serializers.CharField()
     guidelines = serializers.CharField()
     attribution_note = serializers.CharField()
+    answers = serializers.DictField(child=serializers.CharField(), help_text="By question of the card.")
     approvals_needed = serializers.IntegerField()
     training_fee_nano, training_fee_open = money("training_fee_nano")
     may_read = serializers.BooleanField()
@@ -86,6 +87,17 @@ class Schema(Strict):
     labels = serializers.ListField(child=Text(max_length=120), required=False, max_length=1000)
 
 
+class Answers(Strict):
+    """To the questions of a Datanet's card; together they replace those there were."""
+
+    collection = Text(max_length=questions.ANSWER_CHARS_MAX, required=False, allow_blank=True)
+    people = Text(max_length=questions.ANSWER_CHARS_MAX, required=False, allow_blank=True)
+    changes = Text(max_length=questions.ANSWER_CHARS_MAX, required=False, allow_blank=True)
+    gaps = Text(max_length=questions.ANSWER_CHARS_MAX, required=False, allow_blank=True)
+    uses = Text(max_length=questions.ANSWER_CHARS_MAX, required=False, allow_blank=True)
+    misuses = Text(max_length=questions.ANSWER_CHARS_MAX, required=False, allow_blank=True)
+
+
 class NewDatanet(Strict):
     name = Text(max_length=120)
     slug = Text(max_length=60, required=False, help_text="Made of the name when left out.")
@@ -96,6 +108,7 @@ class NewDatanet(Strict):
     rights_statement = Text(max_length=10_000)
     guidelines = Text(max_length=50_000, required=False, allow_blank=True)
     attribution_note = Text(max_length=5_000, required=False, allow_blank=True)
+    answers = Answers(required=False)
     language = Text(max_length=8, required=False, allow_blank=True)
     topics = serializers.ListField(child=Text(max_length=60), required=False, max_length=20)
     access = Choice(choices=Datanet.Access.choices, required=False)
@@ -111,6 +124,7 @@ class DatanetChanges(Strict):
     purpose = Text(max_length=300, required=False)
     guidelines = Text(max_length=50_000, required=False, allow_blank=True)
     attribution_note = Text(max_length=5_000, required=False, allow_blank=True)
+    answers = Answers(required=False)
     topics = serializers.ListField(child=Text(max_length=60), required=False, max_length=20)
     access = Choice(choices=Datanet.Access.choices, required=False)
     approvals_needed = Whole(min_value=1, max_value=3, required=False)

@@ -13,7 +13,7 @@ from django.utils.translation import ngettext
 
 from attribution import explain
 from attribution.models import Epoch, RecordEpoch, RecordFee
-from datanets import exports, licences, media, records
+from datanets import exports, licences, media, questions, records
 from datanets import services as datanets
 from datanets.columns import columns_of, label_of
 from datanets.models import Datanet, Membership, Record, Version
@@ -95,6 +95,7 @@ def _card(request: HttpRequest, pool: Datanet) -> dict:
         "columns": [{"values": []} | column for column in pool.schema.get("columns", [])],
         "schema_label": pool.schema.get("label"),
         "labels": pool.schema.get("labels", []),
+        "answers": [(text, pool.answers.get(question, "")) for question, text in questions.QUESTIONS.items()],
         "fees": pool.terms.order_by("-adopted_at", "-pk")[:LISTED_MAX],
     }
 

@@ -240,3 +240,14 @@ def test_values_that_cannot_be_stored_are_refused(world):
 
     for values in ({"radius": "\0"}, {"radius": "x" * 200_000}, ["radius"], "radius", None):
         said(alice.post(here, {"values": values}, format="json"), 400)
+
+
+def test_an_owner_answers_the_questions_of_the_card_by_program(books):
+    datanet = make_datanet()
+    erin = program_of(person("erin"))
+    address = f"{V1}/datanets/{datanet.path}/"
+
+    changed = said(erin.patch(address, {"answers": {"uses": "Teaching."}}, format="json"))
+    said(erin.patch(address, {"answers": {"price": "None."}}, format="json"), 400)
+
+    assert changed["answers"] == {"uses": "Teaching."}

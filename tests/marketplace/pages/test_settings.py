@@ -94,6 +94,23 @@ def test_an_owner_changes_a_datanet_and_its_fee(books, client):
     assert event.detail["access"] == "on_request"
 
 
+def test_an_owner_answers_the_questions_of_the_card(books, client):
+    datanet = make_datanet()
+    assert page(client, f"{here(datanet)}card/").count("Not answered yet.") == 6
+    sign_in(client, "erin")
+
+    client.post(f"{here(datanet)}settings/", of_datanet(answer_uses="Teaching.", answer_people=" "))
+
+    datanet.refresh_from_db()
+    assert datanet.answers == {"uses": "Teaching."}
+    card = page(client, f"{here(datanet)}card/")
+    assert ("Teaching." in card, card.count("Not answered yet.")) == (True, 5)
+    assert "Teaching.</textarea>" in page(client, f"{here(datanet)}settings/")
+    for wrong in ({"price": "None."}, {"uses": "x" * 4001}):
+        with pytest.raises(DatanetInvalid):
+            publishing.change_datanet(datanet, by=person("erin"), answers=wrong)
+
+
 def test_every_fee_there_was_is_shown_and_the_same_one_again_is_none(books, client):
     datanet = make_datanet()
     sign_in(client, "erin")
