@@ -101,6 +101,21 @@ class Membership(models.Model):
         ]
 
 
+class RuleChange(models.Model):
+    """A rule that an owner changed: what it was, and what it became. Append-only (a trigger)."""
+
+    datanet = models.ForeignKey(Datanet, on_delete=models.PROTECT, related_name="rule_changes")
+    rule = models.CharField(max_length=20)  # one of services.RULES
+    before = models.JSONField()
+    after = models.JSONField()
+    changed_by = models.ForeignKey(USER, on_delete=models.PROTECT, related_name="+")
+    changed_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        constraints = [models.CheckConstraint(name="rule_change_makes_a_difference", condition=~Q(before=F("after")))]
+        indexes = [models.Index(fields=["datanet", "-changed_at"], name="rule_changes_newest")]
+
+
 class AccessRequest(models.Model):
     """Somebody asks to read an on-request Datanet; its owner answers."""
 

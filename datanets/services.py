@@ -15,7 +15,7 @@ from accounts.requests import Visitor
 
 from . import licences, questions, schemas
 from .errors import Invalid, NotAllowed, NotReady
-from .models import AccessRequest, Datanet, Membership
+from .models import AccessRequest, Datanet, Membership, RuleChange
 
 Role = Membership.Role
 
@@ -23,6 +23,8 @@ Role = Membership.Role
 CHANGEABLE = frozenset(
     "purpose guidelines attribution_note answers topics access approvals_needed preview_rows export_allowed".split()
 )
+# What of it is a rule, whose every change is kept and public; the others say what the Datanet is about.
+RULES = ("access", "approvals_needed", "preview_rows", "export_allowed", "guidelines", "attribution_note")
 PREVIEW_ROWS_MAX = 10_000
 PURPOSE_CHARS_MAX = 300
 
@@ -40,9 +42,9 @@ def create_datanet(
     schema: dict | None = None,
     guidelines: str = "",
     attribution_note: str = "",
+    answers: Mapping[str, str] | None = None,
     language: str = "",
     topics: Iterable[str] = (),
-    answers: Mapping[str, str] | None = None,
     access: Datanet.Access | str = Datanet.Access.OPEN,
     approvals_needed: int = 1,
     preview_rows: int = 200,
@@ -72,9 +74,9 @@ def create_datanet(
         rights_statement=rights_statement.strip(),
         guidelines=guidelines,
         attribution_note=attribution_note,
+        answers=questions.checked(answers or {}),
         language=language,
         topics=_trimmed(topics),
-        answers=questions.checked(answers or {}),
         access=access,
         approvals_needed=approvals_needed,
         preview_rows=preview_rows,
@@ -109,6 +111,11 @@ def change_datanet(datanet: Datanet, *, by: User, **fields: Any) -> list[str]:
     wanted = _checked_changes(fields)
     stored = Datanet.objects.select_for_update(no_key=True).get(pk=datanet.pk)
     changed = sorted(name for name, value in wanted.items() if getattr(stored, name) != value)
+    RuleChange.objects.bulk_create(
+        RuleChange(datanet=datanet, rule=name, before=getattr(stored, name), after=wanted[name], changed_by=by)
+        for name in changed
+        if name in RULES
+    )
     for name in changed:
         setattr(datanet, name, wanted[name])
     datanet.save(update_fields=changed)
@@ -210,6 +217,8 @@ def _checked_changes(fields: dict[str, Any]) -> dict[str, Any]:
     if not wanted.get("purpose", "-") or len(wanted.get("purpose", "")) > PURPOSE_CHARS_MAX:
         raise Invalid(_("A Datanet needs a purpose of at most %(n)s characters.") % {"n": PURPOSE_CHARS_MAX})
     if wanted.get("access", Datanet.Access.OPEN) not in Datanet.Access.values:
+    if "answers" in wanted:
+        wanted["answers"] = questions.checked(wanted["answers"])
         raise Invalid(_("This kind of data or of access does not exist."))
     if not 1 <= wanted.get("approvals_needed", 1) <= 3:
         raise Invalid(_("A record needs one, two or three approvals."))
@@ -217,8 +226,6 @@ def _checked_changes(fields: dict[str, Any]) -> dict[str, Any]:
         raise Invalid(_("A preview shows at most %(n)s rows.") % {"n": PREVIEW_ROWS_MAX})
     return wanted
 
-    if "answers" in wanted:
-        wanted["answers"] = questions.checked(wanted["answers"])
 
 def _trimmed(topics: Iterable[str]) -> list[str]:
     return [topic.strip()[:60] for topic in topics if topic.strip()]

@@ -17,11 +17,12 @@ from accounts.requests import Visitor
 
 from . import audit, outbound, pricing, rules
 from .errors import Invalid, NotAllowed, NotReady
-from .models import FREE_CALLS_MAX, ListedModel, ModelVersion, PriceList, SplitRule
+from .models import FREE_CALLS_MAX, ListedModel, ModelTerms, ModelVersion, PriceList, SplitRule
 
 MODEL_PATH = re.compile(r"^(?P<owner>[a-z0-9-]{1,40})/(?P<slug>[a-z0-9-]{1,60})(?:@v(?P<number>[1-9]\d{0,5}))?$")
 PRICE_NANO_MAX = 10**15  # a million OPEN per token is a typing error
 AUDIT_CHARS_MAX = 200
+TERMS = ("split_rule_id", "access_mode", "pass_price_nano", "pass_days")
 
 
 @transaction.atomic
@@ -56,7 +57,7 @@ def create_model(
     _check_free_calls(free_calls_per_day)
     if engine == ListedModel.Engine.CONNECTED:
         _check_upstream(upstream_url)
-    return ListedModel.objects.create(
+    model = ListedModel.objects.create(
         owner=owner,
         slug=slug,
         name=name.strip(),
@@ -72,6 +73,8 @@ def create_model(
         upstream_model=upstream_model,
         upstream_key_token=seal_field(upstream_key) if upstream_key else "",
     )
+    _keep_terms(model, by=owner)
+    return model
 
 
 @transaction.atomic
@@ -122,6 +125,8 @@ def change_model(
         for field in changed:
             setattr(model, field, wanted[field])
         model.save(update_fields=changed)
+        if set(changed) & set(TERMS):
+            _keep_terms(model, by=by)
         values = {field: str(wanted[field])[:AUDIT_CHARS_MAX] for field in changed}
         audit.record(by, "change_model", f"model:{model.pk}", **values)
         announce_catalogue()
@@ -230,6 +235,11 @@ def open_field(token: str) -> str:
 
 def _fernet() -> MultiFernet:
     return MultiFernet([Fernet(key) for key in settings.FIELD_KEYS])
+
+
+def _keep_terms(model: ListedModel, *, by: User) -> None:
+    """What holds for a model from now on: a new row of its rule history."""
+    ModelTerms.objects.create(model=model, adopted_by=by, **{name: getattr(model, name) for name in TERMS})
 
 
 def _pass_terms(access_mode: str, price_nano: int | None, days: int | None) -> tuple[int | None, int | None]:

@@ -135,6 +135,22 @@ class ListedModel(models.Model):
         return f"{self.owner.username}/{self.slug}"
 
 
+class ModelTerms(models.Model):
+    """How a model's charges are split and who may call it, from a moment on. New terms are a new row (a trigger); the
+    newest says what the model itself says."""
+
+    model = models.ForeignKey(ListedModel, on_delete=models.PROTECT, related_name="terms")
+    split_rule = models.ForeignKey(SplitRule, on_delete=models.PROTECT, related_name="+")
+    access_mode = models.CharField(max_length=8, choices=ListedModel.AccessMode.choices)
+    pass_price_nano = amount(null=True, blank=True)
+    pass_days = models.PositiveIntegerField(null=True, blank=True)
+    adopted_by = models.ForeignKey(USER, on_delete=models.PROTECT, related_name="+")
+    adopted_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        indexes = [models.Index(fields=["model", "-adopted_at"], name="newest_model_terms")]
+
+
 class PriceList(models.Model):
     """Nano-OPEN per call, per prompt token and per answer token. Immutable (a trigger): a new one holds for later calls."""
 

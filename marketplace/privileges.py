@@ -19,8 +19,11 @@ GATEWAY_VIEWS = (
         "gateway_free_calls",
     ),
 )
-#: Only added to; a trigger refuses everybody else (marketplace/sql/immutable.sql).
-IMMUTABLE = ("marketplace_pricelist", "marketplace_splitrule", "marketplace_auditevent")
+#: Only added to; a trigger refuses everybody else (marketplace/sql/immutable.sql, the second migration of datanets).
+IMMUTABLE = (
+    *("marketplace_pricelist", "marketplace_splitrule", "marketplace_modelterms", "marketplace_auditevent"),
+    "datanets_rulechange",
+)
 GATEWAY_FUNCTIONS = (
     "capture_calls(jsonb)",
     "gateway_lives(text)",

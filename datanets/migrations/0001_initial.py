@@ -375,4 +375,22 @@ class Migration(migrations.Migration):
             model_name='versionfollower',
             constraint=models.CheckConstraint(condition=models.Q(('record', models.F('leader')), _negated=True), name='no_record_follows_itself'),
         ),
+        migrations.CreateModel(
+            name='RuleChange',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('rule', models.CharField(max_length=20)),
+                ('before', models.JSONField()),
+                ('after', models.JSONField()),
+                ('changed_at', models.DateTimeField(default=django.utils.timezone.now)),
+                ('changed_by', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL)),
+                ('datanet', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='rule_changes', to='datanets.datanet')),
+            ],
+            options={
+                'indexes': [models.Index(fields=['datanet', '-changed_at'], name='rule_changes_newest')],
+                'constraints': [
+                    models.CheckConstraint(condition=models.Q(('before', models.F('after')), _negated=True), name='rule_change_makes_a_difference'),
+                ],
+            },
+        ),
     ]

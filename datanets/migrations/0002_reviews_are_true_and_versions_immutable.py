@@ -54,6 +54,21 @@ DROP FUNCTION datanets_versions_are_immutable();
 """
 
 
+RULES_STAY = """
+CREATE FUNCTION datanets_rule_changes_stay() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION 'the history of rules is only added to (% on %)', TG_OP, TG_TABLE_NAME USING ERRCODE = 'DN001';
+END
+$$;
+CREATE TRIGGER rule_history_is_append_only BEFORE UPDATE OR DELETE ON datanets_rulechange
+    FOR EACH ROW EXECUTE FUNCTION datanets_rule_changes_stay();
+"""
+
+DROP_RULES_STAY = """
+DROP TRIGGER rule_history_is_append_only ON datanets_rulechange;
+DROP FUNCTION datanets_rule_changes_stay();
+"""
+
 class Migration(migrations.Migration):
     dependencies = [("datanets", "0001_initial")]
 
@@ -61,3 +76,4 @@ class Migration(migrations.Migration):
         migrations.RunSQL(COMPOSITE_KEY, DROP_COMPOSITE_KEY),
         migrations.RunSQL(IMMUTABLE, DROP_IMMUTABLE),
     ]
+        migrations.RunSQL(RULES_STAY, DROP_RULES_STAY),

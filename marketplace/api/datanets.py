@@ -147,6 +147,14 @@ class FeeShown(Shown):
     adopted_at = serializers.DateTimeField()
 
 
+class RuleChangeShown(Shown):
+    rule = serializers.CharField()
+    before = Anything()
+    after = Anything()
+    changed_by = serializers.CharField(source="changed_by.username")
+    changed_at = serializers.DateTimeField()
+
+
 class VersionShown(Shown):
     id = serializers.UUIDField()
     version = serializers.CharField(source="label")
@@ -313,6 +321,21 @@ class FeeView(ApiView):
         pool = visible(request.user, owner, slug)
         terms = training.set_fee(pool, by=request.user, **body_of(request, Fee))
         return Response(FeeShown(terms).data, status=201)
+
+
+class RulesView(PublicView):
+    """What its rules were."""
+
+    @endpoint(
+        "datanets_rules",
+        "List what an owner changed of the rules of a Datanet, newest first.",
+        query=PageQuery,
+        answers=page_of(RuleChangeShown),
+        reads=True,
+    )
+    def get(self, request, owner, slug):
+        pool = visible(request.user, owner, slug)
+        return page(request, pool.rule_changes.select_related("changed_by"), RuleChangeShown, key="changed_at")
 
 
 class VersionsView(ReadableView):

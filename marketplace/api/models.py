@@ -14,7 +14,7 @@ from datanets.models import Datanet, Version
 
 from .. import listings, querysets, rules, training
 from ..errors import Invalid, NotAllowed
-from ..models import FREE_CALLS_MAX, ListedModel, ModelVersion, PriceList, TrainingRun
+from ..models import FREE_CALLS_MAX, ListedModel, ModelTerms, ModelVersion, PriceList, TrainingRun
 from ..views.explanations import training_sentence, unattributed_sentence
 from .base import ApiView, PageQuery, PublicView, ReadableView, body_of, endpoint, find, page, page_of, query_of
 from .fields import Amount, Anything, Choice, Number, Shown, Strict, Text, Whole, money
@@ -110,6 +110,15 @@ class ModelQuery(PageQuery):
     engine = serializers.ChoiceField(choices=ListedModel.Engine.choices, required=False)
     access_mode = serializers.ChoiceField(choices=ListedModel.AccessMode.choices, required=False)
     mine = serializers.BooleanField(required=False, default=False)
+
+
+class TermsShown(Shown):
+    split = Parts(source="split_rule.parts")
+    split_sha256 = serializers.CharField(source="split_rule.sha256")
+    access_mode = serializers.CharField()
+    pass_price_nano, pass_price_open = money("pass_price_nano", nullable=True)
+    pass_days = serializers.IntegerField(allow_null=True)
+    adopted_at = serializers.DateTimeField()
 
 
 class PricesShown(Shown):
@@ -247,6 +256,21 @@ class ModelView(ReadableView):
                 rule = rules.adopt(name=(kept | given)["name"][:80], parts=dict(parts), by=request.user)
             listings.change_model(model, by=request.user, split_rule=rule, **kept | given)
         return Response(_detail(request, model))
+
+
+class TermsView(PublicView):
+    """What its rules were."""
+
+    @endpoint(
+        "models_rules",
+        "List a model's split rules and ways in, the newest in force.",
+        query=PageQuery,
+        answers=page_of(TermsShown),
+        reads=True,
+    )
+    def get(self, request, owner, slug):
+        found = ModelTerms.objects.filter(model=visible(request, owner, slug)).select_related("split_rule")
+        return page(request, found, TermsShown, key="adopted_at")
 
 
 class PricesView(ReadableView):

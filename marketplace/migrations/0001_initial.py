@@ -434,4 +434,20 @@ class Migration(migrations.Migration):
             model_name='withdrawal',
             constraint=models.CheckConstraint(condition=models.Q(models.Q(('run__isnull', True), ('status__in', ['requested', 'cancelled'])), models.Q(models.Q(('status__in', ['requested', 'cancelled']), _negated=True), ('run__isnull', False)), _connector='OR'), name='withdrawal_is_in_a_run_when_it_says_so'),
         ),
+        migrations.CreateModel(
+            name='ModelTerms',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('access_mode', models.CharField(choices=[('open', 'Open'), ('pass', 'Pass'), ('invite', 'By invitation')], max_length=8)),
+                ('pass_price_nano', models.BigIntegerField(blank=True, null=True)),
+                ('pass_days', models.PositiveIntegerField(blank=True, null=True)),
+                ('adopted_at', models.DateTimeField(default=django.utils.timezone.now)),
+                ('adopted_by', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL)),
+                ('model', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='terms', to='marketplace.listedmodel')),
+                ('split_rule', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to='marketplace.splitrule')),
+            ],
+            options={
+                'indexes': [models.Index(fields=['model', '-adopted_at'], name='newest_model_terms')],
+            },
+        ),
     ]

@@ -10,6 +10,8 @@ CREATE TRIGGER price_list_is_immutable BEFORE UPDATE OR DELETE ON marketplace_pr
   FOR EACH ROW EXECUTE FUNCTION marketplace_forbid();
 CREATE TRIGGER split_rule_is_immutable BEFORE UPDATE OR DELETE ON marketplace_splitrule
   FOR EACH ROW EXECUTE FUNCTION marketplace_forbid();
+CREATE TRIGGER model_terms_are_immutable BEFORE UPDATE OR DELETE ON marketplace_modelterms
+  FOR EACH ROW EXECUTE FUNCTION marketplace_forbid();
 CREATE TRIGGER audit_log_is_append_only BEFORE UPDATE OR DELETE ON marketplace_auditevent
   FOR EACH ROW EXECUTE FUNCTION marketplace_forbid();
 
@@ -17,7 +19,7 @@ DO $$
 DECLARE
   name text;
 BEGIN
-  FOREACH name IN ARRAY ARRAY['pricelist', 'splitrule', 'auditevent'] LOOP
+  FOREACH name IN ARRAY ARRAY['pricelist', 'splitrule', 'modelterms', 'auditevent'] LOOP
     EXECUTE format('CREATE TRIGGER no_truncate BEFORE TRUNCATE ON %I EXECUTE FUNCTION marketplace_forbid()',
                    'marketplace_' || name);
   END LOOP;

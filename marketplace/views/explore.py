@@ -22,6 +22,7 @@ from datanets.models import Datanet, Record
 from ledger import services as ledger
 
 from .. import keeping, listings, markdown, people, querysets
+from ..models import SplitRule
 from ..templatetags import figures
 
 FOUND_MAX = 10
@@ -187,6 +188,17 @@ def split_bar(rule) -> str:
     """The parts of a rule for components/bar.html."""
     parts = [(rule.developer_bp, "v5"), (rule.data_bp, "v2"), (rule.curation_bp, "v1"), (rule.owner_bp, "v3")]
     return ",".join(f"{bp / 100}:{colour}" for bp, colour in [*parts, (rule.platform_bp, "v0")] if bp)
+
+
+def split_roles(rule: SplitRule) -> list[tuple[str, str, int]]:
+    """(colour, whom, basis points) of each part of a rule."""
+    return [
+        ("v5", _("Model developer"), rule.developer_bp),
+        ("v2", _("Data contributors"), rule.data_bp),
+        ("v1", _("Curators"), rule.curation_bp),
+        ("v3", _("Datanet owners"), rule.owner_bp),
+        ("", _("Platform"), rule.platform_bp),
+    ]
 
 
 def search(request: HttpRequest) -> HttpResponse:

@@ -22,7 +22,7 @@ from .. import charts, listings, markdown, querysets, training
 from .. import forms_explore as forms
 from ..models import ModelVersion
 from ..templatetags import figures
-from . import explore
+from . import explore, rule_history
 
 PREVIEW_ROWS = 25
 PREVIEW_COLUMNS = 7
@@ -185,6 +185,7 @@ TABS = {
     "submissions": _submissions,
     "models": _models,
     "versions": _versions,
+    "rules": rule_history.of_datanet,
     "payouts": _payouts,
     "access": access,
 }
@@ -200,6 +201,7 @@ def frame(request: HttpRequest, pool: Datanet, current: str) -> dict:
         ("submissions", _("Submissions")),
         ("models", _("Models")),
         ("versions", _("Versions")),
+        ("rules", _("Rules")),
         ("payouts", _("Payouts")),
         ("access", _("Access")),
     ]

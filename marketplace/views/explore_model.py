@@ -26,7 +26,7 @@ from .. import access, charts, listings, markdown, playground, promotion, querys
 from ..forms_explore import playground_form
 from ..models import ApiKey, Call, ListedModel, ModelVersion
 from ..templatetags import figures
-from . import explore
+from . import explore, rule_history
 from .explanations import unattributed_sentence
 
 MILLION = 1_000_000
@@ -127,7 +127,7 @@ def page_of(request: HttpRequest, found: ListedModel, version: ModelVersion | No
 
 
 def model_tab(request: HttpRequest, owner: str, slug: str, tab: str) -> HttpResponse:
-    """Attribution, versions, usage: each a page of its own."""
+    """Attribution, versions, rules, usage: each a page of its own."""
     found, version = find(request, owner, slug)
     if tab not in TABS:
         raise Http404
@@ -145,14 +145,7 @@ def _attribution(found: ListedModel) -> dict:
         "epochs": Epoch.objects.filter(model_id=found.pk).order_by("-number")[:HISTORY_ROWS],
         "rule": rule,
         "rule_bar": explore.split_bar(rule),
-        "roles": [
-            ("v5", _("Model developer"), rule.developer_bp),
-            ("v2", _("Data contributors"), rule.data_bp),
-            ("v1", _("Curators"), rule.curation_bp),
-            ("v3", _("Datanet owners"), rule.owner_bp),
-            ("", _("Platform"), rule.platform_bp),
-        ],
-        "prices": found.price_lists.order_by("-effective_at")[:HISTORY_ROWS],
+        "roles": explore.split_roles(rule),
     }
 
 
@@ -190,7 +183,7 @@ def _usage(found: ListedModel) -> dict:
     }
 
 
-TABS = {"attribution": _attribution, "versions": _versions, "usage": _usage}
+TABS = {"attribution": _attribution, "versions": _versions, "rules": rule_history.of_model, "usage": _usage}
 
 
 def find(request: HttpRequest, owner: str, slug: str) -> tuple[ListedModel, ModelVersion | None]:
@@ -213,8 +206,9 @@ def _frame(request: HttpRequest, found: ListedModel, version: ModelVersion | Non
     here = [found.owner.username, found.slug]
     names = [
         ("about", _("Model")),
-        ("attribution", _("Attribution and prices")),
+        ("attribution", _("Attribution")),
         ("versions", _("Versions")),
+        ("rules", _("Rules and prices")),
         ("usage", _("Use")),
     ]
     user = request.user

@@ -66,6 +66,7 @@ ACCESS = {
     ("patch", _D): ("owner, else forbidden", DATANET, {"purpose": "Other", "preview_rows": 5}, {}),
     ("post", f"{_D}fee/"): ("owner, else forbidden", DATANET, {"training_fee_nano": "5"}, {}),
     ("get", f"{_D}records/"): ("everybody", DATANET, None, {}),
+    ("get", f"{_D}rules/"): ("everybody", DATANET, None, {}),
     ("get", f"{_D}versions/"): ("everybody", DATANET, None, {}),
     ("post", f"{_D}versions/"): ("owner, else forbidden", DATANET, {}, {}),
     ("get", f"{_D}versions/<int:number>/"): ("everybody", DATANET, None, {}),
@@ -144,6 +145,7 @@ ACCESS = {
         _AS_MODEL,
     ),
     ("get", "training-runs/<uuid:run_id>/"): ("owner, else unseen", MODEL, None, {}),
+    ("get", f"{_M}rules/"): ("everybody", MODEL, None, _AS_MODEL),
     ("post", f"{_M}passes/"): ("signed in", MODEL, {}, {"owner": "model_owner", "slug": "passes"}),
     ("get", f"{_M}invitations/"): ("owner, else forbidden", MODEL, None, {"owner": "model_owner", "slug": "invited"}),
     ("post", f"{_M}invitations/"): (

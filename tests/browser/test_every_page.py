@@ -60,6 +60,9 @@ def states_of(name: str) -> Iterator[str]:
     if name == "":
         yield "/api/docs/"
         yield "/fr/nothing-is-here/"
+        yield "/fr/datanets/erin/tumours/rules/"
+        yield "/fr/datanets/erin/tumours/card/"
+        yield "/fr/models/devi/check/rules/"
     if name == "alice":
         rejected = Record.objects.filter(contributor=person("alice"), status="rejected").first()
         yield f"/fr/records/{rejected.pk}/"

@@ -1,4 +1,4 @@
-"""Price lists, split rules and the audit log stay as they were written: by privilege, and by trigger for everybody else."""
+"""Price lists, split rules, terms of models and the audit log stay as they were written: by privilege, and by trigger for everybody else."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from tests.shop import make_model, person
 CHANGES = {
     "marketplace_pricelist": "price_call_nano = price_call_nano + 1",
     "marketplace_splitrule": "name = name || '!'",
+    "marketplace_modelterms": "access_mode = 'invite'",
     "marketplace_auditevent": "target = 'nothing'",
 }
 
