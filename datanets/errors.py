@@ -53,6 +53,14 @@ class TooLarge(DatanetError):
     message = _("The file is larger than allowed. What you sent before is kept.")
 
 
+class TooMany(DatanetError):
+    """Somebody did something more often than one person may in a day."""
+
+    code = "too_many"
+    status = 429
+    message = _("That is enough for today. Nothing was changed.")
+
+
 class Conflict(DatanetError):
     """An upload does not continue where the server stands, or its bytes changed."""
 

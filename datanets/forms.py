@@ -1,4 +1,4 @@
-"""What people type about data: corrected rows, descriptions, decisions, appeals."""
+"""What people type about data: corrected rows, descriptions, decisions, appeals, reports."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from django import forms
 from django.utils.translation import gettext_lazy as _
 
 from .columns import columns_of
-from .models import BrokenRow, Datanet, Review, Submission
+from .models import BrokenRow, Datanet, Report, Review, Submission
 
 BOOLEAN_CHOICES = [("", "—"), ("true", "true"), ("false", "false")]
 
@@ -103,6 +103,28 @@ class AppealAnswerForm(forms.Form):
     """A curator's answer to an appeal."""
 
     answer = forms.ChoiceField(choices=[("overturn", _("Approve the record")), ("uphold", _("Keep the rejection"))])
+    note = forms.CharField(max_length=4000)
+
+
+class ReportForm(forms.Form):
+    """Why a record should not be there."""
+
+    reason = forms.ChoiceField(
+        label=_("What is wrong?"),
+        choices=[("", _("Choose a reason")), *Report.Reason.choices],
+        widget=forms.Select(attrs={"class": "select"}),
+    )
+    text = forms.CharField(
+        label=_("What should the curators know?"),
+        max_length=4000,
+        widget=forms.Textarea(attrs={"class": "textarea", "rows": 5}),
+    )
+
+
+class ReportAnswerForm(forms.Form):
+    """A curator's answer to a report."""
+
+    answer = forms.ChoiceField(choices=[("dismiss", _("Keep the record")), ("withdraw", _("Withdraw the record"))])
     note = forms.CharField(max_length=4000)
 
 

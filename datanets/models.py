@@ -460,6 +460,64 @@ class Appeal(models.Model):
         ]
 
 
+class Report(models.Model):
+    """Somebody says why a record should not be there. Curators read the reason and the text, and not who wrote them.
+
+    `contributor` repeats the record's, as in a review: so the checks keep both parties of a report from deciding on it.
+    """
+
+    class Reason(models.TextChoices):
+        PERSONAL_DATA = "personal_data", _("It contains personal data")
+        RIGHTS = "rights", _("It was not theirs to share")
+        WRONG = "wrong", _("It is wrong or mislabelled")
+        HARMFUL = "harmful", _("It is harmful")
+        OTHER = "other", _("Something else")
+
+    class Status(models.TextChoices):
+        OPEN = "open", _("Open")
+        DISMISSED = "dismissed", _("Dismissed")
+        UPHELD = "upheld", _("Record withdrawn")
+        LAPSED = "lapsed", _("Withdrawn before a decision")
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    record = models.ForeignKey(Record, on_delete=models.PROTECT, related_name="reports")
+    contributor = models.ForeignKey(USER, on_delete=models.PROTECT, related_name="+")
+    reporter = models.ForeignKey(USER, on_delete=models.PROTECT, related_name="reports")
+    reason = models.CharField(max_length=20, choices=Reason.choices)
+    text = models.TextField()  # emptied with the record's content: it may quote it
+    status = models.CharField(max_length=10, choices=Status.choices, default=Status.OPEN)
+    decided_by = models.ForeignKey(USER, null=True, blank=True, on_delete=models.PROTECT, related_name="+")
+    note = models.TextField(blank=True)
+    closed_at = models.DateTimeField(null=True, blank=True)
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["record", "reporter"], condition=Q(status="open"), name="person_has_one_open_report_of_a_record"
+            ),
+            models.CheckConstraint(
+                name="report_decision_has_author_date_and_note",
+                condition=Q(status="open", decided_by__isnull=True, closed_at__isnull=True)
+                | Q(status="lapsed", decided_by__isnull=True, closed_at__isnull=False)
+                | (
+                    Q(status__in=["dismissed", "upheld"], decided_by__isnull=False, closed_at__isnull=False)
+                    & ~Q(note="")
+                ),
+            ),
+            models.CheckConstraint(name="nobody_reports_their_own_record", condition=~Q(reporter=F("contributor"))),
+            models.CheckConstraint(
+                name="nobody_decides_a_report_they_filed",
+                condition=Q(decided_by__isnull=True) | ~Q(decided_by=F("reporter")),
+            ),
+            models.CheckConstraint(
+                name="nobody_decides_a_report_of_their_record",
+                condition=Q(decided_by__isnull=True) | ~Q(decided_by=F("contributor")),
+            ),
+        ]
+        indexes = [models.Index(fields=["reporter", "-created_at"], name="report_by_reporter")]
+
+
 class Version(models.Model):
     """A frozen, hashed set of approved records and its leader map. Immutable."""
 

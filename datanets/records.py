@@ -18,25 +18,31 @@ from accounts.requests import Visitor
 from . import exports, registration, services, states
 from .columns import columns_of, label_of
 from .errors import NotAllowed, NotReady
-from .models import Datanet, Membership, Record, RecordBody, Version
+from .models import Datanet, Membership, Record, RecordBody, Report, Version
 
 
 @transaction.atomic
 def withdraw(record: Record, *, by: User) -> Record:
     """Take a record back: out of previews and retrieval at once, out of the next version. Repeating changes nothing.
 
-    Its contributor may, and for a takedown the Datanet's owner and administrators. The content is still kept: `erase`.
+    Its contributor may, and for a takedown the Datanet's owner, administrators, and the curator who upheld a report of it.
+    Reports that nobody decided lapse. The content is still kept: `erase`.
 
     Raises:
         NotAllowed.
     """
     submission = states.locked(record.submission_id)
     record = Record.objects.select_for_update(no_key=True).get(pk=record.pk)
-    if by.pk != record.contributor_id and not by.is_staff and not services.can_own(by, submission.datanet):
+    if not (by.pk == record.contributor_id or by.is_staff or services.can_own(by, submission.datanet)) and not (
+        record.reports.filter(status=Report.Status.UPHELD, decided_by=by).exists()
+    ):
         raise NotAllowed(_("Only its contributor may withdraw a record."))
     if record.status != Record.Status.WITHDRAWN:
         record.status, record.withdrawn_at, record.withdrawn_by = Record.Status.WITHDRAWN, timezone.now(), by
         record.save(update_fields=["status", "withdrawn_at", "withdrawn_by"])
+        record.reports.filter(status=Report.Status.OPEN).update(
+            status=Report.Status.LAPSED, closed_at=record.withdrawn_at
+        )
         states.advance(submission)
         for version in versions_with(record):
             transaction.on_commit(partial(exports.forget, version))

@@ -20,7 +20,7 @@ from PIL import Image
 
 from . import leaders, storage
 from .kinds import KINDS
-from .models import CheckResult, Datanet, Record, RecordBody, Review, SubmissionFile
+from .models import CheckResult, Datanet, Record, RecordBody, Report, Review, SubmissionFile
 
 THUMB_SIDE = 256
 SALT_BYTES = 32
@@ -107,7 +107,7 @@ def freeze_spreads(datanet: Datanet, bodies: Sequence[dict]) -> Datanet:
 
 
 def erase_content(records: Sequence[Record]) -> None:
-    """Delete what these records say: bodies, salts, pictures, sketches, findings, and the files they came in.
+    """Delete what these records say: bodies, salts, pictures, sketches, findings, reports, and the files they came in.
 
     Their rows, identities and the roots over them stay and say nothing.
     """
@@ -122,6 +122,7 @@ def erase_content(records: Sequence[Record]) -> None:
         Record.objects.filter(pk__in=ids).update(content_hmac="", signature=b"", bands=[], title="")
         CheckResult.objects.filter(record_id__in=ids).delete()
         Review.objects.filter(record_id__in=ids).update(evidence={})
+        Report.objects.filter(record_id__in=ids).update(text="")
         transaction.on_commit(lambda: storage.delete_all(keys))
 
 

@@ -22,6 +22,7 @@ from .appeals import appeal, decide_appeal, open_appeals
 from .errors import Invalid, NotAllowed, NotReady, SelfReview
 from .models import Appeal, Claim, Datanet, Membership, Record, Review, Submission
 from .relations import may_review, require_reviewer
+from .reports import open_reports
 from .votes import Vote, outcome
 
 __all__ = [
@@ -85,9 +86,10 @@ def queue(curator: User, *, datanet: Datanet | None = None, state: str = "open")
 
 
 def counts(curator: User, *, states: Iterable[str], datanet: Datanet | None = None) -> dict[str, int]:
-    """How many submissions these queues hold, and as "appeals" how many appeals wait; in one query."""
+    """How many submissions these queues hold, and as "appeals" and "reports" how many of those wait; in one query."""
     wanted: dict[str, QuerySet] = {state: queue(curator, datanet=datanet, state=state) for state in states}
     wanted["appeals"] = open_appeals(curator)
+    wanted["reports"] = open_reports(curator)
     numbers = {
         name: Func(ArraySubquery(found.order_by().values("pk")), function="cardinality", output_field=IntegerField())
         for name, found in wanted.items()

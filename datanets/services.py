@@ -202,6 +202,11 @@ def can_curate(user: Visitor, datanet: Datanet) -> bool:
     return datanet.memberships.filter(user=user, role__in=[Role.OWNER, Role.CURATOR]).exists()
 
 
+def curates_any(user: User) -> bool:
+    """Whether somebody reviews in any Datanet at all."""
+    return Membership.objects.filter(user=user, role__in=[Role.OWNER, Role.CURATOR]).exists()
+
+
 def can_own(user: Visitor, datanet: Datanet) -> bool:
     return user is not None and user.is_authenticated and datanet.owner_id == user.pk
 
@@ -212,13 +217,13 @@ def _checked_changes(fields: dict[str, Any]) -> dict[str, Any]:
     for name in ("purpose", "guidelines", "attribution_note"):
         if name in wanted:
             wanted[name] = wanted[name].strip()
+    if "answers" in wanted:
+        wanted["answers"] = questions.checked(wanted["answers"])
     if "topics" in wanted:
         wanted["topics"] = _trimmed(wanted["topics"])
     if not wanted.get("purpose", "-") or len(wanted.get("purpose", "")) > PURPOSE_CHARS_MAX:
         raise Invalid(_("A Datanet needs a purpose of at most %(n)s characters.") % {"n": PURPOSE_CHARS_MAX})
     if wanted.get("access", Datanet.Access.OPEN) not in Datanet.Access.values:
-    if "answers" in wanted:
-        wanted["answers"] = questions.checked(wanted["answers"])
         raise Invalid(_("This kind of data or of access does not exist."))
     if not 1 <= wanted.get("approvals_needed", 1) <= 3:
         raise Invalid(_("A record needs one, two or three approvals."))

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 from django.db.models import F, Q
 
-from .models import Record, Review, Submission, Version, VersionFollower
+from .models import Record, Report, Review, Submission, Version, VersionFollower
 
 # D1 roots and leader maps hash, D2 counts are true, D3 versions are in order, D4 nobody decided on
-# their own record, D5 a decided or withdrawn submission has no record waiting.
+# their own record or report, D5 a decided or withdrawn submission has no record waiting, and an upheld or lapsed report
+# none that is not withdrawn.
 INVARIANTS = ("D1", "D2", "D3", "D4", "D5", "I10")
 
 
@@ -31,6 +32,7 @@ def failures() -> list[Failure]:
     ]
     found += _memberships()
     found += _reviews()
+    found += _reports()
     found += _copies()
     return found
 
@@ -113,6 +115,19 @@ def _reviews() -> Iterator[Failure]:
     waiting = Record.objects.filter(status="waiting").values("submission_id")
     for submission in Submission.objects.filter(status__in=("decided", "withdrawn"), pk__in=waiting):
         yield Failure("D5", f"submission:{submission.pk}", f"is {submission.status} while records of it wait")
+
+
+def _reports() -> Iterator[Failure]:
+    """Nobody has decided on a report of theirs; where one was upheld, its record is gone."""
+    for report in Report.objects.exclude(contributor=F("record__contributor")):
+        yield Failure("D4", f"report:{report.pk}", "names another contributor than its record")
+    own = Report.objects.filter(Q(decided_by=F("reporter")) | Q(decided_by=F("record__contributor")))
+    for pk in own.values_list("pk", flat=True):
+        yield Failure("D4", f"report:{pk}", "was decided by a party to it")
+    for report in Report.objects.filter(status__in=("upheld", "lapsed")).exclude(record__status="withdrawn"):
+        yield Failure(
+            "D5", f"report:{report.pk}", f"is {report.status} while its record {report.record_id} is not withdrawn"
+        )
 
 
 def _copies() -> Iterator[Failure]:

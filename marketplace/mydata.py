@@ -9,7 +9,7 @@ from django.db.models import QuerySet
 
 from accounts.models import User
 from attribution import explain
-from datanets.models import Datanet, Membership, Record, Submission
+from datanets.models import Datanet, Membership, Record, Report, Submission
 from ledger import chart
 from ledger import services as ledger
 
@@ -32,6 +32,10 @@ def export(user: User) -> dict[str, Any]:
             Submission.objects.filter(contributor=user), "id", "title", "description", "source_url", "status", "sent_at"
         ),
         "records": list(_records(user)),
+        "reports": _rows(
+            Report.objects.filter(reporter=user).order_by("created_at"),
+            *("id", "record_id", "reason", "text", "status", "note", "created_at", "closed_at"),
+        ),
         "models": _rows(ListedModel.objects.filter(owner=user), "id", "slug", "name", "engine", "created_at"),
         "training_runs": _rows(TrainingRun.objects.filter(requested_by=user), "id", "status", "fee_nano", "created_at"),
         "passes": _rows(Access.objects.filter(buyer=user), "id", "mode", "price_nano", "starts_at", "ends_at"),

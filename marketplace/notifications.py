@@ -5,14 +5,16 @@ News of the data side is read, not called up: `tell_news` looks at what was deci
 
 from __future__ import annotations
 
-from datetime import timedelta
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Any
 
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import get_language
 
 from accounts.models import User
-from datanets.models import Appeal, Submission
+from datanets.models import Appeal, Report, Submission
 
 from .models import Notification
 
@@ -30,7 +32,10 @@ def mark_read(user: User) -> int:
 
 
 def tell_news() -> int:
-    """Tell contributors what became of their work. Repeating tells nothing twice; returns how many lines were new."""
+    """Tell contributors what became of their work, and who reported a record what became of that.
+
+    Repeating tells nothing twice; returns how many lines were new.
+    """
     since = timezone.now() - NEWS_LASTS
     lines = []
     submissions = Submission.objects.filter(
@@ -46,7 +51,7 @@ def tell_news() -> int:
                 kind="submission_decided" if decided else "submission_needs_you",
                 subject=f"{submission.pk} {submission.status_at.isoformat()}",
                 params={"title": submission.title or submission.datanet.name, **submission.status_params},
-                url=_without_language(reverse("submission", args=[submission.pk])),
+                url=without_language(reverse("submission", args=[submission.pk])),
             )
         )
     answered = Appeal.objects.filter(decided_at__gte=since).select_related("record")
@@ -57,14 +62,32 @@ def tell_news() -> int:
                 kind="appeal_answered",
                 subject=str(appeal.pk),
                 params={"title": appeal.record.title},
-                url=_without_language(reverse("record", args=[appeal.record_id])),
+                url=without_language(reverse("record", args=[appeal.record_id])),
             )
         )
+    lines += _of_reports(since)
     before = Notification.objects.count()
     Notification.objects.bulk_create(lines, ignore_conflicts=True)
     return Notification.objects.count() - before
 
 
-def _without_language(url: str) -> str:
+def without_language(url: str) -> str:
     """An address that leads its reader to their own language, whoever wrote the line."""
     return url.removeprefix(f"/{get_language()}")
+
+
+def _of_reports(since: datetime) -> Iterator[Notification]:
+    """What became of reports: to who filed them, and, without saying who that was, to the record's contributor."""
+    for report in Report.objects.filter(closed_at__gte=since):
+        told: dict[str, Any] = {
+            "params": {"record": report.record_id, "note": report.note},
+            "url": without_language(reverse("record", args=[report.record_id])),
+        }
+        dismissed = report.status == Report.Status.DISMISSED
+        kind = "report_dismissed" if dismissed else "report_upheld" if report.decided_by_id else "report_lapsed"
+        yield Notification(user_id=report.reporter_id, kind=kind, subject=str(report.pk), **told)
+        if dismissed:
+            yield Notification(user_id=report.contributor_id, kind="record_kept", subject=str(report.pk), **told)
+        elif report.decided_by_id:  # once, however many had reported it
+            subject = f"record:{report.record_id}"
+            yield Notification(user_id=report.contributor_id, kind="record_taken_down", subject=subject, **told)

@@ -1,4 +1,5 @@
-"""Acts that need data and the shop's memory together: publish a version, withdraw a record, change a Datanet."""
+"""Acts that need data and the shop's memory together: publish a version, withdraw a record, decide on a report of one,
+change a Datanet."""
 
 from __future__ import annotations
 
@@ -6,15 +7,16 @@ import uuid
 from typing import Any
 
 from django.db import transaction
+from django.urls import reverse
 from django.utils.translation import gettext as _
 
 from accounts.models import User
-from datanets import records, versions
+from datanets import records, reports, versions
 from datanets import services as datanets
-from datanets.models import Datanet, Record, Version
+from datanets.models import Datanet, Record, Report, Version
 from ledger import services as ledger
 
-from . import audit
+from . import audit, notifications
 from .errors import NotAllowed
 
 AUDIT_CHARS_MAX = 200
@@ -61,6 +63,35 @@ def change_datanet(datanet: Datanet, *, by: User, **fields: Any) -> list[str]:
 def withdraw_record(record: Record, *, by: User) -> Record:
     """Take a record back: out of retrieval and previews at once, out of the next version; calls before stay paid."""
     record = records.withdraw(record, by=by)
+    _remember_withdrawal(record, by=by)
+    return record
+
+
+@transaction.atomic
+def report_record(record: Record, *, by: User, reason: str, text: str) -> Report:
+    """Report a record to the curators of its Datanet, who are told in their inbox. Raises what `reports.report` raises."""
+    report = reports.report(record, by=by, reason=reason, text=text)
+    audit.record(by, "report_record", f"record:{record.pk}", report=str(report.pk), reason=reason)
+    address = notifications.without_language(reverse("review_reports"))
+    for curator in reports.curators_for(report):
+        notifications.notify(curator, "record_reported", url=address, datanet=record.datanet.path)
+    return report
+
+
+@transaction.atomic
+def decide_report(report: Report, *, by: User, withdraw: bool, note: str) -> Report:
+    """Dismiss a report, or withdraw its record as `withdraw_record` does. Both parties are told (`tell_news`).
+
+    Raises what `reports.decide` raises.
+    """
+    report = reports.decide(report, curator=by, withdraw=withdraw, note=note)
+    if withdraw:
+        _remember_withdrawal(report.record, by=by)
+    audit.record(by, "decide_report", f"record:{report.record_id}", report=str(report.pk), decision=report.status)
+    return report
+
+
+def _remember_withdrawal(record: Record, *, by: User) -> None:
     ledger.record_fact(
         id=uuid.uuid5(record.datanet_id, f"record:{record.pk}:withdrawn"),
         reference=f"record:{record.pk}",
@@ -71,4 +102,3 @@ def withdraw_record(record: Record, *, by: User) -> Record:
         ),
     )
     audit.record(by, "withdraw_record", f"record:{record.pk}")
-    return record

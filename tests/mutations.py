@@ -184,6 +184,81 @@ REMOVALS = [
         "A self-review could name somebody else as the contributor.",
     ),
     Removal(
+        "no_party_decides_its_report",
+        "datanets/migrations/0001_initial.py",
+        """\
+                    models.CheckConstraint(condition=models.Q(('decided_by__isnull', True), models.Q(('decided_by', models.F('reporter')), _negated=True), _connector='OR'), name='nobody_decides_a_report_they_filed'),
+                    models.CheckConstraint(condition=models.Q(('decided_by__isnull', True), models.Q(('decided_by', models.F('contributor')), _negated=True), _connector='OR'), name='nobody_decides_a_report_of_their_record'),
+""",
+        "",
+        ("tests/datanets/test_reports.py::test_the_database_refuses_a_decision_by_a_party_to_the_report",),
+        "A curator could dismiss a report of their own record, or take down what they reported themselves.",
+    ),
+    Removal(
+        "report_names_the_true_contributor",
+        "datanets/migrations/0002_reviews_are_true_and_versions_immutable.py",
+        "        migrations.RunSQL(KEY_OF_REPORTS, DROP_KEY_OF_REPORTS),\n",
+        "",
+        (
+            "tests/datanets/test_reports.py::"
+            "test_the_database_refuses_a_report_that_names_another_contributor_than_its_record",
+        ),
+        "A report of the curator's own record could name somebody else as its contributor.",
+    ),
+    Removal(
+        "one_open_report_per_person",
+        "datanets/migrations/0001_initial.py",
+        """\
+                    models.UniqueConstraint(condition=models.Q(('status', 'open')), fields=('record', 'reporter'), name='person_has_one_open_report_of_a_record'),
+""",
+        "",
+        ("tests/datanets/test_reports.py::test_one_person_reports_a_record_once_until_it_is_decided",),
+        "A click sent twice would give the curators the same report twice.",
+    ),
+    Removal(
+        "reports_of_the_day_are_counted_alone",
+        "datanets/reports.py",
+        "    User.objects.select_for_update(no_key=True).get(pk=by.pk)\n",
+        "",
+        ("tests/datanets/test_guard_locks.py::test_reports_sent_at_once_share_one_limit_of_the_day",),
+        "Reports sent at once would all pass the limit of the day.",
+    ),
+    Removal(
+        "who_reported_does_not_decide",
+        "datanets/reports.py",
+        "    if curator.pk == report.reporter_id or curator.pk in reporters.values():\n",
+        "    if curator.pk == report.reporter_id:\n",
+        ("tests/datanets/test_reports.py::test_nobody_decides_on_a_report_of_their_own_record_or_one_they_filed",),
+        "A curator could uphold their own report by deciding on somebody else's of the same record.",
+    ),
+    Removal(
+        "a_curator_withdraws_upheld_records_only",
+        "datanets/records.py",
+        "        record.reports.filter(status=Report.Status.UPHELD, decided_by=by).exists()\n",
+        "        services.can_curate(by, submission.datanet)\n",
+        ("tests/datanets/test_reports.py::test_a_curator_withdraws_no_record_without_a_report_that_was_upheld",),
+        "Any curator could take down any record, for no stated reason.",
+    ),
+    Removal(
+        "rule_history_is_append_only",
+        "datanets/migrations/0002_reviews_are_true_and_versions_immutable.py",
+        "        migrations.RunSQL(RULES_STAY, DROP_RULES_STAY),\n",
+        "",
+        ("tests/marketplace/pages/test_rule_history.py::test_the_history_of_rules_is_only_added_to",),
+        "The owner of the database could rewrite which rules records were contributed under.",
+    ),
+    Removal(
+        "model_terms_are_immutable",
+        "marketplace/sql/immutable.sql",
+        """\
+CREATE TRIGGER model_terms_are_immutable BEFORE UPDATE OR DELETE ON marketplace_modelterms
+  FOR EACH ROW EXECUTE FUNCTION marketplace_forbid();
+""",
+        "",
+        ("tests/marketplace/test_immutable.py::test_what_was_agreed_or_remembered_is_never_changed",),
+        "The rule history of a model could be rewritten.",
+    ),
+    Removal(
         "version_is_immutable",
         "datanets/migrations/0002_reviews_are_true_and_versions_immutable.py",
         """\

@@ -283,7 +283,7 @@ def market(books, settings):
 
     from datanets import reviews
     from datanets.models import Record
-    from marketplace import payouts, wallets
+    from marketplace import payouts, publishing, wallets
     from marketplace.models import DemoProgress
     from tests.datanets.cast import make_datanet, measured, person, send, table
     from tests.marketplace.pages.world import OPEN, admin, sold
@@ -302,6 +302,12 @@ def market(books, settings):
         pass_price_nano=1000 * OPEN,
         pass_days=30,
     )
+    pool = version.training_run.versions.get().datanet
+    publishing.change_datanet(
+        pool, by=pool.owner, approvals_needed=2, guidelines="Des cellules.", answers={"uses": "Essais."}
+    )
+    found = pool.records.filter(status="approved", contributor=person("alice")).order_by("id")[0]
+    publishing.report_record(found, by=person("dan"), reason="rights", text="Ce texte vient de mon livre.")
     DemoProgress.objects.create(step="more records", position=0)
     other = make_datanet("Reines", purpose="Essais", rights_statement="Je peux partager ces données.")
     refused = list(Record.objects.filter(submission=send(other, table(measured(4, start=40)), by="alice"))[:2])

@@ -376,6 +376,32 @@ class Migration(migrations.Migration):
             constraint=models.CheckConstraint(condition=models.Q(('record', models.F('leader')), _negated=True), name='no_record_follows_itself'),
         ),
         migrations.CreateModel(
+            name='Report',
+            fields=[
+                ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
+                ('reason', models.CharField(choices=[('personal_data', 'It contains personal data'), ('rights', 'It was not theirs to share'), ('wrong', 'It is wrong or mislabelled'), ('harmful', 'It is harmful'), ('other', 'Something else')], max_length=20)),
+                ('text', models.TextField()),
+                ('status', models.CharField(choices=[('open', 'Open'), ('dismissed', 'Dismissed'), ('upheld', 'Record withdrawn'), ('lapsed', 'Withdrawn before a decision')], default='open', max_length=10)),
+                ('note', models.TextField(blank=True)),
+                ('closed_at', models.DateTimeField(blank=True, null=True)),
+                ('created_at', models.DateTimeField(default=django.utils.timezone.now)),
+                ('contributor', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL)),
+                ('decided_by', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL)),
+                ('record', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='reports', to='datanets.record')),
+                ('reporter', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='reports', to=settings.AUTH_USER_MODEL)),
+            ],
+            options={
+                'indexes': [models.Index(fields=['reporter', '-created_at'], name='report_by_reporter')],
+                'constraints': [
+                    models.UniqueConstraint(condition=models.Q(('status', 'open')), fields=('record', 'reporter'), name='person_has_one_open_report_of_a_record'),
+                    models.CheckConstraint(condition=models.Q(models.Q(('closed_at__isnull', True), ('decided_by__isnull', True), ('status', 'open')), models.Q(('closed_at__isnull', False), ('decided_by__isnull', True), ('status', 'lapsed')), models.Q(('closed_at__isnull', False), ('decided_by__isnull', False), ('status__in', ['dismissed', 'upheld']), models.Q(('note', ''), _negated=True)), _connector='OR'), name='report_decision_has_author_date_and_note'),
+                    models.CheckConstraint(condition=models.Q(('reporter', models.F('contributor')), _negated=True), name='nobody_reports_their_own_record'),
+                    models.CheckConstraint(condition=models.Q(('decided_by__isnull', True), models.Q(('decided_by', models.F('reporter')), _negated=True), _connector='OR'), name='nobody_decides_a_report_they_filed'),
+                    models.CheckConstraint(condition=models.Q(('decided_by__isnull', True), models.Q(('decided_by', models.F('contributor')), _negated=True), _connector='OR'), name='nobody_decides_a_report_of_their_record'),
+                ],
+            },
+        ),
+        migrations.CreateModel(
             name='RuleChange',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),

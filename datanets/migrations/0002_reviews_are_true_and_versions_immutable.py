@@ -10,6 +10,15 @@ ALTER TABLE datanets_review
 
 DROP_COMPOSITE_KEY = "ALTER TABLE datanets_review DROP CONSTRAINT review_names_the_true_contributor;"
 
+KEY_OF_REPORTS = """
+-- The same for reports: nobody decides on one of their own record by naming somebody else as its contributor.
+ALTER TABLE datanets_report
+    ADD CONSTRAINT report_names_the_true_contributor
+    FOREIGN KEY (record_id, contributor_id) REFERENCES datanets_record (id, contributor_id);
+"""
+
+DROP_KEY_OF_REPORTS = "ALTER TABLE datanets_report DROP CONSTRAINT report_names_the_true_contributor;"
+
 IMMUTABLE = """
 CREATE FUNCTION datanets_versions_are_immutable() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -45,15 +54,6 @@ CREATE TRIGGER record_facts_stay BEFORE UPDATE OR DELETE ON datanets_record
     FOR EACH ROW EXECUTE FUNCTION datanets_record_facts_stay();
 """
 
-DROP_IMMUTABLE = """
-DROP TRIGGER record_facts_stay ON datanets_record;
-DROP FUNCTION datanets_record_facts_stay();
-DROP TRIGGER leader_map_is_immutable ON datanets_versionfollower;
-DROP TRIGGER version_is_immutable ON datanets_version;
-DROP FUNCTION datanets_versions_are_immutable();
-"""
-
-
 RULES_STAY = """
 CREATE FUNCTION datanets_rule_changes_stay() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -69,11 +69,21 @@ DROP TRIGGER rule_history_is_append_only ON datanets_rulechange;
 DROP FUNCTION datanets_rule_changes_stay();
 """
 
+DROP_IMMUTABLE = """
+DROP TRIGGER record_facts_stay ON datanets_record;
+DROP FUNCTION datanets_record_facts_stay();
+DROP TRIGGER leader_map_is_immutable ON datanets_versionfollower;
+DROP TRIGGER version_is_immutable ON datanets_version;
+DROP FUNCTION datanets_versions_are_immutable();
+"""
+
+
 class Migration(migrations.Migration):
     dependencies = [("datanets", "0001_initial")]
 
     operations = [
         migrations.RunSQL(COMPOSITE_KEY, DROP_COMPOSITE_KEY),
+        migrations.RunSQL(KEY_OF_REPORTS, DROP_KEY_OF_REPORTS),
         migrations.RunSQL(IMMUTABLE, DROP_IMMUTABLE),
-    ]
         migrations.RunSQL(RULES_STAY, DROP_RULES_STAY),
+    ]

@@ -64,6 +64,7 @@ def show(
         "undo_s": settings.REVIEW_UNDO_S,
         "report": request.session.pop("review_report", None),
         "appeal_count": counts["appeals"],
+        "report_count": counts["reports"],
         "form": DecisionForm(),
         "reasons": Review.Reason.choices,
     }

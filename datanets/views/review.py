@@ -255,7 +255,7 @@ def _reviewing(user: User) -> QuerySet[Membership]:
 
 
 def _require_curator(user: User) -> None:
-    if not _reviewing(user).exists():
+    if not services.curates_any(user):
         raise PermissionDenied(NO_CURATOR)
 
 

@@ -1,4 +1,5 @@
-"""One record: what it is, what it earned, and if nothing, why. Its contributor takes it back, or appeals."""
+"""One record: what it is, what it earned, and if nothing, why. Its contributor takes it back, or appeals;
+anybody reports it."""
 
 from __future__ import annotations
 
@@ -9,13 +10,13 @@ from rest_framework.response import Response
 from attribution import explain
 from datanets import records, reviews
 from datanets import services as datanets
-from datanets.models import Datanet, Record
+from datanets.models import Datanet, Record, Report
 
 from .. import earnings, publishing
 from ..errors import NotAllowed
 from ..views.explanations import why_sentence
 from .base import ApiView, PublicView, body_of, endpoint, find
-from .fields import Anything, Shown, Strict, Text, money
+from .fields import Anything, Choice, Shown, Strict, Text, money
 
 
 class Earned(Shown):
@@ -57,6 +58,20 @@ class AppealShown(Shown):
     decided_at = serializers.DateTimeField(allow_null=True)
 
 
+class ReportText(Strict):
+    reason = Choice(choices=Report.Reason.choices)
+    text = Text(max_length=4000)
+
+
+class ReportShown(Shown):
+    id = serializers.UUIDField()
+    record = serializers.IntegerField(source="record_id")
+    reason = serializers.CharField()
+    text = serializers.CharField()
+    status = serializers.CharField()
+    created_at = serializers.DateTimeField()
+
+
 class RecordView(PublicView):
     """One record."""
 
@@ -93,6 +108,23 @@ class RecordAppealView(ApiView):
         return Response(
             AppealShown(reviews.appeal(record, by=request.user, **body_of(request, AppealText))).data, status=201
         )
+
+
+class RecordReportView(ApiView):
+    """Something is wrong with it."""
+
+    @endpoint(
+        "records_report",
+        "Report a record to its curators, who are not told who you are.",
+        body=ReportText,
+        answers=ReportShown,
+        status=201,
+        refusals=(429,),
+    )
+    def post(self, request, record_id):
+        record = known(request, record_id)
+        report = publishing.report_record(record, by=request.user, **body_of(request, ReportText))
+        return Response(ReportShown(report).data, status=201)
 
 
 def known(request, record_id: int) -> Record:

@@ -1,4 +1,4 @@
-"""Curators at work: queue, claim, decide, undo, bulk approval, appeals. Submissions of other Datanets do not exist."""
+"""Curators at work: queue, claim, decide, undo, bulk approval, appeals, reports. Submissions of other Datanets do not exist."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from django.utils.translation import gettext as _
 from rest_framework import exceptions, serializers
 from rest_framework.response import Response
 
-from datanets import appeals, relations, reviews, sentences
+from datanets import appeals, relations, reports, reviews, sentences
 from datanets import services as datanets
-from datanets.models import CheckResult, Datanet, Membership, Record, Review, Submission
+from datanets.models import CheckResult, Datanet, Record, Review, Submission
 
+from .. import publishing
 from ..errors import NotAllowed
 from .base import ApiView, PageQuery, body_of, endpoint, find, page, page_of, query_of
 from .datanets import media_url, media_url_of, named
@@ -150,6 +151,31 @@ class AnsweredAppeal(Shown):
     status = serializers.CharField()
     note = serializers.CharField()
     decided_at = serializers.DateTimeField()
+
+
+class OpenReport(Shown):
+    """Not who filed it."""
+
+    id = serializers.UUIDField()
+    record = serializers.IntegerField(source="record_id")
+    datanet = serializers.CharField(source="record.datanet.path")
+    reason = serializers.CharField()
+    text = serializers.CharField()
+    body = Anything(source="record.body.body", allow_null=True, default=None)
+    created_at = serializers.DateTimeField()
+
+
+class ReportAnswer(Strict):
+    answer = Choice(choices=("dismiss", "withdraw"))
+    note = Text(max_length=4000)
+
+
+class AnsweredReport(Shown):
+    id = serializers.UUIDField()
+    record = serializers.IntegerField(source="record_id")
+    status = serializers.CharField()
+    note = serializers.CharField()
+    closed_at = serializers.DateTimeField()
 
 
 class QueueView(ApiView):
@@ -310,6 +336,40 @@ class AppealView(ApiView):
         return Response(AnsweredAppeal(appeal).data)
 
 
+class ReportsView(ApiView):
+    """Records that should not be there, somebody says."""
+
+    @endpoint(
+        "reports_list",
+        "List the reports of records that you may decide on.",
+        query=PageQuery,
+        answers=page_of(OpenReport),
+        reads=True,
+    )
+    def get(self, request):
+        _require_curator(request.user)
+        found = reports.open_reports(request.user).select_related("record__datanet__owner", "record__body")
+        return page(request, found, OpenReport)
+
+
+class ReportView(ApiView):
+    """One report."""
+
+    @endpoint(
+        "reports_decide",
+        "Dismiss a report, or withdraw its record, and say why.",
+        body=ReportAnswer,
+        answers=AnsweredReport,
+    )
+    def post(self, request, report_id):
+        report = find(reports.open_reports(request.user), pk=report_id)
+        given = body_of(request, ReportAnswer)
+        report = publishing.decide_report(
+            report, by=request.user, withdraw=given["answer"] == "withdraw", note=given["note"]
+        )
+        return Response(AnsweredReport(report).data)
+
+
 def reviewable(request, submission_id) -> Submission:
     """404 for who does not curate its Datanet, 403 for whom it is too close to."""
     found = find(Submission.objects.select_related("datanet__owner", "contributor"), pk=submission_id)
@@ -320,5 +380,5 @@ def reviewable(request, submission_id) -> Submission:
 
 
 def _require_curator(user) -> None:
-    if not Membership.objects.filter(user=user, role__in=[Membership.Role.OWNER, Membership.Role.CURATOR]).exists():
+    if not datanets.curates_any(user):
         raise NotAllowed(_("Only curators of a Datanet see its review queue."))

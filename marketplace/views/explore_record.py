@@ -23,7 +23,7 @@ from .explanations import why_sentence
 
 def record(request: HttpRequest, record_id: int) -> HttpResponse:
     """One record: where it comes from, what was found, what it earned, and if nothing, the one reason."""
-    found = _record(request, record_id)
+    found = find(request, record_id)
     pool = found.datanet
     readable = records.can_see(request.user, found)
     insider = request.user.pk == found.contributor_id or datanets.can_curate(request.user, pool)
@@ -48,6 +48,8 @@ def record(request: HttpRequest, record_id: int) -> HttpResponse:
         "why": why_sentence(explanation, found, in_figures=sees_earnings),
         "leader_id": explanation.leader_id,
         "copies": found.copies.count(),
+        "reported": request.user.is_authenticated
+        and found.reports.filter(reporter=request.user).order_by("-created_at").first(),
         "lines": found.lines.select_related("epoch").order_by("-amount_nano")[:10] if insider else [],
     }
     return render(request, "marketplace/explore/record.html", context)
@@ -57,7 +59,7 @@ def record(request: HttpRequest, record_id: int) -> HttpResponse:
 @require_POST
 def record_withdraw(request: SignedInRequest, record_id: int) -> HttpResponse:
     """Take a record back."""
-    found = _record(request, record_id)
+    found = find(request, record_id)
     publishing.withdraw_record(found, by=request.user)
     messages.success(
         request, _("The record is withdrawn: no new answer quotes it, and the next version leaves it out.")
@@ -65,7 +67,7 @@ def record_withdraw(request: SignedInRequest, record_id: int) -> HttpResponse:
     return redirect("record", record_id)
 
 
-def _record(request: HttpRequest, record_id: int) -> Record:
+def find(request: HttpRequest, record_id: int) -> Record:
     """A record one may know of: approved or withdrawn ones of visible Datanets; others for insiders only."""
     found = get_object_or_404(
         Record.objects.defer("signature", "bands").select_related(

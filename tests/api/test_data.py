@@ -242,6 +242,31 @@ def test_values_that_cannot_be_stored_are_refused(world):
         said(alice.post(here, {"values": values}, format="json"), 400)
 
 
+def test_a_record_is_reported_and_withdrawn_by_program_without_naming_who_reported(books, settings):
+    settings.REPORTS_PER_DAY_MAX = 1
+    datanet = make_datanet()
+    submission = send(datanet, table(measured(2)))
+    reviews.decide(waiting(submission), curator=person("carol"), decision="approve")
+    first, second = submission.records.order_by("id")
+    dan, carol = program_of(person("dan")), program_of(person("carol"))
+    told = {"reason": "rights", "text": "It is from my book."}
+
+    filed = said(dan.post(f"{V1}/records/{first.pk}/report/", told, format="json"), 201)
+    refused = said(dan.post(f"{V1}/records/{second.pk}/report/", told, format="json"), 429)
+    said(dan.post(f"{V1}/records/{second.pk}/report/", told | {"reason": "dislike"}, format="json"), 400)
+    listed = said(carol.get(f"{V1}/reviews/reports/"))
+    address = f"{V1}/reviews/reports/{filed['id']}/"
+    said(carol.post(address, {"answer": "withdraw"}, format="json"), 400)
+    decided = said(carol.post(address, {"answer": "withdraw", "note": "It is."}, format="json"))
+
+    assert refused["error"]["code"] == "too_many"
+    assert [row["text"] for row in listed["results"]] == ["It is from my book."]
+    assert "dan" not in str(listed)
+    assert (decided["status"], decided["record"]) == ("upheld", first.pk)
+    assert said(dan.get(f"{V1}/records/{first.pk}/"))["status"] == "withdrawn"
+    said(carol.post(address, {"answer": "withdraw", "note": "It is."}, format="json"), 404)
+
+
 def test_an_owner_answers_the_questions_of_the_card_by_program(books):
     datanet = make_datanet()
     erin = program_of(person("erin"))

@@ -16,7 +16,7 @@ from datanets import reviews, submissions
 from datanets import services as datanets
 from datanets.models import Record
 from ledger import services as ledger
-from marketplace import access, keys, payouts, people, tokens, wallets
+from marketplace import access, keys, payouts, people, publishing, tokens, wallets
 from marketplace.models import PayoutRun
 from tests.datanets.cast import make_datanet, send, table, upload, waiting
 from tests.marketplace.pages.world import call, fund, measured, person, settle, small_shop
@@ -63,7 +63,7 @@ def build(books) -> World:
     for name in ("alice", "bob"):
         people.give_consent(person(name), "contributor")
 
-    # Data: a draft with a broken row, a submission in review, a rejection and an appeal
+    # Data: a draft with a broken row, a submission in review, a rejection and an appeal, a report, a changed rule
     draft = submissions.start(datanet=tumours, contributor=person("alice"))
     file = upload(draft, table([("10.1", "11.1", "benign"), ("wide", "12", "benign")]))
     in_review = send(tumours, table(measured(4, start=40)), by="alice", name="more.csv")
@@ -73,6 +73,9 @@ def build(books) -> World:
     datanets.add_curator(tumours, user=person("frank"), by=tumours.owner)
     datanets.add_reader(tumours, user=person("frank"), by=tumours.owner)
     appeal = reviews.appeal(first, by=person("alice"), text="It is fine.")
+    reported = Record.objects.filter(contributor=person("alice"), status="approved").order_by("id")[0]
+    report = publishing.report_record(reported, by=person("dan"), reason="rights", text="It is from my book.")
+    publishing.change_datanet(tumours, by=tumours.owner, attribution_note="Name the clinic.")
     on_request = published({"bob": measured(2, start=80)}, name="On request", access="on_request").datanet
     asked = datanets.request_access(on_request, user=person("dan"), purpose="Research")
     closed = make_datanet("Closed", access="closed")
@@ -140,7 +143,8 @@ def build(books) -> World:
             "record_in_review": waiting(in_review)[0].pk,
             "act": act,
             "appeal_id": appeal.pk,
-            "record_id": Record.objects.filter(contributor=alice, status="approved").order_by("id")[0].pk,
+            "report_id": report.pk,
+            "record_id": reported.pk,
             "rejected_id": second.pk,
             "run_id": version.training_run.pk,
             "access_id": invitation.pk,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 
-from datanets import checking, submissions
+from datanets import checking, reports, submissions
 from datanets.models import Record
-from tests.datanets.cast import make_datanet, measured, person, table, upload
+from tests.datanets.cast import approve_all, make_datanet, measured, person, send, table, upload
 from tests.datanets.races import race
 
 
@@ -20,6 +20,21 @@ def test_two_files_announced_behind_one_lock_share_one_quota(books, settings):
     answers = race(books, *announce, behind="LOCK TABLE datanets_submissionfile IN SHARE MODE")
 
     assert sorted(type(answer).__name__ for answer in answers) == ["SubmissionFile", "TooLarge"]
+
+
+def test_reports_sent_at_once_share_one_limit_of_the_day(books, settings):
+    """Fails without the lock of the person's row in reports.report: both count before either is stored."""
+    settings.REPORTS_PER_DAY_MAX = 1
+    submission = send(make_datanet(), table(measured(2)))
+    approve_all(submission)
+    dan = person("dan")
+    acts = [
+        lambda one=one: reports.report(one, by=dan, reason="other", text="Look.") for one in submission.records.all()
+    ]
+
+    answers = race(books, *acts, behind="LOCK TABLE datanets_report IN SHARE MODE")
+
+    assert sorted(type(answer).__name__ for answer in answers) == ["Report", "TooMany"]
 
 
 def test_a_file_that_another_worker_checks_is_left_alone(books):
