@@ -52,6 +52,8 @@ def of_datanet(request: HttpRequest, pool: Datanet) -> dict:
     changes = [_changed(each.rule, each.before, each.after, each.changed_at, each.changed_by.username) for each in kept]
     asked_before = [fee.training_fee_nano for fee in fees[1:]] + [0]
     for fee, before_nano in zip(fees, asked_before, strict=False):
+        if fee.training_fee_nano == before_nano:  # published again as it was
+            continue
         before, after = _fee(before_nano), _fee(fee.training_fee_nano)
         changes.append(Change(fee.adopted_at, fee.adopted_by.username, _label("training_fee"), before, after))
     changes.sort(key=lambda change: change.at, reverse=True)
