@@ -33,7 +33,7 @@ def withdraw(record: Record, *, by: User) -> Record:
     """
     submission = states.locked(record.submission_id)
     record = Record.objects.select_for_update(no_key=True).get(pk=record.pk)
-    if not (by.pk == record.contributor_id or by.is_staff or services.can_own(by, submission.datanet)) and not (
+    if not (by.pk == record.contributor_id or may_take_down(by, record)) and not (
         record.reports.filter(status=Report.Status.UPHELD, decided_by=by).exists()
     ):
         raise NotAllowed(_("Only its contributor may withdraw a record."))
@@ -47,6 +47,11 @@ def withdraw(record: Record, *, by: User) -> Record:
         for version in versions_with(record):
             transaction.on_commit(partial(exports.forget, version))
     return record
+
+
+def may_take_down(user: Visitor, record: Record) -> bool:
+    """Whether somebody may withdraw a record that is not theirs, for a reason of their own."""
+    return user is not None and user.is_authenticated and (user.is_staff or services.can_own(user, record.datanet))
 
 
 def erase(record: Record) -> None:

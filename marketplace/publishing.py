@@ -69,12 +69,19 @@ def withdraw_record(record: Record, *, by: User) -> Record:
 
 @transaction.atomic
 def report_record(record: Record, *, by: User, reason: str, text: str) -> Report:
-    """Report a record to the curators of its Datanet, who are told in their inbox. Raises what `reports.report` raises."""
+    """Report a record to the curators of its Datanet, who are told in their inbox.
+
+    Where every one of them is a party to it, the administrators are told: they may take the record down.
+    Raises what `reports.report` raises.
+    """
     report = reports.report(record, by=by, reason=reason, text=text)
     audit.record(by, "report_record", f"record:{record.pk}", report=str(report.pk), reason=reason)
-    address = notifications.without_language(reverse("review_reports"))
-    for curator in reports.curators_for(report):
-        notifications.notify(curator, "record_reported", url=address, datanet=record.datanet.path)
+    told, address = list(reports.curators_for(report)), reverse("review_reports")
+    if not told:
+        told, address = list(User.objects.filter(is_staff=True)), reverse("record", args=[record.pk])
+    for person in told:
+        url = notifications.without_language(address)
+        notifications.notify(person, "record_reported", url=url, datanet=record.datanet.path)
     return report
 
 

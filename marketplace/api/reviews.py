@@ -162,7 +162,11 @@ class OpenReport(Shown):
     reason = serializers.CharField()
     text = serializers.CharField()
     body = Anything(source="record.body.body", allow_null=True, default=None)
+    media_url = media_url()
     created_at = serializers.DateTimeField()
+
+    def get_media_url(self, report) -> str | None:
+        return media_url_of(report.record)
 
 
 class ReportAnswer(Strict):

@@ -170,7 +170,7 @@ NOTIFICATIONS = {
     "submission_decided": gettext_lazy("%(title)s is decided. Approved: %(approved)s; rejected: %(rejected)s."),
     "submission_needs_you": gettext_lazy("%(title)s needs you: something must be corrected or replaced."),
     "appeal_answered": gettext_lazy("Your appeal about %(title)s was answered."),
-    "record_reported": gettext_lazy("A record of %(datanet)s was reported: somebody who curates it decides."),
+    "record_reported": gettext_lazy("A record of %(datanet)s was reported. It waits for a decision."),
     "report_dismissed": gettext_lazy("Your report of record %(record)s was dismissed: %(note)s"),
     "report_upheld": gettext_lazy("Record %(record)s, which you reported, was withdrawn: %(note)s"),
     "report_lapsed": gettext_lazy("Record %(record)s, which you reported, was withdrawn before a curator decided."),

@@ -38,6 +38,7 @@ def record(request: HttpRequest, record_id: int) -> HttpResponse:
         "readable": readable,
         "insider": insider,
         "is_mine": request.user.pk == found.contributor_id,
+        "may_take_down": records.may_take_down(request.user, found),
         "values": [(column.name, body.get(column.name), column.type == "text") for column in columns] if body else [],
         "picture_url": media.url_of(picture) if picture else "",
         "versions": records.versions_with(found).select_related("datanet"),

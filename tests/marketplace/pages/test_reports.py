@@ -7,6 +7,7 @@ import re
 import pytest
 from django.urls import reverse
 
+from datanets import services as datanets
 from datanets.models import Report
 from ledger import services as ledger
 from marketplace import mydata, notifications
@@ -127,3 +128,25 @@ def test_a_report_that_lapsed_is_told_to_who_filed_it_alone(record, client):
 
     assert told_by_news() == ["report_lapsed"]
     assert "was withdrawn before a curator decided" in inbox_of(client, "dan")
+
+
+def test_a_report_that_every_curator_is_a_party_to_goes_to_the_administrators(books, client, settings):
+    # Given a record of Erin's in her Datanet, which nobody else curates any more
+    settings.REVIEW_UNDO_S = 0
+    datanet = published({"erin": measured(1)}).datanet
+    record = datanet.records.get()
+    datanets.remove_curator(datanet, user=person("carol"), by=datanet.owner)
+    person("ada", is_staff=True)
+
+    report(client, record)
+
+    # Then an administrator is led to its page, and takes it down there
+    line = Notification.objects.get(kind="record_reported")
+    assert (line.user.username, line.url) == ("ada", f"/records/{record.pk}/")
+    sign_in(client, "ada")
+    assert "Take this record down" in page(client, f"/en/records/{record.pk}/")
+    client.post(reverse("record_withdraw", args=[record.pk]))
+    record.refresh_from_db()
+    assert (record.status, Report.objects.get().status) == ("withdrawn", "lapsed")
+    sign_in(client, "dan")
+    assert "Take this record down" not in page(client, f"/en/records/{record.pk}/")
