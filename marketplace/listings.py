@@ -22,7 +22,7 @@ from .models import FREE_CALLS_MAX, ListedModel, ModelTerms, ModelVersion, Price
 MODEL_PATH = re.compile(r"^(?P<owner>[a-z0-9-]{1,40})/(?P<slug>[a-z0-9-]{1,60})(?:@v(?P<number>[1-9]\d{0,5}))?$")
 PRICE_NANO_MAX = 10**15  # a million OPEN per token is a typing error
 AUDIT_CHARS_MAX = 200
-TERMS = ("split_rule_id", "access_mode", "pass_price_nano", "pass_days")
+TERMS = ("split_rule_id", "access_mode", "pass_price_nano", "pass_days", "free_calls_per_day")
 
 
 @transaction.atomic

@@ -144,6 +144,7 @@ class ModelTerms(models.Model):
     access_mode = models.CharField(max_length=8, choices=ListedModel.AccessMode.choices)
     pass_price_nano = amount(null=True, blank=True)
     pass_days = models.PositiveIntegerField(null=True, blank=True)
+    free_calls_per_day = models.PositiveIntegerField(default=0)
     adopted_by = models.ForeignKey(USER, on_delete=models.PROTECT, related_name="+")
     adopted_at = models.DateTimeField(default=timezone.now)
 

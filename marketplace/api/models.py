@@ -118,6 +118,7 @@ class TermsShown(Shown):
     access_mode = serializers.CharField()
     pass_price_nano, pass_price_open = money("pass_price_nano", nullable=True)
     pass_days = serializers.IntegerField(allow_null=True)
+    free_calls_per_day = serializers.IntegerField()
     adopted_at = serializers.DateTimeField()
 
 

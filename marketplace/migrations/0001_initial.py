@@ -441,6 +441,7 @@ class Migration(migrations.Migration):
                 ('access_mode', models.CharField(choices=[('open', 'Open'), ('pass', 'Pass'), ('invite', 'By invitation')], max_length=8)),
                 ('pass_price_nano', models.BigIntegerField(blank=True, null=True)),
                 ('pass_days', models.PositiveIntegerField(blank=True, null=True)),
+                ('free_calls_per_day', models.PositiveIntegerField(default=0)),
                 ('adopted_at', models.DateTimeField(default=django.utils.timezone.now)),
                 ('adopted_by', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL)),
                 ('model', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='terms', to='marketplace.listedmodel')),

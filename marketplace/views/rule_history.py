@@ -26,7 +26,7 @@ ROWS = 50
 LINES_SHOWN = 12
 _SIGNS = {"+": "+", "-": "\N{MINUS SIGN}"}
 _TEXTS = ("guidelines", "attribution_note")
-_TERMS_OF_ACCESS = ("access_mode", "pass_price_nano", "pass_days")
+_TERMS_OF_ACCESS = ("access_mode", "pass_price_nano", "pass_days", "free_calls_per_day")
 
 
 @dataclass(frozen=True)

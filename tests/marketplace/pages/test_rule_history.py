@@ -72,7 +72,7 @@ def test_a_model_shows_its_split_rules_prices_and_ways_in(books, client):
     as_before = as_it_is(model)
     listings.set_prices(model, by=model.owner, price_call_nano=2 * OPEN, price_in_nano=0, price_out_nano=7)
     listings.change_model(model, by=model.owner, **as_before | {"split_rule": own})
-    sells = {"access_mode": "pass", "pass_price_nano": 3 * OPEN, "pass_days": 30}
+    sells = {"access_mode": "pass", "pass_price_nano": 3 * OPEN, "pass_days": 30, "free_calls_per_day": 5}
     listings.change_model(model, by=model.owner, **as_it_is(model) | sells)
     listings.change_model(model, by=model.owner, **as_it_is(model) | {"purpose": "Better"})
 
