@@ -1,0 +1,395 @@
+"""How fast the books are, against raw inserts, COPY and django-hordak in the same run. Needs two quiet cores.
+
+    .venv/bin/python -m bench.ledger                 all figures, some minutes
+    .venv/bin/python -m bench.ledger posting hot     some of: posting, hot, batch, payout, fold, verify
+
+Each figure is the median of ROUNDS rounds in which what is compared takes turns; in brackets its least and its largest.
+"""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+import statistics
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from bench import peers
+from bench.books import Books, books
+
+ROUNDS = 5
+SECONDS = 4
+PAYERS = 1000
+DEPOSIT_NANO = 10**13
+POOL = "pool:00000000-0000-0000-0000-000000000001:calls"
+
+# Four legs: a payer, the platform, the pools of data and of curation.
+MOVES = ",".join(
+    f'["wallet:%1$s","{target}",{nano}]'
+    for target, nano in (("platform:fees", 5), (f"{POOL}:data", 35), (f"{POOL}:curation", 5))
+)
+POST = f"""
+\\set payer random(1, {{payers}})
+SELECT ledger_post(format('[{{{{"id":"%2$s","kind":"call_charged","reference":"call:%2$s","moves":[{MOVES}]}}}}]',
+                          :payer::int, id)::jsonb)
+FROM (SELECT gen_random_uuid() AS id) i;
+"""
+# The row that this makes, into a table with the same columns and indexes, without a check or a lock.
+RAW = """
+\\set payer random(1, {payers})
+INSERT INTO raw_journal (id, kind, reference, accounts, amounts, payload)
+SELECT id, 'call_charged', 'call:' || id, ARRAY[:payer::bigint, 1, 2, 3], ARRAY[-45::bigint, 5, 35, 5], sha256(uuid_send(id))
+FROM (SELECT gen_random_uuid() AS id) i;
+"""
+
+
+def posting(site: Books) -> None:
+    """One posting per transaction: ours and a raw insert by pgbench, ours and django-hordak from Python."""
+    make_raw_journal(site)
+    for clients, floor in ((1, ".90, goal .95"), (4, "-"), (16, ".30, goal .6")):
+        ours, raw = in_turns(
+            lambda c=clients: site.pgbench(POST.format(payers=PAYERS), clients=c, seconds=SECONDS),
+            lambda c=clients: site.pgbench(RAW.format(payers=PAYERS), clients=c, seconds=SECONDS),
+        )
+        show(f"posting / raw insert, {clients} clients", ours, raw, floor, "/s")
+    url = site.make_database("hordak")
+    peers.run("peer_hordak.py", url, "setup")
+    ours, hordak = in_turns(
+        lambda: posted_from_python(16), lambda: float(peers.run("peer_hordak.py", url, "post", "16", str(SECONDS)))
+    )
+    show("posting / django-hordak, 16 clients, both from Python", ours, hordak, "5x, goal 8x", "/s")
+
+
+def hot(site: Books) -> None:
+    """Sixteen callers with one payer: by a plain lock, and as the gateway does it, in batches out of leases."""
+    hot_one, own = in_turns(
+        lambda: site.pgbench(POST.format(payers=1), clients=16, seconds=SECONDS),
+        lambda: site.pgbench(POST.format(payers=PAYERS), clients=16, seconds=SECONDS),
+    )
+    show("hot payer / own payers, plain postings, 16 clients", hot_one, own, "-", "/s")
+    one_lease, leases = in_turns(lambda: drawn(payers=1), lambda: drawn(payers=16))
+    show("hot payer / own payers, drawn in batches of 16", one_lease, leases, ".8, goal .9", "/s")
+
+
+def batch(site: Books) -> None:
+    """A thousand postings in one call, and COPY of the same rows."""
+    make_raw_journal(site)
+    ours, copied = in_turns(lambda: 1000 / post_batch(1000), lambda: 1000 / copy_rows(site, 1000))
+    show("batch of 1000 / COPY of the same rows", ours, copied, ".30, goal .5", "/s")
+
+
+def payout(site: Books) -> None:
+    """A million shares to 100,000 accounts: split, added up per account, posted; and COPY of a million rows."""
+    from attribution.netting import Payees
+    from attribution.shares import split
+    from ledger import chart, sequencer
+    from ledger import services as ledger
+
+    site.ask("CREATE UNLOGGED TABLE warm_up AS SELECT 1")
+    random = np.random.default_rng(0)
+    shares = random.integers(0, 10**9, size=1_000_000)
+    payees = Payees(random.integers(1, 100_001, size=len(shares)))
+    places = np.arange(len(shares))
+    pool = chart.pool("00000000-0000-0000-0000-000000000001", "calls", "data")
+    numbers = itertools.count(1)
+
+    def pay() -> float:
+        total = 10**12
+        deposit(pool, total)
+        start = time.perf_counter()
+        sums = payees.sums(places, split(total, shares))
+        assert sum(sums.values()) == total
+        targets, number = list(sums.items()), next(numbers)
+        for first in range(0, len(targets), 1000):
+            moves = [ledger.Move(pool, chart.pending(one), nano) for one, nano in targets[first : first + 1000]]
+            ledger.post(
+                id=ledger.new_id(),
+                kind=ledger.Kind.SETTLEMENT,
+                reference=f"payout:{number}:{first}",
+                moves=moves,
+                vest_after_s=86400,
+            )
+        taken = time.perf_counter() - start
+        while sequencer.fold():
+            pass
+        return taken
+
+    pay()  # opens the accounts
+    make_raw_shares(site)
+    ours, copied = in_turns(pay, lambda: copy_shares(site, 1_000_000))
+    show("1M shares to 100k accounts / COPY of 1M rows", ours, copied, "<= 4.5x, goal 1.5x", " s")
+
+
+def fold(site: Books) -> None:
+    """How fast credits are counted when many wait, and how soon one is seen while sixteen clients post."""
+    from ledger import sequencer
+
+    def fold_all() -> float:
+        site.pgbench(POST.format(payers=PAYERS), clients=16, seconds=SECONDS)
+        start, folded = time.perf_counter(), 0
+        while count := sequencer.fold():
+            folded += count
+        return folded / (time.perf_counter() - start)
+
+    folded, posted = in_turns(fold_all, lambda: site.pgbench(POST.format(payers=PAYERS), clients=16, seconds=SECONDS))
+    show("fold / posting, 16 clients", folded, posted, "3.5x, goal 8x", "/s")
+    p50, p99 = credit_lag_ms(site)
+    print(
+        f"{'credit visible while 16 clients post: p50, p99':<62} {p50:8.0f}, {p99:.0f} ms   floor 500 ms, goal 250 ms"
+    )
+
+
+def verify(site: Books) -> None:
+    """Bytes on disk, and `verify` over everything, after as many postings as --postings asks for."""
+    from ledger import sequencer
+    from ledger import verify as verifier
+
+    wanted = 1_000_000
+    while site.ask("SELECT count(*) FROM ledger_journal")[0][0] < wanted:
+        for _ in range(10):
+            post_batch(5000)
+        while sequencer.fold():
+            pass
+        while sequencer.log(5000):
+            pass
+    site.ask("VACUUM ANALYZE")
+    start = time.perf_counter()
+    failures = verifier.failures()
+    taken = time.perf_counter() - start
+    assert not failures, failures
+    count = site.ask("SELECT count(*) FROM ledger_journal")[0][0]
+    print(f"{f'verify of {count} postings':<62} {taken:8.1f} s   floor 60 s")
+    sizes = site.ask(
+        "SELECT relname, pg_total_relation_size(oid)::float / %s FROM pg_class WHERE relname = ANY (%s)",
+        *(count, ["ledger_journal", "ledger_entry", "ledger_opening", "ledger_leaf", "ledger_node", "ledger_lot"]),
+    )
+    print(f"{'bytes of a posting on disk':<62} {sum(size for _, size in sizes):8.0f} B   floor 1,200 B, goal 900 B")
+    for name, size in sorted(sizes):
+        print(f"    {name:<58} {size:8.0f} B")
+
+
+# --- What is timed
+
+
+def posted_from_python(clients: int) -> float:
+    """Postings per second of `ledger.post` from so many processes, each with a payer of its own."""
+    from django.db import connections
+
+    connections.close_all()
+    counts = multiprocessing.Array("l", clients)
+    started = [
+        multiprocessing.get_context("fork").Process(target=_post_for_a_while, args=(1 + n, counts, n))
+        for n in range(clients)
+    ]
+    for one in started:
+        one.start()
+    for one in started:
+        one.join()
+    return sum(counts) / SECONDS
+
+
+def _post_for_a_while(payer: int, counts, place: int) -> None:
+    end, done = time.monotonic() + SECONDS, 0
+    while time.monotonic() < end:
+        post_batch(1, payer)
+        done += 1
+    counts[place] = done
+
+
+def charges(count: int, payer: int | None = None) -> list:
+    """New postings of four legs each."""
+    from ledger import chart
+    from ledger import services as ledger
+
+    out = []
+    for number in range(count):
+        source, id = chart.wallet(payer or 1 + number % PAYERS), ledger.new_id()
+        moves = [(chart.FEES, 5), (f"{POOL}:data", 35), (f"{POOL}:curation", 5)]
+        out.append(
+            ledger.Posting(
+                id=id,
+                kind=ledger.Kind.CALL_CHARGED,
+                reference=f"call:{id}",
+                moves=[ledger.Move(source, target, nano) for target, nano in moves],
+            )
+        )
+    return out
+
+
+def post_batch(count: int, payer: int | None = None) -> float:
+    """Seconds to post so many at once."""
+    from ledger import services as ledger
+
+    postings = charges(count, payer)
+    start = time.perf_counter()
+    ledger.post_many(postings)
+    return time.perf_counter() - start
+
+
+def drawn(payers: int) -> float:
+    """Postings per second, drawn sixteen at a time out of leases of so many payers."""
+    from ledger import chart
+    from ledger import services as ledger
+
+    leases = []
+    for payer in range(1, payers + 1):
+        leases.append(ledger.new_id())
+        ledger.hold(id=leases[-1], account=chart.wallet(payer), amount_nano=10**9, expires_in_s=600)
+    end, done, start = time.monotonic() + SECONDS, 0, time.monotonic()
+    while time.monotonic() < end:
+        postings = [charges(1, 1 + number % payers)[0] for number in range(16)]
+        ledger.draw([ledger.Draw(leases[n % payers], posting) for n, posting in enumerate(postings)])
+        done += 16
+    taken = time.monotonic() - start
+    for lease in leases:
+        ledger.close(lease)
+    return done / taken
+
+
+def make_raw_journal(site: Books) -> None:
+    site.ask("CREATE TABLE IF NOT EXISTS raw_journal (LIKE ledger_journal INCLUDING DEFAULTS INCLUDING INDEXES)")
+    site.ask("GRANT INSERT ON raw_journal TO openledger_app")
+
+
+def copy_rows(site: Books, count: int) -> float:
+    """Seconds to COPY the rows of so many postings in, committed."""
+    import io
+
+    import psycopg2
+
+    lines = []
+    for posting in charges(count):
+        payload = posting.id.hex * 2
+        lines.append(f"{posting.id}\tcall_charged\tcall:{posting.id}\t{{7,1,2,3}}\t{{-45,5,35,5}}\t\\\\x{payload}\n")
+    connection = psycopg2.connect(site.postgres.url())
+    start = time.perf_counter()
+    with connection, connection.cursor() as cursor:
+        columns = "id, kind, reference, accounts, amounts, payload"
+        cursor.copy_expert(f"COPY raw_journal ({columns}) FROM STDIN", io.StringIO("".join(lines)))
+    taken = time.perf_counter() - start
+    connection.close()
+    return taken
+
+
+def make_raw_shares(site: Books) -> None:
+    site.ask(
+        "CREATE TABLE raw_share (epoch bigint, record bigint, account bigint, nano bigint, PRIMARY KEY (epoch, record))"
+    )
+    site.ask("GRANT INSERT ON raw_share TO openledger_app")
+
+
+def copy_shares(site: Books, count: int) -> float:
+    """Seconds to COPY a table of shares in, committed."""
+    import io
+
+    import psycopg2
+
+    epoch = time.monotonic_ns()
+    text = io.StringIO("".join(f"{epoch}\t{n}\t{n % 100_000}\t1000000\n" for n in range(count)))
+    connection = psycopg2.connect(site.postgres.url())
+    start = time.perf_counter()
+    with connection, connection.cursor() as cursor:
+        cursor.copy_expert("COPY raw_share FROM STDIN", text)
+    taken = time.perf_counter() - start
+    connection.close()
+    return taken
+
+
+def credit_lag_ms(site: Books) -> tuple[float, float]:
+    """From the commit of a posting to its credit in the payee's balance, under the load of sixteen clients."""
+    from django.db import connections
+
+    from ledger import chart, sequencer
+    from ledger import services as ledger
+
+    running = threading.Event()
+    running.set()
+
+    def sequence() -> None:
+        while running.is_set():
+            if not sequencer.fold():
+                time.sleep(0.02)
+        connections.close_all()
+
+    threads = [
+        threading.Thread(target=sequence),
+        threading.Thread(target=lambda: site.pgbench(POST.format(payers=PAYERS), clients=16, seconds=4 * SECONDS)),
+    ]
+    for one in threads:
+        one.start()
+    time.sleep(2)
+    lags, probe, end = [], itertools.count(PAYERS + 1), time.monotonic() + 3 * SECONDS
+    while time.monotonic() < end:
+        account = chart.wallet(next(probe))
+        id = ledger.new_id()
+        ledger.post(
+            id=id,
+            kind=ledger.Kind.ADJUSTMENT,
+            reference=f"probe:{id}",
+            moves=[ledger.Move(chart.wallet(1), account, 1)],
+        )
+        start = time.perf_counter()
+        while not ledger.balance_nano(account):
+            time.sleep(0.002)
+        lags.append((time.perf_counter() - start) * 1000)
+    threads[1].join()
+    running.clear()
+    threads[0].join()
+    return tuple(np.percentile(lags, [50, 99]))
+
+
+def deposit(account: str, amount_nano: int) -> None:
+    """Bring money in, ready to be spent."""
+    from ledger import chart, sequencer
+    from ledger import services as ledger
+
+    id = ledger.new_id()
+    moves = [ledger.Move(chart.WORLD, account, amount_nano)]
+    ledger.post(id=id, kind=ledger.Kind.DEPOSIT, reference=f"deposit:{id}", moves=moves)
+    while sequencer.fold():
+        pass
+
+
+def fill_wallets() -> None:
+    from ledger import chart, sequencer
+    from ledger import services as ledger
+
+    postings = []
+    for payer in range(1, PAYERS + 1):
+        id = ledger.new_id()
+        moves = [ledger.Move(chart.WORLD, chart.wallet(payer), DEPOSIT_NANO)]
+        postings.append(ledger.Posting(id=id, kind=ledger.Kind.DEPOSIT, reference=f"deposit:{id}", moves=moves))
+    ledger.post_many(postings)
+    while sequencer.fold():
+        pass
+
+
+# --- How it is told
+
+
+def in_turns(*acts: Callable[[], float]) -> list[list[float]]:
+    """Figures of each act, taken in turns, after one round that warms up."""
+    for act in acts:
+        act()
+    rounds = [[act() for act in acts] for _ in range(ROUNDS)]
+    return [list(figures) for figures in zip(*rounds, strict=True)]
+
+
+def show(what: str, ours: list[float], theirs: list[float], floor: str, unit: str) -> None:
+    ratios = [one / other for one, other in zip(ours, theirs, strict=True)]
+    middle, a, b = (statistics.median(one) for one in (ratios, ours, theirs))
+    spread = f"[{min(ratios):.2f}-{max(ratios):.2f}]"
+    print(f"{what:<62} {middle:6.2f}x {spread:<13} {a:,.3g} and {b:,.3g}{unit}   floor {floor}", flush=True)
+
+
+PARTS = {"posting": posting, "hot": hot, "batch": batch, "payout": payout, "fold": fold, "verify": verify}
+
+if __name__ == "__main__":
+    with books() as bench_site:
+        fill_wallets()
+        for part in sys.argv[1:] or PARTS:
+            PARTS[part](bench_site)
