@@ -9,7 +9,8 @@ CREATE FUNCTION ledger_payload(posting jsonb) RETURNS bytea LANGUAGE sql STABLE 
     coalesce(posting->'takes_from', 'null'))::text, 'UTF8'))
 $$;
 
--- 32 bytes nobody can guess: two random UUIDs are 244 random bits. (pgcrypto is not everywhere.)
+-- 32 bytes nobody can guess: two random UUIDs are 244 random bits. (pgcrypto is not everywhere.) The secrets of a batch
+-- are hashes of one seed, which is kept nowhere, with each entry's id: randomness costs more than all the rest of a row.
 CREATE FUNCTION ledger_new_secret() RETURNS bytea LANGUAGE sql VOLATILE AS $$
   SELECT sha256(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()))
 $$;
@@ -64,11 +65,12 @@ DECLARE
   unopened text[];
   booked int;
   reused uuid;
+  seed bytea := ledger_new_secret();
 BEGIN
-  SELECT array_agg(DISTINCT code) INTO unopened
-  FROM (SELECT m->>side AS code
+  SELECT array_agg(code) INTO unopened
+  FROM (SELECT DISTINCT m->>side AS code
         FROM jsonb_array_elements(postings) p, jsonb_array_elements(p->'moves') m, (VALUES (0), (1)) s(side)) said
-  WHERE NOT EXISTS (SELECT FROM ledger_account a WHERE a.code = said.code);
+  WHERE (SELECT a.id FROM ledger_account a WHERE a.code = said.code) IS NULL;
   IF unopened IS NOT NULL THEN
     PERFORM ledger_open(unopened);
   END IF;
@@ -122,7 +124,7 @@ BEGIN
     RETURNING j.id, j.accounts[1] AS payer, -j.amounts[1] AS amount, j.takes_from, j.hold_id
   ), opened AS (
     INSERT INTO ledger_opening (entry_id, secret, type, public, private, split)
-    SELECT b.id, ledger_new_secret(), s.entry->>'type', s.entry->'public', s.entry->'private',
+    SELECT b.id, sha256(seed || uuid_send(b.id)), s.entry->>'type', s.entry->'public', s.entry->'private',
       nullif(s.entry->'split', 'null')
     FROM booked b JOIN said s ON s.id = b.id
   )
@@ -163,6 +165,28 @@ BEGIN
   PERFORM ledger_refuse(CASE payer_code WHEN 'world' THEN 'OL011' ELSE 'OL001' END,
     format('%s has less than %s nano-OPEN available', payer_code, amount),
     jsonb_build_object('account', payer_code, 'amount_nano', amount));
+END $$;
+
+-- Debit many payers, or raise. Their rows are locked in the order of their ids; who has not enough pulls, one by one.
+CREATE FUNCTION ledger_debit_many(payers bigint[], amounts bigint[]) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+  r record;
+BEGIN
+  FOR r IN
+    WITH due AS (
+      SELECT payer, sum(amount)::bigint AS amount FROM unnest(payers, amounts) AS t(payer, amount) GROUP BY payer
+    ), locked AS (
+      SELECT s.account_id FROM ledger_spend s WHERE s.account_id = ANY (payers) ORDER BY s.account_id FOR UPDATE
+    ), debited AS (
+      UPDATE ledger_spend s SET debited_nano = s.debited_nano + d.amount
+      FROM locked l JOIN due d ON d.payer = l.account_id
+      WHERE s.account_id = l.account_id AND s.debited_nano + s.held_nano + d.amount <= s.granted_nano
+      RETURNING s.account_id
+    )
+    SELECT d.payer, d.amount FROM due d WHERE d.payer NOT IN (SELECT account_id FROM debited) ORDER BY d.payer
+  LOOP
+    PERFORM ledger_debit(r.payer, r.amount);
+  END LOOP;
 END $$;
 
 -- Give back from a lot that has not vested.
@@ -209,10 +233,7 @@ BEGIN
              WHERE lot IS NOT NULL GROUP BY lot, payer ORDER BY lot, payer LOOP
       PERFORM ledger_take(r.lot, r.payer, r.amount);
     END LOOP;
-    FOR r IN SELECT payer, sum(amount)::bigint AS amount FROM unnest(payers, amounts) AS t(payer, amount)
-             GROUP BY payer ORDER BY payer LOOP
-      PERFORM ledger_debit(r.payer, r.amount);
-    END LOOP;
+    PERFORM ledger_debit_many(payers, amounts);
   END IF;
   RETURN QUERY SELECT unnest(ids);
 END $$;
@@ -220,6 +241,7 @@ END $$;
 -- reverse:
 DROP FUNCTION ledger_post(jsonb);
 DROP FUNCTION ledger_take(uuid, bigint, bigint);
+DROP FUNCTION ledger_debit_many(bigint[], bigint[]);
 DROP FUNCTION ledger_debit(bigint, bigint);
 DROP FUNCTION ledger_book(jsonb, text);
 DROP FUNCTION ledger_book_plain(jsonb, uuid);
