@@ -31,6 +31,7 @@ from attribution.engines import audit as audits
 from attribution.engines import gated, linear, penalty
 from attribution.engines.design import one_blas_thread
 from attribution.roster import Roster
+from bench import report
 from tests.attribution.science import linear_datamodeling_score
 
 PACKAGES = ("numpy", "scipy", "sklearn", "django")
@@ -235,7 +236,11 @@ def speed() -> None:
             show(f"{name} of a call, n = {rows}: p50, p95", f"{p50:.2f}, {p95:.2f} ms", floor)
 
 
+SHOWN: list[tuple[str, str, str]] = []
+
+
 def show(what: str, figure: str, floor: str) -> None:
+    SHOWN.append((what, figure, floor))
     print(f"{what:<98} {figure:>18}   floor {floor}", flush=True)
 
 
@@ -245,4 +250,6 @@ if __name__ == "__main__":
     warnings.simplefilter("ignore")
     with one_blas_thread():
         for name in sys.argv[1:] or PARTS:
+            SHOWN.clear()
             PARTS[name]()
+            report.write(f"Attribution: {name}", SHOWN, versions=("numpy", "scipy", "scikit-learn"))

