@@ -61,7 +61,9 @@ def books() -> Iterator[Books]:
         postgres.start()
         try:
             os.environ.update(without_servers(Path(folder)) | postgres.environment() | {"STATIC_ROOT": f"{folder}/s"})
-            subprocess.run([sys.executable, "manage.py", "setup"], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+            os.environ["LOG_KEY_FILE"] = f"{folder}/log.key"
+            for command in (["keys", "init"], ["setup"]):
+                subprocess.run([sys.executable, "manage.py", *command], cwd=ROOT, check=True, capture_output=True)
             # Here one process does what web and sequencer do.
             os.environ["DATABASE_URL"] = postgres.url(OWNER_ROLE)
             import django
