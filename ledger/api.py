@@ -39,6 +39,12 @@ def checkpoint(size: int) -> dict | None:
     return _checkpoint(found) if found else None
 
 
+def consistency(old: int, new: int) -> dict | None:
+    """The proof that the signed head of size `new` extends the one of size `old`."""
+    proof = ledger.consistency(old, new)
+    return None if proof is None else {"old": old, "new": new, "proof": proof.splitlines()}
+
+
 def entries(*, before: int | None, limit: int, wanted: Mapping[str, str]) -> list[dict]:
     """Entries with an index below `before`, newest first. wanted: `type`, and clear fields that must be equal."""
     found = Leaf.objects.order_by("-index")

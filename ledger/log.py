@@ -141,6 +141,16 @@ def receipt(entry_id: UUID, *, with_openings: bool) -> Receipt | None:
     return Receipt("proved", receipts.build_receipt(leaf.entry, opened, leaf.index, hashes, newest.checkpoint))
 
 
+def consistency(old_size: int, new_size: int) -> str | None:
+    """Prove that one signed head extends another: one base64 hash a line. None unless both sizes are of signed heads."""
+    sizes = {old_size, new_size}
+    if old_size > new_size or Checkpoint.objects.filter(size__in=sizes).count() < len(sizes):
+        return None
+    wanted = merkle.required_nodes(merkle.consistency_proof, old_size, new_size)
+    proof = merkle.consistency_proof(old_size, new_size, stored(wanted))
+    return "".join(f"{receipts.encode_hash(digest)}\n" for digest in proof)
+
+
 def erase_openings(entry_ids: Iterable[UUID]) -> int:
     """Forget what entries commit to, for ever; entries that wait for their leaf are left. Returns how many."""
     return database.value("SELECT ledger_erase(%s::uuid[])", list(entry_ids))

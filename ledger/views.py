@@ -11,7 +11,7 @@ from django.conf import settings
 from django.db.models import BigIntegerField, Count, Max, Q, QuerySet, Sum
 from django.db.models.fields.json import KT
 from django.db.models.functions import Cast
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import path
 from django.utils import timezone
@@ -90,6 +90,7 @@ def ledger_checkpoint(request: HttpRequest, size: int) -> HttpResponse:
         "quorum": settings.WITNESS_QUORUM,
         "note": checkpoint.note + "".join(one.line for one in signed),
         "previous": Checkpoint.objects.filter(size__lt=size).order_by("-size").values_list("size", flat=True).first(),
+        "newest": ledger.head().size,
         "next": Checkpoint.objects.filter(size__gt=size).order_by("size").values_list("size", flat=True).first(),
     }
     return render(request, "ledger/checkpoint.html", context)
@@ -113,15 +114,6 @@ def ledger_entry(request: HttpRequest, index: int) -> HttpResponse:
         "next": index + 1 if index + 1 < ledger.log_size() else None,
     }
     return render(request, "ledger/entry.html", context)
-
-
-@require_safe
-def ledger_head_file(request: HttpRequest) -> HttpResponse:
-    """The newest witnessed head as a signed note, for programs and for those who keep a copy."""
-    head = ledger.head()
-    if not head.size:
-        raise Http404
-    return HttpResponse(head.checkpoint, content_type="text/plain; charset=utf-8")
 
 
 def type_label(type: str) -> str:
@@ -268,4 +260,3 @@ pages = [
     path("ledger/checkpoints/<int:size>/", ledger_checkpoint, name="ledger_checkpoint"),
     path("ledger/entries/<int:index>/", ledger_entry, name="ledger_entry"),
 ]
-plain = [path("ledger/head.txt", ledger_head_file, name="ledger_head_file")]

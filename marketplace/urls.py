@@ -9,6 +9,7 @@ from django.urls import include, path
 
 from datanets import media, tus
 from datanets import views as datanet_views
+from ledger import proofs as ledger_proofs
 from ledger import views as ledger_views
 
 from .api import pages as api_pages
@@ -58,12 +59,13 @@ urlpatterns += i18n_patterns(
     *earn.pages,
     *wallet.pages,
     *ledger_views.pages,
+    *ledger_proofs.pages,
     *admin.pages,
     *admin_payouts.pages,
     *admin_deposits.pages,
 )
 
-urlpatterns += receipts.plain + ledger_views.plain
+urlpatterns += receipts.plain + ledger_proofs.plain
 
 urlpatterns += api_pages.plain
 

@@ -30,6 +30,12 @@ class CheckpointShown(Shown):
     signed_at = serializers.DateTimeField()
 
 
+class ConsistencyShown(Shown):
+    old = serializers.IntegerField()
+    new = serializers.IntegerField()
+    proof = serializers.ListField(child=serializers.CharField(), help_text="Base64 hashes, in the order of RFC 6962.")
+
+
 class EntryShown(Shown):
     index = serializers.IntegerField()
     id = serializers.UUIDField()
@@ -67,6 +73,19 @@ class CheckpointView(PublicView):
     @endpoint("ledger_checkpoint", "Read the signed head of a size.", answers=CheckpointShown, reads=True)
     def get(self, request, size):
         return Response(CheckpointShown(_found(log.checkpoint(size))).data)
+
+
+class ConsistencyView(PublicView):
+    """That one head extends another."""
+
+    @endpoint(
+        "ledger_consistency",
+        "Prove that the signed head of one size extends the one of another.",
+        answers=ConsistencyShown,
+        reads=True,
+    )
+    def get(self, request, old, new):
+        return Response(ConsistencyShown(_found(log.consistency(old, new))).data)
 
 
 class EntriesView(PublicView):

@@ -120,6 +120,7 @@ urlpatterns = [
     path("ledger/", ledger.HeadView.as_view()),
     path("ledger/checkpoints/", ledger.CheckpointsView.as_view()),
     path("ledger/checkpoints/<int:size>/", ledger.CheckpointView.as_view()),
+    path("ledger/consistency/<int:old>/<int:new>/", ledger.ConsistencyView.as_view()),
     path("ledger/entries/", ledger.EntriesView.as_view()),
     path("ledger/entries/<int:index>/", ledger.EntryView.as_view()),
     re_path("^", account.Nothing.as_view()),  # whatever follows: a dot would not match a line feed

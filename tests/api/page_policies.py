@@ -251,6 +251,9 @@ ACCESS: dict[tuple[str, ...], tuple] = {
     ("get", "receipt_verifier"): ("everybody", PLAIN, None, {}),
     ("get", "ledger_explorer"): ("everybody", PLAIN, None, {}),
     ("get", "ledger_checkpoint"): ("everybody", PLAIN, None, {}),
+    ("get", "ledger_checkpoint_file"): ("everybody", PLAIN, None, {}),
+    ("get", "ledger_consistency"): ("everybody", PLAIN, None, {}),
+    ("get", "ledger_consistency_file"): ("everybody", PLAIN, None, {}),
     ("get", "ledger_entry"): ("everybody", PLAIN, None, {}),
     ("get", "ledger_head_file"): ("everybody", PLAIN, None, {}),
     # The admin desk

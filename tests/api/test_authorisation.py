@@ -223,6 +223,7 @@ ACCESS = {
     ("get", "ledger/"): ("everybody", PLAIN, None, {}),
     ("get", "ledger/checkpoints/"): ("everybody", PLAIN, None, {}),
     ("get", "ledger/checkpoints/<int:size>/"): ("everybody", PLAIN, None, {}),
+    ("get", "ledger/consistency/<int:old>/<int:new>/"): ("everybody", PLAIN, None, {}),
     ("get", "ledger/entries/"): ("everybody", PLAIN, None, {}),
     ("get", "ledger/entries/<int:index>/"): ("everybody", PLAIN, None, {}),
 }

@@ -159,6 +159,8 @@ def build(books) -> World:
             "draft_run": run.pk,
             "item_id": sent.withdrawals.get().pk,
             "size": ledger.head().size,
+            "old": ledger.head().size,
+            "new": ledger.head().size,
             "index": 0,
         }
     )

@@ -1,5 +1,9 @@
 """The public explorer: heads, witnesses, entries, and nothing that says who somebody is."""
 
+import itertools
+import re
+import subprocess
+import sys
 import uuid
 from datetime import timedelta
 
@@ -120,6 +124,43 @@ def test_a_checkpoint_is_shown_and_the_newest_is_a_file(log):
     assert head.root.hex()[:10] in page(f"/en/ledger/checkpoints/{head.size}/")
     assert Client().get("/ledger/head.txt").content.decode() == head.checkpoint
     page("/en/ledger/checkpoints/99/", status=404)
+
+
+def test_a_stranger_with_the_files_sees_that_the_log_only_grew(log, tmp_path):
+    sizes = [ledger.head().size]
+    for number in (3, 4, 5):
+        settled(number, pool=2, paid=1)
+        log.log()
+        sizes.append(ledger.head().size)
+
+    for old, new in itertools.combinations_with_replacement(sizes, 2):
+        for name, address in [
+            ("old", f"checkpoints/{old}.txt"),
+            ("new", f"checkpoints/{new}.txt"),
+            ("proof", f"consistency/{old}/{new}.txt"),
+        ]:
+            (tmp_path / name).write_text(page(f"/ledger/{address}"))
+        command = [sys.executable, "verify_receipt.py", "consistency"]
+        command += [*(tmp_path / name for name in ("old", "new", "proof")), "--log", ledger.log_vkey()]
+        assert subprocess.run(command, check=False).returncode == 0
+        shown = re.sub("<[^>]*>", "", page(f"/en/ledger/consistency/?old={old}&new={new}"))
+        assert f"consistency {old}.txt {new}.txt proof.txt --log {ledger.log_vkey()}" in shown
+        told = Client().get(f"/api/v1/ledger/consistency/{old}/{new}/").json()
+        assert told["proof"] == (tmp_path / "proof").read_text().split()
+    assert f"?old={sizes[0]}&amp;new={sizes[3]}" in page(f"/en/ledger/checkpoints/{sizes[0]}/")
+
+
+def test_there_is_no_proof_between_heads_that_were_never_signed(log):
+    size = ledger.head().size
+    settled(3, pool=2, paid=1)
+    log.log()
+    for old, new in [(size - 1, size), (size, 99), (size + 1, size), (0, size)]:
+        page(f"/ledger/consistency/{old}/{new}.txt", status=404)
+        assert Client().get(f"/api/v1/ledger/consistency/{old}/{new}/").status_code == 404
+    page("/ledger/checkpoints/99.txt", status=404)
+    for asked in (f"old={size + 1}&new={size}", "old=1e3&new=x", "old=1"):
+        assert "no signed heads of these sizes" in page(f"/en/ledger/consistency/?{asked}")
+    assert "no signed heads" not in page("/en/ledger/consistency/")
 
 
 def test_a_log_without_enough_witnesses_for_a_minute_says_so(log, settings):
