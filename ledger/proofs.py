@@ -1,14 +1,16 @@
-"""What a stranger needs to see that the log only grew: signed heads and proofs between them, as a page and as files."""
+"""What a stranger needs to see that the log only grew: signed heads, proofs between them, and the log's files."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from django.conf import settings
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import FileResponse, Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.urls import path
 from django.views.decorators.http import require_safe
 
-from ledger import receipts
+from ledger import receipts, tiles
 from ledger import services as ledger
 from ledger.models import Checkpoint
 
@@ -57,6 +59,20 @@ def ledger_head_file(request: HttpRequest) -> HttpResponse:
     return _text(head.checkpoint)
 
 
+@require_safe
+def log_file(request: HttpRequest, name: str) -> FileResponse:
+    """A file of the log, where no web server in front of this one serves it."""
+    path = Path(settings.LOG_DIR, name)
+    if not tiles.NAME.fullmatch(name) or not path.is_file():
+        raise Http404
+    is_text = name.startswith(tiles.CHECKPOINT)
+    response = FileResponse(
+        path.open("rb"), content_type="text/plain; charset=utf-8" if is_text else "application/octet-stream"
+    )
+    response["Cache-Control"] = "no-cache" if name == tiles.CHECKPOINT else "public, max-age=31536000, immutable"
+    return response
+
+
 def _text(body: str) -> HttpResponse:
     return HttpResponse(body, content_type="text/plain; charset=utf-8")
 
@@ -78,4 +94,5 @@ plain = [
     path("ledger/head.txt", ledger_head_file, name="ledger_head_file"),
     path("ledger/checkpoints/<int:size>.txt", ledger_checkpoint_file, name="ledger_checkpoint_file"),
     path("ledger/consistency/<int:old>/<int:new>.txt", ledger_consistency_file, name="ledger_consistency_file"),
+    path("log/<path:name>", log_file, name="log_file"),
 ]

@@ -18,7 +18,6 @@ import fcntl
 import hashlib
 import http.client
 import json
-import os
 import threading
 import time
 import urllib.parse
@@ -29,7 +28,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import NamedTuple
 
-from ledger import merkle, receipts
+from ledger import durable, merkle, receipts
 
 BODY_BYTES_MAX = 64 * 1024
 IDLE_TIMEOUT_S = 15
@@ -173,7 +172,7 @@ class Witness:
             if not merkle.verify_consistency(size, checkpoint.size, root, checkpoint.root, proof):
                 return Answer(HTTPStatus.UNPROCESSABLE_ENTITY, "the consistency proof does not verify\n")
             if head is None or checkpoint.size > size:
-                _write_durably(self._head_file(checkpoint.origin), note)
+                durable.write(self._head_file(checkpoint.origin), note.encode(), mode=0o600)
                 self._heads[checkpoint.origin] = checkpoint
         return Answer(HTTPStatus.OK, receipts.cosign_checkpoint(checkpoint.text, self.key, now_s))
 
@@ -202,7 +201,8 @@ def load_key(state: Path, name: str) -> receipts.SigningKey:
     state.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = state / "witness.key"
     if not path.exists():
-        _write_durably(path, receipts.new_signing_key(name, receipts.WITNESS_KEY).encode() + "\n")
+        made = receipts.new_signing_key(name, receipts.WITNESS_KEY).encode() + "\n"
+        durable.write(path, made.encode(), mode=0o600)
     key = receipts.decode_signing_key(path.read_text(encoding="utf-8").removesuffix("\n"))
     if key.verifier.name != name or key.verifier.algorithm != receipts.WITNESS_KEY:
         raise ValueError(f"{path} is the key of {key.verifier.name}, not of {name}")
@@ -218,22 +218,6 @@ def _parse_request(body: bytes) -> tuple[int, list[bytes], str]:
     if len(proof) > receipts.PROOF_HASHES_MAX:
         raise receipts.Malformed("the proof has too many hashes")
     return int(size), [receipts.decode_hash(line) for line in proof], note
-
-
-def _write_durably(path: Path, text: str) -> None:
-    """Replace a file so that after a crash there is the old text or the new one, and after returning the new one."""
-    temporary = path.with_suffix(".new")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
 
 
 def serve(witness: Witness, *, host: str, port: int) -> ThreadingHTTPServer:

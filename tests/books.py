@@ -143,20 +143,22 @@ def books_template(django_db_setup, django_db_blocker) -> Iterator[str]:
 
 
 @pytest.fixture
-def books(books_template, django_db_blocker, monkeypatch) -> Iterator[Books]:
+def books(books_template, django_db_blocker, monkeypatch, tmp_path) -> Iterator[Books]:
     """A ledger of its own for one test. Heads count as witnessed at once; ask for `witnesses` to have real ones."""
     monkeypatch.setattr(settings, "WITNESS_QUORUM", 0)
+    monkeypatch.setattr(settings, "LOG_DIR", tmp_path / "log")
     with _copy(books_template, django_db_blocker) as made:
         yield made
 
 
 @pytest.fixture(scope="module")
-def books_of_module(books_template, django_db_blocker) -> Iterator[Books]:
+def books_of_module(books_template, django_db_blocker, tmp_path_factory) -> Iterator[Books]:
     """A ledger that the tests of one module share: each uses accounts of its own."""
-    before, settings.WITNESS_QUORUM = settings.WITNESS_QUORUM, 0
+    before = settings.WITNESS_QUORUM, settings.LOG_DIR
+    settings.WITNESS_QUORUM, settings.LOG_DIR = 0, tmp_path_factory.mktemp("books") / "log"
     with _copy(books_template, django_db_blocker) as made:
         yield made
-    settings.WITNESS_QUORUM = before
+    settings.WITNESS_QUORUM, settings.LOG_DIR = before
 
 
 @contextmanager

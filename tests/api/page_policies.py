@@ -256,6 +256,7 @@ ACCESS: dict[tuple[str, ...], tuple] = {
     ("get", "ledger_consistency_file"): ("everybody", PLAIN, None, {}),
     ("get", "ledger_entry"): ("everybody", PLAIN, None, {}),
     ("get", "ledger_head_file"): ("everybody", PLAIN, None, {}),
+    ("get", "log_file"): ("everybody", PLAIN, None, {"name": "checkpoint"}),
     # The admin desk
     ("get", "admin_revenue"): ("admins, else unseen", PLAIN, None, {}),
     ("get", "admin_exceptions"): ("admins, else unseen", PLAIN, None, {}),

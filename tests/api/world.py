@@ -16,6 +16,7 @@ from datanets import reviews, submissions
 from datanets import services as datanets
 from datanets.models import Record
 from ledger import services as ledger
+from ledger.publication import Publication
 from marketplace import access, keys, payouts, people, publishing, tokens, wallets
 from marketplace.models import PayoutRun
 from tests.datanets.cast import make_datanet, send, table, upload, waiting
@@ -117,6 +118,7 @@ def build(books) -> World:
     )
     books.fold()
     books.log()
+    Publication(settings.LOG_DIR).step()
     return World(
         {
             "owner": "erin",

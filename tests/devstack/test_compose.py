@@ -129,6 +129,19 @@ def test_the_proxy_lets_through_every_file_that_the_site_takes(settings):
     assert limit_mib * 2**20 > settings.UPLOAD_FILE_MAX_BYTES
 
 
+def test_the_proxy_serves_the_files_of_the_log_that_the_sequencer_writes(services):
+    text = re.sub(r"#.*", "", (ROOT / "deploy/nginx.conf").read_text())
+    blocks = dict(re.findall(r"location (?:=|\^~) (/log/\S*) \{(.*?)\n {8}\}", text, re.S))
+    assert set(blocks) == {"/log/", "/log/checkpoints/", "/log/checkpoint"}
+    for path, block in blocks.items():
+        assert f"alias {path};" in block
+        assert ("immutable" in block) == (path != "/log/checkpoint")
+    assert "log:/log:ro" in services["proxy"]["volumes"]
+    writers = {name for name, service in services.items() if "log:/log" in service.get("volumes", ())}
+    assert writers == {"sequencer"}
+    assert services["sequencer"]["environment"]["LOG_DIR"] == "/log"
+
+
 def test_a_proxy_in_front_is_believed_only_where_it_is_named():
     text = re.sub(r"#.*", "", (ROOT / "deploy/nginx.conf").read_text())
     named = re.findall(r"set_real_ip_from (\S+);", text)

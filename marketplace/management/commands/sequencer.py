@@ -9,12 +9,15 @@ from __future__ import annotations
 import logging
 import signal
 import time
+from pathlib import Path
 
+from django.conf import settings
 from django.core.management.base import BaseCommand
 from django.db import InterfaceError, OperationalError, connection
 
 from attribution import settlement
 from ledger import sequencer
+from ledger.publication import Publication
 from marketplace import reaping
 
 logger = logging.getLogger("ledger.sequencer")
@@ -27,7 +30,7 @@ _reaper = reaping.Reaper()
 
 
 class Command(BaseCommand):
-    help = "Fold, log, sign, relay, vest, expire; release what the dead hold; close due epochs and post finished plans."
+    help = "Fold, log, sign, publish, relay, vest, expire; release what the dead hold; close and post epochs."
 
     def add_arguments(self, parser):
         parser.add_argument("--once", action="store_true", help="One round, then stop (for tests and repairs).")
@@ -58,8 +61,9 @@ class Command(BaseCommand):
 
     def _work(self, *, once: bool) -> None:
         report_at = time.monotonic() + REPORT_S
+        publication = Publication(Path(settings.LOG_DIR))
         while not self.stopping:
-            done = one_round()
+            done = one_round() + publication.step()
             if time.monotonic() >= report_at:
                 sequencer.report_late()
                 report_at = time.monotonic() + REPORT_S
