@@ -13,7 +13,7 @@ from hashlib import sha256, sha512
 # fmt: off
 P, ORDER = 2**255 - 19, 2**252 + 27742317777372353535851937790883648493  # Ed25519, RFC 8032
 D, SQRT_MINUS_1, BASE_Y = -121665 * pow(121666, -1, P) % P, pow(2, (P - 1) // 4, P), 4 * pow(5, -1, P) % P
-HEX32, NAME, LINE = "[0-9a-f]{64}", r"[^\s+\0-\x1f\x7f]+", {"payee", "role", "item", "amount"}
+NAME, LINE, BOTH = r"[^\s+\0-\x1f\x7f]+", {"payee", "role", "item", "amount"}, "open-key-rotation/1\n{old}\n{new}\n"
 
 def need(condition, otherwise):
     if not condition:
@@ -66,12 +66,12 @@ def open_head(note, log, witnesses, quorum):
     text, known, signatures = f"{origin}\n{size}\n{root}\n", [key[:2] for key in (log, *witnesses)], {}
     for dash, name, material in (line.split(" ") for line in lines):
         key, signature = (name, unbase64(material)[:4]), unbase64(material)[4:]
-        need(dash == "\u2014" and signature and re.fullmatch(NAME, name), "a signature line is malformed")
-        need(key not in signatures or key not in known, f"{name} signed twice")
+        need(dash == "\u2014" and signature and re.fullmatch(NAME, name) and key not in signatures.keys() & known, "bad signer")
         signatures[key] = signature
     found = [witness for witness in witnesses if witness[:2] in signatures]
     need(len(found) >= quorum, f"{len(found)} witnesses cosigned the checkpoint, {quorum} are needed")
-    need(log[:2] in signatures and is_signed(log[2], text.encode(), signatures[log[:2]]), "the log did not sign this")
+    need(log[:2] in signatures, f"the key {log[1].hex()} did not sign this; if the log has another key by now, use that one")
+    need(is_signed(log[2], text.encode(), signatures[log[:2]]), "the log did not sign this")
     for name, key_id, public in found:
         message = f"cosignature/v1\ntime {int.from_bytes(signatures[name, key_id][:8], 'big')}\n{text}".encode()
         need(is_signed(public, message, signatures[name, key_id][8:]), f"{name} did not cosign this")
@@ -91,8 +91,7 @@ def climb(position, last, hashes, old, new):  # Up to the roots of both trees, a
 def check_consistency(old_note, new_note, proof, log, witnesses, quorum):
     (m, old_root), (n, new_root) = open_head(old_note, log, [], 0), open_head(new_note, log, witnesses, quorum)
     need(0 < m <= n, "the old head is empty, or larger than the new one")
-    known = [old_root] if m == n or m & (m - 1) == 0 else []  # A complete subtree is left out of the proof.
-    start, *hashes = known + [unbase64(line, 32) for line in proof.splitlines()]
+    start, *hashes = [old_root] * (m == n or m & (m - 1) == 0) + [unbase64(line, 32) for line in proof.splitlines()]
     done = n.bit_length() if m == n else (m & -m).bit_length() - 1  # The levels below which the two trees are one.
     need(climb(m - 1 >> done, n - 1 >> done, hashes, start, start) == (old_root, new_root), "the log was rewritten")
     return f"the log of {n} entries extends the log of {m}; {quorum} witnesses required"
@@ -108,26 +107,27 @@ def check_receipt(text, log, witnesses, quorum):
     need(re.fullmatch(r'(?:"(?:[^"\\]|\\.)*"|[0-9\s{}\[\]:,])*', text), "a value is no string, whole number or list")
     receipt = json.loads(text, object_pairs_hook=unique, parse_int=natural)
     need(receipt.keys() - {"openings"} == {"v", "entry", "proof"}, "a receipt has v, entry, openings and proof")
-    entry, openings = receipt["entry"], receipt.get("openings", {})
+    entry, openings, commit = receipt["entry"], receipt.get("openings", {}), receipt["entry"].get("commit", {})
     need((receipt["v"], entry["v"]) == ("open-receipt/1", "open-entry/1"), "the version is unknown")
-    split = {f"split.{number}": digest for number, digest in enumerate(entry.get("commit", {}).get("split", []))}
-    committed = {**entry.get("commit", {}), **split}
+    split = {f"split.{number}": digest for number, digest in enumerate(commit.get("split", []))}
     for field, opening in openings.items():
-        need(opening.keys() == {"salt", "value"} and re.fullmatch(HEX32, opening["salt"]), f"{field} is malformed")
+        need(opening.keys() == {"salt", "value"} and re.fullmatch("[0-9a-f]{64}", opening["salt"]), f"{field} is malformed")
         message = f"open-commit/1\n{field}\n".encode() + bytes.fromhex(opening["salt"]) + canonical(opening["value"])
-        need(sha256(message).hexdigest() == committed.get(field), f"{field} is not what the entry commits to")
+        need(sha256(message).hexdigest() == (commit | split).get(field), f"{field} is not what the entry commits to")
     parts = [openings[field]["value"] for field in split if field in openings]
     need(all(part.keys() == LINE for part in parts), "a split line is malformed")
     total_nano = sum(natural(part["amount"], 10**19) for part in parts)
     price_nano = natural(openings["price"]["value"], 10**19) if split and "price" in openings else total_nano
     need(total_nano == price_nano or total_nano < price_nano and len(parts) < len(split), "the split is not the price")
-    head, _, note = receipt["proof"].partition("\n\n")
-    header, index, *path = head.split("\n")
+    header, index, *path = receipt["proof"].partition("\n\n")[0].split("\n")
     need(header == "c2sp.org/tlog-proof@v1" and index[:6] == "index ", "the proof is not a tlog-proof")
     index, leaf, path = natural(index[6:]), sha256(b"\0" + canonical(entry)).digest(), [unbase64(x, 32) for x in path]
-    size, root = open_head(note, log, witnesses, quorum)
+    size, root = open_head(receipt["proof"].partition("\n\n")[2], log, witnesses, quorum)
     need(index < size and climb(index, size - 1, path, leaf, leaf)[1] == root, "the entry is not in the log")
-    return f"entry {index} of {size}, {len(openings)} values opened, {quorum} witnesses required"
+    for k in ("old", "new") if entry["type"] == "key.rotated" else ():
+        need(is_signed(vkey(entry[k], 1)[2], BOTH.format(**entry).encode(), unbase64(entry[k + "_signature"])), "unsigned key")
+    new = f"; the key of the log is now {entry['new']}" if entry["type"] == "key.rotated" else ""
+    return f"entry {index} of {size}, {len(openings)} values opened, {quorum} witnesses required{new}"
 
 def main():
     parser = argparse.ArgumentParser(usage=__doc__)

@@ -65,7 +65,7 @@ class Site:
         self.guard = Guard(state)
         self.restart_worker = threading.Event()
         self.stopping = threading.Event()
-        self.log_vkey = ""
+        self.log_vkeys = ""
         self.demo_is_complete = False
         self.ready = False
 
@@ -100,7 +100,7 @@ class Site:
         """Catalogues, the keys of log and witnesses, the witnesses, and then tables, rights and static files."""
         messages.compile_all(ROOT / "locale")
         self._manage("keys", "init")
-        self.log_vkey = Path(self.environment["LOG_KEY_FILE"] + ".pub").read_text().strip()
+        self.log_vkeys = " ".join(Path(self.environment["LOG_KEY_FILE"] + ".pub").read_text().split())
         vkeys = [self._witness_key(name) for name in WITNESSES]
         witnesses = [
             {"url": f"http://127.0.0.1:{self.ports[name]}", "vkey": vkey}
@@ -125,7 +125,7 @@ class Site:
         self.say("starting " + ", ".join(process.name for process in processes))
         for process in processes:
             arguments = process.arguments(
-                host="127.0.0.1", port=self.ports.get(process.name), state=self.state, log_vkey=self.log_vkey
+                host="127.0.0.1", port=self.ports.get(process.name), state=self.state, log_vkey=self.log_vkeys
             )
             self.running[process.name] = Running(process, [sys.executable, *arguments])
             self._spawn(self.running[process.name])

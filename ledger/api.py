@@ -21,6 +21,7 @@ def head() -> dict:
         "quorum": settings.WITNESS_QUORUM,
         "leaves": ledger.log_size(),
         "log_vkey": ledger.log_vkey(),
+        "former_log_vkeys": ledger.log_vkeys()[1:],
         "witness_vkeys": ledger.witness_vkeys(),
     }
 

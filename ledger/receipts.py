@@ -332,9 +332,9 @@ def checkpoint_text(origin: str, size: int, root: bytes) -> str:
     return f"{origin}\n{size}\n{_base64(root)}\n"
 
 
-def sign_checkpoint(text: str, key: SigningKey) -> str:
-    """Sign a head with the log's key: the signed note, ready for cosignatures to be appended."""
-    return text + "\n" + _signature_line(key.verifier, key.sign(text.encode()))
+def sign_checkpoint(text: str, *keys: SigningKey) -> str:
+    """Sign a head with the log's key, or keys: the signed note, ready for cosignatures to be appended."""
+    return text + "\n" + "".join(_signature_line(key.verifier, key.sign(text.encode())) for key in keys)
 
 
 def cosign_checkpoint(text: str, key: SigningKey, timestamp_s: int) -> str:
@@ -489,7 +489,13 @@ class Step(NamedTuple):
     values: dict[str, object]
 
 
-def verify_receipt(receipt: str | bytes | dict, log_vkey: str, witness_vkeys: Sequence[str], quorum: int) -> list[Step]:
+def verify_receipt(
+    receipt: str | bytes | dict,
+    log_vkey: str,
+    witness_vkeys: Sequence[str],
+    quorum: int,
+    former_log_vkeys: Sequence[str] = (),
+) -> list[Step]:
     """Check a receipt as a stranger would: with the receipt and pinned keys only.
 
     Args:
@@ -498,6 +504,7 @@ def verify_receipt(receipt: str | bytes | dict, log_vkey: str, witness_vkeys: Se
         log_vkey: The log's public key.
         witness_vkeys: The witnesses' public keys, all different.
         quorum: How many of them must have cosigned.
+        former_log_vkeys: Keys that this log had before; a head that only they signed is as old as they are.
 
     Returns:
         Steps in the order form, commitments, split, inclusion, log_signature, witnesses. If the form is wrong it is
@@ -523,7 +530,7 @@ def verify_receipt(receipt: str | bytes | dict, log_vkey: str, witness_vkeys: Se
             index=proof.index,
             size=checkpoint.size,
         ),
-        _check_signature(checkpoint, log_vkey),
+        _check_signature(checkpoint, log_vkey, former_log_vkeys),
         _check_witnesses(checkpoint, witness_vkeys, quorum),
     ]
 
@@ -619,12 +626,15 @@ def _check_split(entry: Mapping, opened: Mapping) -> Step:
     return _step("split", total_nano == price_nano, lines=len(lines), price_nano=price_nano)
 
 
-def _check_signature(checkpoint: Checkpoint, log_vkey: str) -> Step:
+def _check_signature(checkpoint: Checkpoint, log_vkey: str, former: Sequence[str]) -> Step:
+    present = [vkey for vkey in (log_vkey, *former) if _signatures_of(checkpoint, decode_vkey(vkey))]
     try:
-        check_log_signature(checkpoint, log_vkey)
+        for vkey in present or [log_vkey]:
+            check_log_signature(checkpoint, vkey)
     except Untrusted:
         return _step("log_signature", False, origin=checkpoint.origin)
-    return _step("log_signature", True, origin=checkpoint.origin)
+    key = None if log_vkey in present else "log_signature.former"
+    return _step("log_signature", True, key=key, origin=checkpoint.origin)
 
 
 def _check_witnesses(checkpoint: Checkpoint, witness_vkeys: Sequence[str], quorum: int) -> Step:

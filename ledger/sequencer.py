@@ -89,7 +89,7 @@ def sign_and_witness() -> int:
     newest = public_log.head(quorum=False)
     if size > newest.size:
         root = merkle.root(size, public_log.stored(merkle.required_nodes(merkle.root, size)))
-        note = receipts.sign_checkpoint(receipts.checkpoint_text(settings.LOG_ORIGIN, size, root), keys.signing_key())
+        note = receipts.sign_checkpoint(receipts.checkpoint_text(settings.LOG_ORIGIN, size, root), *keys.signing_keys())
         try:
             # Committed here, before a witness or a reader sees it: whatever dies now, no other head is signed.
             with transaction.atomic(durable=True):
@@ -117,7 +117,7 @@ def check_not_behind_witness() -> None:
     """
     newest = public_log.head(quorum=False)
     text = receipts.checkpoint_text(settings.LOG_ORIGIN, newest.size, newest.root)
-    note = newest.note or receipts.sign_checkpoint(text, keys.signing_key())
+    note = newest.note or receipts.sign_checkpoint(text, *keys.signing_keys())
     for asked in settings.WITNESSES:
         # "Extends itself" is true for the witness only if this is its own last head.
         _ask(asked, newest.size, newest.size, note)

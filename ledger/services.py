@@ -36,7 +36,7 @@ from ledger.errors import (
 )
 from ledger.holds import Draw, HoldRow, close, close_holds_of, draw, expire_holds, extend, hold, holders, open_holds
 from ledger.ids import new_id
-from ledger.keys import log_vkey, witness_vkeys
+from ledger.keys import log_vkey, log_vkeys, witness_vkeys
 from ledger.log import (
     EntryRow,
     Head,
@@ -116,6 +116,7 @@ __all__ = [
     "leaf_of",
     "log_size",
     "log_vkey",
+    "log_vkeys",
     "lots_of",
     "movements",
     "new_id",

@@ -35,24 +35,24 @@ class Tile(NamedTuple):
     """A tile's place. `level` is -1 for a bundle of entries, which is as wide as the tile of level 0 beside it."""
 
     level: int
-    index: int
+    number: int
     width: int = WIDTH
 
     @property
     def first(self) -> int:
         """The index of its first hash or entry, on its level."""
-        return self.index * WIDTH
+        return self.number * WIDTH
 
     @property
     def name(self) -> str:
         """Its file's name."""
         level = "entries" if self.level < 0 else self.level
-        return f"tile/{level}/{_number(self.index)}" + (f".p/{self.width}" if self.width < WIDTH else "")
+        return f"tile/{level}/{_digits(self.number)}" + (f".p/{self.width}" if self.width < WIDTH else "")
 
 
 def kept_head(index: int) -> str:
     """The name of the file of the first head that covers the whole bundle `index`."""
-    return f"checkpoints/{_number(index)}"
+    return f"checkpoints/{_digits(index)}"
 
 
 def full(size: int, *, after: int = 0) -> Iterator[Tile]:
@@ -122,9 +122,9 @@ def hash_source(read: Callable[[str], bytes], size: int) -> merkle.HashSource:
     return hash_at
 
 
-def _number(index: int) -> str:
+def _digits(number: int) -> str:
     """1234067 is x001/x234/067."""
-    digits = f"{index:d}"
+    digits = f"{number:d}"
     digits = digits.zfill(-(-len(digits) // 3) * 3)
     groups = [digits[at : at + 3] for at in range(0, len(digits), 3)]
     return "/".join([*(f"x{group}" for group in groups[:-1]), groups[-1]])

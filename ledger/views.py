@@ -67,6 +67,7 @@ def ledger_explorer(request: HttpRequest) -> HttpResponse:
         "witnesses": _witnesses(),
         "quorum": settings.WITNESS_QUORUM,
         "log_vkey": ledger.log_vkey(),
+        "former_vkeys": ledger.log_vkeys()[1:],
         "checkpoints": _checkpoints(),
         "entries": [(leaf, type_label(leaf.type), _told(leaf.entry)) for leaf in entries],
         "next_url": f"?{urlencode(_asked(asked) | {'before': entries[-1].index})}" if len(page) > ENTRIES_SHOWN else "",

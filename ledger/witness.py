@@ -273,16 +273,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--state", type=Path, required=True, help="directory of the key and the last heads")
     parser.add_argument("--name", required=True, help="the witness's name, for example witness0.example")
     parser.add_argument("--print-vkey", action="store_true", help="print the public key and stop")
-    parser.add_argument("--log-vkey", action="append", default=[], help="public key of a log to watch; may be repeated")
+    parser.add_argument("--log-vkey", action="append", default=[], help="public keys of logs to watch; may be repeated")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int)
     given = parser.parse_args(arguments)
     if given.print_vkey:
         print(load_key(given.state, given.name).verifier.encode())
         return
-    if given.port is None or not all(given.log_vkey or [""]):
+    log_vkeys = [vkey for listed in given.log_vkey for vkey in listed.split()]
+    if given.port is None or not log_vkeys:
         parser.error("--port and --log-vkey are needed to serve; `manage.py keys init` prints the log's key")
-    witness = Witness(state=given.state, name=given.name, log_vkeys=given.log_vkey)
+    witness = Witness(state=given.state, name=given.name, log_vkeys=log_vkeys)
     server = serve(witness, host=given.host, port=given.port)
     print(f"witness {given.name} on {given.host}:{server.server_address[1]}", flush=True)
     with suppress(KeyboardInterrupt):

@@ -51,6 +51,9 @@ SENTENCES = {
     "inclusion.ok": gettext_lazy("The entry is number %(index)s of the %(size)s that the checkpoint covers."),
     "inclusion.failed": gettext_lazy("The proof does not lead from this entry to the checkpoint."),
     "log_signature.ok": gettext_lazy("The checkpoint carries the signature of %(origin)s."),
+    "log_signature.former": gettext_lazy(
+        "The checkpoint carries the signature of %(origin)s, by a key it has changed since."
+    ),
     "log_signature.failed": gettext_lazy("The checkpoint is not signed by this log."),
     "log_signature.unavailable": gettext_lazy("This browser cannot check signatures here. Use verify_receipt.py."),
     "witnesses.ok": gettext_lazy("%(count)s witnesses saw the log only grow; %(quorum)s are needed."),
@@ -104,7 +107,8 @@ def body(seen: Viewing) -> tuple[str, dict | None]:
 
 def check(receipt: dict | bytes) -> list[dict]:
     """Verify with this site's pinned keys: the steps as components/receipt_steps.html shows them."""
-    steps = format.verify_receipt(receipt, ledger.log_vkey(), ledger.witness_vkeys(), settings.WITNESS_QUORUM)
+    log_vkey, *former = ledger.log_vkeys()
+    steps = format.verify_receipt(receipt, log_vkey, ledger.witness_vkeys(), settings.WITNESS_QUORUM, former)
     return [
         {
             "key": step.name,

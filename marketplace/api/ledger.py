@@ -19,6 +19,9 @@ class HeadShown(Shown):
     quorum = serializers.IntegerField()
     leaves = serializers.IntegerField(help_text="Entries sequenced so far.")
     log_vkey = serializers.CharField()
+    former_log_vkeys = serializers.ListField(
+        child=serializers.CharField(), help_text="Keys that signed before; old receipts verify by them."
+    )
     witness_vkeys = serializers.ListField(child=serializers.CharField())
 
 

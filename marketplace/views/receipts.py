@@ -166,6 +166,7 @@ def _checker() -> dict:
     """What static/js/receipt.js needs: pinned keys, quorum, sentences."""
     return {
         "log_vkey": ledger.log_vkey(),
+        "former_vkeys": " ".join(ledger.log_vkeys()[1:]),
         "witness_vkeys": " ".join(ledger.witness_vkeys()),
         "quorum": settings.WITNESS_QUORUM,
         "words": receipts.words(),

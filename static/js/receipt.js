@@ -7,12 +7,13 @@ import { verifyReceipt } from "./verify-receipt.js";
 const words = document.getElementById("receipt-words");
 const sentences = new Map([...words.querySelectorAll("[data-key]")].map((one) => [one.dataset.key, one.textContent]));
 const witnesses = words.dataset.witnesses.split(" ").filter(Boolean);
+const former = words.dataset.former.split(" ").filter(Boolean);
 
 verifyOwn(document.getElementById("receipt-result"));
 verifyFiles(document.getElementById("receipt-file"), document.getElementById("receipt-file-result"));
 
 function verify(bytes) {
-  return verifyReceipt(bytes, words.dataset.log, witnesses, Number(words.dataset.quorum));
+  return verifyReceipt(bytes, words.dataset.log, witnesses, Number(words.dataset.quorum), former);
 }
 
 /** The receipt of this page: fetched as the file is, so that what is checked is what is downloaded. */

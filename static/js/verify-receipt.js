@@ -31,12 +31,14 @@ class Malformed extends Error {}
  * @param {string} logVkey The log's public key, name+id+base64.
  * @param {string[]} witnessVkeys The witnesses' public keys, all different.
  * @param {number} quorum How many of them must have cosigned.
+ * @param {string[]} formerVkeys Keys that this log had before.
  * @returns {Promise<{ok: boolean, steps: object[]}>}
  * @throws {Error} The keys or the quorum make no sense: that is not the receipt's fault.
  */
-export async function verifyReceipt(text, logVkey, witnessVkeys, quorum) {
+export async function verifyReceipt(text, logVkey, witnessVkeys, quorum, formerVkeys = []) {
   if (!globalThis.crypto?.subtle) return { ok: false, steps: [unavailable("form", {})] };
   const log = await parseVkey(logVkey, LOG_KEY);
+  const former = await Promise.all(formerVkeys.map((vkey) => parseVkey(vkey, LOG_KEY)));
   const witnesses = await Promise.all(witnessVkeys.map((vkey) => parseVkey(vkey, WITNESS_KEY)));
   // A cosignature does not bind the witness's name: one key under two names would count twice.
   if (new Set(witnesses.map((witness) => hex(witness.publicKey))).size !== witnesses.length) {
@@ -59,7 +61,7 @@ export async function verifyReceipt(text, logVkey, witnessVkeys, quorum) {
     await checkCommitments(entry, openings),
     checkSplit(entry, openings),
     await checkInclusion(entry, proof, checkpoint),
-    await checkLogSignature(checkpoint, log),
+    await checkLogSignature(checkpoint, log, former),
     await checkWitnesses(checkpoint, witnesses, quorum),
   ];
   return { ok: steps.every((one) => one.ok), steps };
@@ -120,15 +122,21 @@ async function checkInclusion(entry, proof, checkpoint) {
   return step("inclusion", ok, values, `The entry is ${ok ? "" : "not "}number ${proof.index} of ${checkpoint.size}.`);
 }
 
-async function checkLogSignature(checkpoint, log) {
+async function checkLogSignature(checkpoint, log, former) {
   const values = { origin: checkpoint.origin };
-  const signatures = signaturesOf(checkpoint, log);
-  if (checkpoint.origin !== log.name || signatures.length !== 1) {
-    return step("log_signature", false, values, "The checkpoint is not signed by this log.");
+  const present = [log, ...former].filter((key) => signaturesOf(checkpoint, key).length > 0);
+  for (const key of present) {
+    const signatures = signaturesOf(checkpoint, key);
+    const ok =
+      checkpoint.origin === key.name &&
+      signatures.length === 1 &&
+      (await isSigned(key.publicKey, utf8(checkpoint.text), signatures[0]));
+    if (ok === null) return unavailable("log_signature", values);
+    if (!ok) return step("log_signature", false, values, "The log's signature is wrong.");
   }
-  const ok = await isSigned(log.publicKey, utf8(checkpoint.text), signatures[0]);
-  if (ok === null) return unavailable("log_signature", values);
-  return step("log_signature", ok, values, ok ? `Signed by ${log.name}.` : "The log's signature is wrong.");
+  if (present.length === 0) return step("log_signature", false, values, "The checkpoint is not signed by this log.");
+  if (present[0] === log) return step("log_signature", true, values, `Signed by ${log.name}.`);
+  return step("log_signature", true, values, `Signed by a former key of ${log.name}.`, "log_signature.former");
 }
 
 async function checkWitnesses(checkpoint, witnesses, quorum) {

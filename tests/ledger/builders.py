@@ -54,9 +54,7 @@ def witnesses(folder: Path, count: int = 3) -> Iterator[list[dict]]:
     """Real witnesses on loopback ports; yields what settings.WITNESSES holds."""
     running, told = [], []
     for number in range(count):
-        made = witness.Witness(
-            state=folder / f"w{number}", name=f"witness{number}.example", log_vkeys=[keys.log_vkey()]
-        )
+        made = witness.Witness(state=folder / f"w{number}", name=f"witness{number}.example", log_vkeys=keys.log_vkeys())
         server = witness.serve(made, host="127.0.0.1", port=0)
         thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()

@@ -248,12 +248,12 @@ NODE = shutil.which("node")
 SCRIPT = """
 import { readFileSync } from "node:fs";
 import { pathToFileURL } from "node:url";
-const { module, log, witnesses, cases } = JSON.parse(readFileSync(0, "utf8"));
+const { module, log, witnesses, former, cases } = JSON.parse(readFileSync(0, "utf8"));
 const { verifyReceipt } = await import(pathToFileURL(module));
 const results = [];
 for (const { base64, flips, quorum } of cases) {
   const data = Buffer.from(base64, "base64");
-  const one = await verifyReceipt(new Uint8Array(data), log, witnesses, quorum);
+  const one = await verifyReceipt(new Uint8Array(data), log, witnesses, quorum, former);
   const passed = [];
   for (const bit of flips) {
     const changed = new Uint8Array(data);
@@ -266,13 +266,13 @@ console.log(JSON.stringify(results));
 """
 
 
-def in_node(cases, tmp_path, log=LOG_VKEY, witnesses=WITNESS_VKEYS):
+def in_node(cases, tmp_path, log=LOG_VKEY, witnesses=WITNESS_VKEYS, former=()):
     # A copy named .mjs: node takes a .js file for CommonJS where no package.json says otherwise.
     module = tmp_path / "verify-receipt.mjs"
     shutil.copy(ROOT / "static/js/verify-receipt.js", module)
     script = tmp_path / "check.mjs"
     script.write_text(SCRIPT)
-    given = {"module": str(module), "log": log, "witnesses": witnesses, "cases": cases}
+    given = {"module": str(module), "log": log, "witnesses": witnesses, "former": list(former), "cases": cases}
     done = subprocess.run([NODE, str(script)], input=json.dumps(given), capture_output=True, text=True, check=True)
     return json.loads(done.stdout)
 
@@ -324,6 +324,38 @@ def test_the_browser_verifies_what_our_log_makes(tmp_path):
     assert [step for result in results for step in result["steps"] if not step["ok"]] == []
     wrong_log = in_node(cases[:1], tmp_path, LOG_VKEY, ours.WITNESS_VKEYS)[0]
     assert [step["name"] for step in wrong_log["steps"] if not step["ok"]] == ["log_signature"]
+
+
+@pytest.mark.skipif(NODE is None, reason="node is not installed")
+def test_server_and_browser_judge_the_keys_of_a_changed_log_alike(tmp_path):
+    old, new = (receipts.new_signing_key("open.test/log", receipts.LOG_KEY, seed * 32) for seed in (b"o", b"n"))
+    public = {"rule": "sha256:" + "ab" * 32, "parts": []}
+    entry = receipts.build_entry("rule.adopted", "1", "2026-11-22T07", public, {}, None, bytes(32))
+    text = receipts.checkpoint_text("open.test/log", 1, receipts.leaf_hash(entry))
+
+    def signed(*keys, wrong=None):
+        lines = receipts.sign_checkpoint(text, *keys).split("\n\n")[1].splitlines()
+        if wrong is not None:
+            lines[wrong] = lines[wrong][:-20] + ("B" if lines[wrong][-20] == "A" else "A") + lines[wrong][-19:]
+        return receipts.build_receipt(entry, None, 0, [], "\n".join([text, *lines, ""]))
+
+    expected = {
+        "log_signature.ok": [signed(new), signed(new, old), signed(old, new)],
+        "log_signature.former": [signed(old)],
+        "log_signature.failed": [
+            signed(ours.LOG),
+            *(signed(new, old, wrong=line) for line in (0, 1)),
+            signed(old, wrong=0),
+        ],
+    }
+    made = [json.dumps(receipt).encode() for group in expected.values() for receipt in group]
+    keys = [key for key, group in expected.items() for _receipt in group]
+    told = (new.verifier.encode(), [], 0, [old.verifier.encode()])
+    assert [receipts.verify_receipt(receipt, *told)[4].key for receipt in made] == keys
+    results = in_node(
+        [case(receipt, 0) for receipt in made], tmp_path, new.verifier.encode(), [], [old.verifier.encode()]
+    )
+    assert [result["steps"][4]["key"] for result in results] == keys
 
 
 def test_the_server_refuses_changed_bits():
