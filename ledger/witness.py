@@ -267,27 +267,39 @@ def serve(witness: Witness, *, host: str, port: int) -> ThreadingHTTPServer:
     return ThreadingHTTPServer((host, port), Handler)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a witness from the command line."""
-    parser = argparse.ArgumentParser(prog="python -m ledger.witness", description=__doc__.split("\n")[0])
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what `run` needs; the management command has the same options."""
     parser.add_argument("--state", type=Path, required=True, help="directory of the key and the last heads")
     parser.add_argument("--name", required=True, help="the witness's name, for example witness0.example")
     parser.add_argument("--print-vkey", action="store_true", help="print the public key and stop")
     parser.add_argument("--log-vkey", action="append", default=[], help="public keys of logs to watch; may be repeated")
     parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int)
-    given = parser.parse_args(arguments)
+    parser.add_argument("--port", type=int, help="0 picks one")
+
+
+def run(given: argparse.Namespace) -> None:
+    """Print the key, or serve until interrupted. Raises ValueError if what serving needs was not given."""
     if given.print_vkey:
         print(load_key(given.state, given.name).verifier.encode())
         return
     log_vkeys = [vkey for listed in given.log_vkey for vkey in listed.split()]
     if given.port is None or not log_vkeys:
-        parser.error("--port and --log-vkey are needed to serve; `manage.py keys init` prints the log's key")
+        raise ValueError("--port and --log-vkey are needed to serve; `manage.py keys list` prints the log's keys")
     witness = Witness(state=given.state, name=given.name, log_vkeys=log_vkeys)
     server = serve(witness, host=given.host, port=given.port)
     print(f"witness {given.name} on {given.host}:{server.server_address[1]}", flush=True)
     with suppress(KeyboardInterrupt):
         server.serve_forever()
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a witness from the command line."""
+    parser = argparse.ArgumentParser(prog="python -m ledger.witness", description=__doc__.split("\n")[0])
+    add_arguments(parser)
+    try:
+        run(parser.parse_args(arguments))
+    except ValueError as error:
+        parser.error(str(error))
 
 
 if __name__ == "__main__":

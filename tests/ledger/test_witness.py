@@ -44,11 +44,14 @@ FORKED = Log([b"entry %d" % number for number in range(10)] + [b"rewritten %d" %
 class Running:
     """A witness process; `url` once it listens."""
 
-    def __init__(self, state, *, log_vkey=None):
-        command = [sys.executable, "-m", "ledger.witness", "--state", str(state), "--name", NAME, "--port", "0"]
+    def __init__(self, state, *, log_vkey=None, name=NAME, port=0, command=("-m", "ledger.witness"), environment=None):
+        options = ["--state", str(state), "--name", name, "--port", str(port)]
+        if log_vkey != "":
+            options += ["--log-vkey", log_vkey or LOG.verifier.encode()]
         self.process = subprocess.Popen(
-            [*command, "--log-vkey", log_vkey or LOG.verifier.encode()],
+            [sys.executable, *command, *options],
             cwd=ROOT,
+            env={**os.environ, **(environment or {})},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
