@@ -284,6 +284,7 @@ class Cosignature(models.Model):
 
     class Meta:
         db_table = "ledger_cosignature"
+        indexes = [models.Index(name="ledger_cosignature_newest", fields=["witness", "size"])]
 
 
 class Cursor(models.Model):

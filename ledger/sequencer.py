@@ -170,16 +170,15 @@ def lag() -> dict[str, float]:
     # The first leaf without a quorum has waited since the first head that covers it was signed, or is not signed yet.
     unwitnessed_s = database.value(
         """SELECT coalesce(extract(epoch FROM clock_timestamp() - min(signed_at)), 0)::float FROM ledger_checkpoint
-           WHERE size > coalesce((SELECT max(size) FROM (SELECT size FROM ledger_cosignature GROUP BY size
-                                                         HAVING count(*) >= %s) q), 0)""",
-        settings.WITNESS_QUORUM,
+           WHERE size > %s""",
+        public_log.head().size,
     )
     return {
         "fold_rows": fold_rows,
         "fold_s": fold_s,
         "log_rows": posting_rows + fact_rows,
         "log_s": max(posting_s, fact_s),
-        "unwitnessed_s": unwitnessed_s if settings.WITNESS_QUORUM else 0.0,
+        "unwitnessed_s": unwitnessed_s,
         "outbox_rows": outbox_rows,
         "outbox_s": outbox_s,
     }
@@ -191,9 +190,8 @@ def report_late() -> list[str]:
     late = [name for name, limit_s in LATE_S.items() if behind[name] > limit_s]
     for name in late:
         rows = behind.get(f"{name[:-2]}_rows")
-        logger.error(
-            "%s is late: %.0f s, at most %s s are usual; rows: %s", name[:-2], behind[name], LATE_S[name], rows
-        )
+        waiting = "" if rows is None else f"; {rows:.0f} rows wait"
+        logger.error("%s is late: %.0f s, at most %s s are usual%s", name[:-2], behind[name], LATE_S[name], waiting)
     return late
 
 

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 from uuid import UUID
 
 from django.conf import settings
-from django.db.models import BigIntegerField, Count, Max, Q, QuerySet, Sum
+from django.db.models import BigIntegerField, Count, Q, QuerySet, Sum
 from django.db.models.fields.json import KT
 from django.db.models.functions import Cast
 from django.http import HttpRequest, HttpResponse
@@ -68,6 +68,7 @@ def ledger_explorer(request: HttpRequest) -> HttpResponse:
         "quorum": settings.WITNESS_QUORUM,
         "log_vkey": ledger.log_vkey(),
         "former_vkeys": ledger.log_vkeys()[1:],
+        "files_url": f"{settings.SITE_URL}/log/",
         "checkpoints": _checkpoints(),
         "entries": [(leaf, type_label(leaf.type), _told(leaf.entry)) for leaf in entries],
         "next_url": f"?{urlencode(_asked(asked) | {'before': entries[-1].index})}" if len(page) > ENTRIES_SHOWN else "",
@@ -232,12 +233,13 @@ def _checkpoints() -> list[dict]:
 
 def _witnesses() -> list[dict]:
     """Each witness we ask: the newest head it cosigned, and when."""
-    known = {
-        row["witness"]: row
-        for row in Cosignature.objects.values("witness").annotate(size=Max("size_id"), at=Max("at")).order_by("witness")
-    }
     names = [receipts.decode_vkey(vkey).name for vkey in ledger.witness_vkeys()]
-    return [{"name": name, "size": None, "at": None} | dict(known.get(name, {})) for name in names]
+    # One look into an index each: grouped by witness, every cosignature since the first would be read.
+    newest = [Cosignature.objects.filter(witness=name).order_by("-size_id").first() for name in names]
+    return [
+        {"name": name, "size": last and last.size_id, "at": last and last.at}
+        for name, last in zip(names, newest, strict=True)
+    ]
 
 
 def _waiting_since(head: ledger.Head):

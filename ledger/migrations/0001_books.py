@@ -79,6 +79,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 'db_table': 'ledger_cosignature',
+                'indexes': [models.Index(fields=['witness', 'size'], name='ledger_cosignature_newest')],
             },
         ),
         migrations.CreateModel(
