@@ -1,4 +1,4 @@
-"""The log's keys: a file of mode 0600 that only the sequencer reads, and the public halves beside it for everyone.
+"""The log's keys: a file of mode 0600 that only the sequencer reads, and the public halves in another one for everyone.
 
 Both files hold one key a line, the newest first. The secret file has two while a key is being changed: every head is
 signed by all of them, so that readers, who pin one key, can follow. The public file keeps former keys for ever, because
@@ -161,4 +161,4 @@ def _secret_file() -> Path:
 
 
 def _public_file() -> Path:
-    return Path(settings.LOG_KEY_FILE + ".pub")
+    return Path(settings.LOG_VKEY_FILE or settings.LOG_KEY_FILE + ".pub")

@@ -284,7 +284,7 @@ def run(given: argparse.Namespace) -> None:
         return
     log_vkeys = [vkey for listed in given.log_vkey for vkey in listed.split()]
     if given.port is None or not log_vkeys:
-        raise ValueError("--port and --log-vkey are needed to serve; `manage.py keys list` prints the log's keys")
+        raise ValueError("--port and --log-vkey are needed to serve; `manage.py keys init` prints the log's key")
     witness = Witness(state=given.state, name=given.name, log_vkeys=log_vkeys)
     server = serve(witness, host=given.host, port=given.port)
     print(f"witness {given.name} on {given.host}:{server.server_address[1]}", flush=True)

@@ -300,6 +300,8 @@ FIELD_KEYS = env_list("FIELD_KEYS", "dGVzdC1vbmx5LXRlc3Qtb25seS10ZXN0LW9ubHktMTI
 CONTENT_KEY = env("CONTENT_KEY", "00" * 32 if _OPTIONAL is not None else None)
 RECORD_KEY = env("RECORD_KEY", "11" * 32 if _OPTIONAL is not None else None)
 LOG_KEY_FILE = env("LOG_KEY_FILE", str(STATE_DIR / "log.key"))
+# The public keys, for every process. Empty: beside the private one, where others may not be able to look.
+LOG_VKEY_FILE = env("LOG_VKEY_FILE", "")
 # The public log as files: the sequencer writes them, any web server may serve them (deploy/nginx.conf).
 LOG_DIR = Path(env("LOG_DIR", str(STORAGE_DIR / "log")))
 LOG_ORIGIN = env("LOG_ORIGIN", "openledger.localhost/log")

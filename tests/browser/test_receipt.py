@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import Page, expect
 
+from ledger import services as ledger
 from tests.datanets.pages.browsing import (  # noqa: F401  (two fixtures)
     accessibility_problems,
     no_idle_session,
@@ -57,7 +58,9 @@ def test_the_explorer_leads_to_entries_checkpoints_and_the_verifier(browser, sit
     page = context.new_page()
     complaints = _complaints(page)
 
-    for address in ("/en/ledger/", "/en/ledger/entries/0/", "/r/verify", f"/r/{charge}"):
+    head = ledger.head().size
+    proof = f"/en/ledger/consistency/?old={head}&new={head}"
+    for address in ("/en/ledger/", "/en/ledger/entries/0/", proof, "/r/verify", f"/r/{charge}"):
         page.goto(address)
         expect(page.locator("h1")).to_be_visible()
         assert accessibility_problems(page) == []

@@ -142,6 +142,14 @@ def test_the_proxy_serves_the_files_of_the_log_that_the_sequencer_writes(service
     assert services["sequencer"]["environment"]["LOG_DIR"] == "/log"
 
 
+def test_every_page_can_read_the_logs_public_keys_and_only_the_sequencer_the_private_one(services):
+    for name in ("setup", "web", "gateway", "sequencer", "worker"):
+        public = services[name]["environment"]["LOG_VKEY_FILE"]
+        assert any(public.startswith(volume.split(":")[1] + "/") for volume in services[name]["volumes"]), name
+    readers = {name for name, service in services.items() if any("keys:" in one for one in service.get("volumes", ()))}
+    assert readers == {"setup", "sequencer"}
+
+
 def test_a_proxy_in_front_is_believed_only_where_it_is_named():
     text = re.sub(r"#.*", "", (ROOT / "deploy/nginx.conf").read_text())
     named = re.findall(r"set_real_ip_from (\S+);", text)

@@ -22,6 +22,7 @@ from tests.ledger.builders import ALICE, DAN, payment, witnesses
 def log_keys(tmp_path, monkeypatch):
     """Keys of this test's own."""
     monkeypatch.setattr(settings, "LOG_KEY_FILE", str(tmp_path / "log.key"))
+    monkeypatch.setattr(settings, "LOG_VKEY_FILE", str(tmp_path / "log.vkey"))
     keys.make_log_key()
 
 
@@ -113,7 +114,7 @@ def test_a_change_of_keys_that_died_half_way_is_finished_by_repeating_it(books, 
     with pytest.raises(RuntimeError), transaction.atomic():
         keys.rotate()
         raise RuntimeError("the machine goes down: the files are written, the entry is not")
-    (tmp_path / "log.key.pub").write_text(f"{old}\n")
+    (tmp_path / "log.vkey").write_text(f"{old}\n")
     announced = keys.rotate()
 
     assert keys.log_vkeys() == [announced["new"], old]
