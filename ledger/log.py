@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 from uuid import UUID
 
 from django.conf import settings
-from django.db.models import Count, QuerySet
+from django.db.models import Count, QuerySet, Subquery
 
 from ledger import database, merkle, receipts
-from ledger.models import Checkpoint, Cursor, Fact, Journal, Leaf, Opening
+from ledger.models import Checkpoint, Cosignature, Cursor, Fact, Journal, Leaf, Opening
 from ledger.postings import Entry, posting_of
 
 Status = Literal["waiting", "sequenced", "proved"]
@@ -76,14 +76,19 @@ def record_fact(*, id: UUID, reference: str, entry: Entry) -> bool:
 
 def head(*, quorum: bool = True) -> Head:
     """Read the newest head that enough witnesses cosigned; with quorum=False the newest signed one."""
-    found = _witnessed() if quorum else Checkpoint.objects.all()
-    newest = found.order_by("-size").first()
+    found = Checkpoint.objects.order_by("-size")
+    if quorum and settings.WITNESS_QUORUM:
+        found = found.filter(size=Subquery(_witnessed().order_by("-size_id")[:1]))
+    newest = found.first()
     return Head(0, merkle.EMPTY_ROOT, "", "", []) if newest is None else _head(newest)
 
 
 def first_head(size: int) -> Head:
     """Read the first witnessed head over at least `size` leaves; there must be one."""
-    return _head(_witnessed().filter(size__gte=size).order_by("size")[0])
+    found = Checkpoint.objects.order_by("size").filter(size__gte=size)
+    if settings.WITNESS_QUORUM:
+        found = found.filter(size=Subquery(_witnessed().filter(size_id__gte=size).order_by("size_id")[:1]))
+    return _head(found[0])
 
 
 def log_size() -> int:
@@ -175,11 +180,13 @@ def stored(wanted: Sequence[tuple[int, int]]) -> merkle.HashSource:
     return lambda level, index: found[level, index]
 
 
-def _witnessed() -> QuerySet[Checkpoint]:
-    """The heads that enough witnesses cosigned."""
-    if not settings.WITNESS_QUORUM:
-        return Checkpoint.objects.all()
-    return Checkpoint.objects.annotate(witnesses=Count("cosignatures")).filter(witnesses__gte=settings.WITNESS_QUORUM)
+def _witnessed() -> QuerySet[Cosignature, Any]:
+    """The sizes of the heads that enough witnesses cosigned.
+
+    From the cosignatures, not from the heads: after a day without witnesses 80,000 heads have none.
+    """
+    signed = Cosignature.objects.values("size_id").annotate(witnesses=Count("witness"))
+    return signed.filter(witnesses__gte=settings.WITNESS_QUORUM).values("size_id")
 
 
 def _head(checkpoint: Checkpoint) -> Head:
