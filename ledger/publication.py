@@ -98,12 +98,21 @@ class Publication:
     def _finish(self, head: log.Head) -> int:
         """Write the last, partial files, and then the head, once the files are seen to give its root."""
         written = self._put_missing({tile.name: partial(_content, tile) for tile in tiles.partial(head.size)})
-        root = merkle.root(head.size, tiles.hash_source(lambda name: (self.folder / name).read_bytes(), head.size))
-        if root != head.root:
+        hash_at = tiles.hash_source(lambda name: (self.folder / name).read_bytes(), head.size)
+        if merkle.root(head.size, hash_at) != head.root:
             raise OutOfStep("they do not give the root that was signed. Run: manage.py tiles")
-        self._put(tiles.CHECKPOINT, head.checkpoint.encode())
+        path = self.folder / tiles.CHECKPOINT
+        shown = path.read_text(encoding="utf-8") if path.exists() else ""
+        if shown:
+            before = receipts.parse_checkpoint(shown)
+            # Whoever looked has seen it: a smaller head, or another history, would be this log's word against itself.
+            if before.size > head.size or merkle.root(before.size, hash_at) != before.root:
+                raise OutOfStep(f"the head that was published, of size {before.size}, is not in these books")
+        if shown != head.checkpoint:
+            self._put(tiles.CHECKPOINT, head.checkpoint.encode())
+            written += 1
         self._told = head.size
-        return written + 1
+        return written
 
     def _put_missing(self, contents: dict[str, Callable[[], bytes]]) -> int:
         missing = [name for name in contents if not (self.folder / name).exists()]

@@ -18,6 +18,7 @@ from ledger import database, ids, merkle, publication, receipts, sequencer, tile
 from ledger import services as ledger
 from ledger.publication import Publication
 from tests.ledger.builders import ALICE, DAN, charge_entry, payment
+from tests.ledger.test_log import forget_after
 
 CANARY_NANO = 123_456_789_123
 
@@ -154,6 +155,24 @@ def test_missing_files_come_back_and_wrong_ones_are_told_and_kept(books, caplog)
         cursor.execute("""UPDATE ledger_leaf SET entry = entry || '{"rule": "b"}' WHERE index = 601""")
     shutil.rmtree(folder())
     with pytest.raises(CommandError, match=r"does not give its hash\. Run: manage.py verify"):
+        call_command("tiles")
+
+
+def test_an_old_copy_of_the_books_does_not_take_back_what_was_published(books, caplog):
+    published(books, 3)
+    published(books, 2)
+    head = (folder() / "checkpoint").read_text()
+
+    # Given a database from before the last head, and no witness that could tell
+    forget_after(books, 3)
+    Publication(folder()).step()
+    assert (folder() / "checkpoint").read_text() == head
+    assert "the head that was published, of size 5, is not in these books" in caplog.text
+
+    # When it grows beyond what it has forgotten, then that is another history
+    published(books, 4)
+    assert (folder() / "checkpoint").read_text() == head
+    with pytest.raises(CommandError, match="is not in these books"):
         call_command("tiles")
 
 
