@@ -5,7 +5,7 @@
 Clients work through plans that follow from the seed: postings, batches of two payers, holds that are drawn and closed, and a
 poor wallet that all of them want. They note what was acknowledged. Who was killed starts again and repeats its last acts
 under their ids. At the end each acknowledged posting is in the journal once and as planned, no refused one is, nothing else
-is there, `verify` finds nothing, and every posting has its leaf. Exit 1 otherwise. `tests/ledger/test_kills.py` runs it short.
+is there, `verify` finds nothing, and every posting has its leaf. Exit 1 otherwise.
 """
 
 from __future__ import annotations

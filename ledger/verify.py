@@ -10,7 +10,7 @@ import base64
 import hashlib
 import hmac
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -67,6 +67,22 @@ _CHECKS: tuple[tuple[str, str, str], ...] = (
             FROM folded f FULL JOIN ledger_entry e
               ON e.posting_id = f.id AND e.account_id = f.account AND e.amount_nano = f.amount
             WHERE f.id IS NULL OR e.posting_id IS NULL""",
+    ),
+    (
+        "I2",
+        "posting {0} is line {1} of its statements, it was the posting of number {2}",
+        """SELECT e.posting_id, e.seq, o.seq FROM ledger_entry e JOIN (
+             SELECT id, row_number() OVER (ORDER BY xid, id) - 1 AS seq FROM ledger_journal) o ON o.id = e.posting_id
+           WHERE e.seq <> o.seq""",
+    ),
+    (
+        "I2",
+        "the cursor of the fold is not behind the last posting that it counted, {1} of them",
+        """SELECT c.posting, c.next_index FROM ledger_cursor c LEFT JOIN ledger_journal j
+             ON j.xid = c.xid AND j.id = c.posting
+           WHERE c.name = 'fold' AND (c.next_index <> (SELECT count(*) FROM ledger_journal x
+                                                       WHERE (x.xid, x.id) <= (c.xid, c.posting))
+                                      OR (j.id IS NULL) <> (c.next_index = 0))""",
     ),
     (
         "I2",
@@ -161,6 +177,24 @@ _CHECKS: tuple[tuple[str, str, str], ...] = (
         "SELECT index FROM ledger_leaf WHERE entry->>'id' <> entry_id::text OR entry->>'type' <> type",
     ),
     (
+        # What could not be published as it was described is logged as a plain posting.
+        "I9",
+        "leaf {0} is of type {1} and shows what is kept for it as {2}, or something else",
+        """SELECT l.index, l.type, coalesce(o.type, 'posting.made')
+           FROM ledger_leaf l JOIN ledger_opening o ON o.entry_id = l.entry_id
+           WHERE l.type <> 'posting.made'
+             AND (l.type <> coalesce(o.type, 'posting.made') OR NOT l.entry @> coalesce(o.public, '{}'))""",
+    ),
+    (
+        "I9",
+        "the cursor of the log says {1} leaves and posting {0}, the last leaf is another",
+        """SELECT c.posting, c.next_index FROM ledger_cursor c
+           LEFT JOIN ledger_leaf l ON l.index = c.next_index - 1 AND l.entry_id = c.posting
+           LEFT JOIN ledger_journal j ON j.id = l.entry_id LEFT JOIN ledger_fact f ON f.id = l.entry_id
+           WHERE c.name = 'log' AND (c.next_index <> (SELECT count(*) FROM ledger_leaf)
+             OR c.next_index > 0 AND c.xid IS DISTINCT FROM coalesce(j.xid, f.xid))""",
+    ),
+    (
         "I9",
         "the inner node {0} is not the hash of its two children",
         r"""SELECT n.level || '/' || n.index FROM ledger_node n
@@ -193,6 +227,12 @@ _CHECKS: tuple[tuple[str, str, str], ...] = (
               SELECT takes_from, account, -sum(amount) AS taken FROM leg WHERE n = 1 AND takes_from IS NOT NULL
               GROUP BY takes_from, account) j ON j.takes_from = t.posting_id AND j.account = t.account_id
             WHERE t.taken_nano <> coalesce(j.taken, 0)""",
+    ),
+    (
+        "I12",
+        "a lot of vesting {0} is said to have vested at {1}, after that posting",
+        """SELECT t.vesting_id, t.vested_at FROM ledger_lot t JOIN ledger_journal j ON j.id = t.vesting_id
+           WHERE t.vested_at > j.at""",
     ),
     (
         "I12",
@@ -274,56 +314,72 @@ def _head_failures(size: int, root: bytes, note: str, recomputed: bytes) -> Iter
 
 
 def check_signatures(vkeys: list[str]) -> list[Failure]:
-    """I9 against pinned keys: every signed head carries a valid signature of one of these log keys (name+id+base64).
+    """I9 against pinned keys: every line under a signed head is a valid signature of one of these log keys.
 
     Apart from `failures` because keys come from outside the database, or they would prove nothing.
+
+    Args:
+        vkeys: Name, id and key, as `name+id+base64`; of former keys, too, whose heads are still there.
     """
-    keys = [(vkey.split("+")[0], base64.b64decode(vkey.split("+", 2)[2])[1:]) for vkey in vkeys]
-    return [
-        Failure("I9", str(size), f"no log key signed the head of size {size}")
-        for size, note in _rows("SELECT size, note FROM ledger_checkpoint ORDER BY size")
-        if not any(_is_signed(note, name, public) for name, public in keys)
-    ][:ROWS_SHOWN]
+    keys = [_key(vkey) for vkey in vkeys]
+    found = []
+    for size, note in _rows("SELECT size, note FROM ledger_checkpoint ORDER BY size"):
+        text, _, signatures = note.partition("\n\n")
+        lines = signatures.splitlines()
+        if not lines or not all(any(_signs(line, key, f"{text}\n") for key in keys) for line in lines):
+            found.append(Failure("I9", str(size), f"no log key signed the head of size {size} as it stands"))
+    return found[:ROWS_SHOWN]
 
 
 def check_cosignatures(vkeys: list[str]) -> list[Failure]:
     """I9 against pinned keys: what is stored as a witness's word is that witness's signature under that head.
 
-    Lines of witnesses that are not pinned (any more) are not judged, as a receipt's reader ignores them.
+    Of witnesses that are not pinned (any more) only the name is judged, as a receipt's reader ignores them.
     """
-    keys = {vkey.split("+")[0]: base64.b64decode(vkey.split("+", 2)[2])[1:] for vkey in vkeys}
-    return [
-        Failure("I9", str(size), f"the cosignature of {name} under the head of size {size} is not by its key")
-        for size, name, line, note in _rows(
-            """SELECT s.size, s.witness, s.line, c.note FROM ledger_cosignature s
-               JOIN ledger_checkpoint c ON c.size = s.size ORDER BY s.size, s.witness"""
-        )
-        if name in keys and not _is_cosigned(note.partition("\n\n")[0] + "\n", name, line, keys[name])
-    ][:ROWS_SHOWN]
+    keys = {name: (name, id, public) for name, id, public in map(_key, vkeys)}
+    found = []
+    for size, name, line, note in _rows(
+        """SELECT s.size, s.witness, s.line, c.note FROM ledger_cosignature s
+           LEFT JOIN ledger_checkpoint c ON c.size = s.size ORDER BY s.size, s.witness"""
+    ):
+        parts = line.rstrip("\n").split(" ")
+        if note is None or len(parts) != 3 or parts[1] != name:
+            found.append(Failure("I9", str(size), f"the cosignature of {name} belongs to no head of size {size}"))
+        elif name in keys and not _cosigns(line.rstrip("\n"), keys[name], note.partition("\n\n")[0] + "\n"):
+            found.append(
+                Failure("I9", str(size), f"the cosignature of {name} under the head of size {size} is not by its key")
+            )
+    return found[:ROWS_SHOWN]
 
 
-def _is_cosigned(text: str, name: str, line: str, public: bytes) -> bool:
+def _key(vkey: str) -> tuple[str, bytes, bytes]:
+    """Name, id and public key of `name+id+base64`."""
+    name, id, encoded = vkey.split("+", 2)
+    return name, bytes.fromhex(id), base64.b64decode(encoded)[1:]
+
+
+def _signs(line: str, key: tuple[str, bytes, bytes], text: str) -> bool:
+    return _is_valid(line, key, lambda signature: (signature, text))
+
+
+def _cosigns(line: str, key: tuple[str, bytes, bytes], text: str) -> bool:
+    """As `_signs`, for a signature behind eight bytes of time that it signs with the text."""
+    return _is_valid(
+        line, key, lambda told: (told[8:], f"cosignature/v1\ntime {int.from_bytes(told[:8], 'big')}\n{text}")
+    )
+
+
+def _is_valid(line: str, key: tuple[str, bytes, bytes], read: Callable[[bytes], tuple[bytes, str]]) -> bool:
+    """Whether a line is exactly what this key's owner writes: its name and id, canonical base64, a valid signature."""
+    name, id, public = key
     try:
-        _, signer, blob = line.split(" ")
-        signature = base64.b64decode(blob)[4:]  # after the key's id: eight bytes of time, then the signature
-        said = f"cosignature/v1\ntime {int.from_bytes(signature[:8], 'big')}\n{text}"
-        Ed25519PublicKey.from_public_bytes(public).verify(signature[8:], said.encode())
+        dash, signer, encoded = line.split(" ")
+        blob = base64.b64decode(encoded, validate=True)
+        signature, said = read(blob[4:])
+        Ed25519PublicKey.from_public_bytes(public).verify(signature, said.encode())
     except (ValueError, InvalidSignature):
         return False
-    return signer == name
-
-
-def _is_signed(note: str, name: str, public: bytes) -> bool:
-    text, _, signatures = note.partition("\n\n")
-    for line in signatures.splitlines():
-        _, signer, blob = line.split(" ")
-        if signer == name:
-            try:
-                Ed25519PublicKey.from_public_bytes(public).verify(base64.b64decode(blob)[4:], (text + "\n").encode())
-            except InvalidSignature:
-                continue
-            return True
-    return False
+    return (dash, signer, blob[:4]) == ("\N{EM DASH}", name, id) and base64.b64encode(blob).decode() == encoded
 
 
 def _commitment_failures() -> list[Failure]:
