@@ -199,7 +199,7 @@ class Tamperer:
         if isinstance(value, list):
             place = self.chance.randrange(len(value)) if value else None
             if place is None or not isinstance(value[place], int):
-                return _JsonList(self._other_json(value)) if value else None
+                return _JsonList(self._other_json(value) or value) if value else None
             return [self._other(one) if n == place else one for n, one in enumerate(value)]
         if isinstance(value, str):
             if _is_uuid(value):
