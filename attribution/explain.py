@@ -15,7 +15,7 @@ import numpy as np
 from django.db.models import Count, Max, QuerySet, Sum
 
 from attribution import planning
-from attribution.models import Epoch, Line, RecordEpoch, RecordFee, Trace
+from attribution.models import Epoch, Line, RecordEpoch, RecordFee, Reversal, Trace
 from attribution.netting import Unattributed, amounts_of, weights_of
 from attribution.roster import Roster
 from attribution.shares import MILLION
@@ -301,7 +301,9 @@ def unattributed_by_reason(model_id: UUID) -> dict[str, int]:
 
 
 def status_of(charge_id: UUID) -> str:
-    """Where a charge stands: waiting, attributed (has a trace), planned, posted."""
+    """Where a charge stands: waiting, attributed (has a trace), planned, posted; refunded: given back before its plan."""
+    if Reversal.objects.filter(charge_id=charge_id, was_settled=False).exists():
+        return "refunded"
     line = Line.objects.filter(source_id=charge_id).select_related("epoch").first()
     if line is not None:
         return "posted" if line.epoch.status == Epoch.Status.POSTED else "planned"

@@ -124,11 +124,13 @@ def plan(
     *,
     earlier: Mapping[UUID, Mapping[int, tuple[int, int]]],
     accuracy: Mapping[int, int],
+    taken_out: Sequence[Trace] = (),
 ) -> Planned:
     """Split every charge of an epoch.
 
     Args:
         found: One trace per charge, in the order of the log.
+        taken_out: Calls of earlier epochs that were given back since: the running sums lose them.
         earlier: (net, positive) per model version and record, from the epochs before.
         accuracy: Millionths per curator; who is not named counts in full.
 
@@ -136,18 +138,22 @@ def plan(
         Lines that, per charge, add up to its data and its curation part.
     """
     planned = Planned([], [], [], [])
-    behind = {sha256: _Behind(sha256) for sha256 in {trace.artifact_id for trace in found}}
+    behind = {sha256: _Behind(sha256) for sha256 in {None, *(trace.artifact_id for trace in (*found, *taken_out))}}
     fees: dict[int, int] = defaultdict(int)
     by_version: dict[UUID, list[Trace]] = defaultdict(list)
+    out_of_version: dict[UUID, list[Trace]] = defaultdict(list)
+    for trace in taken_out:
+        out_of_version[trace.model_version_id].append(trace)
     for trace in found:
         if trace.source == Source.CALL:
             by_version[trace.model_version_id].append(trace)
         else:
             _plan_fee(planned, trace, fees, behind[trace.artifact_id])
-    for version_id, calls in by_version.items():
+    for version_id in dict.fromkeys((*by_version, *out_of_version)):
+        calls, out = by_version[version_id], out_of_version[version_id]
         # A version serves one artifact; a charge that nobody could trace names none.
-        sha256 = next((trace.artifact_id for trace in calls if trace.artifact_id), None)
-        _plan_calls(planned, version_id, calls, earlier.get(version_id, {}), accuracy, behind[sha256])
+        sha256 = next((trace.artifact_id for trace in (*calls, *out) if trace.artifact_id), None)
+        _plan_calls(planned, version_id, calls, out, earlier.get(version_id, {}), accuracy, behind[sha256])
     planned.record_fees.extend(PlannedRecordFee(record_id, fees[record_id]) for record_id in sorted(fees))
     return planned
 
@@ -173,18 +179,27 @@ def is_gated_of(sha256: str | None) -> np.ndarray:
 
 
 def _plan_calls(
-    planned: Planned, version_id: UUID, found: Sequence[Trace], earlier, accuracy: Mapping[int, int], behind: _Behind
+    planned: Planned,
+    version_id: UUID,
+    found: Sequence[Trace],
+    taken_out: Sequence[Trace],
+    earlier: Mapping[int, tuple[int, int]],
+    accuracy: Mapping[int, int],
+    behind: _Behind,
 ) -> None:
     calls = [epoch_call(trace, behind.withdrawn_at) for trace in found]
+    out = [epoch_call(trace, behind.withdrawn_at) for trace in taken_out]
     before = [(0, 0)] * len(behind.roster)
     for place, sums in zip(behind.roster.places_of(earlier), earlier.values(), strict=True):
         before[place] = sums
     so_far = Sums([net for net, _ in before], [positive for _, positive in before])
+    for call in out:
+        so_far.take_out(call)
     result = settle(calls, so_far, behind.is_gated)
     for trace, call, paid in zip(found, calls, result.paid, strict=True):
         _add_data_lines(planned, trace.charge_id, call, paid, behind)
         _add_curation_lines(planned, trace, call, paid, behind.people.approvers, accuracy)
-    _add_record_epochs(planned, version_id, calls, result, behind)
+    _add_record_epochs(planned, version_id, calls, out, result, behind)
 
 
 def _add_data_lines(planned: Planned, call_id: UUID, call: EpochCall, paid: CallPaid, behind: _Behind) -> None:
@@ -226,13 +241,20 @@ def _add_curation_lines(
 
 
 def _add_record_epochs(
-    planned: Planned, version_id: UUID, calls: Sequence[EpochCall], result: EpochResult, behind: _Behind
+    planned: Planned,
+    version_id: UUID,
+    calls: Sequence[EpochCall],
+    taken_out: Sequence[EpochCall],
+    result: EpochResult,
+    behind: _Behind,
 ) -> None:
-    earned, used = (np.zeros(len(behind.roster), dtype=np.int64) for _ in range(2))
+    earned, used, changed = (np.zeros(len(behind.roster), dtype=np.int64) for _ in range(3))
     for call, paid in zip(calls, result.paid, strict=True):
         earned[call.places] += paid.amounts
         used[call.places] += 1
-    touched = np.flatnonzero(used)
+    for call in (*calls, *taken_out):
+        changed[call.places] = 1
+    touched = np.flatnonzero(changed)
     for place in touched[np.argsort(behind.roster.record_ids[touched])].tolist():
         planned.record_epochs.append(
             PlannedRecordEpoch(

@@ -51,7 +51,7 @@ from ledger.log import (
     receipt,
     record_fact,
 )
-from ledger.lots import LotRow, hold_lot, lots_of, pending_of, release_lot, vest_due
+from ledger.lots import LotRow, hold_lot, lot_of, lots_in, lots_of, pending_of, release_lot, vest_due
 from ledger.outbox import (
     OutboxRow,
     enqueue,
@@ -114,6 +114,8 @@ __all__ = [
     "leaf_of",
     "log_size",
     "log_vkey",
+    "lot_of",
+    "lots_in",
     "lots_of",
     "movements",
     "new_id",
