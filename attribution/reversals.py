@@ -92,6 +92,13 @@ def totals_of(charge_ids: Collection[UUID]) -> dict[tuple[str, int | None], int]
     return {(row["role"], row["payee_id"]): row["total"] for row in rows}
 
 
+def left_unattributed(epoch: Epoch) -> int:
+    """What a posted epoch left unattributed, less what went back with refunds of its charges. Read it under the lock."""
+    given_back = Reversal.objects.filter(model_id=epoch.model_id, was_settled=True).values("charge_id")
+    lines = epoch.lines.filter(payee=None).exclude(source_id__in=given_back)
+    return lines.aggregate(total=Sum("amount_nano"))["total"] or 0
+
+
 # --- For the plan
 
 

@@ -46,7 +46,7 @@ def tell_news() -> int:
                 kind="submission_decided" if decided else "submission_needs_you",
                 subject=f"{submission.pk} {submission.status_at.isoformat()}",
                 params={"title": submission.title or submission.datanet.name, **submission.status_params},
-                url=_without_language(reverse("submission", args=[submission.pk])),
+                url=without_language(reverse("submission", args=[submission.pk])),
             )
         )
     answered = Appeal.objects.filter(decided_at__gte=since).select_related("record")
@@ -57,7 +57,7 @@ def tell_news() -> int:
                 kind="appeal_answered",
                 subject=str(appeal.pk),
                 params={"title": appeal.record.title},
-                url=_without_language(reverse("record", args=[appeal.record_id])),
+                url=without_language(reverse("record", args=[appeal.record_id])),
             )
         )
     before = Notification.objects.count()
@@ -65,6 +65,6 @@ def tell_news() -> int:
     return Notification.objects.count() - before
 
 
-def _without_language(url: str) -> str:
+def without_language(url: str) -> str:
     """An address that leads its reader to their own language, whoever wrote the line."""
     return url.removeprefix(f"/{get_language()}")

@@ -17,6 +17,7 @@ from .views import (
     admin,
     admin_deposits,
     admin_payouts,
+    admin_refunds,
     build_models,
     contribute,
     datanet_acts,
@@ -28,6 +29,7 @@ from .views import (
     explore_record,
     keys,
     receipts,
+    refunds,
     site,
     usage,
     wallet,
@@ -50,6 +52,7 @@ urlpatterns += i18n_patterns(
     *build_models.pages,
     *keys.pages,
     *usage.pages,
+    *refunds.pages,
     *account.pages,
     *contribute.pages,
     *datanet_views.pages,
@@ -59,6 +62,7 @@ urlpatterns += i18n_patterns(
     *admin.pages,
     *admin_payouts.pages,
     *admin_deposits.pages,
+    *admin_refunds.pages,
 )
 
 urlpatterns += receipts.plain + ledger_views.plain

@@ -175,7 +175,7 @@ def _page(model: ListedModel, **forms) -> dict:
         "is_training": any(run.status in ("waiting", "running") for run in runs),
         "versions": versions,
         "rule_bar": explore.split_bar(model.split_rule),
-        "can_list": bool(versions) and prices is not None and model.retired_at is None,
+        "can_list": bool(versions) and prices is not None and not model.takes_no_calls,
     } | forms
 
 
