@@ -1,4 +1,4 @@
-"""Forms about refunds, disputes and held earnings: a call, a reason, a time."""
+"""Forms about refunds, disputes, held earnings and the end of a model: a call, a reason, a time."""
 
 from __future__ import annotations
 
@@ -32,5 +32,16 @@ class HoldForm(ReasonForm):
         label=_("Until"),
         required=False,
         help_text=_("UTC. Empty: until an admin releases it."),
+        widget=forms.DateTimeInput(attrs={"type": "datetime-local", "class": "input"}),
+    )
+
+
+class RetireForm(forms.Form):
+    """From when on a model takes no calls."""
+
+    on = forms.DateTimeField(
+        label=_("From"),
+        required=False,
+        help_text=_("UTC. Empty: from now on."),
         widget=forms.DateTimeInput(attrs={"type": "datetime-local", "class": "input"}),
     )

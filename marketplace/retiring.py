@@ -43,7 +43,7 @@ def announce(model: ListedModel, *, by: User, on: datetime | None = None) -> Lis
         ledger.InsufficientFunds: the wallet holds less than the passes get back. Nothing was changed.
     """
     model = _locked(model)
-    _check_owner(model, by)
+    check_owner(model, by)
     now = timezone.now()
     if on is not None and on < now:
         raise Invalid(_("This day is over. Choose a later one."))
@@ -74,7 +74,7 @@ def announce(model: ListedModel, *, by: User, on: datetime | None = None) -> Lis
 def call_off(model: ListedModel, *, by: User) -> ListedModel:
     """Take the announcement back, until its day. Without one nothing changes."""
     model = _locked(model)
-    _check_owner(model, by)
+    check_owner(model, by)
     if model.retire_from is None:
         return model
     if model.takes_no_calls:
@@ -187,6 +187,7 @@ def _locked(model: ListedModel) -> ListedModel:
     return ListedModel.objects.select_for_update(of=("self",)).select_related("owner").get(pk=model.pk)
 
 
-def _check_owner(model: ListedModel, user: User) -> None:
+def check_owner(model: ListedModel, user: User) -> None:
+    """Raise NotAllowed for everybody but the owner."""
     if model.owner_id != user.pk:
         raise NotAllowed(_("Only the owner of a model may retire it."))

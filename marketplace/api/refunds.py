@@ -26,16 +26,16 @@ from .base import (
 from .fields import Id, Moment, Shown, Strict, Text, YesNo, money
 
 
-class Reason(Strict):
+class RefundReason(Strict):
     reason = Text(max_length=refunds.REASON_CHARS_MAX)
 
 
-class Answer(Strict):
+class DisputeAnswer(Strict):
     accept = YesNo(help_text="true: the call is refunded.")
     reason = Text(max_length=disputes.TEXT_CHARS_MAX, required=False, help_text="Needed to refuse.")
 
 
-class Hold(Reason):
+class HoldGiven(RefundReason):
     lot = Id()
     until = Moment(required=False, allow_null=True, help_text="Without it: until an admin releases it.")
 
@@ -134,7 +134,7 @@ class CallRefundView(ApiView):
     @endpoint(
         "calls_refund",
         "Refund a call to your model, whole. Needs a fresh session.",
-        body=Reason,
+        body=RefundReason,
         answers=RefundShown,
         status=201,
         refusals=(402, 410),
@@ -142,7 +142,7 @@ class CallRefundView(ApiView):
     def post(self, request, call_id):
         call = find(Call.objects.filter(model__owner=request.user), pk=call_id)
         require_fresh_session(request)
-        refund = refunds.give_back(call, by=request.user, **body_of(request, Reason))
+        refund = refunds.give_back(call, by=request.user, **body_of(request, RefundReason))
         return Response(RefundShown(refund).data, status=201)
 
 
@@ -152,14 +152,14 @@ class CallDisputeView(ApiView):
     @endpoint(
         "calls_dispute",
         "Dispute your call; what it paid is held until the dispute ends.",
-        body=Reason,
+        body=RefundReason,
         answers=DisputeShown,
         status=201,
         refusals=(410,),
     )
     def post(self, request, call_id):
         call = find(Call.objects.filter(buyer=request.user), pk=call_id)
-        dispute = disputes.open_dispute(call, by=request.user, **body_of(request, Reason))
+        dispute = disputes.open_dispute(call, by=request.user, **body_of(request, RefundReason))
         return Response(DisputeShown(dispute).data, status=201)
 
 
@@ -196,14 +196,14 @@ class DisputeAnswerView(ApiView):
     @endpoint(
         "disputes_answer",
         "Accept a dispute about your model, which refunds the call, or refuse it. Needs a fresh session.",
-        body=Answer,
+        body=DisputeAnswer,
         answers=DisputeShown,
         refusals=(402, 410),
     )
     def post(self, request, dispute_id):
         dispute = find(disputes.seen_by(request.user), pk=dispute_id)
         require_fresh_session(request)
-        told = body_of(request, Answer)
+        told = body_of(request, DisputeAnswer)
         if told["accept"]:
             disputes.accept(dispute, by=request.user)
         else:
@@ -241,14 +241,14 @@ class AdminCallRefundView(AdminView):
     @endpoint(
         "admin_calls_refund",
         "Give one of the two approvals of a refund. Needs a fresh session. For admins.",
-        body=Reason,
+        body=RefundReason,
         answers=AdminRefundShown,
         refusals=(402, 410),
     )
     def post(self, request, call_id):
         call = find(Call.objects.all(), pk=call_id)
         require_fresh_session(request)
-        refund = refunds.approve(call, by=request.user, **body_of(request, Reason))
+        refund = refunds.approve(call, by=request.user, **body_of(request, RefundReason))
         return Response(AdminRefundShown(_refunds().get(pk=refund.pk)).data)
 
 
@@ -272,13 +272,13 @@ class KeepView(AdminView):
     @endpoint(
         "admin_disputes_keep",
         "Decide, with a reason, that a disputed charge stands. For admins.",
-        body=Reason,
+        body=RefundReason,
         answers=DisputeShown,
     )
     def post(self, request, dispute_id):
         dispute = find(Dispute.objects.all(), pk=dispute_id)
         require_fresh_session(request)
-        kept = disputes.keep(dispute, by=request.user, decision=body_of(request, Reason)["reason"])
+        kept = disputes.keep(dispute, by=request.user, decision=body_of(request, RefundReason)["reason"])
         return Response(DisputeShown(kept).data)
 
 
@@ -305,10 +305,12 @@ class LotHoldsView(AdminView):
     def get(self, request):
         return page(request, holds.standing(), LotHoldShown, key="placed_at")
 
-    @endpoint("lot_holds_create", "Hold a lot, with a reason. For admins.", body=Hold, answers=LotHoldShown, status=201)
+    @endpoint(
+        "lot_holds_create", "Hold a lot, with a reason. For admins.", body=HoldGiven, answers=LotHoldShown, status=201
+    )
     def post(self, request):
         require_fresh_session(request)
-        told = body_of(request, Hold)
+        told = body_of(request, HoldGiven)
         placed = holds.hold(told["lot"], by=request.user, reason=told["reason"], until=told.get("until"))
         return Response(LotHoldShown(placed).data, status=201)
 
@@ -317,12 +319,15 @@ class LotHoldReleaseView(AdminView):
     """Its end."""
 
     @endpoint(
-        "lot_holds_release", "Release what an admin held, with a reason. For admins.", body=Reason, answers=LotHoldShown
+        "lot_holds_release",
+        "Release what an admin held, with a reason. For admins.",
+        body=RefundReason,
+        answers=LotHoldShown,
     )
     def post(self, request, hold_id):
         held = find(LotHold.objects.all(), pk=hold_id)
         require_fresh_session(request)
-        return Response(LotHoldShown(holds.release(held, by=request.user, **body_of(request, Reason))).data)
+        return Response(LotHoldShown(holds.release(held, by=request.user, **body_of(request, RefundReason))).data)
 
 
 def _lots(user: User) -> Response:

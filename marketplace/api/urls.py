@@ -70,6 +70,7 @@ urlpatterns = [
     path(_MODEL, models.ModelView.as_view()),
     path(f"{_MODEL}prices/", models.PricesView.as_view()),
     path(f"{_MODEL}listing/", models.ListingView.as_view()),
+    path(f"{_MODEL}retirement/", models.RetirementView.as_view()),
     path(f"{_MODEL}versions/", models.ModelVersionsView.as_view()),
     path(f"{_MODEL}attribution/", models.TotalsView.as_view()),
     path(f"{_MODEL}training-runs/", models.RunsView.as_view()),

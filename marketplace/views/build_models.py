@@ -12,6 +12,7 @@ from django.db.models import QuerySet, Sum
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import path
+from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST
 
@@ -23,10 +24,11 @@ from datanets.models import Datanet, Membership, Version
 from ledger import chart
 from ledger import services as ledger
 
-from .. import access, listings, querysets, rules, training
+from .. import access, listings, querysets, retiring, rules, training
 from ..errors import Invalid, NotAllowed, NotReady, sentence_of
 from ..forms_build import ModelForm, ModelSettingsForm, PriceForm, RuleChoiceForm, RuleForm, TrainForm
 from ..forms_explore import HandleForm, amount_text
+from ..forms_refunds import RetireForm
 from ..models import Access, Call, ListedModel, PriceList, SplitRule, TrainingRun
 from . import explore
 from .explanations import training_sentence
@@ -175,6 +177,8 @@ def _page(model: ListedModel, **forms) -> dict:
         "is_training": any(run.status in ("waiting", "running") for run in runs),
         "versions": versions,
         "rule_bar": explore.split_bar(model.split_rule),
+        "retire_form": RetireForm(),
+        "owed_nano": retiring.owed(model, from_=timezone.now()),
         "can_list": bool(versions) and prices is not None and not model.takes_no_calls,
     } | forms
 

@@ -186,6 +186,7 @@ ACCESS: dict[tuple[str, ...], tuple] = {
     ("get", "build_settings"): ("owner, else unseen", MODEL, None, {}),
     ("post", "build_settings"): ("owner, else unseen", MODEL, {"name": "Other"}, {}),
     ("post", "build_prices"): ("owner, else unseen", MODEL, {"price_call": "0.5"}, {}),
+    ("post", "build_retire"): ("owner, else unseen", MODEL, {}, {}),
     ("post", "build_listing"): ("owner, else unseen", MODEL, {"act": "unlist"}, {}),
     ("post", "build_invite"): ("owner, else unseen", MODEL, {"handle": "bob"}, {"model_id": "invited_id"}),
     ("get", "build_runs"): ("owner, else unseen", MODEL, None, {}),

@@ -134,6 +134,8 @@ ACCESS = {
     ("post", f"{_M}prices/"): ("owner, else forbidden", MODEL, PRICES, _AS_MODEL),
     ("put", f"{_M}listing/"): ("owner, else forbidden", MODEL, {}, _AS_MODEL),
     ("delete", f"{_M}listing/"): ("owner, else forbidden", MODEL, None, _AS_MODEL),
+    ("put", f"{_M}retirement/"): ("owner, else forbidden", MODEL, {}, _AS_MODEL),
+    ("delete", f"{_M}retirement/"): ("owner, else forbidden", MODEL, None, _AS_MODEL),
     ("get", f"{_M}versions/"): ("everybody", MODEL, None, _AS_MODEL),
     ("get", f"{_M}attribution/"): ("everybody", MODEL, None, _AS_MODEL),
     ("get", f"{_M}training-runs/"): ("owner, else forbidden", MODEL, None, _AS_MODEL),
@@ -231,6 +233,7 @@ ACCESS = {
 FRESH = {
     ("put", "wallet/destination/"),
     ("get", f"{_A}export/"),
+    ("put", f"{_M}retirement/"),
     ("post", "calls/<uuid:call_id>/refund/"),
     ("post", "disputes/<uuid:dispute_id>/answer/"),
     ("post", "admin/calls/<uuid:call_id>/refund/"),
