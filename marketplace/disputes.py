@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Q, QuerySet
+from django.db.models import F, Q, QuerySet
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -25,11 +25,12 @@ from ledger import services as ledger
 
 from . import audit, holds, notifications, refunds
 from .errors import AlreadyRefunded, Invalid, NotAllowed, NotBookedYet, NotReady, WindowOver
-from .models import Call, Dispute, Refund
+from .models import Call, Dispute, Payback, Refund
 
 logger = logging.getLogger(__name__)
 
 TEXT_CHARS_MAX = 400
+ERASED = "\u2014"
 
 
 @transaction.atomic
@@ -136,6 +137,16 @@ def to_decide() -> QuerySet[Dispute]:
     """What waits for the admins."""
     found = Dispute.objects.filter(status=Dispute.Status.REFUSED)
     return found.select_related("call__model__owner", "call__buyer", "call__refund__first_admin")
+
+
+def forget_words_of(user: User) -> None:
+    """Erase what a person wrote about calls: who leaves leaves no sentence behind. What was decided stands."""
+    bought, sold = Q(call__buyer=user), Q(call__model__owner=user)
+    Refund.objects.filter(bought, reason=F("call__dispute__reason")).update(reason=ERASED)
+    Dispute.objects.filter(bought).update(reason=ERASED)
+    Dispute.objects.filter(sold).exclude(answer="").update(answer=ERASED)
+    Refund.objects.filter(sold, grounds=Refund.Grounds.DEVELOPER).update(reason=ERASED)
+    Payback.objects.filter(sold).update(reason=ERASED)
 
 
 # --- By the clock

@@ -62,7 +62,7 @@ class WindowOver(MarketplaceError):
     status = 410
     message = gettext_lazy(
         "The time in which this call can be refunded or disputed is over. Nothing was changed. "
-        "Its developer can still pay the buyer back from a wallet."
+        "Its developer can pay it back out of a wallet."
     )
 
 

@@ -123,7 +123,7 @@ def _standing(lot_id: UUID) -> QuerySet[LotHold]:
 
 
 def _placed(lot: ledger.LotRow, **why) -> LotHold:
-    payee = User.objects.get(pk=chart.user_of(lot.account))
+    payee = User.objects.get(pk=chart.user_of(lot.account) or 0)  # a lot is always somebody's
     placed = LotHold.objects.create(lot_id=lot.id, payee=payee, amount_nano=lot.open_nano, **why)
     kind = "earnings_held" if placed.dispute_id is None else "earnings_disputed"
     notifications.notify(payee, kind, amount_nano=str(lot.open_nano), reason=placed.reason)

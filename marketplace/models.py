@@ -476,6 +476,22 @@ class Refund(models.Model):
         return self.status == self.Status.MADE
 
 
+class Payback(models.Model):
+    """A call whose window is over, given back by its developer out of a wallet: a payment of their own, whole and once."""
+
+    call = models.OneToOneField(Call, primary_key=True, on_delete=models.PROTECT, related_name="payback")
+    amount_nano = amount()
+    reason = models.CharField(max_length=400)
+    posting_id = models.UUIDField(unique=True)
+    made_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(name="payback_is_positive", condition=Q(amount_nano__gt=0)),
+            models.CheckConstraint(name="payback_has_a_reason", condition=~Q(reason="")),
+        ]
+
+
 class LotHold(models.Model):
     """Why a lot of somebody's earnings does not vest: a dispute that stands, or an admin's written reason.
 

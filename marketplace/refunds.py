@@ -2,6 +2,8 @@
 
 One batch, one posting per debited account: the reverse of the charge. What is not settled comes out of the model's pools,
 what is settled out of the payees' pending lots, never out of wallets; the money returns to who paid.
+
+After the window nobody's earnings are asked back: a developer can pay the price back, out of a wallet.
 """
 
 from __future__ import annotations
@@ -24,8 +26,8 @@ from ledger import chart
 from ledger import services as ledger
 
 from . import audit, holds, notifications
-from .errors import AlreadyRefunded, Invalid, NotAllowed, NotBookedYet, WindowOver
-from .models import Call, Dispute, Refund
+from .errors import AlreadyRefunded, Invalid, NotAllowed, NotBookedYet, NotReady, WindowOver
+from .models import Call, Dispute, Payback, Refund
 
 REASON_CHARS_MAX = 400
 
@@ -44,6 +46,44 @@ def give_back(call: Call, *, by: User, reason: str) -> Refund:
     refund = _opened(call, reason=reason)
     _check_window(call)
     return make(refund, grounds=Refund.Grounds.DEVELOPER, by=by)
+
+
+@transaction.atomic
+def pay_back(call: Call, *, by: User, reason: str) -> Payback:
+    """The developer gives the price of a call back after its window, out of a wallet: what others earned stays theirs.
+
+    Raises:
+        NotAllowed: not the owner of the model. Invalid: no reason, it cost nothing, or the developer paid it.
+        NotReady: its window is open, or a dispute stands: refund it. AlreadyRefunded: either way.
+        ledger.InsufficientFunds: the wallet holds less. Nothing was changed.
+    """
+    call = locked(call)
+    if call.model.owner_id != by.pk:
+        raise NotAllowed(_("Only the developer of the model, or two admins, may refund a call."))
+    _check(call, reason)
+    if Payback.objects.filter(call=call).exists():
+        raise AlreadyRefunded
+    if can_be_refunded(call):
+        raise NotReady(_("This call can still be refunded, by everybody who earned of it. Nothing was changed."))
+    charge = ledger.posting_of(call.pk)
+    payer = charge.moves[0].source if charge else ""
+    payee_id = chart.user_of(payer)
+    if payee_id is None or payee_id == by.pk:
+        raise Invalid(_("You paid this call yourself."))
+    payback = Payback.objects.create(
+        call=call, amount_nano=call.cost_nano, reason=reason.strip(), posting_id=ledger.new_id()
+    )
+    ledger.post(
+        id=payback.posting_id,
+        kind=ledger.Kind.REFUND,
+        reference=f"payback:{call.pk}",
+        moves=[ledger.Move(chart.wallet(by.pk), payer, payback.amount_nano)],
+    )
+    audit.record(by, "pay_call_back", f"call:{call.pk}", amount_nano=str(payback.amount_nano))
+    paid_back = User.objects.get(pk=payee_id)
+    url, amount_nano = reverse("receipt", args=[call.pk]), str(payback.amount_nano)
+    notifications.notify(paid_back, "call_refunded", url=url, amount_nano=amount_nano, model=call.model.path)
+    return payback
 
 
 @transaction.atomic
@@ -155,6 +195,11 @@ def is_open(call: Call) -> bool:
     return ends_at is not None and timezone.now() < ends_at
 
 
+def can_be_refunded(call: Call) -> bool:
+    """Whether it is in time. A dispute that stands keeps the window open: what the call paid is on hold."""
+    return is_open(call) or Dispute.objects.filter(call=call, status__in=Dispute.STANDING).exists()
+
+
 def seen_by(user: User) -> QuerySet[Refund]:
     """Refunds of one's own calls, and of calls to one's own models."""
     mine = Q(call__buyer=user) | Q(call__model__owner=user)
@@ -163,23 +208,25 @@ def seen_by(user: User) -> QuerySet[Refund]:
 
 def _opened(call: Call, *, reason: str) -> Refund:
     """The call's one refund, waiting; made now if nobody asked before."""
-    reason = reason.strip()
-    if not 0 < len(reason) <= REASON_CHARS_MAX:
-        raise Invalid(_("Say why, in at most 400 characters."))
-    if not call.cost_nano:
-        raise Invalid(_("This call cost nothing. There is nothing to refund."))
+    _check(call, reason)
     refund = Refund.objects.filter(call=call).first()
     if refund is None:
-        refund = Refund.objects.create(call=call, amount_nano=call.cost_nano, reason=reason)
-    elif refund.is_made:
-        raise AlreadyRefunded
+        refund = Refund.objects.create(call=call, amount_nano=call.cost_nano, reason=reason.strip())
     refund.call = call
     return refund
 
 
+def _check(call: Call, reason: str) -> None:
+    if not 0 < len(reason.strip()) <= REASON_CHARS_MAX:
+        raise Invalid(_("Say why, in at most 400 characters."))
+    if not call.cost_nano:
+        raise Invalid(_("This call cost nothing. There is nothing to refund."))
+    if Refund.objects.filter(call=call, status=Refund.Status.MADE).exists():
+        raise AlreadyRefunded
+
+
 def _check_window(call: Call) -> None:
-    """A dispute that stands keeps the window open: what the call paid is on hold."""
-    if not is_open(call) and not Dispute.objects.filter(call=call, status__in=Dispute.STANDING).exists():
+    if not can_be_refunded(call):
         raise WindowOver
 
 
@@ -219,7 +266,7 @@ def _postings(call: Call, parts: Sequence[Part], payer: str) -> list[ledger.Post
 def _tell(refund: Refund, parts: Sequence[Part], payer: str, by: User | None) -> None:
     """One line for who is paid back, and one for everybody whose pending earnings went back."""
     model, url = refund.call.model.path, reverse("receipt", args=[refund.pk])
-    paid_back = User.objects.get(pk=chart.user_of(payer))
+    paid_back = User.objects.get(pk=chart.user_of(payer) or 0)  # whoever pays a call is a person
     notifications.notify(paid_back, "call_refunded", url=url, amount_nano=str(refund.amount_nano), model=model)
     taken: dict[int, int] = {}
     for part in parts:

@@ -31,7 +31,7 @@ from ledger import chart
 from ledger import services as ledger
 
 from . import charges, pricing
-from .models import Access, Call, ModelVersion, PassRefund, Refund, SplitRule, TrainingRun
+from .models import Access, Call, ModelVersion, PassRefund, Payback, Refund, SplitRule, TrainingRun
 
 CHARGES = (ledger.Kind.CALL_CHARGED, ledger.Kind.ACCESS_CHARGED, ledger.Kind.TRAINING_CHARGED)
 Key = tuple[str, int | None]  # (role, user id); None for what belongs to nobody
@@ -168,7 +168,7 @@ def _from_books(period: Period) -> tuple[Counter[Key], int, int]:
     for leg in ledger.movements(kinds=[ledger.Kind.REFUND], **period._asdict()):
         if leg.account.startswith(("wallet:", "promotion:")):
             refunded += leg.credited_nano
-            # Of a retired model's passes: its developer pays out of a wallet.
+            # A retired model's passes, and calls after their window: their developer pays out of a wallet.
             found["developer", chart.user_of(leg.account)] -= leg.debited_nano
         elif leg.account == chart.FEES:
             found["platform", None] -= leg.debited_nano
@@ -248,8 +248,10 @@ def _given_back(period: Period) -> Counter[Key]:
     settled = [refund.call_id for refund in refunds if refund.was_settled]
     for (role, payee_id), amount_nano in reversals.totals_of(settled).items():
         found[_payee_role(role, payee_id), payee_id] += amount_nano
+    # Paid by developers out of wallets: the rest of passes, and calls whose window was over.
     passes = period.of(PassRefund.objects.all(), "made_at").values_list("access__model__owner_id")
-    for owner_id, amount_nano in passes.annotate(Sum("amount_nano")):
+    calls = period.of(Payback.objects.all(), "made_at").values_list("call__model__owner_id")
+    for owner_id, amount_nano in [*passes.annotate(Sum("amount_nano")), *calls.annotate(Sum("amount_nano"))]:
         found["developer", owner_id] += amount_nano
     return found
 

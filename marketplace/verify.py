@@ -187,6 +187,24 @@ CHECKS = (
         """,
     ),
     (
+        "I4",
+        "the developer paid {2} nano back for call {0}, which cost {1}; the books moved {3} to {4}",
+        """
+        SELECT coalesce(p.call_id, j.call_id), coalesce(c.cost_nano, 0), coalesce(p.amount_nano, 0),
+               coalesce(j.amount, 0), j.target
+        FROM marketplace_payback p FULL JOIN (
+            SELECT j.id, split_part(j.reference, ':', 2)::uuid AS call_id, -j.amounts[1] AS amount, t.code AS target
+            FROM ledger_journal j JOIN ledger_account t ON t.id = j.accounts[2]
+            WHERE j.kind = 'refund' AND starts_with(j.reference, 'payback:')) j ON j.id = p.posting_id
+        LEFT JOIN marketplace_call c ON c.id = p.call_id
+        LEFT JOIN (SELECT j.id, a.code FROM ledger_journal j JOIN ledger_account a ON a.id = j.accounts[1]) paid
+          ON paid.id = p.call_id
+        WHERE (p.call_id, p.amount_nano, p.amount_nano, paid.code)
+              IS DISTINCT FROM (j.call_id, j.amount, c.cost_nano, j.target)
+        ORDER BY 1 LIMIT 1
+        """,
+    ),
+    (
         "I6",
         "epoch {0} released {1} nano of what it left unattributed, the books {2}; {3} were there to release",
         """

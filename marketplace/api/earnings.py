@@ -76,6 +76,7 @@ class LineRow(Shown):
     role = serializers.CharField()
     records = serializers.IntegerField(source="record_count")
     amount_nano, amount_open = money("amount_nano")
+    refunded = serializers.BooleanField(help_text="Whether it went back: the charge was refunded.")
 
 
 class PartShown(Shown):
@@ -175,6 +176,7 @@ class PaymentLinesView(ApiView):
             raise exceptions.NotFound
         epoch = find(Epoch.objects.exclude(status=Epoch.Status.CLOSED), pk=epoch_id)
         lines = Line.objects.filter(epoch=epoch, payee=request.user, role=role)
+        lines = lines.annotate(refunded=statements.GIVEN_BACK)
         if not lines.exists():
             raise exceptions.NotFound
         return page(request, lines, LineRow, key="amount_nano")

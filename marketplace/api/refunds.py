@@ -30,6 +30,12 @@ class RefundReason(Strict):
     reason = Text(max_length=refunds.REASON_CHARS_MAX)
 
 
+class GivenRefund(RefundReason):
+    from_wallet = YesNo(
+        required=False, default=False, help_text="true: after its window, pay the price back out of your own wallet."
+    )
+
+
 class DisputeAnswer(Strict):
     accept = YesNo(help_text="true: the call is refunded.")
     reason = Text(max_length=disputes.TEXT_CHARS_MAX, required=False, help_text="Needed to refuse.")
@@ -58,6 +64,15 @@ class RefundShown(Shown):
     reason = serializers.CharField()
     created_at = serializers.DateTimeField()
     made_at = serializers.DateTimeField(allow_null=True)
+
+
+class GivenBackShown(Shown):
+    """A call given back, by those who had earned of it or out of its developer's wallet."""
+
+    call = serializers.UUIDField(source="call_id")
+    amount_nano, amount_open = money("amount_nano")
+    reason = serializers.CharField()
+    made_at = serializers.DateTimeField()
 
 
 class AdminRefundShown(RefundShown):
@@ -134,16 +149,17 @@ class CallRefundView(ApiView):
     @endpoint(
         "calls_refund",
         "Refund a call to your model, whole. Needs a fresh session.",
-        body=RefundReason,
-        answers=RefundShown,
+        body=GivenRefund,
+        answers=GivenBackShown,
         status=201,
         refusals=(402, 410),
     )
     def post(self, request, call_id):
         call = find(Call.objects.filter(model__owner=request.user), pk=call_id)
         require_fresh_session(request)
-        refund = refunds.give_back(call, by=request.user, **body_of(request, RefundReason))
-        return Response(RefundShown(refund).data, status=201)
+        told = body_of(request, GivenRefund)
+        act = refunds.pay_back if told["from_wallet"] else refunds.give_back
+        return Response(GivenBackShown(act(call, by=request.user, reason=told["reason"])).data, status=201)
 
 
 class CallDisputeView(ApiView):

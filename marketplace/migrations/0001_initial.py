@@ -535,4 +535,17 @@ class Migration(migrations.Migration):
             model_name='unattributedrelease',
             constraint=models.CheckConstraint(condition=models.Q(('amount_nano__gte', 0)), name='release_is_not_negative'),
         ),
+        migrations.CreateModel(
+            name='Payback',
+            fields=[
+                ('call', models.OneToOneField(on_delete=django.db.models.deletion.PROTECT, primary_key=True, related_name='payback', serialize=False, to='marketplace.call')),
+                ('amount_nano', models.BigIntegerField()),
+                ('reason', models.CharField(max_length=400)),
+                ('posting_id', models.UUIDField(unique=True)),
+                ('made_at', models.DateTimeField(default=django.utils.timezone.now)),
+            ],
+            options={
+                'constraints': [models.CheckConstraint(condition=models.Q(('amount_nano__gt', 0)), name='payback_is_positive'), models.CheckConstraint(condition=models.Q(('reason', ''), _negated=True), name='payback_has_a_reason')],
+            },
+        ),
     ]

@@ -29,7 +29,7 @@ from ..errors import Invalid, NotAllowed, NotReady, sentence_of
 from ..forms_build import ModelForm, ModelSettingsForm, PriceForm, RuleChoiceForm, RuleForm, TrainForm
 from ..forms_explore import HandleForm, amount_text
 from ..forms_refunds import RetireForm
-from ..models import Access, Call, ListedModel, PriceList, SplitRule, TrainingRun
+from ..models import Access, Call, ListedModel, PriceList, Refund, SplitRule, TrainingRun
 from . import explore
 from .explanations import training_sentence
 
@@ -48,7 +48,11 @@ def build_models(request: HttpRequest) -> HttpResponse:
     )
     ids = [model.pk for model in page.rows]
     earned = dict(
-        Call.objects.filter(model__in=ids).order_by().values_list("model").annotate(total=Sum("developer_nano"))
+        Call.objects.filter(model__in=ids)
+        .exclude(refund__status=Refund.Status.MADE)
+        .order_by()
+        .values_list("model")
+        .annotate(total=Sum("developer_nano"))
     )
     running = set(
         TrainingRun.objects.filter(model__in=ids, status__in=["waiting", "running"]).values_list("model_id", flat=True)

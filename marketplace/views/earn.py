@@ -95,7 +95,7 @@ def earnings_payment(request: SignedInRequest, epoch_id: UUID, role: str) -> Htt
     payment = statements.payment(request.user, epoch, role)
     if payment is None:
         raise Http404
-    lines = Line.objects.filter(epoch=epoch, payee=request.user, role=role)
+    lines = Line.objects.filter(epoch=epoch, payee=request.user, role=role).annotate(refunded=statements.GIVEN_BACK)
     page = querysets.page_by(
         lines, "amount_nano", after=request.GET.get("after", ""), before=request.GET.get("before", ""), limit=50
     )

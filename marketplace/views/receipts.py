@@ -21,7 +21,7 @@ from ledger import receipts as format
 from ledger import services as ledger
 
 from .. import receipts, refunds
-from ..models import Call
+from ..models import Call, Payback
 from ..templatetags import figures
 
 FILE_BYTES_MAX = format.RECEIPT_CHARS_MAX
@@ -70,6 +70,8 @@ def receipt_json(request: HttpRequest, id: UUID) -> HttpResponse:
     if request.GET.get("part") == SECOND_PART:
         charge = ledger.entry_of(id)
         id = receipts.attributed_id(id)
+        if charge is not None and explain.status_of(charge.id) == "refunded":
+            raise Http404  # nobody is paid for it, so there will be none
         if charge is not None and charge.type in receipts.CHARGES and ledger.entry_of(id) is None:
             # As the gateway answers: it is made when the epoch is settled.
             now_s = int(timezone.now().timestamp())
@@ -160,7 +162,8 @@ def _refund_of(request: HttpRequest, seen: receipts.Viewing) -> dict:
         "dispute": dispute,
         "window_ends": refunds.window_ends(call) if in_time else None,
         "can_dispute": in_time and dispute is None and call.buyer_id == request.user.pk and not call.free,
-        "can_refund": in_time and call.model.owner_id == request.user.pk,
+        "payback": Payback.objects.filter(call=call).first(),
+        "can_refund": not is_made and call.model.owner_id == request.user.pk != call.buyer_id,
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from uuid import UUID
 
 from allauth.account.decorators import reauthentication_required
+from django import forms
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.http import Http404, HttpRequest, HttpResponse
@@ -73,18 +74,21 @@ def call_dispute(request: SignedInRequest, call_id: UUID) -> HttpResponse:
 @login_required
 @reauthentication_required
 def call_refund(request: SignedInRequest, call_id: UUID) -> HttpResponse:
-    """Give back a call to one of my models, whole."""
+    """Give back a call to one of my models, whole; after its window out of my wallet."""
     call = get_object_or_404(_calls().filter(model__owner=request.user), pk=call_id)
     form = ReasonForm(request.POST or None)
+    in_time = refunds.can_be_refunded(call)
     if request.method == "POST" and form.is_valid():
         try:
-            refunds.give_back(call, by=request.user, reason=form.cleaned_data["reason"])
+            # What the page said counts: whose window ends meanwhile is told so, and pays nothing unasked.
+            act = refunds.pay_back if request.POST.get("from_wallet") else refunds.give_back
+            act(call, by=request.user, reason=form.cleaned_data["reason"])
         except (MarketplaceError, ledger.LedgerError) as problem:
             form.add_error(None, sentence_of(problem))
         else:
             messages.success(request, _("The call is refunded: the whole price went back to who paid it."))
             return redirect("refunds")
-    return _page_of_call(request, call, form, act="refund")
+    return _page_of_call(request, call, form, act="refund" if in_time else "pay_back")
 
 
 @login_required
@@ -112,6 +116,8 @@ def dispute_act(request: SignedInRequest, dispute_id: UUID, act: str) -> HttpRes
 
 def _page_of_call(request: HttpRequest, call: Call, form: ReasonForm, *, act: str) -> HttpResponse:
     context = {"call": call, "form": form, "act": act, "window_ends": refunds.window_ends(call)}
+    if act == "pay_back":
+        form.fields["from_wallet"] = forms.CharField(widget=forms.HiddenInput, initial="1", required=False)
     return render(request, "marketplace/refunds/call.html", context, status=422 if form.errors else 200)
 
 

@@ -155,6 +155,7 @@ def build(books) -> World:
             "access_id": invitation.pk,
             "key_id": key.pk,
             "call_id": call_id,
+            "disputed": disputed.pk,
             "asked_back": asked_back.pk,
             "dispute_id": dispute.pk,
             "hold_id": hold.pk,

@@ -12,7 +12,7 @@ from django.utils import timezone
 from attribution.models import Line
 from ledger import chart, sequencer
 from ledger import services as ledger
-from marketplace import disputes, errors, holds, refunds
+from marketplace import disputes, errors, holds, mydata, refunds
 from marketplace.models import Call, Dispute, LotHold, Notification, Refund
 from tests.datanets.races import race
 from tests.marketplace.pages.world import admin, call, fund, settle, small_shop
@@ -191,6 +191,18 @@ def test_an_answer_after_its_time_is_none(books, one, settings):
     with pytest.raises(errors.NotReady):
         disputes.refuse(opened, by=person("devi"), answer="I was away.")
     assert disputes.refund_unanswered() == 1
+
+
+def test_who_leaves_takes_their_words_along(books, one):
+    opened = refused(one)
+    assert mydata.export(person("dan"))["disputes"][0]["reason"] == "It answered another question."
+    disputes.accept(opened, by=person("devi"))
+
+    for name in ("dan", "devi"):
+        disputes.forget_words_of(person(name))
+
+    opened.refresh_from_db()
+    assert {opened.reason, opened.answer, Refund.objects.get().reason} == {"\u2014"}
 
 
 def test_the_database_refuses_a_dispute_in_no_state(books, one):

@@ -16,7 +16,9 @@ from attribution.models import Cut, Epoch, Line, RecordEpoch, Reversal, Trace
 from ledger import chart, database
 from ledger import services as ledger
 from marketplace import errors, refunds, revenue
-from marketplace.models import AuditEvent, Call, Notification, Refund
+from marketplace.gateway import reading
+from marketplace.gateway.errors import ApiError
+from marketplace.models import AuditEvent, Call, Notification, Payback, Refund
 from marketplace.revenue import Period
 from tests.datanets.races import race
 from tests.marketplace.pages.world import admin, call, failed_call, fund, settle, small_shop
@@ -154,7 +156,22 @@ def test_a_call_that_was_given_back_before_the_plan_pays_nobody(books, version):
     assert epoch.pool_nano == 9_600_000
     assert not Line.objects.filter(source_id=refunded.pk).exists()
     assert explain.status_of(refunded.pk) == "refunded"
+    assert second_receipt(books, kept) == 200
+    assert second_receipt(books, refunded) == 404, "there will be none: nobody waits for it"
     assert nothing_is_wrong()
+
+
+def second_receipt(books, one: Call) -> int:
+    """What the gateway answers to who asks for the second part of a receipt."""
+    session = books.connect()
+    try:
+        with session.cursor() as cursor:
+            asked = {"call_id": one.pk, "buyer_id": one.buyer_id, "part": "attribution", "quorum": 0, "epoch_s": 60}
+            return reading.receipt_of(cursor, **asked)[0]
+    except ApiError as refused:
+        return refused.status
+    finally:
+        session.close()
 
 
 def test_an_epoch_of_nothing_but_refunded_calls_is_settled_with_nothing(books, version):
@@ -319,6 +336,49 @@ def test_after_its_window_a_call_is_not_refunded(books, version, settings):
         with pytest.raises(errors.WindowOver):
             act()
     assert not Refund.objects.exists()
+
+
+def test_after_its_window_a_developer_pays_it_back_out_of_a_wallet(books, version, settings):
+    in_time = called(books, version)
+    with pytest.raises(errors.NotReady):
+        pay_back(in_time)
+    settings.CHALLENGE_WINDOW_S = 0
+    late = called(books, version)
+    before = balances(version)
+
+    payback = pay_back(late)
+    for again in (pay_back, give_back):
+        with pytest.raises((errors.AlreadyRefunded, errors.WindowOver)):
+            again(late)
+
+    books.fold()
+    books.log()
+    moved = {code: nano - before[code] for code, nano in balances(version).items() if nano != before[code]}
+    dan, devi = (chart.wallet(person(name).pk) for name in ("dan", "devi"))
+    assert moved == {dan: payback.amount_nano, devi: -payback.amount_nano}
+    assert revenue.report().refunded_nano == PRICE
+    assert nothing_is_wrong()
+
+
+def test_only_a_developer_with_money_pays_back(books, version, settings):
+    settings.CHALLENGE_WINDOW_S = 0
+    late = called(books, version)
+    with pytest.raises(errors.NotAllowed):
+        refunds.pay_back(late, by=person("dan"), reason="Please")
+    devi = chart.wallet(person("devi").pk)
+    ledger.post(
+        id=ledger.new_id(),
+        kind=ledger.Kind.ADJUSTMENT,
+        reference="spent",
+        moves=[ledger.Move(devi, chart.FEES, ledger.balance_nano(devi))],
+    )
+    with pytest.raises(ledger.InsufficientFunds):
+        pay_back(late)
+    assert not Payback.objects.exists()
+
+
+def pay_back(one: Call) -> Payback:
+    return refunds.pay_back(one, by=person("devi"), reason="Better late.")
 
 
 def test_a_call_that_cost_nothing_is_not_refunded(books, version):
