@@ -56,7 +56,9 @@ def receipt_of(cursor: Cursor, *, call_id: UUID, buyer_id: int, part: str, quoru
             cursor.execute("SELECT FROM attribution_reversal WHERE charge_id = %s AND NOT was_settled", [str(call_id)])
             if cursor.fetchone() is not None:
                 raise ApiError(
-                    404, "This call was refunded before its epoch was settled: nobody is paid for it.", code="no_receipt"
+                    404,
+                    "This call was refunded before its epoch was settled: nobody is paid for it.",
+                    code="no_receipt",
                 )
             now_s = int(time.time())
             ends_at = datetime.fromtimestamp((now_s // epoch_s + 1) * epoch_s, UTC)

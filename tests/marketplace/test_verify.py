@@ -153,6 +153,11 @@ EDITS: dict[ModuleType, dict[str, tuple[str, str, str]]] = {
             """INSERT INTO marketplace_passrefund (access_id, amount_nano, posting_id, made_at)
                SELECT id, 1, gen_random_uuid(), now() FROM marketplace_access WHERE price_nano > 0 RETURNING access_id""",
         ),
+        "a developer paid back in no book": (
+            *("I4", "paid 1 nano back for call"),
+            f"""INSERT INTO marketplace_payback (call_id, amount_nano, reason, posting_id, made_at)
+                SELECT id, 1, 'x', gen_random_uuid(), now() FROM marketplace_call WHERE id = {CALL} RETURNING call_id""",
+        ),
         "an epoch released what it did not leave": (
             *("I6", "were there to release"),
             f"""INSERT INTO marketplace_unattributedrelease (epoch_id, model_id, amount_nano, parts, posting_id, released_at)

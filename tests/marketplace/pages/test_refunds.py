@@ -10,6 +10,7 @@ from ledger import chart
 from ledger import services as ledger
 from marketplace import disputes
 from marketplace.models import Call, Dispute, LotHold, Refund
+from tests.api.world import client_of
 from tests.marketplace.pages.world import admin, call, fund, settle, small_shop
 from tests.shop import OPEN, nothing_is_wrong, person, wallet_nano
 
@@ -143,3 +144,46 @@ def test_a_model_is_retired_from_its_page(books, one):
     assert "taken back" in post(devi, f"{address}retire/", act="call_off")
     post(devi, f"{address}retire/")
     assert "No calls since" in page(devi, address)
+
+
+def test_a_call_whose_window_is_over_is_paid_back_from_a_wallet(books, one, settings):
+    settings.CHALLENGE_WINDOW_S = 0
+    late = Call.objects.get(pk=call(one.version, person("dan")))
+    books.fold()
+    books.log()
+    devi, address = as_("devi"), f"/en/build/calls/{late.pk}/refund/"
+    assert "Refund this call" in page(devi, f"/r/{late.pk}")
+    assert "Its window is over" in page(devi, address)
+
+    assert "is over" in post(devi, address, reason="Sorry.")
+    assert "the whole price went back" in post(devi, address, reason="Sorry.", from_wallet="1")
+
+    assert "out of the developer’s wallet" in page(as_("dan"), f"/r/{late.pk}")
+
+
+def test_the_api_says_why_it_refuses_a_refund(books, one, settings):
+    devi, dan = client_of(person("devi")), client_of(person("dan"))
+    settings.CHALLENGE_WINDOW_S = 0
+    late = call(one.version, person("dan"))
+    books.fold()
+
+    def refund(call_id, **told) -> tuple[int, dict]:
+        answer = devi.post(f"/api/v1/calls/{call_id}/refund/", {"reason": "Sorry."} | told, format="json")
+        return answer.status_code, answer.json()
+
+    status, made = refund(one.pk)
+    assert (status, made["amount_nano"]) == (201, "24000000")
+    for call_id, told, wanted in (
+        (one.pk, {}, (409, "already_refunded")),
+        (late, {}, (410, "window_over")),
+        (late, {"reason": " "}, (422, "invalid_value")),
+    ):
+        status, refused = refund(call_id, **told)
+        assert (status, refused["error"]["code"]) == wanted
+    assert refund(late, from_wallet=True)[0] == 201
+
+    shown = dan.get(f"/api/v1/calls/{one.pk}/").json()
+    assert (shown["refunded"], shown["attribution"]) == (str(Refund.objects.get().pk), "refunded")
+    (lot,) = devi.get("/api/v1/earnings/lots/").json()["results"]  # of the late call: nothing vests in a test by itself
+    assert (lot["state"], lot["held_by"]) == ("pending", "")
+    assert dan.get("/api/v1/refunds/").json()["results"][0]["call"] == str(one.pk)
