@@ -45,7 +45,6 @@ def my_refunds(request: SignedInRequest) -> HttpResponse:
     context = {
         "find": find,
         "sells": request.user.models.exists(),
-        "answer_form": ReasonForm(),
         "to_answer": found.filter(call__model__owner=request.user, status__in=Dispute.STANDING)[:DISPUTES_SHOWN],
         "disputes": found.filter(call__buyer=request.user)[:DISPUTES_SHOWN],
         "refunds": page.rows,
