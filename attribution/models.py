@@ -234,6 +234,9 @@ class RecordEpoch(models.Model):
     gated = models.BooleanField(default=False)
     call_count = models.PositiveIntegerField()
     amount_nano = models.BigIntegerField()
+    given_back_nano = models.BigIntegerField(
+        default=0
+    )  # what calls had paid it that were refunded since: their epoch stands
 
     class Meta:
         constraints = [

@@ -16,7 +16,7 @@ from uuid import UUID
 import numpy as np
 
 from attribution import bundles, traces
-from attribution.models import Source, Trace
+from attribution.models import Line, RecordEpoch, Source, Trace
 from attribution.netting import (
     NOBODY,
     CallPaid,
@@ -25,6 +25,7 @@ from attribution.netting import (
     Payees,
     Sums,
     Unattributed,
+    amounts_of,
     curation_of,
     largest,
     settle,
@@ -68,6 +69,7 @@ class PlannedRecordEpoch(NamedTuple):
     gated: bool
     call_count: int
     amount_nano: int
+    given_back_nano: int
 
 
 class PlannedRecordFee(NamedTuple):
@@ -117,6 +119,17 @@ def epoch_call(trace: Trace, withdrawn_at: Mapping[int, datetime] | None = None)
         causal_millionths=0 if trace.status == Trace.Status.FAILED else trace.causal_millionths,
         withheld_reason=Unattributed(trace.reason or Unattributed.OWN_WEIGHTS),
     )
+
+
+def phi_of(trace: Trace, roster: Roster) -> np.ndarray:
+    """Net factors as of the epoch that paid a call, by place; all 0 before it is planned."""
+    phi = np.zeros(len(roster), dtype=np.int64)
+    line = Line.objects.filter(source_id=trace.charge_id).first()
+    if line is not None:
+        rows = RecordEpoch.objects.filter(epoch=line.epoch_id, model_version_id=trace.model_version_id)
+        known = dict(rows.values_list("record_id", "phi"))
+        phi[roster.places_of(known)] = list(known.values())
+    return phi
 
 
 def plan(
@@ -188,12 +201,12 @@ def _plan_calls(
     behind: _Behind,
 ) -> None:
     calls = [epoch_call(trace, behind.withdrawn_at) for trace in found]
-    out = [epoch_call(trace, behind.withdrawn_at) for trace in taken_out]
+    out = [(epoch_call(trace, behind.withdrawn_at), phi_of(trace, behind.roster)) for trace in taken_out]
     before = [(0, 0)] * len(behind.roster)
     for place, sums in zip(behind.roster.places_of(earlier), earlier.values(), strict=True):
         before[place] = sums
     so_far = Sums([net for net, _ in before], [positive for _, positive in before])
-    for call in out:
+    for call, _phi in out:
         so_far.take_out(call)
     result = settle(calls, so_far, behind.is_gated)
     for trace, call, paid in zip(found, calls, result.paid, strict=True):
@@ -244,17 +257,18 @@ def _add_record_epochs(
     planned: Planned,
     version_id: UUID,
     calls: Sequence[EpochCall],
-    taken_out: Sequence[EpochCall],
+    taken_out: Sequence[tuple[EpochCall, np.ndarray]],
     result: EpochResult,
     behind: _Behind,
 ) -> None:
-    earned, used, changed = (np.zeros(len(behind.roster), dtype=np.int64) for _ in range(3))
+    earned, used, lost, given_back = (np.zeros(len(behind.roster), dtype=np.int64) for _ in range(4))
     for call, paid in zip(calls, result.paid, strict=True):
         earned[call.places] += paid.amounts
         used[call.places] += 1
-    for call in (*calls, *taken_out):
-        changed[call.places] = 1
-    touched = np.flatnonzero(changed)
+    for call, phi in taken_out:
+        given_back[call.places] += amounts_of(call, phi, behind.is_gated).amounts
+        lost[call.places] += 1
+    touched = np.flatnonzero(used + lost)
     for place in touched[np.argsort(behind.roster.record_ids[touched])].tolist():
         planned.record_epochs.append(
             PlannedRecordEpoch(
@@ -266,6 +280,7 @@ def _add_record_epochs(
                 gated=bool(behind.is_gated[place]),
                 call_count=int(used[place]),
                 amount_nano=int(earned[place]),
+                given_back_nano=int(given_back[place]),
             )
         )
 

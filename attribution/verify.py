@@ -260,6 +260,20 @@ CHECKS = (
         """,
     ),
     (
+        # A plan takes off what calls had paid that were given back since the last one.
+        "I6",
+        "the records of epoch {0} gave {1} nano of refunded calls back, their contributors had {2}",
+        """
+        SELECT e.id, coalesce(r.total, 0), coalesce(l.total, 0) FROM attribution_epoch e
+        LEFT JOIN (SELECT epoch_id, sum(given_back_nano) AS total FROM attribution_recordepoch GROUP BY 1) r
+          ON r.epoch_id = e.id
+        LEFT JOIN (SELECT v.netted_in_id AS epoch_id, sum(l.amount_nano) AS total FROM attribution_reversal v
+                   JOIN attribution_line l ON l.source_id = v.charge_id AND l.role = 'data' AND l.payee_id IS NOT NULL
+                   WHERE v.netted_in_id IS NOT NULL GROUP BY 1) l ON l.epoch_id = e.id
+        WHERE coalesce(r.total, 0) <> coalesce(l.total, 0) ORDER BY 1 LIMIT 1
+        """,
+    ),
+    (
         "I6",
         "the records of epoch {0} got {1} nano of its fees, their contributors {2}",
         """

@@ -439,8 +439,8 @@ CREATE TRIGGER version_is_immutable BEFORE UPDATE OR DELETE ON datanets_version
     Removal(
         "epoch_is_planned_once",
         "attribution/settlement.py",
-        "if epoch.status == Epoch.Status.CLOSED:",
-        "if True:",
+        "            if epoch.status != Epoch.Status.CLOSED:\n                return epoch\n",
+        "",
         ("tests/attribution/test_guard_settlement.py::test_two_workers_plan_an_epoch_once",),
         "A doorbell that rings twice would plan a second set of postings.",
     ),

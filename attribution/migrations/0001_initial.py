@@ -99,6 +99,7 @@ class Migration(migrations.Migration):
                 ('gated', models.BooleanField(default=False)),
                 ('call_count', models.PositiveIntegerField()),
                 ('amount_nano', models.BigIntegerField()),
+                ('given_back_nano', models.BigIntegerField(default=0)),
                 ('epoch', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='record_epochs', to='attribution.epoch')),
                 ('record', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='record_epochs', to='datanets.record')),
             ],

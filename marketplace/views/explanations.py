@@ -136,7 +136,12 @@ def _signed(value: int) -> str:
     return figures.number_text(value).replace("-", "\u2212")
 
 
+def _refunded(found: RecordExplanation, record: Record) -> str:
+    return _("The calls that paid it were refunded.")
+
+
 _SENTENCES = {
+    "refunded": _refunded,
     "waiting": _waiting,
     "rejected": _rejected,
     "withdrawn": _withdrawn,

@@ -12,7 +12,8 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from attribution import explain, planning, settlement, traces
-from attribution.models import Cut, Epoch, Line, RecordEpoch, Reversal, Trace
+from attribution.models import Cut, Epoch, Line, RecordEpoch, RecordLine, Reversal, Trace
+from datanets.models import Record
 from ledger import chart, database
 from ledger import services as ledger
 from marketplace import errors, refunds, revenue
@@ -225,6 +226,9 @@ def test_the_running_sums_lose_a_call_that_was_given_back_after_its_settlement(b
     found = {row.record_id: (int(row.net), int(row.positive)) for row in RecordEpoch.objects.filter(epoch=epoch)}
     assert {record_id: sums for record_id, sums in found.items() if any(sums)} == alone
     assert Reversal.objects.get().netted_in == epoch
+    for record in Record.objects.filter(lines__source_id=refunded.pk):
+        paid = RecordLine.objects.filter(record=record).exclude(source_id=refunded.pk)
+        assert explain.why_record(record).earned_nano == sum(line.amount_nano for line in paid)
 
     # And they lose it once
     called(books, version, radius=12.0)

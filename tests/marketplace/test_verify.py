@@ -307,6 +307,12 @@ EDITS: dict[ModuleType, dict[str, tuple[str, str, str]]] = {
             + one_of("attribution_recordepoch", "amount_nano > 0")
             + " RETURNING epoch_id",
         ),
+        "a record gave back less": (
+            *("I6", "of refunded calls back"),
+            "UPDATE attribution_recordepoch SET given_back_nano = given_back_nano - 1 WHERE "
+            + one_of("attribution_recordepoch", "given_back_nano > 0")
+            + " RETURNING epoch_id",
+        ),
         "a record earned less of the fees": (
             *("I6", "of its fees"),
             "UPDATE attribution_recordfee SET amount_nano = amount_nano - 1 WHERE "
