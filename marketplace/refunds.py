@@ -175,6 +175,18 @@ def make(refund: Refund, *, grounds: Refund.Grounds, by: User | None) -> Refund:
     return refund
 
 
+def drop_late() -> int:
+    """Forget the refunds that no second admin approved in time. Returns how many."""
+    dropped = 0
+    for refund in Refund.objects.filter(status=Refund.Status.WAITING).select_related("call"):
+        with transaction.atomic():
+            call = locked(refund.call)
+            if not can_be_refunded(call):
+                dropped += Refund.objects.filter(pk=refund.pk, status=Refund.Status.WAITING).delete()[0]
+                audit.record(None, "drop_refund", f"call:{call.pk}")
+    return dropped
+
+
 def locked(call: Call) -> Call:
     """The call's row, held until this transaction ends: refunds and disputes of one call take turns."""
     return Call.objects.select_for_update(of=("self",)).select_related("model__owner", "buyer").get(pk=call.pk)

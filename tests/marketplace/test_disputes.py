@@ -55,6 +55,19 @@ def after_the_answer_was_due() -> int:
     return disputes.refund_unanswered(timezone.now() + timedelta(seconds=site.DISPUTE_ANSWER_S))
 
 
+def a_week_later(books, one: Call) -> None:
+    """Let the window of a call be over, as the books tell it."""
+    session = books.connect("DATABASE_SUPERUSER_URL")
+    with session, session.cursor() as cursor:
+        cursor.execute("SET session_replication_role = replica")
+        cursor.execute(
+            "UPDATE ledger_journal SET at = at - interval '8 days' WHERE id = %s; "
+            "UPDATE ledger_lot SET due_at = due_at - interval '8 days' WHERE posting_id = %s",
+            [str(one.pk), str(one.pk)],
+        )
+    session.close()
+
+
 def test_a_dispute_without_an_answer_in_time_is_won_by_the_buyer(books, one):
     opened = dispute(one)
     assert disputes.refund_unanswered() == 0
@@ -99,15 +112,7 @@ def test_a_dispute_of_a_settled_call_is_paid_back_by_its_payees_after_its_window
     settle(books, epochs_later=1)
     opened = refused(one)
     settings.DISPUTE_ANSWER_S = 0  # whatever the clocks say now: it stands
-    session = books.connect("DATABASE_SUPERUSER_URL")
-    with session, session.cursor() as cursor:
-        cursor.execute("SET session_replication_role = replica")
-        cursor.execute(
-            "UPDATE ledger_journal SET at = at - interval '8 days' WHERE id = %s; "
-            "UPDATE ledger_lot SET due_at = due_at - interval '8 days' WHERE posting_id = %s",
-            [str(one.pk), str(one.pk)],
-        )
-    session.close()
+    a_week_later(books, one)
     assert not refunds.is_open(one)
     assert sequencer.vest() == 0
 
@@ -232,6 +237,18 @@ def test_an_answer_that_meets_the_end_of_its_time_counts_or_the_refund_does(book
     if refunded:
         assert isinstance(answer, errors.NotReady)
     assert (opened.status, Refund.objects.count()) == (("refunded", 1) if refunded else ("refused", 0))
+
+
+def test_a_refund_that_no_second_admin_approved_in_time_is_dropped(books, one):
+    refunds.approve(one, by=admin("erin"), reason="The buyer is right.")
+    assert refunds.drop_late() == 0
+
+    a_week_later(books, one)
+
+    assert refunds.drop_late() == 1
+    with pytest.raises(errors.WindowOver):
+        refunds.approve(one, by=admin("frank"), reason="Yes.")
+    assert not Refund.objects.exists()
 
 
 # --- Holds by admins
