@@ -23,7 +23,7 @@ from .base import (
     query_of,
     require_fresh_session,
 )
-from .fields import Id, Moment, Shown, Strict, Text, YesNo, money
+from .fields import Id, Moment, Nano, Open, Shown, Strict, Text, YesNo, money
 
 
 class RefundReason(Strict):
@@ -84,7 +84,8 @@ class DisputeShown(Shown):
     id = serializers.UUIDField()
     call = serializers.UUIDField(source="call_id")
     model = serializers.CharField(source="call.version.path")
-    cost_nano, cost_open = money("call.cost_nano")
+    cost_nano = Nano(source="call.cost_nano")
+    cost_open = Open(source="call.cost_nano")
     status = serializers.CharField(help_text="open, refused, refunded, kept or withdrawn.")
     reason = serializers.CharField()
     opened_at = serializers.DateTimeField()
@@ -98,7 +99,8 @@ class LotShown(Shown):
     """A part of somebody's pending earnings that vests at once."""
 
     id = serializers.UUIDField()
-    amount_nano, amount_open = money("open_nano")
+    amount_nano = Nano(source="open_nano")
+    amount_open = Open(source="open_nano")
     due_at = serializers.DateTimeField()
     state = serializers.CharField(help_text="pending or held.")
     held_by = serializers.SerializerMethodField(help_text="dispute or admin; empty if it is not held.")

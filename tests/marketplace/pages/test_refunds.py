@@ -182,8 +182,16 @@ def test_the_api_says_why_it_refuses_a_refund(books, one, settings):
         assert (status, refused["error"]["code"]) == wanted
     assert refund(late, from_wallet=True)[0] == 201
 
+    told = {"reason": "It answered another question."}
+    settings.CHALLENGE_WINDOW_S = 7 * 86400
+    another = call(one.version, person("dan"))
+    books.fold()
+    opened = dan.post(f"/api/v1/calls/{another}/dispute/", told, format="json").json()
+    assert (opened["cost_nano"], opened["cost_open"]) == ("24000000", "0.024000000")
+    assert dan.delete(f"/api/v1/disputes/{opened['id']}/").status_code == 204
+
     shown = dan.get(f"/api/v1/calls/{one.pk}/").json()
     assert (shown["refunded"], shown["attribution"]) == (str(Refund.objects.get().pk), "refunded")
-    (lot,) = devi.get("/api/v1/earnings/lots/").json()["results"]  # of the late call: nothing vests in a test by itself
-    assert (lot["state"], lot["held_by"]) == ("pending", "")
+    lots = devi.get("/api/v1/earnings/lots/").json()["results"]  # of the other two: nothing vests in a test by itself
+    assert {(lot["amount_nano"], lot["state"], lot["held_by"]) for lot in lots} == {("13200000", "pending", "")}
     assert dan.get("/api/v1/refunds/").json()["results"][0]["call"] == str(one.pk)
