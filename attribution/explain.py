@@ -11,16 +11,17 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-import numpy as np
-from django.db.models import Count, Max, QuerySet, Sum
+from django.db.models import Count, F, Max, QuerySet, Sum
 
 from attribution import planning
-from attribution.models import Epoch, Line, RecordEpoch, RecordFee, Trace
+from attribution.models import Epoch, Line, RecordEpoch, RecordFee, Reversal, Trace
 from attribution.netting import Unattributed, amounts_of, weights_of
-from attribution.roster import Roster
 from attribution.shares import MILLION
 from datanets import records as datanet_records
 from datanets.models import Record, Version, VersionFollower
+
+#: Of RecordEpoch: what it earned, less what refunds of earlier calls took back from the plan of that epoch on.
+KEPT = F("amount_nano") - F("given_back_nano")
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def why_call(charge_id: UUID) -> CallExplanation | None:
     lines = list(Line.objects.filter(source_id=charge_id).select_related("payee", "epoch").order_by("role", "pk"))
     call = planning.epoch_call(trace)
     roster = planning.roster_of(trace.artifact_id)
-    phi = _phi(trace, lines[0].epoch if lines else None, roster)
+    phi = planning.phi_of(trace, roster)
     paid = amounts_of(call, phi, planning.is_gated_of(trace.artifact_id))
     weights = weights_of(call, phi)
     total = int(weights.sum())
@@ -106,15 +107,6 @@ def why_call(charge_id: UUID) -> CallExplanation | None:
     )
 
 
-def _phi(trace: Trace, epoch: Epoch | None, roster: Roster) -> np.ndarray:
-    """Net factors as of the call's epoch, by place; all 0 before it is planned."""
-    phi = np.zeros(len(roster), dtype=np.int64)
-    rows = RecordEpoch.objects.filter(epoch=epoch, model_version_id=trace.model_version_id)
-    known = dict(rows.values_list("record_id", "phi")) if epoch is not None else {}
-    phi[roster.places_of(known)] = list(known.values())
-    return phi
-
-
 # --- Records
 
 
@@ -141,9 +133,12 @@ class RecordExplanation:
 def why_record(record: Record) -> RecordExplanation:
     """Explain a record's earnings. A record that no call paid has exactly one reason, the first that applies.
 
-    waiting, rejected, withdrawn, not_in_version, follower, no_call, gated, net_negative, own_weights, rounds_to_zero
+    refunded, waiting, rejected, withdrawn, not_in_version, follower, no_call, gated, net_negative, own_weights,
+    rounds_to_zero
     """
-    totals = RecordEpoch.objects.filter(record=record).aggregate(amount=Sum("amount_nano"), calls=Sum("call_count"))
+    totals = RecordEpoch.objects.filter(record=record).aggregate(
+        amount=Sum(KEPT), paid=Sum("amount_nano"), calls=Sum("call_count")
+    )
     fees_nano = RecordFee.objects.filter(record=record).aggregate(total=Sum("amount_nano"))["total"] or 0
     earned_nano = (totals["amount"] or 0) + fees_nano
     newest = list(
@@ -152,7 +147,7 @@ def why_record(record: Record) -> RecordExplanation:
         .distinct("model_version_id")
     )
     leader_id = _leader_of(record)
-    reason = "" if totals["amount"] else _reason(record, leader_id, newest)
+    reason = "" if totals["amount"] else "refunded" if totals["paid"] else _reason(record, leader_id, newest)
     worst = min(newest, key=lambda row: row.net, default=None)
     return RecordExplanation(
         earned_nano=earned_nano,
@@ -248,7 +243,7 @@ def earned_by_datanet(user_id: int) -> dict[UUID, int]:
     rows = (
         RecordEpoch.objects.filter(record__contributor_id=user_id)
         .values("record__datanet_id")
-        .annotate(total=Sum("amount_nano"))
+        .annotate(total=Sum(KEPT))
     )
     return {row["record__datanet_id"]: row["total"] for row in rows}
 
@@ -268,7 +263,7 @@ def contributors_of(versions: Iterable[Version]) -> list[Any]:
     return list(
         RecordEpoch.objects.filter(record__datanet_id__in=datanet_ids)
         .values("record__contributor_id", "record__contributor__username", "record__contributor__display_name")
-        .annotate(amount_nano=Sum("amount_nano"), records=Count("record_id", distinct=True))
+        .annotate(amount_nano=Sum(KEPT), records=Count("record_id", distinct=True))
         .order_by("-amount_nano")
     )
 
@@ -301,7 +296,9 @@ def unattributed_by_reason(model_id: UUID) -> dict[str, int]:
 
 
 def status_of(charge_id: UUID) -> str:
-    """Where a charge stands: waiting, attributed (has a trace), planned, posted."""
+    """Where a charge stands: waiting, attributed (has a trace), planned, posted; refunded: given back before its plan."""
+    if Reversal.objects.filter(charge_id=charge_id, was_settled=False).exists():
+        return "refunded"
     line = Line.objects.filter(source_id=charge_id).select_related("epoch").first()
     if line is not None:
         return "posted" if line.epoch.status == Epoch.Status.POSTED else "planned"

@@ -11,6 +11,8 @@ from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from ledger import chart
+
 USER = settings.AUTH_USER_MODEL
 
 
@@ -169,6 +171,40 @@ class Line(models.Model):
         ]
         indexes = [models.Index(fields=["payee", "id"], name="line_by_payee")]
 
+    @property
+    def account(self) -> str:
+        """Where it was paid to."""
+        return chart.unattributed(self.epoch.model_id) if self.payee_id is None else chart.pending(self.payee_id)
+
+    @property
+    def role_said(self) -> str:
+        """The role as receipts name it."""
+        if self.payee_id is None:
+            return "unattributed"
+        return "contributor" if self.role == self.Role.DATA else "curator"
+
+
+class Reversal(models.Model):
+    """A charge that was given back, as settlement knows it. Written under the model's lock (`reversals.lock`).
+
+    Not settled: its epoch leaves it out. Settled: its lines stand and were taken back, and the next plan of the model
+    takes its scores out of the running sums, so that a call that nobody paid for in the end moves nobody's net factor.
+    """
+
+    charge_id = models.UUIDField(primary_key=True)
+    model_id = models.UUIDField()
+    was_settled = models.BooleanField()
+    netted_in = models.ForeignKey(Epoch, null=True, blank=True, on_delete=models.PROTECT, related_name="netted")
+    at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                name="only_a_settled_charge_is_netted", condition=Q(was_settled=True) | Q(netted_in__isnull=True)
+            )
+        ]
+        indexes = [models.Index(fields=["model_id"], name="reversal_to_be_netted", condition=Q(netted_in__isnull=True))]
+
 
 class RecordLine(models.Model):
     """What one record earned in one call: the 20 largest of each call are kept."""
@@ -198,6 +234,9 @@ class RecordEpoch(models.Model):
     gated = models.BooleanField(default=False)
     call_count = models.PositiveIntegerField()
     amount_nano = models.BigIntegerField()
+    given_back_nano = models.BigIntegerField(
+        default=0
+    )  # what calls had paid it that were refunded since: their epoch stands
 
     class Meta:
         constraints = [

@@ -158,6 +158,12 @@ class Sums:
         self._net.add(call.places, call.scores, call.split_nano)
         self._positive.add(call.places, np.maximum(call.scores, 0), call.split_nano)
 
+    def take_out(self, call: EpochCall) -> None:
+        """Undo `add`: the call was given back."""
+        self._room_nano += call.split_nano
+        self._net.add(call.places, -call.scores, call.split_nano)
+        self._positive.add(call.places, -np.maximum(call.scores, 0), call.split_nano)
+
     @property
     def net(self) -> list[int]:
         return self._net.whole()

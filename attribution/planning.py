@@ -16,7 +16,7 @@ from uuid import UUID
 import numpy as np
 
 from attribution import bundles, traces
-from attribution.models import Source, Trace
+from attribution.models import Line, RecordEpoch, Source, Trace
 from attribution.netting import (
     NOBODY,
     CallPaid,
@@ -25,6 +25,7 @@ from attribution.netting import (
     Payees,
     Sums,
     Unattributed,
+    amounts_of,
     curation_of,
     largest,
     settle,
@@ -68,6 +69,7 @@ class PlannedRecordEpoch(NamedTuple):
     gated: bool
     call_count: int
     amount_nano: int
+    given_back_nano: int
 
 
 class PlannedRecordFee(NamedTuple):
@@ -119,16 +121,29 @@ def epoch_call(trace: Trace, withdrawn_at: Mapping[int, datetime] | None = None)
     )
 
 
+def phi_of(trace: Trace, roster: Roster) -> np.ndarray:
+    """Net factors as of the epoch that paid a call, by place; all 0 before it is planned."""
+    phi = np.zeros(len(roster), dtype=np.int64)
+    line = Line.objects.filter(source_id=trace.charge_id).first()
+    if line is not None:
+        rows = RecordEpoch.objects.filter(epoch=line.epoch_id, model_version_id=trace.model_version_id)
+        known = dict(rows.values_list("record_id", "phi"))
+        phi[roster.places_of(known)] = list(known.values())
+    return phi
+
+
 def plan(
     found: Sequence[Trace],
     *,
     earlier: Mapping[UUID, Mapping[int, tuple[int, int]]],
     accuracy: Mapping[int, int],
+    taken_out: Sequence[Trace] = (),
 ) -> Planned:
     """Split every charge of an epoch.
 
     Args:
         found: One trace per charge, in the order of the log.
+        taken_out: Calls of earlier epochs that were given back since: the running sums lose them.
         earlier: (net, positive) per model version and record, from the epochs before.
         accuracy: Millionths per curator; who is not named counts in full.
 
@@ -136,18 +151,22 @@ def plan(
         Lines that, per charge, add up to its data and its curation part.
     """
     planned = Planned([], [], [], [])
-    behind = {sha256: _Behind(sha256) for sha256 in {trace.artifact_id for trace in found}}
+    behind = {sha256: _Behind(sha256) for sha256 in {None, *(trace.artifact_id for trace in (*found, *taken_out))}}
     fees: dict[int, int] = defaultdict(int)
     by_version: dict[UUID, list[Trace]] = defaultdict(list)
+    out_of_version: dict[UUID, list[Trace]] = defaultdict(list)
+    for trace in taken_out:
+        out_of_version[trace.model_version_id].append(trace)
     for trace in found:
         if trace.source == Source.CALL:
             by_version[trace.model_version_id].append(trace)
         else:
             _plan_fee(planned, trace, fees, behind[trace.artifact_id])
-    for version_id, calls in by_version.items():
+    for version_id in dict.fromkeys((*by_version, *out_of_version)):
+        calls, out = by_version[version_id], out_of_version[version_id]
         # A version serves one artifact; a charge that nobody could trace names none.
-        sha256 = next((trace.artifact_id for trace in calls if trace.artifact_id), None)
-        _plan_calls(planned, version_id, calls, earlier.get(version_id, {}), accuracy, behind[sha256])
+        sha256 = next((trace.artifact_id for trace in (*calls, *out) if trace.artifact_id), None)
+        _plan_calls(planned, version_id, calls, out, earlier.get(version_id, {}), accuracy, behind[sha256])
     planned.record_fees.extend(PlannedRecordFee(record_id, fees[record_id]) for record_id in sorted(fees))
     return planned
 
@@ -173,18 +192,27 @@ def is_gated_of(sha256: str | None) -> np.ndarray:
 
 
 def _plan_calls(
-    planned: Planned, version_id: UUID, found: Sequence[Trace], earlier, accuracy: Mapping[int, int], behind: _Behind
+    planned: Planned,
+    version_id: UUID,
+    found: Sequence[Trace],
+    taken_out: Sequence[Trace],
+    earlier: Mapping[int, tuple[int, int]],
+    accuracy: Mapping[int, int],
+    behind: _Behind,
 ) -> None:
     calls = [epoch_call(trace, behind.withdrawn_at) for trace in found]
+    out = [(epoch_call(trace, behind.withdrawn_at), phi_of(trace, behind.roster)) for trace in taken_out]
     before = [(0, 0)] * len(behind.roster)
     for place, sums in zip(behind.roster.places_of(earlier), earlier.values(), strict=True):
         before[place] = sums
     so_far = Sums([net for net, _ in before], [positive for _, positive in before])
+    for call, _phi in out:
+        so_far.take_out(call)
     result = settle(calls, so_far, behind.is_gated)
     for trace, call, paid in zip(found, calls, result.paid, strict=True):
         _add_data_lines(planned, trace.charge_id, call, paid, behind)
         _add_curation_lines(planned, trace, call, paid, behind.people.approvers, accuracy)
-    _add_record_epochs(planned, version_id, calls, result, behind)
+    _add_record_epochs(planned, version_id, calls, out, result, behind)
 
 
 def _add_data_lines(planned: Planned, call_id: UUID, call: EpochCall, paid: CallPaid, behind: _Behind) -> None:
@@ -226,13 +254,21 @@ def _add_curation_lines(
 
 
 def _add_record_epochs(
-    planned: Planned, version_id: UUID, calls: Sequence[EpochCall], result: EpochResult, behind: _Behind
+    planned: Planned,
+    version_id: UUID,
+    calls: Sequence[EpochCall],
+    taken_out: Sequence[tuple[EpochCall, np.ndarray]],
+    result: EpochResult,
+    behind: _Behind,
 ) -> None:
-    earned, used = (np.zeros(len(behind.roster), dtype=np.int64) for _ in range(2))
+    earned, used, lost, given_back = (np.zeros(len(behind.roster), dtype=np.int64) for _ in range(4))
     for call, paid in zip(calls, result.paid, strict=True):
         earned[call.places] += paid.amounts
         used[call.places] += 1
-    touched = np.flatnonzero(used)
+    for call, phi in taken_out:
+        given_back[call.places] += amounts_of(call, phi, behind.is_gated).amounts
+        lost[call.places] += 1
+    touched = np.flatnonzero(used + lost)
     for place in touched[np.argsort(behind.roster.record_ids[touched])].tolist():
         planned.record_epochs.append(
             PlannedRecordEpoch(
@@ -244,6 +280,7 @@ def _add_record_epochs(
                 gated=bool(behind.is_gated[place]),
                 call_count=int(used[place]),
                 amount_nano=int(earned[place]),
+                given_back_nano=int(given_back[place]),
             )
         )
 

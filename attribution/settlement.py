@@ -1,7 +1,8 @@
 """From charges to payments, an epoch at a time. Close and post run in the sequencer, plan in a worker.
 
     close_due    at each boundary of EPOCH_S: the log since the last cut, one epoch per model with money in it
-    plan         exact integers: lines per payee, the largest records of each charge, running sums, postings
+    plan         exact integers: lines per payee, the largest records of each charge, running sums, postings; charges that
+                 were given back before (`reversals`) pay nobody
     post_planned the pools pay; call.attributed and epoch.settled go into the public log
 
 Each step is resumable and does nothing the second time: a cut has one row per boundary, an epoch's id follows from its
@@ -23,7 +24,7 @@ from django.db import transaction
 from django.db.models import Max
 from django.utils import timezone
 
-from attribution import planning, traces
+from attribution import planning, reversals, traces
 from attribution.models import Cut, Epoch, Line, PlannedPosting, RecordEpoch, RecordFee, RecordLine, Source, Trace
 from attribution.payloads import attributed_entry_id
 from ledger import chart, receipts
@@ -100,7 +101,8 @@ def plan_epoch(epoch_id: uuid.UUID | str) -> Epoch:
     """Turn a closed epoch into lines and postings. Planning twice changes nothing, also when two plan at once.
 
     The arithmetic runs outside the transaction: an open one would hold back the fold and the log of the whole site.
-    What it reads stays as it is: traces are written once, and so are the sums of planned epochs.
+    What it reads stays as it is: traces are written once, and so are the sums of planned epochs. Only charges may have
+    been given back meanwhile; that is looked at again under the lock, and planned anew.
 
     Raises:
         NotYet: a charge younger than TRACE_WAIT_S has no trace, or an earlier epoch of the model is not planned.
@@ -110,26 +112,35 @@ def plan_epoch(epoch_id: uuid.UUID | str) -> Epoch:
         return epoch
     if Epoch.objects.filter(model_id=epoch.model_id, number__lt=epoch.number, status=Epoch.Status.CLOSED).exists():
         raise NotYet("an earlier epoch of this model is not planned")
-    found = _traces_of(epoch)
-    planned = planning.plan(found, earlier=_earlier_sums(epoch, found), accuracy={})
-    with transaction.atomic():
-        epoch = Epoch.objects.select_for_update().get(pk=epoch_id)
-        if epoch.status == Epoch.Status.CLOSED:
-            _store(epoch, planned, found)
-            ledger.outbox_done(PLAN_TOPIC, f"epoch:{epoch.pk}")
-    return epoch
+    while True:
+        given_back = reversals.before_plan(epoch)
+        found = _traces_of(epoch, without=given_back.left_out)
+        taken_out = list(Trace.objects.filter(charge_id__in=given_back.taken_out, source=Source.CALL))
+        earlier = _earlier_sums(epoch, [*found, *taken_out])
+        planned = planning.plan(found, earlier=earlier, accuracy={}, taken_out=taken_out)
+        with transaction.atomic():
+            reversals.lock(epoch.model_id)
+            epoch = Epoch.objects.select_for_update().get(pk=epoch_id)
+            if epoch.status != Epoch.Status.CLOSED:
+                return epoch
+            if reversals.before_plan(epoch) == given_back:
+                _store(epoch, planned, found)
+                reversals.mark_netted(given_back, epoch)
+                ledger.outbox_done(PLAN_TOPIC, f"epoch:{epoch.pk}")
+                return epoch
 
 
-def _traces_of(epoch: Epoch) -> list[Trace]:
-    """The traces of an epoch's charges, in the order of their leaves."""
-    by_id = {str(trace.charge_id): trace for trace in Trace.objects.filter(charge_id__in=epoch.charge_ids)}
-    missing = [charge_id for charge_id in epoch.charge_ids if charge_id not in by_id]
+def _traces_of(epoch: Epoch, *, without: frozenset[uuid.UUID]) -> list[Trace]:
+    """The traces of an epoch's charges, in the order of their leaves; of those given back before, none."""
+    charge_ids = [charge_id for charge_id in epoch.charge_ids if uuid.UUID(charge_id) not in without]
+    by_id = {str(trace.charge_id): trace for trace in Trace.objects.filter(charge_id__in=charge_ids)}
+    missing = [charge_id for charge_id in charge_ids if charge_id not in by_id]
     if missing:
         if epoch.closed_at > timezone.now() - timedelta(seconds=settings.TRACE_WAIT_S):
             raise NotYet(f"{len(missing)} charges have no trace yet")
         for charge_id in missing:
             by_id[charge_id] = _not_attributable(epoch, uuid.UUID(charge_id))
-    return [by_id[charge_id] for charge_id in epoch.charge_ids]
+    return [by_id[charge_id] for charge_id in charge_ids]
 
 
 def _not_attributable(epoch: Epoch, charge_id: uuid.UUID) -> Trace:
@@ -308,10 +319,9 @@ def _path_said(epoch: Epoch) -> str:
 def _publish_attributions(epoch: Epoch) -> None:
     """The second receipt of every call: who got which part of its data and curation money, committed."""
     splits: dict[uuid.UUID, list[dict[str, str]]] = defaultdict(list)
-    for line in epoch.lines.order_by("pk"):
-        payee = chart.unattributed(epoch.model_id) if line.payee_id is None else chart.pending(line.payee_id)
+    for line in epoch.lines.select_related("epoch").order_by("pk"):
         splits[line.source_id].append(
-            {"payee": payee, "role": _role_said(line), "item": line.reason, "amount": str(line.amount_nano)}
+            {"payee": line.account, "role": line.role_said, "item": line.reason, "amount": str(line.amount_nano)}
         )
     for charge_id, split in splits.items():
         ledger.record_fact(
@@ -324,10 +334,3 @@ def _publish_attributions(epoch: Epoch) -> None:
                 split=split,
             ),
         )
-
-
-def _role_said(line: Line) -> str:
-    """The role as receipts name it."""
-    if line.payee_id is None:
-        return "unattributed"
-    return "contributor" if line.role == Line.Role.DATA else "curator"

@@ -23,10 +23,11 @@ class Failure:
 INVARIANTS = ("I6", "I10", "I11")
 
 # What every check may read. leg: of the journal; charge: what a charge put into pools; covered: the charges of epochs;
-# payee_line and said_line: who is paid for a charge by the lines and by its receipt; fee_artifact: behind an epoch's fees.
+# payee_line and said_line: who is paid for a charge by the lines and by its receipt; fee_artifact: behind an epoch's fees;
+# refunded: what each account gave back of a charge, the lots of the charge itself and the platform's part apart.
 BOOKS = """
 WITH leg AS (
-    SELECT j.id, j.kind, a.code, u.amount, u.n
+    SELECT j.id, j.kind, j.reference, j.takes_from, a.code, u.amount, u.n
     FROM ledger_journal j, unnest(j.accounts, j.amounts) WITH ORDINALITY AS u(account_id, amount, n)
     JOIN ledger_account a ON a.id = u.account_id
 ), charge AS (
@@ -46,6 +47,10 @@ WITH leg AS (
     SELECT (o.public ->> 'charge')::uuid AS id, s ->> 'payee' AS payee, s ->> 'role' AS role, s ->> 'item' AS item,
            sum((s ->> 'amount')::bigint) AS amount
     FROM ledger_opening o, jsonb_array_elements(o.split) AS s WHERE o.type = 'call.attributed' GROUP BY 1, 2, 3, 4
+), refunded AS (
+    SELECT split_part(reference, ':', 2)::uuid AS id, code, takes_from, -amount AS amount
+    FROM leg WHERE kind = 'refund' AND starts_with(reference, 'refund:') AND n = 1 AND code <> 'platform:fees'
+      AND takes_from IS DISTINCT FROM split_part(reference, ':', 2)::uuid
 ), fee_artifact AS (
     SELECT DISTINCT l.epoch_id, t.artifact_id FROM attribution_line l
     JOIN attribution_trace t ON t.charge_id = l.source_id WHERE l.source <> 'call' AND t.artifact_id IS NOT NULL
@@ -140,8 +145,44 @@ CHECKS = (
             SELECT l.code, l.amount, 0 AS waiting FROM leg l WHERE starts_with(l.code, 'pool:')
             UNION ALL
             SELECT c.code, 0, c.amount FROM charge c
-            WHERE NOT EXISTS (SELECT FROM covered e WHERE e.id = c.id AND e.status = 'posted')) both_sides
+            WHERE NOT EXISTS (SELECT FROM covered e WHERE e.id = c.id AND e.status = 'posted')
+            UNION ALL
+            SELECT r.code, 0, -r.amount FROM refunded r WHERE starts_with(r.code, 'pool:')
+              AND NOT EXISTS (SELECT FROM covered e WHERE e.id = r.id AND e.status = 'posted')) both_sides
         GROUP BY code HAVING sum(amount) <> sum(waiting) ORDER BY 1 LIMIT 1
+        """,
+    ),
+    (
+        # Before its plan the pools give it back, and it has no lines; afterwards each payee gives back their lines.
+        "I6",
+        "{1} gave back {2} nano of charge {0}, it had received {3} of it",
+        """
+        SELECT id, code, coalesce(r.amount, 0), coalesce(p.amount, 0)
+        FROM (SELECT id, code, sum(amount) AS amount FROM refunded GROUP BY 1, 2) r
+        FULL JOIN (SELECT c.id, c.code, c.amount FROM charge c
+                   JOIN attribution_reversal v ON v.charge_id = c.id AND NOT v.was_settled
+                   UNION ALL
+                   SELECT l.id, l.payee, sum(l.amount) FROM payee_line l
+                   JOIN attribution_reversal v ON v.charge_id = l.id AND v.was_settled GROUP BY 1, 2) p USING (id, code)
+        WHERE r.amount IS DISTINCT FROM p.amount ORDER BY 1 LIMIT 1
+        """,
+    ),
+    (
+        "I6",
+        "charge {0} was given back before its epoch was planned, and yet has lines over {1} nano",
+        """
+        SELECT v.charge_id, sum(l.amount_nano) FROM attribution_reversal v
+        JOIN attribution_line l ON l.source_id = v.charge_id WHERE NOT v.was_settled GROUP BY 1 ORDER BY 1 LIMIT 1
+        """,
+    ),
+    (
+        "I6",
+        "{1} gave back {2} nano of charge {0} out of a lot that its settlement did not make",
+        """
+        SELECT r.id, r.code, r.amount FROM refunded r WHERE starts_with(r.code, 'pending:')
+          AND NOT EXISTS (SELECT FROM attribution_plannedposting p JOIN covered e ON e.epoch_id = p.epoch_id
+                          WHERE p.id = r.takes_from AND e.id = r.id)
+        ORDER BY 1 LIMIT 1
         """,
     ),
     (
@@ -215,6 +256,20 @@ CHECKS = (
           ON r.epoch_id = e.id
         LEFT JOIN (SELECT epoch_id, sum(amount_nano) AS total FROM attribution_line
                    WHERE role = 'data' AND payee_id IS NOT NULL AND source = 'call' GROUP BY 1) l ON l.epoch_id = e.id
+        WHERE coalesce(r.total, 0) <> coalesce(l.total, 0) ORDER BY 1 LIMIT 1
+        """,
+    ),
+    (
+        # A plan takes off what calls had paid that were given back since the last one.
+        "I6",
+        "the records of epoch {0} gave {1} nano of refunded calls back, their contributors had {2}",
+        """
+        SELECT e.id, coalesce(r.total, 0), coalesce(l.total, 0) FROM attribution_epoch e
+        LEFT JOIN (SELECT epoch_id, sum(given_back_nano) AS total FROM attribution_recordepoch GROUP BY 1) r
+          ON r.epoch_id = e.id
+        LEFT JOIN (SELECT v.netted_in_id AS epoch_id, sum(l.amount_nano) AS total FROM attribution_reversal v
+                   JOIN attribution_line l ON l.source_id = v.charge_id AND l.role = 'data' AND l.payee_id IS NOT NULL
+                   WHERE v.netted_in_id IS NOT NULL GROUP BY 1) l ON l.epoch_id = e.id
         WHERE coalesce(r.total, 0) <> coalesce(l.total, 0) ORDER BY 1 LIMIT 1
         """,
     ),

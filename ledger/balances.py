@@ -97,10 +97,12 @@ def movements(
     since: datetime | None = None,
     until: datetime | None = None,
     paid_from: str | None = None,
+    earned_from: str | None = None,
 ) -> list[Movement]:
     """Sum the journal per account and kind, for postings with since <= at < until. None: no such limit.
 
-    `paid_from` is a LIKE pattern for the payer's account ("pool:%:data"): what came out of which pool.
+    `paid_from` is a LIKE pattern for the payer's account ("pool:%:data"): what came out of which pool. `earned_from` is
+    one for the payer of the posting whose lot is taken from: what kind of earnings was given back.
 
     It reads the journal and nothing derived from it, so it can be compared with what is.
     """
@@ -110,12 +112,14 @@ def movements(
            FROM ledger_journal j CROSS JOIN LATERAL unnest(j.accounts, j.amounts) AS u(account, amount)
            JOIN ledger_account a ON a.id = u.account
            JOIN ledger_account payer ON payer.id = j.accounts[1]
-           WHERE (%s::text IS NULL OR payer.code LIKE %s)
+           LEFT JOIN ledger_journal earned ON earned.id = j.takes_from
+           LEFT JOIN ledger_account earned_payer ON earned_payer.id = earned.accounts[1]
+           WHERE (%s::text IS NULL OR payer.code LIKE %s) AND (%s::text IS NULL OR earned_payer.code LIKE %s)
              AND (%s::text IS NULL OR starts_with(a.code, %s)) AND (%s::text[] IS NULL OR a.code = ANY (%s::text[]))
              AND (%s::text[] IS NULL OR j.kind = ANY (%s::text[]))
              AND j.at >= coalesce(%s::timestamptz, '-infinity') AND j.at < coalesce(%s::timestamptz, 'infinity')
            GROUP BY a.code, j.kind ORDER BY a.code, j.kind""",
-        *(paid_from, paid_from, prefix, prefix),
+        *(paid_from, paid_from, earned_from, earned_from, prefix, prefix),
         *[None if accounts is None else list(accounts)] * 2,
         *[None if kinds is None else [Kind(kind).value for kind in kinds]] * 2,
         *(since, until),

@@ -6,6 +6,7 @@ not taken back, over the open lots of an account, is that account's balance.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -47,6 +48,17 @@ def pending_of(account: str, *, all: bool = False) -> list[LotRow]:
 def lots_of(posting_id: UUID) -> list[LotRow]:
     """List the lots that one posting made."""
     return _rows(Lot.objects.filter(posting_id=posting_id).order_by("account__code"))
+
+
+def lot_of(lot_id: UUID) -> LotRow | None:
+    """Read one lot."""
+    return next(iter(_rows(Lot.objects.filter(pk=lot_id))), None)
+
+
+def lots_in(posting_ids: Collection[UUID], *, accounts: Collection[str]) -> list[LotRow]:
+    """List the lots that these postings made in these accounts."""
+    found = Lot.objects.filter(posting_id__in=posting_ids, account__code__in=accounts)
+    return _rows(found.order_by("posting_id", "account__code"))
 
 
 def hold_lot(lot_id: UUID, *, reason: str, by: str, until: datetime | None = None) -> bool:

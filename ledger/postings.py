@@ -114,13 +114,17 @@ class Posting:
 
 @dataclass(frozen=True)
 class PostingRow:
-    """A posting as it stands in the journal; moves to one target added up, those of 0 gone."""
+    """A posting as it stands in the journal; moves to one target added up, those of 0 gone.
+
+    vest_after_s: Seconds from `at` until what it moved into pending accounts vests; None if it moved nothing there.
+    """
 
     id: UUID
     kind: Kind
     reference: str
     at: datetime
     moves: tuple[Move, ...]
+    vest_after_s: int | None
 
 
 def post(
@@ -169,4 +173,4 @@ def _row(posting: Journal | None) -> PostingRow | None:
     codes = LedgerAccount.objects.in_bulk(posting.accounts)
     payer, *payees = [codes[number].code for number in posting.accounts]
     moves = tuple(Move(payer, payee, amount) for payee, amount in zip(payees, posting.amounts[1:], strict=True))
-    return PostingRow(posting.id, Kind(posting.kind), posting.reference, posting.at, moves)
+    return PostingRow(posting.id, Kind(posting.kind), posting.reference, posting.at, moves, posting.vest_after_s)

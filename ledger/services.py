@@ -52,7 +52,7 @@ from ledger.log import (
     receipt,
     record_fact,
 )
-from ledger.lots import LotRow, hold_lot, lots_of, pending_of, release_lot, vest_due
+from ledger.lots import LotRow, hold_lot, lot_of, lots_in, lots_of, pending_of, release_lot, vest_due
 from ledger.outbox import (
     OutboxRow,
     enqueue,
@@ -117,6 +117,8 @@ __all__ = [
     "log_size",
     "log_vkey",
     "log_vkeys",
+    "lot_of",
+    "lots_in",
     "lots_of",
     "movements",
     "new_id",

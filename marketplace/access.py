@@ -27,7 +27,9 @@ def running(model: ListedModel, user: User) -> QuerySet[Access]:
 
 
 def may_call(user: User, model: ListedModel) -> bool:
-    """Whether a person may call a model now. Its owner always may, at the list price."""
+    """Whether a person may call a model now. Its owner may until it retires, at the list price."""
+    if model.takes_no_calls:
+        return False
     if model.owner_id == user.pk:
         return True
     if model.listed_at is None or model.retired_at is not None:
@@ -49,6 +51,8 @@ def buy_pass(model: ListedModel, *, buyer: User) -> Access:
     model = ListedModel.objects.select_for_update(of=("self",)).select_related("owner", "split_rule").get(pk=model.pk)
     if model.access_mode != ListedModel.AccessMode.PASS or model.listed_at is None:
         raise NotReady(_("This model sells no pass."))
+    if model.retire_from is not None:
+        raise NotReady(_("This model retires soon and sells no pass any more. Nothing was charged."))
     if running(model, buyer).exists():
         raise NotReady(_("Your pass is still running. Nothing was charged."))
     version = model.versions.latest("number")

@@ -11,7 +11,7 @@ from django.contrib.auth.models import AnonymousUser
 from django.db.models import Count, Exists, OuterRef, Q, Sum, Value
 
 from accounts.models import User
-from attribution.models import Epoch, Line, PlannedPosting, RecordEpoch
+from attribution.models import Epoch, Line, PlannedPosting, RecordEpoch, Reversal
 from datanets import services as datanets
 from datanets.models import Datanet, Record
 from ledger import services as ledger
@@ -40,8 +40,9 @@ class Totals:
 
 
 def totals(user: User, *, now: datetime) -> Totals:
-    """What a person's lines add up to."""
-    lines = Line.objects.filter(payee=user)
+    """What a person's lines add up to, less what went back with refunds."""
+    given_back = Exists(Reversal.objects.filter(charge_id=OuterRef("source_id"), was_settled=True))
+    lines = Line.objects.filter(~given_back, payee=user)
     found = lines.aggregate(
         all=Sum("amount_nano"),
         recent=Sum("amount_nano", filter=Q(epoch__closed_at__gte=now - timedelta(days=30))),

@@ -48,6 +48,33 @@ class NotReady(MarketplaceError):
     code = "not_ready"
 
 
+class AlreadyRefunded(MarketplaceError):
+    """The call was given back before: once, and whole."""
+
+    code = "already_refunded"
+    message = gettext_lazy("This call is refunded already. Nothing was changed.")
+
+
+class WindowOver(MarketplaceError):
+    """The challenge window of the call has ended."""
+
+    code = "window_over"
+    status = 410
+    message = gettext_lazy(
+        "The time in which this call can be refunded or disputed is over. Nothing was changed. "
+        "Its developer can pay it back out of a wallet."
+    )
+
+
+class NotBookedYet(MarketplaceError):
+    """The call is between two accounts at this moment."""
+
+    code = "not_booked_yet"
+    message = gettext_lazy(
+        "This call is being booked or settled at this moment. Nothing was changed; try again in a minute."
+    )
+
+
 class Invalid(MarketplaceError):
     """A value is not acceptable."""
 

@@ -166,7 +166,7 @@ def prices_of(model: ListedModel) -> PriceList | None:
 def list_model(model: ListedModel, *, by: User) -> ListedModel:
     """Offer a model to callers. Needs a version that answers and a price list."""
     _check_owner(model, by)
-    if model.retired_at is not None:
+    if model.takes_no_calls:
         raise NotReady(_("A retired model cannot be listed again. Create a new one."))
     if not model.versions.exists():
         raise NotReady(_("Train a version first: there is nothing to call yet."))

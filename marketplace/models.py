@@ -111,7 +111,9 @@ class ListedModel(models.Model):
     context_tokens = models.PositiveIntegerField(default=2048)
     max_output_tokens = models.PositiveIntegerField(default=512)
     listed_at = models.DateTimeField(null=True, blank=True)
-    retired_at = models.DateTimeField(null=True, blank=True)
+    retire_from = models.DateTimeField(null=True, blank=True)  # announced: no new calls from then on
+    retirement_hold_id = models.UUIDField(null=True, blank=True)  # what running passes get back then
+    retired_at = models.DateTimeField(null=True, blank=True)  # its last epoch is paid, its pools are empty
     created_at = models.DateTimeField(default=timezone.now)
 
     class Meta:
@@ -127,7 +129,16 @@ class ListedModel(models.Model):
             models.CheckConstraint(
                 name="free_calls_per_day_are_bounded", condition=Q(free_calls_per_day__lte=FREE_CALLS_MAX)
             ),
+            models.CheckConstraint(
+                name="retirement_is_announced_first",
+                condition=Q(retired_at__isnull=True) | Q(retire_from__isnull=False, retired_at__gte=F("retire_from")),
+            ),
         ]
+
+    @property
+    def takes_no_calls(self) -> bool:
+        """Whether the day it retires has come."""
+        return self.retire_from is not None and self.retire_from <= timezone.now()
 
     @property
     def path(self) -> str:
@@ -241,6 +252,18 @@ class Access(models.Model):
 
     class Meta:
         indexes = [models.Index(fields=["model", "buyer", "ends_at"], name="access_of_buyer")]
+
+
+class PassRefund(models.Model):
+    """What a running pass got back when its model retired: the part of its time that was left."""
+
+    access = models.OneToOneField(Access, primary_key=True, on_delete=models.PROTECT, related_name="refund")
+    amount_nano = amount()
+    posting_id = models.UUIDField(unique=True)
+    made_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        constraints = [models.CheckConstraint(name="pass_refund_is_positive", condition=Q(amount_nano__gt=0))]
 
 
 SCOPES = ("call", "read")
@@ -399,6 +422,182 @@ class Idempotency(models.Model):
     class Meta:
         constraints = [models.UniqueConstraint(fields=["owner", "key"], name="idempotency_key_is_used_once")]
         indexes = [models.Index(fields=["created_at"], name="idempotency_age")]
+
+
+# --- Refunds and disputes
+
+
+class Dispute(models.Model):
+    """A buyer contests a call: open -> refunded | refused | withdrawn; refused -> refunded | kept | withdrawn.
+
+    An open one that is not answered in time is refunded. While it stands, the call's lots are on hold.
+    """
+
+    class Status(models.TextChoices):
+        OPEN = "open", _("Waits for the developer")
+        REFUSED = "refused", _("Waits for the admins")
+        REFUNDED = "refunded", _("Refunded")
+        KEPT = "kept", _("Not refunded")
+        WITHDRAWN = "withdrawn", _("Withdrawn")
+
+    STANDING = (Status.OPEN, Status.REFUSED)
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    call = models.OneToOneField(Call, on_delete=models.PROTECT, related_name="dispute")
+    reason = models.CharField(max_length=400)
+    status = models.CharField(max_length=9, choices=Status.choices, default=Status.OPEN)
+    opened_at = models.DateTimeField(default=timezone.now)
+    answer_due_at = models.DateTimeField()
+    answer = models.CharField(max_length=400, blank=True)  # why the developer refuses
+    answered_at = models.DateTimeField(null=True, blank=True)
+    decision = models.CharField(max_length=400, blank=True)  # why an admin keeps the charge
+    decided_by = models.ForeignKey(USER, null=True, blank=True, on_delete=models.PROTECT, related_name="+")
+    ended_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(name="dispute_has_a_reason", condition=~Q(reason="")),
+            models.CheckConstraint(
+                name="dispute_is_where_it_says",
+                condition=Q(status="open", answered_at__isnull=True, ended_at__isnull=True)
+                | (Q(status="refused", answered_at__isnull=False, ended_at__isnull=True) & ~Q(answer=""))
+                | (
+                    Q(status="kept", answered_at__isnull=False, ended_at__isnull=False, decided_by__isnull=False)
+                    & ~Q(decision="")
+                )
+                | Q(status__in=["refunded", "withdrawn"], ended_at__isnull=False),
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["answer_due_at"], name="dispute_to_be_answered", condition=Q(status="open")),
+        ]
+
+
+class Refund(models.Model):
+    """A call given back, whole and once. Its id is that of its public entry: `/r/<id>` is its receipt."""
+
+    class Grounds(models.TextChoices):
+        DEVELOPER = "developer", _("By the developer")
+        ADMINS = "admins", _("By two admins")
+        DISPUTE = "dispute", _("A dispute without an answer")
+
+    class Status(models.TextChoices):
+        WAITING = "waiting", _("Waits for a second admin")
+        MADE = "made", _("Refunded")
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    call = models.OneToOneField(Call, on_delete=models.PROTECT, related_name="refund")
+    amount_nano = amount()
+    reason = models.CharField(max_length=400)
+    status = models.CharField(max_length=7, choices=Status.choices, default=Status.WAITING)
+    grounds = models.CharField(max_length=9, choices=Grounds.choices, blank=True)
+    first_admin = models.ForeignKey(USER, null=True, blank=True, on_delete=models.PROTECT, related_name="+")
+    second_admin = models.ForeignKey(USER, null=True, blank=True, on_delete=models.PROTECT, related_name="+")
+    posting_ids = ArrayField(models.UUIDField(), default=list)
+    was_settled = models.BooleanField(null=True, blank=True)  # people gave it back, or their pools did
+    created_at = models.DateTimeField(default=timezone.now)
+    made_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(name="refund_is_positive", condition=Q(amount_nano__gt=0)),
+            models.CheckConstraint(name="refund_has_a_reason", condition=~Q(reason="")),
+            models.CheckConstraint(
+                name="made_refund_says_how",
+                condition=Q(
+                    status="waiting", made_at__isnull=True, was_settled__isnull=True, grounds="", posting_ids=[]
+                )
+                | (Q(status="made", made_at__isnull=False, was_settled__isnull=False) & ~Q(grounds="")),
+            ),
+            models.CheckConstraint(
+                name="refund_has_two_different_admins",
+                condition=Q(second_admin__isnull=True)
+                | (Q(first_admin__isnull=False) & ~Q(first_admin=F("second_admin"))),
+            ),
+            models.CheckConstraint(
+                name="refund_by_admins_has_both",
+                condition=~Q(grounds="admins") | Q(first_admin__isnull=False, second_admin__isnull=False),
+            ),
+        ]
+        indexes = [models.Index(fields=["-created_at"], name="refund_newest")]
+
+    @property
+    def is_made(self) -> bool:
+        return self.status == self.Status.MADE
+
+
+class Payback(models.Model):
+    """A call whose window is over, given back by its developer out of a wallet: a payment of their own, whole and once."""
+
+    call = models.OneToOneField(Call, primary_key=True, on_delete=models.PROTECT, related_name="payback")
+    amount_nano = amount()
+    reason = models.CharField(max_length=400)
+    posting_id = models.UUIDField(unique=True)
+    made_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(name="payback_is_positive", condition=Q(amount_nano__gt=0)),
+            models.CheckConstraint(name="payback_has_a_reason", condition=~Q(reason="")),
+        ]
+
+
+class LotHold(models.Model):
+    """Why a lot of somebody's earnings does not vest: a dispute that stands, or an admin's written reason.
+
+    A lot may have several. The ledger keeps one state per lot: it is held as long as one of these stands.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    lot_id = models.UUIDField()
+    payee = models.ForeignKey(USER, on_delete=models.PROTECT, related_name="lot_holds")
+    amount_nano = amount()  # of the lot, when it was held
+    dispute = models.ForeignKey(Dispute, null=True, blank=True, on_delete=models.PROTECT, related_name="holds")
+    placed_by = models.ForeignKey(USER, null=True, blank=True, on_delete=models.PROTECT, related_name="+")
+    reason = models.CharField(max_length=400, blank=True)  # an admin's; a dispute has its own
+    until = models.DateTimeField(null=True, blank=True)  # null: until released
+    placed_at = models.DateTimeField(default=timezone.now)
+    released_at = models.DateTimeField(null=True, blank=True)
+    released_by = models.ForeignKey(USER, null=True, blank=True, on_delete=models.PROTECT, related_name="+")
+    release_reason = models.CharField(max_length=400, blank=True)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                name="lot_is_held_by_a_dispute_or_an_admin",
+                condition=Q(dispute__isnull=False, placed_by__isnull=True, reason="", until__isnull=True)
+                | (Q(dispute__isnull=True, placed_by__isnull=False) & ~Q(reason="")),
+            ),
+            models.CheckConstraint(
+                name="lot_is_released_with_a_reason",
+                condition=Q(released_at__isnull=True, released_by__isnull=True, release_reason="")
+                | Q(released_at__isnull=False, dispute__isnull=False)
+                | (Q(released_at__isnull=False, released_by__isnull=False) & ~Q(release_reason="")),
+            ),
+            models.UniqueConstraint(
+                fields=["lot_id", "dispute"],
+                condition=Q(released_at__isnull=True),
+                name="lot_is_held_once_for_one_reason",
+                nulls_distinct=False,
+            ),
+        ]
+        indexes = [models.Index(fields=["-placed_at"], name="lot_hold_newest")]
+
+
+class UnattributedRelease(models.Model):
+    """What nothing supported in an epoch, given to the bounties of the model's Datanets after its time: once."""
+
+    epoch = models.OneToOneField(
+        "attribution.Epoch", primary_key=True, on_delete=models.PROTECT, related_name="release"
+    )
+    model = models.ForeignKey(ListedModel, on_delete=models.PROTECT, related_name="releases")
+    amount_nano = amount()
+    parts = models.JSONField()  # [[id of the Datanet, nano], ...]
+    posting_id = models.UUIDField(unique=True)
+    released_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        constraints = [models.CheckConstraint(name="release_is_not_negative", condition=Q(amount_nano__gte=0))]
 
 
 # --- Wallets

@@ -13,7 +13,7 @@ from datanets.models import Datanet, Membership, Record, Report, Submission
 from ledger import chart
 from ledger import services as ledger
 
-from . import people
+from . import disputes, people, refunds
 from .models import Access, ApiKey, Call, Deposit, ListedModel, TrainingRun, Withdrawal
 
 
@@ -45,6 +45,11 @@ def export(user: User) -> dict[str, Any]:
             *("id", "endpoint", "status", "prompt_tokens", "answer_tokens", "cost_nano", "free"),
             *("started_at", "finished_at"),
         ),
+        "disputes": _rows(
+            disputes.seen_by(user), *("call_id", "status", "reason", "answer", "decision", "opened_at", "ended_at")
+        ),
+        "refunds": _rows(refunds.seen_by(user), "call_id", "amount_nano", "status", "grounds", "reason", "made_at"),
+        "held_earnings": _rows(user.lot_holds.all(), "amount_nano", "reason", "until", "placed_at", "released_at"),
         "earnings": _rows(explain.lines_of(user.pk), "source", "source_id", "role", "amount_nano", "record_count"),
         "deposits": _rows(Deposit.objects.filter(user=user), "id", "amount_nano", "status", "created_at"),
         "promotion_transfers": _rows(

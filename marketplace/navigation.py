@@ -71,6 +71,7 @@ def _rail(path: str, *, curates: bool, is_staff: bool) -> list[dict]:
                 ("build_keys", _("API keys"), "key"),
                 ("build_usage", _("Usage"), "chart"),
                 ("wallet", _("Wallet"), "coins"),
+                ("refunds", _("Refunds and disputes"), "undo-2"),
             ],
         ),
         (
@@ -79,6 +80,7 @@ def _rail(path: str, *, curates: bool, is_staff: bool) -> list[dict]:
                 ("admin_revenue", _("Revenue report"), "scale"),
                 ("admin_payouts", _("Payout runs"), "banknote"),
                 ("admin_deposits", _("Deposits"), "landmark"),
+                ("admin_refunds", _("Refunds and disputes"), "gavel"),
                 ("admin_exceptions", _("Exceptions"), "triangle-alert"),
                 ("admin_audit", _("Audit log"), "scroll"),
             ]

@@ -19,9 +19,9 @@ from datanets.models import Membership
 from ledger import chart
 from ledger import services as ledger
 
-from . import audit, keys, pricing
+from . import audit, disputes, keys, pricing
 from .errors import NotReady
-from .models import ApiKey, Deposit, ListedModel, PayoutDestination, Withdrawal
+from .models import ApiKey, Deposit, Dispute, ListedModel, PayoutDestination, Withdrawal
 
 # The beginning of the handles of closed accounts; nobody can choose one (accounts_adapter).
 CLOSED_PREFIX = "closed-"
@@ -121,6 +121,7 @@ def close_account(user: User) -> User:
     Authenticator.objects.filter(user=user).delete()
     EmailAddress.objects.filter(user=user).delete()
     PayoutDestination.objects.filter(user=user).delete()
+    disputes.forget_words_of(user)
     _forget_who_it_was(user)
     audit.record(user, "close_account", f"user:{user.pk}")
     return user
@@ -157,6 +158,8 @@ def _check_nothing_is_left(user: User) -> None:
         raise NotReady(_("A withdrawal is on its way. Close the account once it has arrived. Nothing was closed."))
     if Deposit.objects.filter(user=user, status=Deposit.Status.WAITING).exists():
         raise NotReady(_("A deposit waits for its second approval. Nothing was closed."))
+    if disputes.seen_by(user).filter(status__in=Dispute.STANDING).exists():
+        raise NotReady(_("A dispute of yours has not ended. Nothing was closed."))
     if ListedModel.objects.filter(owner=user, listed_at__isnull=False, retired_at__isnull=True).exists():
         raise NotReady(_("A model of yours is still offered. Take it off the list first. Nothing was closed."))
 

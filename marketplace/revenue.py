@@ -6,6 +6,7 @@ For all time, which is what payout runs look at, nothing was in pools before. A 
 side's own clock: what happened within a second of its first or last midnight may be on either side of it.
 
 (A Datanet owner's part of a charge, where a rule has one, counts with the developers: both are paid by the charge itself.)
+What a refund takes back is taken from the row that had received it, in the period of the refund.
 
 *Books*: legs of the journal, by the ledger. *Business*: calls, accesses and training runs by the shop, settled lines by
 attribution. They share no row and no query; the page compares them per role and payee, and payout runs refuse approval
@@ -25,12 +26,12 @@ from django.db import connection, transaction
 from django.db.models import Count, OuterRef, QuerySet, Subquery, Sum
 
 from accounts.models import User
-from attribution import explain
+from attribution import explain, reversals
 from ledger import chart
 from ledger import services as ledger
 
 from . import charges, pricing
-from .models import Access, Call, ModelVersion, SplitRule, TrainingRun
+from .models import Access, Call, ModelVersion, PassRefund, Payback, Refund, SplitRule, TrainingRun
 
 CHARGES = (ledger.Kind.CALL_CHARGED, ledger.Kind.ACCESS_CHARGED, ledger.Kind.TRAINING_CHARGED)
 Key = tuple[str, int | None]  # (role, user id); None for what belongs to nobody
@@ -167,8 +168,22 @@ def _from_books(period: Period) -> tuple[Counter[Key], int, int]:
     for leg in ledger.movements(kinds=[ledger.Kind.REFUND], **period._asdict()):
         if leg.account.startswith(("wallet:", "promotion:")):
             refunded += leg.credited_nano
+            # A retired model's passes, and calls after their window: their developer pays out of a wallet.
+            found["developer", chart.user_of(leg.account)] -= leg.debited_nano
         elif leg.account == chart.FEES:
             found["platform", None] -= leg.debited_nano
+        elif leg.account.startswith("unattributed:"):
+            found["unattributed", None] -= leg.debited_nano
+    # A lot is what a charge gave at once (its payer is a wallet), or what a pool was divided into.
+    for pattern, role in (
+        ("wallet:%", "developer"),
+        ("promotion:%", "developer"),
+        ("pool:%:data", "contributor"),
+        ("pool:%:curation", "curator"),
+    ):
+        taken = partial(ledger.movements, kinds=[ledger.Kind.REFUND], prefix="pending:", **period._asdict())
+        for leg in taken(earned_from=pattern):
+            found[role, chart.user_of(leg.account)] -= leg.debited_nano
     return found, charged, refunded
 
 
@@ -207,11 +222,43 @@ def _from_business(period: Period) -> Counter[Key]:
         for owner_id, share in zip(owner_ids[version_id], shares, strict=True):
             found["developer", owner_id] += share * count
     for (role, payee_id), amount_nano in explain.posted_totals(**period._asdict()).items():
-        name = {"data": "contributor", "curation": "curator"}[role] if payee_id is not None else "unattributed"
-        found[name, payee_id] += amount_nano
+        found[_payee_role(role, payee_id), payee_id] += amount_nano
         pooled -= amount_nano
     found["pool", None] = pooled
+    found.subtract(_given_back(period))
     return found
+
+
+def _given_back(period: Period) -> Counter[Key]:
+    """What the refunds of a period took back from each, by the calls they refund and the lines of those that were settled."""
+    found: Counter[Key] = Counter()
+    made = period.of(Refund.objects.filter(status=Refund.Status.MADE), "made_at").select_related("call__model")
+    refunds = list(made)
+    owner_ids = charges.owner_ids_by_version({one.call.version_id for one in refunds if one.call.owner_nano})
+    for refund in refunds:
+        call = refund.call
+        found["developer", call.model.owner_id] += call.developer_nano
+        found["platform", None] += call.platform_nano
+        if not refund.was_settled:
+            found["pool", None] += call.data_nano + call.curation_nano
+        if call.owner_nano:
+            owners = owner_ids[call.version_id]
+            for owner_id, share in zip(owners, pricing.split_equally(call.owner_nano, len(owners)), strict=True):
+                found["developer", owner_id] += share
+    settled = [refund.call_id for refund in refunds if refund.was_settled]
+    for (role, payee_id), amount_nano in reversals.totals_of(settled).items():
+        found[_payee_role(role, payee_id), payee_id] += amount_nano
+    # Paid by developers out of wallets: the rest of passes, and calls whose window was over.
+    passes = period.of(PassRefund.objects.all(), "made_at").values_list("access__model__owner_id")
+    calls = period.of(Payback.objects.all(), "made_at").values_list("call__model__owner_id")
+    for owner_id, amount_nano in [*passes.annotate(Sum("amount_nano")), *calls.annotate(Sum("amount_nano"))]:
+        found["developer", owner_id] += amount_nano
+    return found
+
+
+def _payee_role(role: str, payee_id: int | None) -> str:
+    """The report's word for who a line pays."""
+    return {"data": "contributor", "curation": "curator"}[role] if payee_id is not None else "unattributed"
 
 
 class _Fee(NamedTuple):

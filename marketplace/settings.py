@@ -173,13 +173,14 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 3600}
 CELERY_RESULT_EXPIRES = 3600
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_TIMEZONE = "UTC"
-# Doorbells that may be lost: nothing here posts money.
+# Doorbells that may be lost: what is due stands in a column, and the next bell catches up.
 CELERY_BEAT_SCHEDULE = {
     "recheck waiting files": {"task": "datanets.tasks.recheck_waiting_files", "schedule": 60},
     "expire uploads": {"task": "datanets.tasks.expire_uploads", "schedule": 3600},
     "sweep storage": {"task": "datanets.tasks.sweep_storage", "schedule": 3600},
     "ring waiting training": {"task": "marketplace.tasks.ring_waiting_training", "schedule": 60},
     "fail overdue training": {"task": "marketplace.tasks.fail_overdue_training", "schedule": 600},
+    "keep deadlines": {"task": "marketplace.tasks.keep_deadlines", "schedule": 20},
     "tell news": {"task": "marketplace.tasks.tell_news", "schedule": 20},
     "forget what is over": {"task": "marketplace.tasks.forget", "schedule": 600},
 }
@@ -319,6 +320,8 @@ OUTBOUND_ALLOW = env_list("OUTBOUND_ALLOW")
 EPOCH_S = int(env("EPOCH_S", "120" if DEMO_STATE else "86400"))
 TRACE_WAIT_S = 86400  # a charge without a trace for so long is settled as not attributable
 CHALLENGE_WINDOW_S = int(env("CHALLENGE_WINDOW_S", "0" if DEMO_STATE else str(7 * 86400)))
+UNATTRIBUTED_KEPT_S = int(env("UNATTRIBUTED_KEPT_S", str(90 * 86400)))
+DISPUTE_ANSWER_S = int(env("DISPUTE_ANSWER_S", str(5 * 86400)))
 PAYOUT_CHANGE_WAIT_S = int(env("PAYOUT_CHANGE_WAIT_S", "0" if DEMO_STATE else "86400"))
 REVIEW_UNDO_S = int(env("REVIEW_UNDO_S", "10" if DEMO_STATE else "600"))
 REVIEW_LEASE_S = 1800

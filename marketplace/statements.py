@@ -23,15 +23,15 @@ from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
 
 from accounts.models import User
-from attribution.models import Epoch, Line, PlannedPosting, RecordEpoch, RecordFee, Trace
+from attribution.models import Epoch, Line, PlannedPosting, RecordEpoch, RecordFee, Reversal, Trace
 from ledger import chart
 from ledger import services as ledger
 
-from . import pricing, querysets
+from . import holds, pricing, querysets
 from .models import Access, Call, ListedModel, TrainingRun
 
 COLUMNS = (
-    *("day", "model", "datanets", "role", "charges", "records", "amount", "unit", "state", "available_on"),
+    *("day", "model", "datanets", "role", "charges", "records", "amount", "refunded", "unit", "state", "available_on"),
     *("why_url", "receipt_id"),
 )
 STATES = {
@@ -39,7 +39,10 @@ STATES = {
     "pending": _("Pending"),
     "held": _("Held"),
     "available": _("Available"),
+    "refunded": _("Refunded"),
 }
+#: Of lines: they were paid, and went back with a refund.
+GIVEN_BACK = Exists(Reversal.objects.filter(charge_id=OuterRef("source_id"), was_settled=True))
 PAGE_EPOCHS = 20
 RECORDS_SHOWN = 5
 
@@ -66,7 +69,9 @@ class Payment:
     Args:
         price_nano: What buyers paid for the charges in which this person has a part.
         part_nano: The data (or curation) part of those charges.
-        state: planned, pending, held or available; `due_at` is when a pending one becomes available.
+        refunded_nano: What of the amount went back with calls that were refunded.
+        state: planned, pending, held, available or, where all of it went back, refunded; `due_at` is when a pending one
+            becomes available.
         datanets: Names of the Datanets whose records earned it; empty for curation.
         top: The largest records of a contributor's payment in calls.
     """
@@ -82,6 +87,7 @@ class Payment:
     price_nano: int
     part_nano: int
     amount_nano: int
+    refunded_nano: int
     state: str
     due_at: datetime | None = None
     reason: str = ""
@@ -160,6 +166,7 @@ def values(row: Payment) -> dict[str, object]:
         "charges": row.charges,
         "records": row.records,
         "amount": pricing.nano_to_open(row.amount_nano),
+        "refunded": pricing.nano_to_open(row.refunded_nano),
         "unit": "OPEN",
         "state": row.state,
         "available_on": row.due_at.astimezone(UTC).date().isoformat() if row.due_at else "",
@@ -185,6 +192,8 @@ def _epochs(user: User, filters: Filters, open_lots: dict[UUID, ledger.LotRow]) 
     elif filters.state in ("pending", "held"):
         chosen = [posting for posting, lot in open_lots.items() if lot.state == filters.state]
         found = found.filter(postings__in=chosen).distinct()
+    elif filters.state == "refunded":
+        found = found.filter(Exists(mine.filter(GIVEN_BACK)))
     elif filters.state == "available":
         # An epoch whose other role still waits is read as well; `_payments` drops that row.
         found = found.filter(status=Epoch.Status.POSTED)
@@ -231,15 +240,24 @@ def _payments(
                 price_nano=found["price"] or 0,
                 part_nano=found["data" if is_data else "curation"] or 0,
                 amount_nano=found["amount"],
-                state="planned" if epoch.status == Epoch.Status.PLANNED else lot.state if lot else "available",
+                refunded_nano=found["refunded"] or 0,
+                state=_state(epoch, found, lot),
                 due_at=lot.due_at if lot else None,
-                reason=lot.hold_reason if lot else "",
+                reason=holds.sentence(lot) if lot and lot.state == "held" else "",
                 datanets=datanets[epoch.pk] if is_data else [],
                 top=top[epoch.pk] if is_data else [],
             )
             if not filters.state or row.state == filters.state:
                 rows.append(row)
     return rows
+
+
+def _state(epoch: Epoch, sums: dict, lot: ledger.LotRow | None) -> str:
+    if epoch.status == Epoch.Status.PLANNED:
+        return "planned"
+    if sums["refunded"] == sums["amount"]:
+        return "refunded"
+    return lot.state if lot else "available"
 
 
 def names(model_ids: set[UUID]) -> dict[UUID, str]:
@@ -264,6 +282,7 @@ def _sums(user: User, epochs: Iterable[Epoch]) -> dict[tuple[UUID, str], dict]:
         .values("epoch_id", "role")
         .annotate(
             amount=Sum("amount_nano"),
+            refunded=Sum("amount_nano", filter=GIVEN_BACK),
             charges=Count("pk"),
             records=Sum("record_count"),
             price=Sum("charge_price"),
@@ -348,14 +367,21 @@ def as_json(rows: Iterable[Payment]) -> bytes:
 
 
 def as_parquet(rows: Iterable[Payment]) -> bytes:
-    """Parquet with the same columns; `amount` is decimal(28, 9)."""
+    """Parquet with the same columns; `amount` and `refunded` are decimal(28, 9)."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    whole = {"charges", "records"}
-    kinds = {"amount": pa.decimal128(28, 9)} | dict.fromkeys(whole, pa.int64())
+    rows, whole = list(rows), {"charges", "records"}
+    kinds = dict.fromkeys(("amount", "refunded"), pa.decimal128(28, 9)) | dict.fromkeys(whole, pa.int64())
     schema = pa.schema([(name, kinds.get(name, pa.string())) for name in COLUMNS])
-    found = [values(row) | {"amount": Decimal(pricing.nano_to_open(row.amount_nano))} for row in rows]
+    amounts = [
+        {
+            name: Decimal(pricing.nano_to_open(nano))
+            for name, nano in (("amount", row.amount_nano), ("refunded", row.refunded_nano))
+        }
+        for row in rows
+    ]
+    found = [values(row) | exact for row, exact in zip(rows, amounts, strict=True)]
     out = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(found, schema=schema), out)
     return out.getvalue()

@@ -2,7 +2,7 @@
 
 from celery import shared_task
 
-from . import housekeeping, notifications, training
+from . import disputes, housekeeping, notifications, refunds, releasing, retiring, training
 
 
 @shared_task(acks_late=True, max_retries=5, retry_backoff=True, autoretry_for=(OSError,))
@@ -18,6 +18,15 @@ def ring_waiting_training() -> None:
 @shared_task
 def fail_overdue_training() -> None:
     training.fail_overdue()
+
+
+@shared_task(ignore_result=True)
+def keep_deadlines() -> None:
+    disputes.hold_settled_lines()
+    disputes.refund_unanswered()
+    refunds.drop_late()
+    releasing.release_due()
+    retiring.carry_out()
 
 
 @shared_task(ignore_result=True)

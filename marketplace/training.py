@@ -68,7 +68,7 @@ def request(*, model: ListedModel, by: User, versions: Sequence[Version], settin
         raise NotAllowed(_("Only the owner of a model may train it."))
     # The row of the model is the lock that makes two clicks wait for each other.
     model = ListedModel.objects.select_for_update(of=("self",)).select_related("owner").get(pk=model.pk)
-    if model.retired_at is not None:
+    if model.retire_from is not None:
         raise NotReady(_("A retired model cannot be trained. Create a new one."))
     if model.training_runs.filter(status__in=NOT_OVER).exists():
         raise NotReady(_("A training run of this model is not over yet. Nothing was held."))

@@ -18,7 +18,9 @@ from .views import (
     admin,
     admin_deposits,
     admin_payouts,
+    admin_refunds,
     build_models,
+    build_retire,
     contribute,
     datanet_acts,
     earn,
@@ -29,6 +31,7 @@ from .views import (
     explore_record,
     keys,
     receipts,
+    refunds,
     reports,
     site,
     usage,
@@ -51,8 +54,10 @@ urlpatterns += i18n_patterns(
     *explore_record.pages,
     *reports.pages,
     *build_models.pages,
+    *build_retire.pages,
     *keys.pages,
     *usage.pages,
+    *refunds.pages,
     *account.pages,
     *contribute.pages,
     *datanet_views.pages,
@@ -63,6 +68,7 @@ urlpatterns += i18n_patterns(
     *admin.pages,
     *admin_payouts.pages,
     *admin_deposits.pages,
+    *admin_refunds.pages,
 )
 
 urlpatterns += receipts.plain + ledger_proofs.plain

@@ -16,7 +16,8 @@ class Failure:
     sentence: str
 
 
-# The amounts of every charge, per role of its targets, straight from the journal. Each query below may read it.
+# The amounts of every charge, per role of its targets, straight from the journal; what refunds of calls moved; and what the
+# charges of those calls had moved. Each query below may read them.
 CHARGES = """
 WITH charge AS (
     SELECT j.id, j.kind, -sum(u.amount) FILTER (WHERE u.amount < 0) AS charged,
@@ -27,10 +28,20 @@ WITH charge AS (
     FROM ledger_journal j, unnest(j.accounts, j.amounts) AS u(account_id, amount)
     JOIN ledger_account a ON a.id = u.account_id
     WHERE j.kind IN ('call_charged', 'access_charged', 'training_charged') GROUP BY j.id
+), refunded AS (
+    SELECT split_part(j.reference, ':', 2)::uuid AS id, j.takes_from, s.code AS source, t.code AS target, u.amount
+    FROM ledger_journal j JOIN ledger_account s ON s.id = j.accounts[1],
+         unnest(j.accounts[2:], j.amounts[2:]) AS u(account_id, amount) JOIN ledger_account t ON t.id = u.account_id
+    WHERE j.kind = 'refund' AND starts_with(j.reference, 'refund:')
+), paid AS (
+    SELECT j.id, s.code AS payer, t.code AS target, u.amount
+    FROM ledger_journal j JOIN ledger_account s ON s.id = j.accounts[1],
+         unnest(j.accounts[2:], j.amounts[2:]) AS u(account_id, amount) JOIN ledger_account t ON t.id = u.account_id
+    WHERE j.kind = 'call_charged' AND j.id IN (SELECT id FROM refunded)
 )
 """
 
-INVARIANTS = ("I4", "I5", "I6", "I7")
+INVARIANTS = ("I4", "I5", "I6", "I7", "I9")
 
 CHECKS = (
     (
@@ -170,6 +181,106 @@ CHECKS = (
         """
         SELECT j.id, j.charged FROM charge j LEFT JOIN marketplace_trainingrun t ON t.posting_id = j.id
         WHERE j.kind = 'training_charged' AND t.id IS NULL ORDER BY 1 LIMIT 1
+        """,
+    ),
+    (
+        # Whole, once, and to whoever paid.
+        "I4",
+        "call {0} was refunded {1} nano to {2}, its refund says {3}; it was charged {4} to {5}",
+        """
+        SELECT coalesce(l.id, r.call_id), coalesce(l.total, 0), l.target, coalesce(r.amount_nano, 0), c.charged, p.payer
+        FROM (SELECT id, min(target) AS target, count(DISTINCT target) AS targets, sum(amount) AS total
+              FROM refunded GROUP BY 1) l
+        FULL JOIN (SELECT call_id, amount_nano FROM marketplace_refund WHERE status = 'made') r ON r.call_id = l.id
+        LEFT JOIN charge c ON c.id = l.id LEFT JOIN (SELECT DISTINCT id, payer FROM paid) p ON p.id = l.id
+        WHERE (l.total, l.targets, l.total, l.target) IS DISTINCT FROM (r.amount_nano, 1, c.charged, p.payer)
+        ORDER BY 1 LIMIT 1
+        """,
+    ),
+    (
+        # Pools and settled lines are attribution's to check.
+        "I4",
+        "{1} gave back {2} nano of call {0}, its charge had given it {3}",
+        """
+        SELECT id, target, coalesce(r.amount, 0), coalesce(p.amount, 0)
+        FROM (SELECT id, source AS target, sum(amount) AS amount FROM refunded
+              WHERE source = 'platform:fees' OR takes_from = id GROUP BY 1, 2) r
+        FULL JOIN (SELECT id, target, amount FROM paid WHERE NOT starts_with(target, 'pool:')) p USING (id, target)
+        WHERE r.amount IS DISTINCT FROM p.amount ORDER BY 1 LIMIT 1
+        """,
+    ),
+    (
+        "I6",
+        "the refund of call {0} and the settlement of its charge disagree on whether it was settled",
+        """
+        SELECT r.call_id FROM marketplace_refund r FULL JOIN attribution_reversal v ON v.charge_id = r.call_id
+        WHERE (r.status = 'made', r.was_settled) IS DISTINCT FROM (v.charge_id IS NOT NULL, v.was_settled)
+        ORDER BY 1 LIMIT 1
+        """,
+    ),
+    (
+        "I4",
+        "the refund of pass {0} is {1} nano of a price of {2}, and the books moved {3}",
+        """
+        SELECT coalesce(r.access_id, j.access_id), coalesce(r.amount_nano, 0), coalesce(a.price_nano, 0),
+               coalesce(j.amount, 0)
+        FROM marketplace_passrefund r FULL JOIN (
+            SELECT id, split_part(reference, ':', 2)::uuid AS access_id, -amounts[1] AS amount FROM ledger_journal
+            WHERE kind = 'refund' AND starts_with(reference, 'access:')) j ON j.id = r.posting_id
+        LEFT JOIN marketplace_access a ON a.id = r.access_id
+        WHERE (r.access_id, r.amount_nano) IS DISTINCT FROM (j.access_id, j.amount) OR r.amount_nano > a.price_nano
+        ORDER BY 1 LIMIT 1
+        """,
+    ),
+    (
+        "I4",
+        "the developer paid {2} nano back for call {0}, which cost {1}; the books moved {3} to {4}",
+        """
+        SELECT coalesce(p.call_id, j.call_id), coalesce(c.cost_nano, 0), coalesce(p.amount_nano, 0),
+               coalesce(j.amount, 0), j.target
+        FROM marketplace_payback p FULL JOIN (
+            SELECT j.id, split_part(j.reference, ':', 2)::uuid AS call_id, -j.amounts[1] AS amount, t.code AS target
+            FROM ledger_journal j JOIN ledger_account t ON t.id = j.accounts[2]
+            WHERE j.kind = 'refund' AND starts_with(j.reference, 'payback:')) j ON j.id = p.posting_id
+        LEFT JOIN marketplace_call c ON c.id = p.call_id
+        LEFT JOIN (SELECT j.id, a.code FROM ledger_journal j JOIN ledger_account a ON a.id = j.accounts[1]) paid
+          ON paid.id = p.call_id
+        WHERE (p.call_id, p.amount_nano, p.amount_nano, paid.code)
+              IS DISTINCT FROM (j.call_id, j.amount, c.cost_nano, j.target)
+        ORDER BY 1 LIMIT 1
+        """,
+    ),
+    (
+        "I6",
+        "epoch {0} released {1} nano of what it left unattributed, the books {2}; {3} were there to release",
+        """
+        SELECT e.id, coalesce(r.amount_nano, 0), coalesce(j.amount, 0), coalesce(l.amount, 0)
+        FROM attribution_epoch e LEFT JOIN marketplace_unattributedrelease r ON r.epoch_id = e.id
+        LEFT JOIN (SELECT split_part(reference, ':', 2)::uuid AS epoch_id, -amounts[1] AS amount FROM ledger_journal
+                   WHERE kind = 'unattributed_released') j ON j.epoch_id = e.id
+        LEFT JOIN (SELECT l.epoch_id, sum(l.amount_nano) AS amount FROM attribution_line l
+                   WHERE l.payee_id IS NULL AND l.source_id NOT IN (SELECT id FROM refunded) GROUP BY 1) l
+          ON l.epoch_id = e.id
+        WHERE coalesce(r.amount_nano, 0) <> coalesce(j.amount, 0)
+           OR (r.epoch_id IS NOT NULL AND r.amount_nano <> coalesce(l.amount, 0))
+        ORDER BY 1 LIMIT 1
+        """,
+    ),
+    (
+        # What was erased cannot be compared any more; that the entry exists can.
+        "I9",
+        "the public log says that {1} gave back {2} nano of call {0}, the books say {3}",
+        """
+        SELECT id, source, coalesce(s.amount, 0), coalesce(r.amount, 0)
+        FROM (SELECT id, source, sum(amount) AS amount FROM refunded GROUP BY 1, 2) r
+        FULL JOIN (SELECT (o.public ->> 'reverses')::uuid AS id, l ->> 'payee' AS source,
+                          sum((l ->> 'amount')::bigint) AS amount
+                   FROM ledger_opening o, jsonb_array_elements(o.split) AS l WHERE o.type = 'refund.made' GROUP BY 1, 2) s
+          USING (id, source)
+        WHERE s.amount IS DISTINCT FROM r.amount
+          AND (NOT EXISTS (SELECT FROM ledger_fact f WHERE f.reference = 'refund:' || id)
+               OR EXISTS (SELECT FROM ledger_opening o WHERE o.type = 'refund.made' AND o.public ->> 'reverses' = id::text))
+        ORDER BY 1 LIMIT 1
         """,
     ),
 )

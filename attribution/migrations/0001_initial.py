@@ -99,6 +99,7 @@ class Migration(migrations.Migration):
                 ('gated', models.BooleanField(default=False)),
                 ('call_count', models.PositiveIntegerField()),
                 ('amount_nano', models.BigIntegerField()),
+                ('given_back_nano', models.BigIntegerField(default=0)),
                 ('epoch', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='record_epochs', to='attribution.epoch')),
                 ('record', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='record_epochs', to='datanets.record')),
             ],
@@ -198,5 +199,19 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name='trace',
             constraint=models.CheckConstraint(condition=models.Q(('causal_millionths__lte', 1000000)), name='causal_part_is_a_part'),
+        ),
+        migrations.CreateModel(
+            name='Reversal',
+            fields=[
+                ('charge_id', models.UUIDField(primary_key=True, serialize=False)),
+                ('model_id', models.UUIDField()),
+                ('was_settled', models.BooleanField()),
+                ('at', models.DateTimeField(default=django.utils.timezone.now)),
+                ('netted_in', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='netted', to='attribution.epoch')),
+            ],
+            options={
+                'indexes': [models.Index(condition=models.Q(('netted_in__isnull', True)), fields=['model_id'], name='reversal_to_be_netted')],
+                'constraints': [models.CheckConstraint(condition=models.Q(('was_settled', True), ('netted_in__isnull', True), _connector='OR'), name='only_a_settled_charge_is_netted')],
+            },
         ),
     ]

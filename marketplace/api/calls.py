@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from django.db.models import OuterRef, Subquery
 from rest_framework import exceptions, serializers
 from rest_framework.response import Response
 
@@ -11,7 +12,7 @@ from attribution import explain
 from ledger import services as ledger
 
 from .. import receipts, samples
-from ..models import Call
+from ..models import Call, Refund
 from ..views.explanations import unattributed_sentence
 from .base import ApiView, PageQuery, PublicView, endpoint, find, page, page_of, query_of
 from .fields import Anything, Shown, Strict, money
@@ -29,6 +30,7 @@ class CallShown(Shown):
     prompt_tokens = serializers.IntegerField()
     answer_tokens = serializers.IntegerField()
     cost_nano, cost_open = money("cost_nano")
+    refunded = serializers.UUIDField(source="refund_id", allow_null=True, help_text="The refund's receipt, if it was.")
     started_at = serializers.DateTimeField()
     finished_at = serializers.DateTimeField()
 
@@ -47,7 +49,7 @@ class CallDetail(CallShown):
     price_version = serializers.CharField(source="price_list.sha256")
     split_sha256 = serializers.CharField(source="split_rule.sha256")
     split = Split(source="*")
-    attribution = serializers.SerializerMethodField(help_text="waiting, attributed, planned or posted.")
+    attribution = serializers.SerializerMethodField(help_text="waiting, attributed, planned, posted or refunded.")
 
     def get_attribution(self, call) -> str:
         return explain.status_of(call.pk)
@@ -232,6 +234,9 @@ class VerifyView(PublicView):
 
 
 def _mine(request):
-    return Call.objects.filter(buyer=request.user).select_related(
-        "version__model__owner", "key", "price_list", "split_rule"
+    made = Refund.objects.filter(call=OuterRef("pk"), status=Refund.Status.MADE)
+    return (
+        Call.objects.filter(buyer=request.user)
+        .select_related("version__model__owner", "key", "price_list", "split_rule")
+        .annotate(refund_id=Subquery(made.values("pk")))
     )

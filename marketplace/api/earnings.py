@@ -63,6 +63,7 @@ class PaymentShown(Shown):
     price_nano, price_open = money("price_nano")
     part_nano, part_open = money("part_nano")
     amount_nano, amount_open = money("amount_nano")
+    refunded_nano, refunded_open = money("refunded_nano")
     state = serializers.CharField()
     available_at = serializers.DateTimeField(source="due_at", allow_null=True)
     held_because = serializers.CharField(source="reason")
@@ -75,6 +76,7 @@ class LineRow(Shown):
     role = serializers.CharField()
     records = serializers.IntegerField(source="record_count")
     amount_nano, amount_open = money("amount_nano")
+    refunded = serializers.BooleanField(help_text="Whether it went back: the charge was refunded.")
 
 
 class PartShown(Shown):
@@ -116,6 +118,7 @@ class StatementRow(Shown):
     charges = serializers.IntegerField()
     records = serializers.IntegerField()
     amount = serializers.CharField(help_text="OPEN, nine places.")
+    refunded = serializers.CharField(help_text="Of it: what went back with refunds.")
     unit = serializers.CharField()
     state = serializers.CharField()
     available_on = serializers.CharField()
@@ -173,6 +176,7 @@ class PaymentLinesView(ApiView):
             raise exceptions.NotFound
         epoch = find(Epoch.objects.exclude(status=Epoch.Status.CLOSED), pk=epoch_id)
         lines = Line.objects.filter(epoch=epoch, payee=request.user, role=role)
+        lines = lines.annotate(refunded=statements.GIVEN_BACK)
         if not lines.exists():
             raise exceptions.NotFound
         return page(request, lines, LineRow, key="amount_nano")

@@ -12,12 +12,24 @@ from attribution import explain, fitting
 from attribution.models import Artifact
 from datanets.models import Datanet, Version
 
-from .. import listings, querysets, rules, training
+from .. import listings, querysets, releasing, retiring, rules, training
 from ..errors import Invalid, NotAllowed
 from ..models import FREE_CALLS_MAX, ListedModel, ModelTerms, ModelVersion, PriceList, TrainingRun
 from ..views.explanations import training_sentence, unattributed_sentence
-from .base import ApiView, PageQuery, PublicView, ReadableView, body_of, endpoint, find, page, page_of, query_of
-from .fields import Amount, Anything, Choice, Number, Shown, Strict, Text, Whole, money
+from .base import (
+    ApiView,
+    PageQuery,
+    PublicView,
+    ReadableView,
+    body_of,
+    endpoint,
+    find,
+    page,
+    page_of,
+    query_of,
+    require_fresh_session,
+)
+from .fields import Amount, Anything, Choice, Moment, Number, Shown, Strict, Text, Whole, money
 
 
 class ModelShown(Shown):
@@ -57,6 +69,7 @@ class ModelDetail(ModelShown):
     split_sha256 = serializers.CharField(source="split_rule.sha256")
     context_tokens = serializers.IntegerField()
     max_output_tokens = serializers.IntegerField()
+    retire_from = serializers.DateTimeField(allow_null=True, help_text="Announced: no new calls from then on.")
     retired_at = serializers.DateTimeField(allow_null=True)
 
 
@@ -68,6 +81,10 @@ class GivenParts(Strict):
     developer = Whole(max_value=10_000)
     platform = Whole(max_value=10_000)
     owner = Whole(max_value=10_000)
+
+
+class Retirement(Strict):
+    on = Moment(required=False, allow_null=True, help_text="Without it: from now on.")
 
 
 class Prices(Strict):
@@ -199,6 +216,8 @@ class ModelTotals(Shown):
     pool_nano, pool_open = money("pool_nano")
     paid_nano, paid_open = money("paid_nano")
     unattributed_nano, unattributed_open = money("unattributed_nano")
+    waiting_nano, waiting_open = money("waiting_nano")
+    released_nano, released_open = money("released_nano")
     coverage_millionths = serializers.IntegerField()
     last_posted_at = serializers.DateTimeField(allow_null=True)
     unattributed = Unattributed(many=True)
@@ -308,6 +327,28 @@ class ListingView(ApiView):
         return Response(status=204)
 
 
+class RetirementView(ApiView):
+    """The end of a model."""
+
+    @endpoint(
+        "models_retire",
+        "Announce from when on a model takes no calls. Needs a fresh session. For the owner.",
+        body=Retirement,
+        answers=ModelDetail,
+        refusals=(402,),
+    )
+    def put(self, request, owner, slug):
+        model = visible(request, owner, slug)
+        retiring.check_owner(model, request.user)
+        require_fresh_session(request)
+        return Response(_detail(request, retiring.announce(model, by=request.user, **body_of(request, Retirement))))
+
+    @endpoint("models_keep", "Take the announcement back, until its day. For the owner.", status=204)
+    def delete(self, request, owner, slug):
+        retiring.call_off(visible(request, owner, slug), by=request.user)
+        return Response(status=204)
+
+
 class ModelVersionsView(PublicView):
     """What answers."""
 
@@ -346,7 +387,11 @@ class TotalsView(PublicView):
             {"reason": code, "sentence": unattributed_sentence(code), "amount_nano": nano}
             for code, nano in left.items()
         ]
-        return Response(ModelTotals(explain.model_totals(model.pk) | {"unattributed": rows}).data)
+        released = {
+            "waiting_nano": releasing.waiting_nano(model.pk),
+            "released_nano": releasing.released_nano(model.pk),
+        }
+        return Response(ModelTotals(explain.model_totals(model.pk) | released | {"unattributed": rows}).data)
 
 
 class RunsView(ApiView):

@@ -36,7 +36,7 @@ def receipt_of(cursor: Cursor, *, call_id: UUID, buyer_id: int, part: str, quoru
         part: "" for the charge, "attribution" for who was paid for it.
 
     Raises:
-        ApiError: 404 a call of somebody else, or none.
+        ApiError: 404 a call of somebody else, or none; or the second part of a call that was refunded before its plan.
     """
     cursor.execute(
         "SELECT status, cost_nano FROM gateway_calls WHERE id = %s AND buyer_id = %s", [str(call_id), buyer_id]
@@ -53,6 +53,13 @@ def receipt_of(cursor: Cursor, *, call_id: UUID, buyer_id: int, part: str, quoru
     leaf = cursor.fetchone()
     if leaf is None:
         if part:
+            cursor.execute("SELECT FROM attribution_reversal WHERE charge_id = %s AND NOT was_settled", [str(call_id)])
+            if cursor.fetchone() is not None:
+                raise ApiError(
+                    404,
+                    "This call was refunded before its epoch was settled: nobody is paid for it.",
+                    code="no_receipt",
+                )
             now_s = int(time.time())
             ends_at = datetime.fromtimestamp((now_s // epoch_s + 1) * epoch_s, UTC)
             return 202, {"status": "waiting", "epoch_ends_at": ends_at.isoformat(timespec="seconds")}

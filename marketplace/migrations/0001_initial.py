@@ -16,6 +16,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ('accounts', '0001_initial'),
+        ('attribution', '0001_initial'),
         ('datanets', '0001_initial'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
@@ -69,6 +70,8 @@ class Migration(migrations.Migration):
                 ('context_tokens', models.PositiveIntegerField(default=2048)),
                 ('max_output_tokens', models.PositiveIntegerField(default=512)),
                 ('listed_at', models.DateTimeField(blank=True, null=True)),
+                ('retire_from', models.DateTimeField(blank=True, null=True)),
+                ('retirement_hold_id', models.UUIDField(blank=True, null=True)),
                 ('retired_at', models.DateTimeField(blank=True, null=True)),
                 ('created_at', models.DateTimeField(default=django.utils.timezone.now)),
                 ('owner', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='models', to=settings.AUTH_USER_MODEL)),
@@ -449,6 +452,157 @@ class Migration(migrations.Migration):
             ],
             options={
                 'indexes': [models.Index(fields=['model', '-adopted_at'], name='newest_model_terms')],
+            },
+        ),
+        migrations.CreateModel(
+            name='Dispute',
+            fields=[
+                ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
+                ('reason', models.CharField(max_length=400)),
+                ('status', models.CharField(choices=[('open', 'Waits for the developer'), ('refused', 'Waits for the admins'), ('refunded', 'Refunded'), ('kept', 'Not refunded'), ('withdrawn', 'Withdrawn')], default='open', max_length=9)),
+                ('opened_at', models.DateTimeField(default=django.utils.timezone.now)),
+                ('answer_due_at', models.DateTimeField()),
+                ('answer', models.CharField(blank=True, max_length=400)),
+                ('answered_at', models.DateTimeField(blank=True, null=True)),
+                ('decision', models.CharField(blank=True, max_length=400)),
+                ('ended_at', models.DateTimeField(blank=True, null=True)),
+                ('call', models.OneToOneField(on_delete=django.db.models.deletion.PROTECT, related_name='dispute', to='marketplace.call')),
+                ('decided_by', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL)),
+            ],
+        ),
+        migrations.CreateModel(
+            name='LotHold',
+            fields=[
+                ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
+                ('lot_id', models.UUIDField()),
+                ('amount_nano', models.BigIntegerField()),
+                ('reason', models.CharField(blank=True, max_length=400)),
+                ('until', models.DateTimeField(blank=True, null=True)),
+                ('placed_at', models.DateTimeField(default=django.utils.timezone.now)),
+                ('released_at', models.DateTimeField(blank=True, null=True)),
+                ('release_reason', models.CharField(blank=True, max_length=400)),
+                ('dispute', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='holds', to='marketplace.dispute')),
+                ('payee', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='lot_holds', to=settings.AUTH_USER_MODEL)),
+                ('placed_by', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL)),
+                ('released_by', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL)),
+            ],
+        ),
+        migrations.CreateModel(
+            name='Refund',
+            fields=[
+                ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
+                ('amount_nano', models.BigIntegerField()),
+                ('reason', models.CharField(max_length=400)),
+                ('status', models.CharField(choices=[('waiting', 'Waits for a second admin'), ('made', 'Refunded')], default='waiting', max_length=7)),
+                ('grounds', models.CharField(blank=True, choices=[('developer', 'By the developer'), ('admins', 'By two admins'), ('dispute', 'A dispute without an answer')], max_length=9)),
+                ('posting_ids', django.contrib.postgres.fields.ArrayField(base_field=models.UUIDField(), default=list, size=None)),
+                ('was_settled', models.BooleanField(blank=True, null=True)),
+                ('created_at', models.DateTimeField(default=django.utils.timezone.now)),
+                ('made_at', models.DateTimeField(blank=True, null=True)),
+                ('call', models.OneToOneField(on_delete=django.db.models.deletion.PROTECT, related_name='refund', to='marketplace.call')),
+                ('first_admin', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL)),
+                ('second_admin', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL)),
+            ],
+        ),
+        migrations.AddIndex(
+            model_name='dispute',
+            index=models.Index(condition=models.Q(('status', 'open')), fields=['answer_due_at'], name='dispute_to_be_answered'),
+        ),
+        migrations.AddConstraint(
+            model_name='dispute',
+            constraint=models.CheckConstraint(condition=models.Q(('reason', ''), _negated=True), name='dispute_has_a_reason'),
+        ),
+        migrations.AddConstraint(
+            model_name='dispute',
+            constraint=models.CheckConstraint(condition=models.Q(models.Q(('answered_at__isnull', True), ('ended_at__isnull', True), ('status', 'open')), models.Q(('answered_at__isnull', False), ('ended_at__isnull', True), ('status', 'refused'), models.Q(('answer', ''), _negated=True)), models.Q(('answered_at__isnull', False), ('decided_by__isnull', False), ('ended_at__isnull', False), ('status', 'kept'), models.Q(('decision', ''), _negated=True)), models.Q(('ended_at__isnull', False), ('status__in', ['refunded', 'withdrawn'])), _connector='OR'), name='dispute_is_where_it_says'),
+        ),
+        migrations.AddIndex(
+            model_name='lothold',
+            index=models.Index(fields=['-placed_at'], name='lot_hold_newest'),
+        ),
+        migrations.AddConstraint(
+            model_name='lothold',
+            constraint=models.CheckConstraint(condition=models.Q(models.Q(('dispute__isnull', False), ('placed_by__isnull', True), ('reason', ''), ('until__isnull', True)), models.Q(('dispute__isnull', True), ('placed_by__isnull', False), models.Q(('reason', ''), _negated=True)), _connector='OR'), name='lot_is_held_by_a_dispute_or_an_admin'),
+        ),
+        migrations.AddConstraint(
+            model_name='lothold',
+            constraint=models.CheckConstraint(condition=models.Q(models.Q(('release_reason', ''), ('released_at__isnull', True), ('released_by__isnull', True)), models.Q(('dispute__isnull', False), ('released_at__isnull', False)), models.Q(('released_at__isnull', False), ('released_by__isnull', False), models.Q(('release_reason', ''), _negated=True)), _connector='OR'), name='lot_is_released_with_a_reason'),
+        ),
+        migrations.AddConstraint(
+            model_name='lothold',
+            constraint=models.UniqueConstraint(condition=models.Q(('released_at__isnull', True)), fields=('lot_id', 'dispute'), name='lot_is_held_once_for_one_reason', nulls_distinct=False),
+        ),
+        migrations.AddIndex(
+            model_name='refund',
+            index=models.Index(fields=['-created_at'], name='refund_newest'),
+        ),
+        migrations.AddConstraint(
+            model_name='refund',
+            constraint=models.CheckConstraint(condition=models.Q(('amount_nano__gt', 0)), name='refund_is_positive'),
+        ),
+        migrations.AddConstraint(
+            model_name='refund',
+            constraint=models.CheckConstraint(condition=models.Q(('reason', ''), _negated=True), name='refund_has_a_reason'),
+        ),
+        migrations.AddConstraint(
+            model_name='refund',
+            constraint=models.CheckConstraint(condition=models.Q(models.Q(('grounds', ''), ('made_at__isnull', True), ('posting_ids', []), ('status', 'waiting'), ('was_settled__isnull', True)), models.Q(('made_at__isnull', False), ('status', 'made'), ('was_settled__isnull', False), models.Q(('grounds', ''), _negated=True)), _connector='OR'), name='made_refund_says_how'),
+        ),
+        migrations.AddConstraint(
+            model_name='refund',
+            constraint=models.CheckConstraint(condition=models.Q(('second_admin__isnull', True), models.Q(('first_admin__isnull', False), models.Q(('first_admin', models.F('second_admin')), _negated=True)), _connector='OR'), name='refund_has_two_different_admins'),
+        ),
+        migrations.AddConstraint(
+            model_name='refund',
+            constraint=models.CheckConstraint(condition=models.Q(models.Q(('grounds', 'admins'), _negated=True), models.Q(('first_admin__isnull', False), ('second_admin__isnull', False)), _connector='OR'), name='refund_by_admins_has_both'),
+        ),
+        migrations.CreateModel(
+            name='PassRefund',
+            fields=[
+                ('access', models.OneToOneField(on_delete=django.db.models.deletion.PROTECT, primary_key=True, related_name='refund', serialize=False, to='marketplace.access')),
+                ('amount_nano', models.BigIntegerField()),
+                ('posting_id', models.UUIDField(unique=True)),
+                ('made_at', models.DateTimeField(default=django.utils.timezone.now)),
+            ],
+        ),
+        migrations.CreateModel(
+            name='UnattributedRelease',
+            fields=[
+                ('epoch', models.OneToOneField(on_delete=django.db.models.deletion.PROTECT, primary_key=True, related_name='release', serialize=False, to='attribution.epoch')),
+                ('amount_nano', models.BigIntegerField()),
+                ('parts', models.JSONField()),
+                ('posting_id', models.UUIDField(unique=True)),
+                ('released_at', models.DateTimeField(default=django.utils.timezone.now)),
+            ],
+        ),
+        migrations.AddConstraint(
+            model_name='listedmodel',
+            constraint=models.CheckConstraint(condition=models.Q(('retired_at__isnull', True), models.Q(('retire_from__isnull', False), ('retired_at__gte', models.F('retire_from'))), _connector='OR'), name='retirement_is_announced_first'),
+        ),
+        migrations.AddConstraint(
+            model_name='passrefund',
+            constraint=models.CheckConstraint(condition=models.Q(('amount_nano__gt', 0)), name='pass_refund_is_positive'),
+        ),
+        migrations.AddField(
+            model_name='unattributedrelease',
+            name='model',
+            field=models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='releases', to='marketplace.listedmodel'),
+        ),
+        migrations.AddConstraint(
+            model_name='unattributedrelease',
+            constraint=models.CheckConstraint(condition=models.Q(('amount_nano__gte', 0)), name='release_is_not_negative'),
+        ),
+        migrations.CreateModel(
+            name='Payback',
+            fields=[
+                ('call', models.OneToOneField(on_delete=django.db.models.deletion.PROTECT, primary_key=True, related_name='payback', serialize=False, to='marketplace.call')),
+                ('amount_nano', models.BigIntegerField()),
+                ('reason', models.CharField(max_length=400)),
+                ('posting_id', models.UUIDField(unique=True)),
+                ('made_at', models.DateTimeField(default=django.utils.timezone.now)),
+            ],
+            options={
+                'constraints': [models.CheckConstraint(condition=models.Q(('amount_nano__gt', 0)), name='payback_is_positive'), models.CheckConstraint(condition=models.Q(('reason', ''), _negated=True), name='payback_has_a_reason')],
             },
         ),
     ]

@@ -25,7 +25,7 @@ LEFT JOIN LATERAL (
   JOIN accounts_user o ON o.id = n.owner_id
   WHERE t.trainingrun_id = v.training_run_id
 ) d ON true
-WHERE m.retired_at IS NULL;
+WHERE m.retired_at IS NULL AND (m.retire_from IS NULL OR m.retire_from > now());
 
 -- The price list in force.
 CREATE VIEW gateway_prices AS

@@ -19,9 +19,9 @@ from accounts.requests import SignedInRequest
 from ledger import sequencer
 from ledger import services as ledger
 
-from .. import audit, pricing, querysets, revenue, statements
+from .. import audit, disputes, pricing, querysets, revenue, statements
 from ..forms_admin import PeriodForm
-from ..models import AuditEvent, Deposit, TrainingRun, Withdrawal
+from ..models import AuditEvent, Deposit, Refund, TrainingRun, Withdrawal
 from .explanations import training_failure
 
 ROWS_SHOWN = 200
@@ -92,6 +92,8 @@ def admin_exceptions(request: SignedInRequest) -> HttpResponse:
         "trainings": [(run, training_failure(run.error_code, run.error_params)) for run in trainings],
         "deposits_waiting": Deposit.objects.filter(status=Deposit.Status.WAITING).count(),
         "withdrawals_waiting": Withdrawal.objects.filter(status=Withdrawal.Status.REQUESTED).count(),
+        "disputes_waiting": disputes.to_decide().count(),
+        "refunds_waiting": Refund.objects.filter(status=Refund.Status.WAITING).count(),
         "differences": [(row, role_label(row.role)) for row in revenue.differences()],
         "is_checked": checked,
         "failures": failures,

@@ -12,6 +12,7 @@ from django.db.models import QuerySet, Sum
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import path
+from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST
 
@@ -23,11 +24,12 @@ from datanets.models import Datanet, Membership, Version
 from ledger import chart
 from ledger import services as ledger
 
-from .. import access, listings, promotion, querysets, rules, training
+from .. import access, listings, promotion, querysets, retiring, rules, training
 from ..errors import Invalid, NotAllowed, NotReady, sentence_of
 from ..forms_build import ModelForm, ModelSettingsForm, PriceForm, RuleChoiceForm, RuleForm, TrainForm
 from ..forms_explore import HandleForm, amount_text
-from ..models import Access, Call, ListedModel, PriceList, SplitRule, TrainingRun
+from ..forms_refunds import RetireForm
+from ..models import Access, Call, ListedModel, PriceList, Refund, SplitRule, TrainingRun
 from . import explore
 from .explanations import training_sentence
 
@@ -46,7 +48,11 @@ def build_models(request: HttpRequest) -> HttpResponse:
     )
     ids = [model.pk for model in page.rows]
     earned = dict(
-        Call.objects.filter(model__in=ids).order_by().values_list("model").annotate(total=Sum("developer_nano"))
+        Call.objects.filter(model__in=ids)
+        .exclude(refund__status=Refund.Status.MADE)
+        .order_by()
+        .values_list("model")
+        .annotate(total=Sum("developer_nano"))
     )
     running = set(
         TrainingRun.objects.filter(model__in=ids, status__in=["waiting", "running"]).values_list("model_id", flat=True)
@@ -176,7 +182,9 @@ def _page(model: ListedModel, **forms) -> dict:
         "versions": versions,
         "rule_bar": explore.split_bar(model.split_rule),
         "promotion": promotion.summary(model.owner),
-        "can_list": bool(versions) and prices is not None and model.retired_at is None,
+        "retire_form": RetireForm(),
+        "owed_nano": retiring.owed(model, from_=timezone.now()),
+        "can_list": bool(versions) and prices is not None and not model.takes_no_calls,
     } | forms
 
 

@@ -19,6 +19,7 @@ from django.views.decorators.http import require_POST
 
 from accounts.models import Consent
 from accounts.requests import SignedInRequest
+from attribution import explain
 from attribution.models import Epoch, RecordEpoch
 from datanets import sentences, submissions
 from datanets.forms import DescribeForm
@@ -206,7 +207,7 @@ def estimate(found: Submission) -> Estimate:
 def _earned_nano(found: Submission) -> int:
     """What its records earned in calls so far."""
     rows = RecordEpoch.objects.filter(record__submission=found)
-    return rows.aggregate(total=Sum("amount_nano"))["total"] or 0
+    return rows.aggregate(total=Sum(explain.KEPT))["total"] or 0
 
 
 def _record_counts(ids: list):

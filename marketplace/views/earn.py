@@ -20,7 +20,7 @@ from attribution import explain_lines
 from attribution.models import Epoch, Line
 from datanets.models import Record
 
-from .. import charts, querysets, statements, wallets
+from .. import charts, holds, querysets, statements, wallets
 from .. import earnings as earnings_sums
 from ..forms_earn import PaymentFilterForm
 from ..models import Call
@@ -55,7 +55,7 @@ def earnings(request: SignedInRequest) -> HttpResponse:
     context = {
         "header_balance_nano": money.available_nano,
         "stats": _stats(user, now, lots, money),
-        "held": [lot for lot in lots if lot.state == "held"],
+        "held": [(lot, holds.sentence(lot)) for lot in lots if lot.state == "held"],
         "chart": _chart(user, by=by, now=now, lots=lots, paths=paths),
         "by_tabs": [
             {"url": _with(request, by=name), "label": label, "current": by == name}
@@ -95,7 +95,7 @@ def earnings_payment(request: SignedInRequest, epoch_id: UUID, role: str) -> Htt
     payment = statements.payment(request.user, epoch, role)
     if payment is None:
         raise Http404
-    lines = Line.objects.filter(epoch=epoch, payee=request.user, role=role)
+    lines = Line.objects.filter(epoch=epoch, payee=request.user, role=role).annotate(refunded=statements.GIVEN_BACK)
     page = querysets.page_by(
         lines, "amount_nano", after=request.GET.get("after", ""), before=request.GET.get("before", ""), limit=50
     )

@@ -136,7 +136,12 @@ def _signed(value: int) -> str:
     return figures.number_text(value).replace("-", "\u2212")
 
 
+def _refunded(found: RecordExplanation, record: Record) -> str:
+    return _("The calls that paid it were refunded.")
+
+
 _SENTENCES = {
+    "refunded": _refunded,
     "waiting": _waiting,
     "rejected": _rejected,
     "withdrawn": _withdrawn,
@@ -166,6 +171,25 @@ NOTIFICATIONS = {
     "withdrawal_sent": gettext_lazy("Your withdrawal of %(amount)s OPEN was sent."),
     "withdrawal_confirmed": gettext_lazy("Your withdrawal of %(amount)s OPEN arrived."),
     "withdrawal_returned": gettext_lazy("Your withdrawal of %(amount)s OPEN came back: %(reason)s"),
+    "call_refunded": gettext_lazy("%(amount)s OPEN came back to you for a call to %(model)s."),
+    "earnings_refunded": gettext_lazy(
+        "A call to %(model)s was refunded: %(amount)s OPEN of your pending earnings went back."
+    ),
+    "earnings_held": gettext_lazy("%(amount)s OPEN of your pending earnings are held: %(reason)s"),
+    "earnings_disputed": gettext_lazy(
+        "%(amount)s OPEN of your pending earnings are held: a buyer disputes a call in them."
+    ),
+    "earnings_released": gettext_lazy("%(amount)s OPEN of your pending earnings are not held any more."),
+    "dispute_opened": gettext_lazy("A buyer disputes a call to %(model)s. Answer in time, or it is refunded."),
+    "dispute_refused": gettext_lazy("The developer of %(model)s refused your dispute. Admins decide now."),
+    "dispute_to_decide": gettext_lazy("A dispute about %(model)s waits for an admin."),
+    "dispute_kept": gettext_lazy("The dispute about %(model)s is decided: the charge stands."),
+    "dispute_withdrawn": gettext_lazy("The dispute about %(model)s was withdrawn."),
+    "model_retires": gettext_lazy(
+        "%(model)s takes no calls from %(day)s on. What is left of your pass comes back then."
+    ),
+    "model_retired": gettext_lazy("%(model)s is retired: its last epoch is paid and its pools are empty."),
+    "pass_refunded": gettext_lazy("%(amount)s OPEN came back for the rest of your pass for %(model)s, which retired."),
     "payout_destination_set": gettext_lazy("Your payout destination is now the one that ends in %(hint)s."),
     "submission_decided": gettext_lazy("%(title)s is decided. Approved: %(approved)s; rejected: %(rejected)s."),
     "submission_needs_you": gettext_lazy("%(title)s needs you: something must be corrected or replaced."),

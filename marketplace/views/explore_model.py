@@ -5,6 +5,7 @@ from __future__ import annotations
 from statistics import median
 from uuid import uuid4
 
+from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.db.models import Sum
@@ -22,7 +23,7 @@ from attribution.models import Artifact, Epoch, RecordEpoch
 from datanets import services as datanets
 from datanets.models import Datanet, Version
 
-from .. import access, charts, listings, markdown, playground, promotion, querysets, snippets
+from .. import access, charts, listings, markdown, playground, promotion, querysets, releasing, snippets
 from ..forms_explore import playground_form
 from ..models import ApiKey, Call, ListedModel, ModelVersion
 from ..templatetags import figures
@@ -140,6 +141,9 @@ def _attribution(found: ListedModel) -> dict:
     rule = found.split_rule
     return {
         "totals": explain.model_totals(found.pk),
+        "released_nano": releasing.released_nano(found.pk),
+        "waiting_nano": releasing.waiting_nano(found.pk),
+        "kept_days": settings.UNATTRIBUTED_KEPT_S // 86400,
         "coverage_bp": querysets.coverage_of([found.pk])[found.pk],
         "reasons": [(unattributed_sentence(code), nano) for code, nano in reasons.items()],
         "epochs": Epoch.objects.filter(model_id=found.pk).order_by("-number")[:HISTORY_ROWS],

@@ -20,8 +20,8 @@ from attribution.models import Line
 from ledger import receipts as format
 from ledger import services as ledger
 
-from .. import receipts
-from ..models import Call
+from .. import receipts, refunds
+from ..models import Call, Payback
 from ..templatetags import figures
 
 FILE_BYTES_MAX = format.RECEIPT_CHARS_MAX
@@ -52,8 +52,9 @@ def receipt(request: HttpRequest, id: UUID) -> HttpResponse:
         "is_charge": is_charge,
         "attributed_id": receipts.attributed_id(id) if is_charge else None,
         "attribution_state": explain.status_of(id) if is_charge else "",
-        "charge_id": seen.entry.public.get("charge"),
+        "charge_id": seen.entry.public.get("charge") or seen.entry.public.get("reverses"),
         "mine": _mine(request, seen),
+        **_refund_of(request, seen),
         **_checker(),
     }
     response = render(request, "marketplace/receipts/receipt.html", context, status=200 if body else 202)
@@ -69,6 +70,8 @@ def receipt_json(request: HttpRequest, id: UUID) -> HttpResponse:
     if request.GET.get("part") == SECOND_PART:
         charge = ledger.entry_of(id)
         id = receipts.attributed_id(id)
+        if charge is not None and explain.status_of(charge.id) == "refunded":
+            raise Http404  # nobody is paid for it, so there will be none
         if charge is not None and charge.type in receipts.CHARGES and ledger.entry_of(id) is None:
             # As the gateway answers: it is made when the epoch is settled.
             now_s = int(timezone.now().timestamp())
@@ -142,6 +145,26 @@ def _mine(request: HttpRequest, seen: receipts.Viewing) -> list[Line]:
     else:
         found = Line.objects.filter(source_id=source, payee=request.user).order_by("role")
     return list(found)
+
+
+def _refund_of(request: HttpRequest, seen: receipts.Viewing) -> dict:
+    """Whether a call was or can be given back: for its buyer and the developer of its model."""
+    if seen.entry.type != format.CALL_CHARGED or not request.user.is_authenticated:
+        return {}
+    call = Call.objects.filter(pk=seen.entry.id).select_related("model", "refund", "dispute").first()
+    if call is None or request.user.pk not in (call.buyer_id, call.model.owner_id):
+        return {}
+    refund, dispute = getattr(call, "refund", None), getattr(call, "dispute", None)
+    is_made = refund is not None and refund.is_made
+    in_time = not is_made and refunds.is_open(call)
+    return {
+        "refund": refund if is_made else None,
+        "dispute": dispute,
+        "window_ends": refunds.window_ends(call) if in_time else None,
+        "can_dispute": in_time and dispute is None and call.buyer_id == request.user.pk and not call.free,
+        "payback": Payback.objects.filter(call=call).first(),
+        "can_refund": not is_made and call.model.owner_id == request.user.pk != call.buyer_id,
+    }
 
 
 def _opened(content: bytes) -> dict:

@@ -34,7 +34,7 @@ def build_usage(request: SignedInRequest) -> HttpResponse:
     since, until, key, model = _chosen(request)
     found = usagequeries.calls_of(request.user, since=since, until=until, key=key, model=model)
     page = querysets.page_by(
-        found.select_related("model__owner", "version", "key"),
+        found.select_related("model__owner", "version", "key", "refund"),
         "finished_at",
         after=request.GET.get("after", ""),
         before=request.GET.get("before", ""),

@@ -291,7 +291,7 @@ def test_the_log_is_read_by_everybody_from_its_newest_entry_to_its_first(world):
 
     assert seen == list(range(head["leaves"]))[::-1]
     charged = said(nobody.get(f"{V1}/ledger/entries/?type=call.charged"))["results"]
-    assert [row["id"] for row in charged] == [str(world.ids["call_id"])]
+    assert [row["id"] for row in charged] == [str(world.ids[name]) for name in ("asked_back", "disputed", "call_id")]
     assert str(world.person("dan").pk) not in str(charged[0]["entry"].get("private", ""))
     assert said(nobody.get(f"{V1}/ledger/checkpoints/{head['size']}/"))["root"] == head["root"]
 

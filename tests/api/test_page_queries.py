@@ -35,6 +35,8 @@ PAGES = {
     "earnings": ("alice", "/en/earnings/"),
     "earnings by Datanet": ("alice", "/en/earnings/?by=datanet"),
     "wallet": ("alice", "/en/wallet/"),
+    "refunds": ("dan", "/en/build/refunds/"),
+    "refunds to decide": ("ada", "/en/admin-desk/refunds/"),
     "explorer": ("alice", "/en/ledger/"),
     "checkpoint": ("alice", "/en/ledger/checkpoints/{size}/"),
     "payout runs": ("ada", "/en/admin-desk/payouts/"),

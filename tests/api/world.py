@@ -17,8 +17,8 @@ from datanets import services as datanets
 from datanets.models import Record
 from ledger import services as ledger
 from ledger.publication import Publication
-from marketplace import access, keys, payouts, people, publishing, tokens, wallets
-from marketplace.models import PayoutRun
+from marketplace import access, disputes, holds, keys, payouts, people, publishing, refunds, tokens, wallets
+from marketplace.models import Call, PayoutRun
 from tests.datanets.cast import make_datanet, send, table, upload, waiting
 from tests.marketplace.pages.world import call, fund, measured, person, settle, small_shop
 from tests.shop import OPEN, make_model, published, trained
@@ -100,6 +100,15 @@ def build(books) -> World:
     settle(books, epochs_later=1)
     line = Line.objects.filter(payee=person("alice"), source_id=call_id, role="data").get()
 
+    # A second call, not settled, that is disputed; a third that an admin wants to give back; and earnings held by an admin
+    disputed = Call.objects.get(pk=call(version, person("dan"), radius=12.0))
+    asked_back = Call.objects.get(pk=call(version, person("dan"), radius=13.0))
+    books.fold()
+    dispute = disputes.open_dispute(disputed, by=person("dan"), reason="It answered another question.")
+    refunds.approve(asked_back, by=person("ben"), reason="It said so twice.")
+    (lot,) = ledger.lots_of(asked_back.pk)
+    hold = holds.hold(lot.id, by=person("ben"), reason="A stolen card.")
+
     # Money out: one item sent, one in a draft run, one waiting
     alice = person("alice")
     fund(books, alice, 10)
@@ -152,6 +161,10 @@ def build(books) -> World:
             "access_id": invitation.pk,
             "key_id": key.pk,
             "call_id": call_id,
+            "disputed": disputed.pk,
+            "asked_back": asked_back.pk,
+            "dispute_id": dispute.pk,
+            "hold_id": hold.pk,
             "receipt_id": call_id,
             "epoch_id": line.epoch_id,
             "role": "data",

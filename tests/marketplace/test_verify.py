@@ -27,7 +27,7 @@ from datanets import verify as datanets_verify
 from datanets.models import Record
 from ledger import database, receipts
 from ledger.models import Leaf, Opening
-from marketplace import access, payouts, promotion, publishing, wallets
+from marketplace import access, payouts, promotion, publishing, refunds, wallets
 from marketplace import verify as shop_verify
 from marketplace.models import Call, PayoutRun
 from tests.books import Books
@@ -41,6 +41,11 @@ EPOCH = "(SELECT id FROM attribution_epoch ORDER BY number LIMIT 1)"
 FOLLOWER = "(SELECT record_id FROM datanets_versionfollower ORDER BY record_id DESC LIMIT 1)"
 VERSION = "(SELECT id FROM datanets_version LIMIT 1)"
 LEADER = "(SELECT leader_id FROM datanets_versionfollower ORDER BY leader_id LIMIT 1)"
+
+
+REFUNDED = "(SELECT call_id FROM marketplace_refund WHERE {} ORDER BY call_id LIMIT 1)".format
+# Refunds of settled lines, by who earned of another's charge.
+OUT_OF_LINES = "kind = 'refund' AND takes_from IN (SELECT id FROM attribution_plannedposting)"
 
 
 def one_of(table: str, condition: str = "true") -> str:
@@ -109,6 +114,55 @@ EDITS: dict[ModuleType, dict[str, tuple[str, str, str]]] = {
             *("I6", "the call charge"),
             """UPDATE ledger_outbox SET done_at = now() WHERE done_at IS NULL
                AND topic = 'attribution.tasks.trace_charge' RETURNING split_part(reference, ':', 2)""",
+        ),
+        "a refund was smaller": (
+            *("I4", "was refunded"),
+            f"UPDATE marketplace_refund SET amount_nano = amount_nano - 1 WHERE call_id = {REFUNDED('true')} RETURNING call_id",
+        ),
+        "a refund nobody asked for": (
+            *("I4", "was refunded"),
+            f"DELETE FROM marketplace_refund WHERE call_id = {REFUNDED('true')} RETURNING call_id",
+        ),
+        "a refund went to somebody else": (
+            *("I4", "was refunded"),
+            """UPDATE ledger_journal SET accounts[2] = (SELECT id FROM ledger_account WHERE code = 'world') WHERE """
+            + one_of("ledger_journal", "kind = 'refund'")
+            + " RETURNING split_part(reference, ':', 2)",
+        ),
+        "the platform kept its part of a refund": (
+            *("I4", "its charge had given it"),
+            "DELETE FROM ledger_journal WHERE "
+            + one_of(
+                "ledger_journal",
+                "kind = 'refund' AND accounts[1] = (SELECT id FROM ledger_account WHERE code = 'platform:fees')",
+            )
+            + " RETURNING split_part(reference, ':', 2)",
+        ),
+        "a refund says that it was settled": (
+            *("I6", "disagree on whether"),
+            f"UPDATE marketplace_refund SET was_settled = true WHERE call_id = {REFUNDED('NOT was_settled')} RETURNING call_id",
+        ),
+        "the log says that another gave a refund": (
+            *("I9", "the public log says that"),
+            """UPDATE ledger_opening SET split = jsonb_set(split, '{0,payee}', '"pending:1"')
+               WHERE entry_id = (SELECT min(entry_id::text)::uuid FROM ledger_opening WHERE type = 'refund.made')
+               RETURNING public ->> 'reverses'""",
+        ),
+        "a pass is paid back in no book": (
+            *("I4", "the refund of pass"),
+            """INSERT INTO marketplace_passrefund (access_id, amount_nano, posting_id, made_at)
+               SELECT id, 1, gen_random_uuid(), now() FROM marketplace_access WHERE price_nano > 0 RETURNING access_id""",
+        ),
+        "a developer paid back in no book": (
+            *("I4", "paid 1 nano back for call"),
+            f"""INSERT INTO marketplace_payback (call_id, amount_nano, reason, posting_id, made_at)
+                SELECT id, 1, 'x', gen_random_uuid(), now() FROM marketplace_call WHERE id = {CALL} RETURNING call_id""",
+        ),
+        "an epoch released what it did not leave": (
+            *("I6", "were there to release"),
+            f"""INSERT INTO marketplace_unattributedrelease (epoch_id, model_id, amount_nano, parts, posting_id, released_at)
+                SELECT id, model_id, 1, '[]', gen_random_uuid(), now() FROM attribution_epoch WHERE id = {EPOCH}
+                RETURNING epoch_id""",
         ),
         "a payment is confirmed by hand": (
             *("I5", "payout run"),
@@ -197,6 +251,31 @@ EDITS: dict[ModuleType, dict[str, tuple[str, str, str]]] = {
                WHERE e.number = 1 AND c.id NOT IN (SELECT charge_id FROM attribution_trace)
                RETURNING 'pool:' || c.model_id || ':calls:curation'""",
         ),
+        "a payee kept their line of a refund": (
+            *("I6", "it had received"),
+            "DELETE FROM ledger_journal WHERE "
+            + one_of("ledger_journal", OUT_OF_LINES)
+            + " RETURNING split_part(reference, ':', 2)",
+        ),
+        "a pool kept its part of a refund": (
+            *("I6", "it had received"),
+            """DELETE FROM ledger_journal WHERE """
+            + one_of(
+                "ledger_journal",
+                "kind = 'refund' AND accounts[1] IN (SELECT id FROM ledger_account WHERE starts_with(code, 'pool:'))",
+            )
+            + " RETURNING split_part(reference, ':', 2)",
+        ),
+        "a refund took from a lot of something else": (
+            *("I6", "that its settlement did not make"),
+            "UPDATE ledger_journal SET takes_from = gen_random_uuid() WHERE "
+            + one_of("ledger_journal", OUT_OF_LINES)
+            + " RETURNING split_part(reference, ':', 2)",
+        ),
+        "a call that was given back is paid": (
+            *("I6", "and yet has lines"),
+            f"UPDATE attribution_line SET source_id = {REFUNDED('NOT was_settled')} WHERE id = {LINE} RETURNING source_id",
+        ),
         "a charge is in no epoch": (
             *("I6", "is in 0 epochs"),
             f"""WITH before AS (SELECT charge_ids ->> 0 AS first FROM attribution_epoch WHERE id = {EPOCH})
@@ -261,6 +340,12 @@ EDITS: dict[ModuleType, dict[str, tuple[str, str, str]]] = {
             *("I6", "of its calls"),
             "UPDATE attribution_recordepoch SET amount_nano = amount_nano - 1 WHERE "
             + one_of("attribution_recordepoch", "amount_nano > 0")
+            + " RETURNING epoch_id",
+        ),
+        "a record gave back less": (
+            *("I6", "of refunded calls back"),
+            "UPDATE attribution_recordepoch SET given_back_nano = given_back_nano - 1 WHERE "
+            + one_of("attribution_recordepoch", "given_back_nano > 0")
             + " RETURNING epoch_id",
         ),
         "a record earned less of the fees": (
@@ -379,12 +464,15 @@ EDITS: dict[ModuleType, dict[str, tuple[str, str, str]]] = {
 
 @pytest.fixture(scope="module")
 def world(books_of_module) -> Iterator[Books]:
-    """Fees, a pass, calls, three epochs, a withdrawn record, a payout run half done, and a free call that is not settled."""
+    """Fees, a pass, calls, three epochs, a withdrawn record, a payout run half done, and a free call that is not settled.
+
+    And two refunds: of a call before its epoch was planned, of another after its settlement.
+    """
     books, erin, frank, dan = (
         books_of_module,
         *(person(name, is_staff=name != "dan") for name in ("erin", "frank", "dan")),
     )
-    with override_settings(REVIEW_UNDO_S=0):
+    with override_settings(REVIEW_UNDO_S=0, CHALLENGE_WINDOW_S=7 * 86400):
         frozen = published({"alice": measured(12), "bob": [*measured(4), *measured(10, start=12)]}, fee_open=10)
         refused = send(frozen.datanet, table(measured(1, start=90)))
         rejected = list(Record.objects.filter(submission=refused))
@@ -397,7 +485,13 @@ def world(books_of_module) -> Iterator[Books]:
         access.buy_pass(version.model, buyer=dan)
         for number in range(2):
             call(version, dan, radius=12.0 + number)
+            refunded = Call.objects.get(pk=call(version, dan, radius=18.0 + number))
+            books.fold()
+            if number:
+                refunds.give_back(refunded, by=version.model.owner, reason="The answer was cut.")
             settle(books, epochs_later=2 * number + 1)
+            if not number:
+                refunds.give_back(refunded, by=version.model.owner, reason="The answer was cut.")
         publishing.withdraw_record(Record.objects.filter(contributor=person("alice")).last(), by=person("alice"))
         for user in (erin, dan):
             fund(books, user, 5)
@@ -482,8 +576,8 @@ VECTORS = {
     vector["inputs"]["type"]: vector["inputs"]
     for vector in map(json.loads, re.findall(r"```json\n(.*?)\n```", PAGE, re.DOTALL))
 }
-#: Nobody can make these yet; a key is rotated by hand.
-NOT_MADE = {"refund.made", "key.rotated"}
+#: A key is rotated by hand.
+NOT_MADE = {"key.rotated"}
 PARTS = [
     (r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "<uuid>"),
     (r"[0-9a-f]{64}", "<hash>"),
@@ -528,7 +622,10 @@ def test_the_log_knows_the_roles_of_its_page(world):
     made = {True: set(), False: set()}
     for opening in Opening.objects.exclude(split=None):
         for line in opening.split:
-            made[opening.type == receipts.CALL_ATTRIBUTED].add(line["role"])
+            if opening.type == receipts.REFUND_MADE:  # who gives back is who had received, at either time
+                assert line["role"] in listed[True] | listed[False]
+            else:
+                made[opening.type == receipts.CALL_ATTRIBUTED].add(line["role"])
             of_page = {shape(one["payee"]) for one in VECTORS[opening.type]["split"]}
             assert shape(line["payee"]) in of_page, (opening.type, line)
 

@@ -1,0 +1,162 @@
+"""Charges that are given back: who returns the data and curation parts, and what settlement does with such a charge.
+
+    before its epoch is planned   the parts come out of the pools; the plan leaves the charge out
+    planned, not yet posted       not now (`BeingSettled`): a plan is posted within seconds
+    posted                        each payee gives back their line, out of the lot it is in; the lines stand, and the
+                                  next plan of the model takes the call's scores out of the running sums
+
+Giving back and storing a plan take one lock per model: whoever comes second sees what the first one did.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import NamedTuple
+from uuid import UUID
+
+from django.db import connection
+from django.db.models import Sum
+
+from attribution.models import Epoch, Line, Reversal
+from ledger import chart
+from ledger import services as ledger
+
+
+class BeingSettled(Exception):
+    """The charge is between its plan and its payees' accounts. A moment later it can be given back."""
+
+
+class Part(NamedTuple):
+    """What one account returns. `takes_from` names the posting whose lot it is in; None for pools and unattributed."""
+
+    account: str
+    role: str
+    item: str
+    amount_nano: int
+    takes_from: UUID | None = None
+
+
+class GivenBack(NamedTuple):
+    """Where the parts of a charge were, and who returns them."""
+
+    was_settled: bool
+    parts: list[Part]
+
+
+class BeforePlan(NamedTuple):
+    """What the plan of an epoch must know: charges of its own to leave out, earlier calls to take out of the sums."""
+
+    left_out: frozenset[UUID]
+    taken_out: frozenset[UUID]
+
+
+def lock(model_id: UUID) -> None:
+    """Hold the settlement of a model until this transaction ends. Taken before rows of its epochs and of the books."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"settlement:{model_id}"])
+
+
+def reverse(charge: ledger.PostingRow, *, model_id: UUID) -> GivenBack:
+    """Mark a charge as given back, once, and say what its posting to the pools must be undone by.
+
+    Runs in the transaction that moves the money.
+
+    Raises:
+        BeingSettled: planned and not posted, or posted and not folded yet. Nothing was changed.
+    """
+    lock(model_id)
+    epoch = _epoch_of(charge.id, model_id)
+    if epoch is not None and epoch.status == Epoch.Status.PLANNED:
+        raise BeingSettled
+    was_settled = epoch is not None and epoch.status == Epoch.Status.POSTED
+    parts = _in_lots(epoch, charge.id) if was_settled and epoch else _in_pools(charge)
+    Reversal.objects.create(charge_id=charge.id, model_id=model_id, was_settled=was_settled)
+    return GivenBack(was_settled, parts)
+
+
+def lots_behind(charge_id: UUID, *, model_id: UUID) -> list[ledger.LotRow]:
+    """The lots in which the settled lines of a charge lie; [] while it is not settled.
+
+    Raises:
+        BeingSettled: posted, and not folded yet.
+    """
+    epoch = _epoch_of(charge_id, model_id)
+    if epoch is None or epoch.status != Epoch.Status.POSTED:
+        return []
+    return [lot for _line, lot in _lines_with_lots(epoch, charge_id) if lot is not None]
+
+
+def totals_of(charge_ids: Collection[UUID]) -> dict[tuple[str, int | None], int]:
+    """(role, payee) -> nano over the lines of these charges; payee None is the unattributed account."""
+    rows = Line.objects.filter(source_id__in=charge_ids).values("role", "payee_id").annotate(total=Sum("amount_nano"))
+    return {(row["role"], row["payee_id"]): row["total"] for row in rows}
+
+
+def left_unattributed(epoch: Epoch) -> int:
+    """What a posted epoch left unattributed, less what went back with refunds of its charges. Read it under the lock."""
+    given_back = Reversal.objects.filter(model_id=epoch.model_id, was_settled=True).values("charge_id")
+    lines = epoch.lines.filter(payee=None).exclude(source_id__in=given_back)
+    return lines.aggregate(total=Sum("amount_nano"))["total"] or 0
+
+
+# --- For the plan
+
+
+def before_plan(epoch: Epoch) -> BeforePlan:
+    """What was given back so far and concerns the next plan of this epoch's model."""
+    mine = Reversal.objects.filter(model_id=epoch.model_id, netted_in=None)
+    left_out = mine.filter(was_settled=False, charge_id__in=epoch.charge_ids)
+    taken_out = mine.filter(was_settled=True)
+    return BeforePlan(
+        frozenset(left_out.values_list("charge_id", flat=True)),
+        frozenset(taken_out.values_list("charge_id", flat=True)),
+    )
+
+
+def mark_netted(given_back: BeforePlan, epoch: Epoch) -> None:
+    """Remember in which plan the running sums lost these calls: they lose them once."""
+    Reversal.objects.filter(charge_id__in=given_back.taken_out).update(netted_in=epoch)
+
+
+def _epoch_of(charge_id: UUID, model_id: UUID) -> Epoch | None:
+    """The epoch that covers a charge; None while it waits for its cut."""
+    leaf = ledger.leaf_of(charge_id)
+    if leaf is None:
+        return None
+    return Epoch.objects.filter(model_id=model_id, first_leaf__lte=leaf, end_leaf__gt=leaf).first()
+
+
+def _in_pools(charge: ledger.PostingRow) -> list[Part]:
+    return [
+        Part(move.target, f"{move.target.rpartition(':')[2]}-pool", "", move.amount_nano)
+        for move in charge.moves
+        if move.target.startswith("pool:")
+    ]
+
+
+def _in_lots(epoch: Epoch, charge_id: UUID) -> list[Part]:
+    return [
+        Part(line.account, line.role_said, line.reason, line.amount_nano, lot.posting_id if lot else None)
+        for line, lot in _lines_with_lots(epoch, charge_id)
+    ]
+
+
+def _lines_with_lots(epoch: Epoch, charge_id: UUID) -> list[tuple[Line, ledger.LotRow | None]]:
+    """The lines of a charge of a posted epoch, each with the lot it is in; None for the unattributed account.
+
+    Raises:
+        BeingSettled: the fold has not made all of these lots yet.
+    """
+    lines = list(epoch.lines.filter(source_id=charge_id).select_related("epoch").order_by("role", "pk"))
+    # Each posting of a settlement empties one pool: its first leg names it.
+    pool_of = dict(epoch.postings.values_list("pk", "moves__0__0"))
+    lots = ledger.lots_in(pool_of, accounts={line.account for line in lines if line.payee_id is not None})
+    lot_in = {(pool_of[lot.posting_id], lot.account): lot for lot in lots}
+    found = []
+    for line in lines:
+        pool = chart.pool(epoch.model_id, "calls", "data" if line.role == Line.Role.DATA else "curation")
+        lot = lot_in.get((pool, line.account))
+        if lot is None and line.payee_id is not None:
+            raise BeingSettled
+        found.append((line, lot))
+    return found
