@@ -92,8 +92,22 @@ REMOVALS = [
     Removal(
         "posting_id_is_used_once",
         "ledger/sql/post.sql",
-        "    ON CONFLICT (id) DO NOTHING\n",
-        "",
+        """\
+    ON CONFLICT (id) DO NOTHING
+    RETURNING j.id, j.accounts[1] AS payer, -j.amounts[1] AS amount, j.takes_from, j.hold_id
+""",
+        "    RETURNING j.id, j.accounts[1] AS payer, -j.amounts[1] AS amount, j.takes_from, j.hold_id\n",
+        ("tests/ledger/test_postings.py::test_a_repeated_posting_does_nothing",),
+        "A repeat after a lost answer would be an error, and callers would make up a new id.",
+    ),
+    Removal(
+        "plain_posting_id_is_used_once",
+        "ledger/sql/post.sql",
+        """\
+    ON CONFLICT (id) DO NOTHING
+    RETURNING j.id, j.accounts[1] AS payer, -j.amounts[1] AS amount
+""",
+        "    RETURNING j.id, j.accounts[1] AS payer, -j.amounts[1] AS amount\n",
         ("tests/ledger/test_postings.py::test_a_repeated_posting_does_nothing",),
         "A repeat after a lost answer would be an error, and callers would make up a new id.",
     ),
