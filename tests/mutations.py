@@ -57,6 +57,17 @@ class Removal(NamedTuple):
 REMOVALS = [
     # --- Ledger
     Removal(
+        "page_that_begins_after_the_last_one",
+        "ledger/balances.py",
+        "found = found.filter(seq__lt=after)",
+        "found = found.filter(seq__lte=after)",
+        (
+            "tests/marketplace/pages/test_wallet.py"
+            "::test_a_statement_says_the_same_on_screen_in_its_files_and_in_the_api",
+        ),
+        "the last movement of a page would stand on the next one again, and a statement would not add up",
+    ),
+    Removal(
         "row_lock_of_the_wallet",
         "ledger/sql/post.sql",
         """\

@@ -35,6 +35,7 @@ PAGES = {
     "earnings": ("alice", "/en/earnings/"),
     "earnings by Datanet": ("alice", "/en/earnings/?by=datanet"),
     "wallet": ("alice", "/en/wallet/"),
+    "pending": ("alice", "/en/wallet/pending/"),
     "explorer": ("alice", "/en/ledger/"),
     "checkpoint": ("alice", "/en/ledger/checkpoints/{size}/"),
     "payout runs": ("ada", "/en/admin-desk/payouts/"),
