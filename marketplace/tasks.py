@@ -24,6 +24,7 @@ def fail_overdue_training() -> None:
 def forget() -> None:
     housekeeping.forget_call_content()
     housekeeping.forget_idempotency_keys()
+    housekeeping.finish_erasures()
 
 
 @shared_task(ignore_result=True)
