@@ -57,6 +57,14 @@ class Removal(NamedTuple):
 REMOVALS = [
     # --- Ledger
     Removal(
+        "payload_that_finished_work_forgets",
+        "ledger/sql/outbox.sql",
+        "done_at = clock_timestamp(), payload = '{}'",
+        "done_at = clock_timestamp()",
+        ("tests/ledger/test_sequencer.py::test_what_finished_work_needed_is_forgotten",),
+        "the sealed content of a call, and its key, would outlive the call's own term and an erasure",
+    ),
+    Removal(
         "words_that_an_erasure_empties",
         "datanets/erasure.py",
         "    _erase_words(user)\n",
