@@ -28,6 +28,7 @@ class User(AbstractUser):
     display_name = models.CharField(_("name shown to others"), max_length=80, blank=True)
     language = models.CharField(_("language"), max_length=5, default="en")
     organisation = models.CharField(_("organisation"), max_length=120, blank=True)
+    erased_at = models.DateTimeField(null=True, blank=True, editable=False)
 
     class Meta(AbstractUser.Meta):
         constraints = [
@@ -35,6 +36,11 @@ class User(AbstractUser):
             models.CheckConstraint(
                 name="user_handle_is_url_safe",
                 condition=models.Q(username__regex=r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$"),
+            ),
+            models.CheckConstraint(
+                name="erased_person_is_named_nowhere",
+                condition=models.Q(erased_at__isnull=True)
+                | models.Q(is_active=False, username__startswith="closed-", email="", display_name="", organisation=""),
             ),
         ]
 

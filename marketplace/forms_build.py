@@ -279,6 +279,11 @@ class CloseForm(forms.Form):
     """Closing an account is confirmed by typing the handle."""
 
     confirmation = forms.CharField(label=_("Your handle"), max_length=40)
+    erase = forms.BooleanField(
+        label=_("Also erase what I gave and wrote"),
+        help_text=_("Records leave their Datanets, and their content, your calls and your texts are deleted for ever."),
+        required=False,
+    )
 
     def __init__(self, *args, user: User, **kwargs) -> None:
         super().__init__(*args, **kwargs)

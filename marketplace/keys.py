@@ -62,7 +62,7 @@ def create(
         is_playground=is_playground,
     )
     key.allowed_models.set(models)
-    audit.record(owner, "create_key", f"key:{key.pk}", name=key.name)
+    audit.record(owner, "create_key", f"key:{key.pk}")
     return key, secret
 
 
@@ -100,7 +100,7 @@ def revoke(key: ApiKey, *, by: User) -> ApiKey:
     if key.revoked_at is None:
         key.revoked_at = timezone.now()
         key.save(update_fields=["revoked_at"])
-        audit.record(by, "revoke_key", f"key:{key.pk}", name=key.name)
+        audit.record(by, "revoke_key", f"key:{key.pk}")
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_notify('openledger_keys', %s)", [str(key.pk)])
     return key

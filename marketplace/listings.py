@@ -21,7 +21,6 @@ from .models import FREE_CALLS_MAX, ListedModel, ModelTerms, ModelVersion, Price
 
 MODEL_PATH = re.compile(r"^(?P<owner>[a-z0-9-]{1,40})/(?P<slug>[a-z0-9-]{1,60})(?:@v(?P<number>[1-9]\d{0,5}))?$")
 PRICE_NANO_MAX = 10**15  # a million OPEN per token is a typing error
-AUDIT_CHARS_MAX = 200
 TERMS = ("split_rule_id", "access_mode", "pass_price_nano", "pass_days", "free_calls_per_day")
 
 
@@ -127,8 +126,9 @@ def change_model(
         model.save(update_fields=changed)
         if set(changed) & set(TERMS):
             _keep_terms(model, by=by)
-        values = {field: str(wanted[field])[:AUDIT_CHARS_MAX] for field in changed}
-        audit.record(by, "change_model", f"model:{model.pk}", **values)
+        audit.record(
+            by, "change_model", f"model:{model.pk}", **audit.changes({field: wanted[field] for field in changed})
+        )
         announce_catalogue()
     return changed
 

@@ -219,7 +219,7 @@ def _end_item(withdrawal: Withdrawal, *, by: User, status: Withdrawal.Status, re
         reference=f"withdrawal:{withdrawal.pk}",
         moves=[ledger.Move(chart.withdrawals(withdrawal.run.pk), target, withdrawal.amount_nano)],
     )
-    audit.record(by, f"{status}_withdrawal", f"withdrawal:{withdrawal.pk}", reason=reason)
+    audit.record(by, f"{status}_withdrawal", f"withdrawal:{withdrawal.pk}")
     notifications.notify(
         withdrawal.user, f"withdrawal_{status}", amount_nano=str(withdrawal.amount_nano), reason=reason
     )

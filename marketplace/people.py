@@ -21,7 +21,7 @@ from ledger import services as ledger
 
 from . import audit, disputes, keys, pricing
 from .errors import NotReady
-from .models import ApiKey, Deposit, Dispute, ListedModel, PayoutDestination, Withdrawal
+from .models import ApiKey, Deposit, Dispute, ListedModel, Notification, PayoutDestination, Withdrawal
 
 # The beginning of the handles of closed accounts; nobody can choose one (accounts_adapter).
 CLOSED_PREFIX = "closed-"
@@ -122,6 +122,7 @@ def close_account(user: User) -> User:
     EmailAddress.objects.filter(user=user).delete()
     PayoutDestination.objects.filter(user=user).delete()
     disputes.forget_words_of(user)
+    _forget_news_that_names(user)
     _forget_who_it_was(user)
     audit.record(user, "close_account", f"user:{user.pk}")
     return user
@@ -162,6 +163,15 @@ def _check_nothing_is_left(user: User) -> None:
         raise NotReady(_("A dispute of yours has not ended. Nothing was closed."))
     if ListedModel.objects.filter(owner=user, listed_at__isnull=False, retired_at__isnull=True).exists():
         raise NotReady(_("A model of yours is still offered. Take it off the list first. Nothing was closed."))
+
+
+def _forget_news_that_names(user: User) -> None:
+    """Delete the lines of other inboxes that say a name which is given up."""
+    handle = user.username
+    named = Q(params__by=handle) | Q(params__buyer=handle) | Q(url__contains=f"/{handle}/")
+    for path in ("model", "datanet"):
+        named |= Q(**{f"params__{path}__startswith": f"{handle}/"})
+    Notification.objects.filter(named).exclude(user=user).delete()
 
 
 def _forget_who_it_was(user: User) -> None:

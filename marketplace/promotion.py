@@ -97,5 +97,5 @@ def _move(user: User, direction: str, amount_nano: int, reference: str) -> Promo
         moves=[ledger.Move(source, target, amount_nano)],
     )
     act = "fund_promotion" if is_funding else "take_back_promotion"
-    audit.record(user, act, f"user:{user.pk}", amount_nano=str(amount_nano), reference=reference)
+    audit.record(user, act, f"user:{user.pk}", amount_nano=str(amount_nano), transfer=str(transfer.pk))
     return transfer

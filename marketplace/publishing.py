@@ -19,8 +19,6 @@ from ledger import services as ledger
 from . import audit, notifications
 from .errors import NotAllowed
 
-AUDIT_CHARS_MAX = 200
-
 
 @transaction.atomic
 def publish_version(datanet: Datanet, *, by: User, note: str = "") -> Version:
@@ -54,8 +52,12 @@ def change_datanet(datanet: Datanet, *, by: User, **fields: Any) -> list[str]:
     """
     changed = datanets.change_datanet(datanet, by=by, **fields)
     if changed:
-        values = {name: str(getattr(datanet, name))[:AUDIT_CHARS_MAX] for name in changed}
-        audit.record(by, "change_datanet", f"datanet:{datanet.pk}", **values)
+        audit.record(
+            by,
+            "change_datanet",
+            f"datanet:{datanet.pk}",
+            **audit.changes({name: getattr(datanet, name) for name in changed}),
+        )
     return changed
 
 
@@ -65,6 +67,11 @@ def withdraw_record(record: Record, *, by: User) -> Record:
     record = records.withdraw(record, by=by)
     _remember_withdrawal(record, by=by)
     return record
+
+
+def withdrawal_id(record: Record) -> uuid.UUID:
+    """The id of the log's entry about the withdrawal of a record."""
+    return uuid.uuid5(record.datanet_id, f"record:{record.pk}:withdrawn")
 
 
 @transaction.atomic
@@ -100,7 +107,7 @@ def decide_report(report: Report, *, by: User, withdraw: bool, note: str) -> Rep
 
 def _remember_withdrawal(record: Record, *, by: User) -> None:
     ledger.record_fact(
-        id=uuid.uuid5(record.datanet_id, f"record:{record.pk}:withdrawn"),
+        id=withdrawal_id(record),
         reference=f"record:{record.pk}",
         entry=ledger.Entry(
             type="consent.withdrawn",

@@ -33,6 +33,7 @@ def keep_deadlines() -> None:
 def forget() -> None:
     housekeeping.forget_call_content()
     housekeeping.forget_idempotency_keys()
+    housekeeping.finish_erasures()
 
 
 @shared_task(ignore_result=True)

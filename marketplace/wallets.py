@@ -84,7 +84,7 @@ def record_deposit(*, user: User, amount_nano: int, external_reference: str, by:
         if not Deposit.objects.filter(external_reference=reference).exists():
             raise
         raise Invalid(_("A deposit with this outside reference is recorded already. Nothing was changed.")) from taken
-    audit.record(by, "record_deposit", f"deposit:{deposit.pk}", amount_nano=str(amount_nano), user=user.username)
+    audit.record(by, "record_deposit", f"deposit:{deposit.pk}", amount_nano=str(amount_nano), user=user.pk)
     if amount_nano <= settings.DEPOSIT_SINGLE_MAX_NANO:
         _post_deposit(deposit)
     return deposit
@@ -145,7 +145,7 @@ def set_destination(user: User, *, kind: str, details: str) -> PayoutDestination
             "usable_from": now + timedelta(seconds=wait_s),
         },
     )
-    audit.record(user, "set_payout_destination", f"user:{user.pk}", hint=destination.hint)
+    audit.record(user, "set_payout_destination", f"user:{user.pk}", kind=destination.kind)
     notifications.notify(user, "payout_destination_set", hint=destination.hint)
     return destination
 

@@ -57,6 +57,65 @@ class Removal(NamedTuple):
 REMOVALS = [
     # --- Ledger
     Removal(
+        "payload_that_finished_work_forgets",
+        "ledger/sql/outbox.sql",
+        "done_at = clock_timestamp(), payload = '{}'",
+        "done_at = clock_timestamp()",
+        ("tests/ledger/test_sequencer.py::test_what_finished_work_needed_is_forgotten",),
+        "the sealed content of a call, and its key, would outlive the call's own term and an erasure",
+    ),
+    Removal(
+        "words_that_an_erasure_empties",
+        "datanets/erasure.py",
+        "    _erase_words(user)\n",
+        "",
+        (
+            "tests/marketplace/test_erasure.py::test_a_canary_in_everything_a_person_gave_is_found_nowhere_after_their_erasure",
+        ),
+        "notes, appeals, reports and requests of an erased person would stay",
+    ),
+    Removal(
+        "calls_that_an_erasure_forgets",
+        "marketplace/erasure.py",
+        "    _forget_calls(user)\n",
+        "",
+        (
+            "tests/marketplace/test_erasure.py::test_a_canary_in_everything_a_person_gave_is_found_nowhere_after_their_erasure",
+        ),
+        "questions and answers of an erased person could still be opened with the site's key",
+    ),
+    Removal(
+        "openings_that_an_erasure_forgets",
+        "marketplace/erasure.py",
+        "    forget_openings(user)\n    return user",
+        "    return user",
+        (
+            "tests/marketplace/test_erasure.py::test_a_canary_in_everything_a_person_gave_is_found_nowhere_after_their_erasure",
+        ),
+        "what an erased person's log entries commit to could still be read",
+    ),
+    Removal(
+        "audit_log_without_words",
+        "marketplace/promotion.py",
+        "transfer=str(transfer.pk))",
+        "transfer=reference)",
+        (
+            "tests/marketplace/test_erasure.py::test_a_canary_in_everything_a_person_gave_is_found_nowhere_after_their_erasure",
+        ),
+        "what a person wrote would stand for ever in a log that is only added to",
+    ),
+    Removal(
+        "page_that_begins_after_the_last_one",
+        "ledger/balances.py",
+        "found = found.filter(seq__lt=after)",
+        "found = found.filter(seq__lte=after)",
+        (
+            "tests/marketplace/pages/test_wallet.py"
+            "::test_a_statement_says_the_same_on_screen_in_its_files_and_in_the_api",
+        ),
+        "the last movement of a page would stand on the next one again, and a statement would not add up",
+    ),
+    Removal(
         "row_lock_of_the_wallet",
         "ledger/sql/post.sql",
         """\

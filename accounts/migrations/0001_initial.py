@@ -36,6 +36,7 @@ class Migration(migrations.Migration):
                 ('display_name', models.CharField(blank=True, max_length=80, verbose_name='name shown to others')),
                 ('language', models.CharField(default='en', max_length=5, verbose_name='language')),
                 ('organisation', models.CharField(blank=True, max_length=120, verbose_name='organisation')),
+                ('erased_at', models.DateTimeField(blank=True, editable=False, null=True)),
                 ('groups', models.ManyToManyField(blank=True, help_text='The groups this user belongs to. A user will get all permissions granted to each of their groups.', related_name='user_set', related_query_name='user', to='auth.group', verbose_name='groups')),
                 ('user_permissions', models.ManyToManyField(blank=True, help_text='Specific permissions for this user.', related_name='user_set', related_query_name='user', to='auth.permission', verbose_name='user permissions')),
             ],
@@ -76,6 +77,10 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name='user',
             constraint=models.CheckConstraint(condition=models.Q(('username__regex', '^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$')), name='user_handle_is_url_safe'),
+        ),
+        migrations.AddConstraint(
+            model_name='user',
+            constraint=models.CheckConstraint(condition=models.Q(('erased_at__isnull', True), models.Q(('display_name', ''), ('email', ''), ('is_active', False), ('organisation', ''), ('username__startswith', 'closed-')), _connector='OR'), name='erased_person_is_named_nowhere'),
         ),
         migrations.AddConstraint(
             model_name='consent',

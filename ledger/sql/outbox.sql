@@ -25,11 +25,12 @@ LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
   RETURNING o.topic::text, o.reference::text
 $$;
 
--- Public. Called by the consumer in the transaction of its effect. False: unknown, or done before.
+-- Public. Called by the consumer in the transaction of its effect. What it needed is forgotten: a payload may hold the
+-- sealed content of a call, which must end with its key. False: unknown, or done before.
 CREATE FUNCTION ledger_outbox_done(of_topic text, of_reference text) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 BEGIN
-  UPDATE ledger_outbox SET done_at = clock_timestamp()
+  UPDATE ledger_outbox SET done_at = clock_timestamp(), payload = '{}'
   WHERE topic = of_topic AND reference = of_reference AND done_at IS NULL;
   RETURN FOUND;
 END $$;

@@ -7,10 +7,7 @@ from django.utils import timezone
 from rest_framework import exceptions, serializers
 from rest_framework.response import Response
 
-from ledger import chart
-from ledger import services as ledger
-
-from .. import promotion, wallets
+from .. import movements, promotion, wallets
 from ..models import PayoutDestination, Withdrawal
 from .base import (
     ApiView,
@@ -122,7 +119,21 @@ class WalletStatementView(ApiView):
         reads=True,
     )
     def get(self, request):
-        return _statement(request, chart.wallet(request.user.pk))
+        return _statement(request, "wallet")
+
+
+class PendingStatementView(ApiView):
+    """Every movement of what is pending."""
+
+    @endpoint(
+        "pending_statement",
+        "List what waits for its window to end, and what moved on into your wallet.",
+        query=PageQuery,
+        answers=page_of(Movement),
+        reads=True,
+    )
+    def get(self, request):
+        return _statement(request, "pending")
 
 
 class PromotionView(ApiView):
@@ -144,7 +155,7 @@ class PromotionStatementView(ApiView):
         reads=True,
     )
     def get(self, request):
-        return _statement(request, chart.promotion(request.user.pk))
+        return _statement(request, "promotion")
 
 
 class PromotionFundView(ApiView):
@@ -240,14 +251,13 @@ class WithdrawalView(ApiView):
         return Response(WithdrawalShown(found).data)
 
 
-def _statement(request, account: str) -> Response:
+def _statement(request, name: str) -> Response:
     told = query_of(request, PageQuery)
-    after, limit = told.get("after", ""), told["limit"]
-    if after and not (after.isascii() and after.isdigit() and len(after) < 19):
+    after = told.get("after", "")
+    if after and not movements.is_cursor(after):
         raise bad_cursor()
-    rows = ledger.statement_of(account, after=int(after) if after else None, limit=limit + 1)
-    cursor = str(rows[limit - 1].cursor) if len(rows) > limit else ""
-    return page_response(request, Movement(rows[:limit], many=True).data, cursor)
+    found = movements.page(movements.account_of(request.user, name), after=after, limit=told["limit"])
+    return page_response(request, Movement(found.rows, many=True).data, found.next)
 
 
 def _mine(request, withdrawal_id) -> Withdrawal:

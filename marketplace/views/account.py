@@ -21,7 +21,7 @@ from django.views.decorators.http import require_POST
 from accounts.models import Consent
 from accounts.requests import SignedInRequest
 
-from .. import listings, mydata, notifications, people, querysets, tokens
+from .. import erasure, listings, mydata, notifications, people, querysets, tokens
 from ..errors import NotReady
 from ..forms_accounts import TermsForm
 from ..forms_build import CloseForm, ProfileForm
@@ -136,7 +136,10 @@ def settings_close(request: SignedInRequest) -> HttpResponse:
     form = CloseForm(request.POST, user=request.user)
     if form.is_valid():
         try:
-            people.close_account(request.user)
+            if form.cleaned_data["erase"]:
+                erasure.erase_person(request.user)
+            else:
+                people.close_account(request.user)
         except NotReady as problem:
             form.add_error(None, str(problem))
         else:

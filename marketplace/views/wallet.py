@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
+import tempfile
 from uuid import UUID, uuid4
 
 from allauth.account.decorators import reauthentication_required
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
-from django.http import HttpResponse
+from django.http import FileResponse, HttpResponse, HttpResponseBase, StreamingHttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
-from django.urls import path, reverse
+from django.urls import path, re_path, reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST
 
 from accounts.requests import SignedInRequest
-from ledger import chart
 from ledger import services as ledger
 
-from .. import promotion, wallets
+from .. import movements, promotion, wallets
 from ..errors import MarketplaceError, sentence_of
 from ..forms_earn import DestinationForm, PromotionForm, WithdrawalForm
 from ..models import Access, ListedModel, PayoutDestination, PromotionTransfer, Withdrawal
@@ -34,7 +34,7 @@ def wallet(request: SignedInRequest) -> HttpResponse:
     """Balance, statement, withdrawals and passes."""
     user = request.user
     destination = PayoutDestination.objects.filter(user=user).first()
-    context = _statement(request, chart.wallet(user.pk)) | {
+    context = _statement(request, "wallet") | {
         "stats": _stats(user),
         "withdrawals": Withdrawal.objects.filter(user=user)
         .select_related("run")
@@ -118,7 +118,7 @@ def wallet_promotion(request: SignedInRequest) -> HttpResponse:
                 )
                 messages.success(request, said % {"amount": figures.open_text(moved.amount_nano)})
                 return redirect("wallet_promotion")
-    context = _statement(request, chart.promotion(request.user.pk)) | {
+    context = _statement(request, "promotion") | {
         "form": form,
         "wallet_nano": wallets.summary(request.user).available_nano,
         "promotion": promotion.summary(request.user),
@@ -127,6 +127,30 @@ def wallet_promotion(request: SignedInRequest) -> HttpResponse:
         .order_by("slug"),
     }
     return render(request, "marketplace/wallet/promotion.html", context, status=status)
+
+
+@login_required
+def wallet_pending(request: SignedInRequest) -> HttpResponse:
+    """What waits for its window to end: each arrival, and each move into the wallet."""
+    context = _statement(request, "pending") | {"money": wallets.summary(request.user)}
+    return render(request, "marketplace/wallet/pending.html", context)
+
+
+@login_required
+def wallet_statement(request: SignedInRequest, account: str, fmt: str) -> HttpResponseBase:
+    """Every movement of one account as a file: the rows of the page, to the last nano."""
+    rows = movements.every(movements.account_of(request.user, account))
+    if fmt == "csv":
+        response: HttpResponseBase = StreamingHttpResponse(
+            movements.as_csv(rows), content_type="text/csv; charset=utf-8"
+        )
+    else:
+        file = tempfile.TemporaryFile()  # noqa: SIM115  the answer closes it
+        movements.write_parquet(rows, file)
+        file.seek(0)
+        response = FileResponse(file, content_type="application/vnd.apache.parquet")
+    response["Content-Disposition"] = f'attachment; filename="{account}-{timezone.now():%Y-%m-%d}.{fmt}"'
+    return response
 
 
 @login_required
@@ -177,12 +201,15 @@ def movement_label(kind: ledger.Kind) -> str:
 def _statement(request: SignedInRequest, account: str) -> dict:
     """One page of an account's movements, newest first."""
     after = request.GET.get("after", "")
-    rows = ledger.statement_of(account, after=int(after) if after.isdecimal() else None, limit=STATEMENT_ROWS + 1)
-    shown = rows[:STATEMENT_ROWS]
+    found = movements.page(movements.account_of(request.user, account), after=after, limit=STATEMENT_ROWS)
     return {
-        "rows": [{"row": row, "label": movement_label(row.kind)} for row in shown],
-        "next_url": f"{request.path}?after={shown[-1].cursor}" if len(rows) > STATEMENT_ROWS else "",
+        "rows": [{"row": row, "label": movement_label(row.kind)} for row in found.rows],
+        "next_url": f"{request.path}?after={found.next}" if found.next else "",
         "first_url": request.path if after else "",
+        "files": [
+            {"url": reverse("wallet_statement", args=[account, fmt]), "label": label}
+            for fmt, label in (("csv", "CSV"), ("parquet", "Parquet"))
+        ],
     }
 
 
@@ -203,8 +230,8 @@ def _stats(user) -> list[dict]:
         {
             "label": _("Pending"),
             "amount_nano": money.pending_nano,
-            "url": reverse("earnings"),
-            "url_label": _("See earnings"),
+            "url": reverse("wallet_pending"),
+            "url_label": _("What waits, and since when"),
         },
     ]
     if money.promotion_nano:
@@ -227,6 +254,12 @@ pages = [
     path("wallet/withdraw/", wallet_withdraw, name="wallet_withdraw"),
     path("wallet/withdrawals/<uuid:id>/cancel/", wallet_cancel, name="wallet_cancel"),
     path("wallet/promotion/", wallet_promotion, name="wallet_promotion"),
+    path("wallet/pending/", wallet_pending, name="wallet_pending"),
+    re_path(
+        r"^wallet/(?P<account>wallet|pending|promotion)\.(?P<fmt>csv|parquet)$",
+        wallet_statement,
+        name="wallet_statement",
+    ),
     path("settings/payout/", settings_payout, name="settings_payout"),
 ]
 plain: list = []

@@ -250,6 +250,8 @@ ACCESS: dict[tuple[str, ...], tuple] = {
         {"direction": "fund", "amount_nano": "0.1", "reference": "page"},
         {},
     ),
+    ("get", "wallet_pending"): ("signed in", PAYEE, None, {}),
+    ("get", "wallet_statement"): ("signed in", PAYEE, None, {}),
     ("post", "wallet_cancel"): ("owner, else unseen", PAYEE, {}, {"id": "withdrawal_id"}),
     # The log
     ("get", "receipt"): ("everybody", BUYER, None, {"id": "call_id"}),

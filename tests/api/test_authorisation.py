@@ -208,6 +208,7 @@ ACCESS = {
     ("get", "earnings/statement/"): ("signed in", PAYEE, None, {}),
     ("get", "wallet/"): ("signed in", PAYEE, None, {}),
     ("get", "wallet/statement/"): ("signed in", PAYEE, None, {}),
+    ("get", "wallet/pending/statement/"): ("signed in", PAYEE, None, {}),
     ("get", "wallet/promotion/"): ("signed in", PAYEE, None, {}),
     ("get", "wallet/promotion/statement/"): ("signed in", PAYEE, None, {}),
     ("post", "wallet/promotion/fund/"): ("signed in", PAYEE, {"amount_nano": "5", "reference": "in"}, {}),

@@ -37,6 +37,7 @@ PAGES = {
     "wallet": ("alice", "/en/wallet/"),
     "refunds": ("dan", "/en/build/refunds/"),
     "refunds to decide": ("ada", "/en/admin-desk/refunds/"),
+    "pending": ("alice", "/en/wallet/pending/"),
     "explorer": ("alice", "/en/ledger/"),
     "checkpoint": ("alice", "/en/ledger/checkpoints/{size}/"),
     "payout runs": ("ada", "/en/admin-desk/payouts/"),

@@ -138,6 +138,7 @@ def build(books) -> World:
             "passes": "passes",
             "number": 1,
             "fmt": "csv",
+            "account": "wallet",
             "handle": "carol",
             "reader": "frank",
             "on_request": on_request.slug,

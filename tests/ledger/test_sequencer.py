@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from django.db import transaction
+from django.db import connection, transaction
 
 from ledger import database, sequencer, verify
 from ledger import services as ledger
@@ -98,6 +98,16 @@ def test_two_relays_ring_each_row_once(books):
     )
 
     assert sorted(rung) == sorted(f"call:{number}" for number in range(60))
+
+
+def test_what_finished_work_needed_is_forgotten(books):
+    ledger.enqueue(topic=TOPIC, reference="call:1", payload={"sealed": "a question", "sealed_key": "its key"})
+
+    ledger.outbox_done(TOPIC, "call:1")
+
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT payload::text FROM ledger_outbox")
+        assert cursor.fetchall() == [("{}",)]
 
 
 def test_two_consumers_of_one_row_cannot_both_finish_it(books):

@@ -1,13 +1,19 @@
 """The wallet's pages: money in for play, money out after re-authentication, every line with its receipt."""
 
+import csv
+import io
+import re
 import time
+from datetime import datetime
+from itertools import count, islice
 
+import pyarrow.parquet as pq
 import pytest
 from django.test import Client
 
 from ledger import chart
 from ledger import services as ledger
-from marketplace import access, payouts, wallets
+from marketplace import access, movements, payouts, wallets
 from marketplace.models import PayoutDestination, Withdrawal
 from tests.marketplace.pages.world import admin, fund, person, small_shop
 from tests.shop import OPEN, make_model, wallet_nano
@@ -224,3 +230,95 @@ def test_a_long_statement_is_read_page_by_page_with_as_many_queries(books, clien
     rows = ledger.statement_of(chart.wallet(dan.pk), limit=50)
     second = page(client, f"/en/wallet/?after={rows[-1].cursor}")
     assert second.count('class="hash"') == 11
+
+
+# --- Statements
+
+
+ON_SCREEN = re.compile(
+    r'<tr><td>.*?/r/(?P<receipt_id>[0-9a-f-]{36})\b.*?<data [^>]*value="(?P<amount_nano>-?\d+)".*?'
+    r'<data [^>]*value="(?P<balance_after_nano>-?\d+)".*?</tr>',
+    re.DOTALL,
+)
+ADDRESSES = {"wallet": "wallet/", "pending": "wallet/pending/", "promotion": "wallet/promotion/"}
+
+
+@pytest.mark.parametrize("account", movements.ACCOUNTS)
+def test_a_statement_says_the_same_on_screen_in_its_files_and_in_the_api(books, signed_in, alice, account, monkeypatch):
+    monkeypatch.setattr(movements, "FILE_PAGE", 16)  # so that a file, too, is read in several pages
+    code, arrivals = movements.account_of(alice, account), count(1)
+    _arrive(books, code, arrivals, 120)
+
+    # On screen and in the API, something arrives between any two pages; a page begins where the last one ended
+    screen = _screen(signed_in, ADDRESSES[account], between=lambda: _arrive(books, code, arrivals, 3))
+    api = _api(signed_in, f"/api/v1/{ADDRESSES[account]}statement/", between=lambda: _arrive(books, code, arrivals, 3))
+    books.log()
+    text = b"".join(signed_in.get(f"/en/wallet/{account}.csv").streaming_content).decode()
+    table = pq.read_table(io.BytesIO(b"".join(signed_in.get(f"/en/wallet/{account}.parquet").streaming_content)))
+
+    # Row by row: what was there at the first page, each once, to the last nano
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert len({row["receipt_id"] for row in rows}) == len(rows) == next(arrivals) - 1
+    assert [_money(row) for row in rows[-120:]] == screen
+    assert [_money(row) for row in rows[-len(api) :]] == [_money(row) for row in api]
+    assert len(api) > 120
+    for shown, row in zip(api, rows[-len(api) :], strict=True):
+        assert (shown["kind"], shown["reference"]) == (row["kind"], row["reference"])
+        assert datetime.fromisoformat(shown["at"]) == datetime.fromisoformat(row["at"])
+        assert (shown["amount_open"], shown["balance_after_open"]) == (row["amount"], row["balance_after"])
+    # Parquet holds the very cells of the CSV; whole numbers are 64-bit integers, and the text is there as well
+    assert [{k: str(v) for k, v in row.items()} for row in table.to_pylist()] == rows
+    assert {str(table.schema.field(name).type) for name in movements.WHOLE} == {"int64"}
+    assert rows[0]["balance_after_nano"] == str(sum(int(row["amount_nano"]) for row in rows))
+    assert all(row["amount"].replace(".", "").lstrip("0") == row["amount_nano"] for row in rows)
+
+
+def test_a_statement_is_its_owners_alone(books, signed_in, client):
+    _arrive(books, movements.account_of(person("alice"), "wallet"), count(1), 2)
+    client.force_login(person("dan"))
+
+    text = b"".join(client.get("/en/wallet/wallet.csv").streaming_content).decode()
+
+    assert text.splitlines() == [",".join(movements.COLUMNS)]
+    assert client.get("/en/wallet/world.csv").status_code == 404
+
+
+def _arrive(books, code: str, numbers, many: int) -> None:
+    ledger.post_many(
+        [
+            ledger.Posting(
+                id=ledger.new_id(),
+                kind=ledger.Kind.DEPOSIT,
+                reference=f"deposit:{code}:{number}",
+                moves=[ledger.Move(chart.WORLD, code, 10**9 + number)],
+                vest_after_s=3600 if code.startswith("pending:") else None,
+            )
+            for number in islice(numbers, many)
+        ]
+    )
+    books.fold()
+
+
+def _screen(client, address: str, *, between) -> list[tuple[str, str, str]]:
+    found, url = [], f"/en/{address}"
+    while url:
+        text = page(client, url)
+        found += [tuple(row.values()) for row in map(re.Match.groupdict, ON_SCREEN.finditer(text))]
+        following = re.search(r'href="([^"]+)" rel="next"', text)
+        url = following[1] if following else ""
+        between()
+    return found
+
+
+def _api(client, url: str, *, between) -> list[dict]:
+    found = []
+    while url:
+        answer = client.get(url, {} if "after=" in url else {"limit": 50}).json()
+        found, url = found + answer["results"], answer["next"]
+        between()
+    return found
+
+
+def _money(row: dict) -> tuple[str, str, str]:
+    receipt_id = row.get("receipt_id") or row["posting_id"]
+    return receipt_id, str(row["amount_nano"]), str(row["balance_after_nano"])

@@ -41,16 +41,25 @@ def small_shop(books, *, fee_open: int = 0, **fields) -> ModelVersion:
 
 
 def call(
-    version: ModelVersion, buyer: User, *, radius: float = 22.0, texture: float = 17.0, free: bool = False
+    version: ModelVersion,
+    buyer: User,
+    *,
+    radius: float = 22.0,
+    texture: float = 17.0,
+    free: bool = False,
+    kept: dict | None = None,
 ) -> UUID:
     """A paid call to a linear model, answered and captured as the gateway does it. Returns its id.
 
     free: It is the buyer's next free call, paid by the developer's promotion wallet.
+    kept: Further content that is kept under seal.
     """
     bundle = bundles.load(version.artifact_sha256)
     inputs = features.transform(bundle.serving["spec"], [{"radius": radius, "texture": texture}])[0]
     answer = ENGINES["linear"].answer(bundle.artifact, inputs)
-    outcome = charging.Outcome("succeeded", 3, 1, response=dict(answer.outputs), context=answer.context)
+    outcome = charging.Outcome(
+        "succeeded", 3, 1, response=dict(answer.outputs), context=answer.context, kept=kept or {}
+    )
     return captured(version, buyer, outcome, free=free)
 
 
