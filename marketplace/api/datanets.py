@@ -35,7 +35,7 @@ from .base import (
     page_response,
     query_of,
 )
-from .fields import Amount, Anything, Choice, Number, Shown, Strict, Text, Whole, YesNo, money
+from .fields import Amount, Anything, AnyValue, Choice, Number, Shown, Strict, Text, Whole, YesNo, money
 
 
 class DatanetShown(Shown):
@@ -149,8 +149,8 @@ class FeeShown(Shown):
 
 class RuleChangeShown(Shown):
     rule = serializers.CharField()
-    before = Anything()
-    after = Anything()
+    before = AnyValue()
+    after = AnyValue()
     changed_by = serializers.CharField(source="changed_by.username")
     changed_at = serializers.DateTimeField()
 

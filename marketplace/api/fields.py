@@ -199,6 +199,11 @@ class Anything(serializers.Field):
         return value
 
 
+@extend_schema_field({"description": "A JSON value of the type that its rule has."})
+class AnyValue(Anything):
+    """A JSON value that need not be an object."""
+
+
 class Shown(serializers.Serializer):
     """What an answer says. Written only."""
 
