@@ -17,7 +17,7 @@ from requests import RequestException
 from ledger import chart
 from ledger import services as ledger
 from ledger import verify as ledger_verify
-from marketplace import promotion
+from marketplace import promotion, refunds
 from marketplace import verify as shop_verify
 from marketplace.models import Call, FreeCall, ListedModel
 from marketplace.reaping import Reaper
@@ -106,6 +106,22 @@ def test_free_calls_are_paid_by_the_developer_at_list_price_and_then_the_buyer_p
     receipt = gateway.get(f"/v1/receipts/{told[0]['receipt_id']}", key=key).json()
     opened = {name: receipt["openings"][name]["value"] for name in ("buyer", "paid_by", "price")}
     assert opened == {"buyer": chart.wallet(dan.pk), "paid_by": "developer", "price": str(CALL_NANO)}
+    assert nothing_is_wrong()
+
+
+def test_a_free_call_that_is_given_back_goes_back_to_the_promotion_wallet(shop):
+    dan, key = shop.buyer("dan-given-back", OPEN)
+    with running_gateway(shop.books, CHALLENGE_WINDOW_S="3600") as gateway:
+        model = offered(shop, gateway, "rita", per_day=1, funded_nano=OPEN)
+        receipt_id = gateway.classify(key, model=model.path).json()["open"]["receipt_id"]
+    shop.books.fold()
+
+    refunds.give_back(Call.objects.get(pk=receipt_id), by=model.owner, reason="It answered another question.")
+    shop.books.fold()
+
+    found = ledger.balance(chart.promotion(model.owner_id))
+    assert (found.debited_nano, found.credited_nano) == (CALL_NANO, OPEN + CALL_NANO)
+    assert shop.balance_nano(dan) == OPEN
     assert nothing_is_wrong()
 
 
