@@ -121,7 +121,11 @@ class Postgres:
     def _initdb(self) -> None:
         """Make the cluster beside its place, then move it there: a killed initdb leaves what looks like a cluster."""
         unfinished = self.data.with_name(self.data.name + ".part")
-        shutil.rmtree(unfinished, ignore_errors=True)
+        for _ in range(50):  # the initdb of a start that was killed a moment ago may still write into it
+            shutil.rmtree(unfinished, ignore_errors=True)
+            if not unfinished.exists():
+                break
+            time.sleep(0.1)
         unfinished.mkdir(mode=0o700)
         if self.user:
             os.chown(unfinished, self.user.pw_uid, self.user.pw_gid)

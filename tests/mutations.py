@@ -119,15 +119,12 @@ REMOVALS = [
         "row_lock_of_the_wallet",
         "ledger/sql/post.sql",
         """\
-  UPDATE ledger_spend s SET debited_nano = s.debited_nano + amount
-  WHERE s.account_id = payer AND s.debited_nano + s.held_nano + amount <= s.granted_nano;
-  IF FOUND THEN
+    WHERE from_hold IS NULL AND s.account_id = b.payer AND s.debited_nano + s.held_nano + b.amount <= s.granted_nano
 """,
         """\
-  PERFORM FROM ledger_spend s
-  WHERE s.account_id = payer AND s.debited_nano + s.held_nano + amount <= s.granted_nano;
-  IF FOUND THEN
-    UPDATE ledger_spend s SET debited_nano = s.debited_nano + amount WHERE s.account_id = payer;
+    WHERE from_hold IS NULL AND s.account_id = b.payer
+      AND EXISTS (SELECT FROM ledger_spend t WHERE t.account_id = b.payer
+                  AND t.debited_nano + t.held_nano + b.amount <= t.granted_nano)
 """,
         ("tests/ledger/test_guard_locks.py::test_who_waited_for_a_wallet_is_judged_by_what_is_left_in_it",),
         "The test of the balance would happen before the lock: many payers at once would all pass it.",

@@ -94,6 +94,7 @@ def why(request: HttpRequest, call: Call) -> dict:
     positive = sum(max(share.score, 0) for share in shares)
     first = [share for share in shares if share.amount_nano or share.score > 0][:SHOWN_RECORDS]
     known = Record.objects.select_related("datanet__owner", "contributor", "body").in_bulk([s.record_id for s in first])
+    seen = records.seen_by(request.user, known.values())
     rows = []
     for place, share in enumerate(first, start=1):
         record = known[share.record_id]
@@ -105,7 +106,7 @@ def why(request: HttpRequest, call: Call) -> dict:
                 "share": part,
                 "percent": round(100 * part, 1),
                 "amount_nano": share.amount_nano if found and found.lines else None,
-                "excerpt": _excerpt(record) if records.can_see(request.user, record) else "",
+                "excerpt": _excerpt(record) if record.pk in seen else "",
                 "colour": f"k{min(place, 3)}",
                 "bar": f"v{min(place, 3)}",
             }
