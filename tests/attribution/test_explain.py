@@ -41,7 +41,7 @@ def _of_tables(books) -> dict[str, Record]:
     wrong = [(radius, texture, "malignant") for radius, texture, label in measured(4, start=100) if label == "benign"]
     version = published({"alice": rows, "max": wrong, "bob": rows[:2]})
     datanet = version.datanet
-    first_id, *_others = Record.objects.filter(contributor=person("alice")).values_list("pk", flat=True)
+    first_id = Record.objects.filter(contributor=person("alice")).earliest("pk").pk
     rejected = send(datanet, table(measured(1, start=200)), by="zoe")
     reviews.decide(waiting(rejected), curator=person("carol"), decision="reject", reason="low_quality")
 
