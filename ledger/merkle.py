@@ -13,12 +13,21 @@ Source: RFC 6962 section 2.1 (the tree and the proofs), RFC 9162 sections 2.1.3.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 HashSource = Callable[[int, int], bytes]
 
 HASH_BYTES = 32
 EMPTY_ROOT = hashlib.sha256(b"").digest()
+
+
+class Run(NamedTuple):
+    """Neighbouring complete subtrees of one level: the hash at `first_index` and those after it."""
+
+    level: int
+    first_index: int
+    hashes: Sequence[bytes]
 
 
 def leaf_hash(data: bytes) -> bytes:
@@ -31,7 +40,7 @@ def node_hash(left: bytes, right: bytes) -> bytes:
     return hashlib.sha256(b"\x01" + left + right).digest()
 
 
-def new_nodes(size_before: int, leaf_hashes: Sequence[bytes], hash_at: HashSource) -> list[tuple[int, int, bytes]]:
+def new_nodes(size_before: int, leaf_hashes: Sequence[bytes], hash_at: HashSource) -> list[Run]:
     """List the nodes that appending `leaf_hashes` to a tree of `size_before` leaves completes.
 
     Args:
@@ -40,24 +49,32 @@ def new_nodes(size_before: int, leaf_hashes: Sequence[bytes], hash_at: HashSourc
         hash_at: The stored nodes of the tree so far; read at most once per level.
 
     Returns:
-        (level, index, hash) of every newly complete subtree, the leaves (level 0) included, lowest level first.
-        Storing them twice is harmless: the same append gives the same nodes.
+        Every newly complete subtree, one run per level, the leaves (level 0) first. `positions` numbers them one by
+        one. Storing them twice is harmless: the same append gives the same nodes.
 
     Raises:
         ValueError: size_before is negative, or a hash is not 32 bytes long.
     """
-    if size_before < 0 or any(len(leaf) != HASH_BYTES for leaf in leaf_hashes):
+    if size_before < 0 or not {HASH_BYTES}.issuperset(map(len, leaf_hashes)):
         raise ValueError("an append needs a size of 0 or more and hashes of 32 bytes")
-    nodes = []
-    level, first, hashes = 0, size_before, list(leaf_hashes)
+    runs = []
+    level, first, hashes, sha256 = 0, size_before, leaf_hashes, hashlib.sha256
     while hashes:
-        nodes += [(level, first + offset, digest) for offset, digest in enumerate(hashes)]
+        runs.append(Run(level, first, hashes))
         if first % 2:  # The left half of the first pair was complete before this append.
-            hashes.insert(0, hash_at(level, first - 1))
-            first -= 1
-        hashes = [node_hash(hashes[i], hashes[i + 1]) for i in range(0, len(hashes) - 1, 2)]
+            hashes = [hash_at(level, first - 1), *hashes]
+        halves = iter(hashes)
+        # `node_hash`, written out: a call per node is a fifth of the whole append.
+        hashes = [sha256(b"\x01" + left + right).digest() for left, right in zip(halves, halves, strict=False)]
         level, first = level + 1, first // 2
-    return nodes
+    return runs
+
+
+def positions(runs: Sequence[Run]) -> Iterator[tuple[int, int, bytes]]:
+    """Number the nodes of runs one by one: (level, index, hash)."""
+    return (
+        (run.level, index, digest) for run in runs for index, digest in enumerate(run.hashes, start=run.first_index)
+    )
 
 
 def root(size: int, hash_at: HashSource) -> bytes:

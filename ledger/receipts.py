@@ -203,7 +203,10 @@ def lines_root(lines: Sequence[Mapping[str, object]], secret: bytes) -> str:
         merkle.leaf_hash(commitment(f"line.{number}", salt_of(secret, f"line.{number}"), line))
         for number, line in enumerate(lines)
     ]
-    nodes = {(level, index): digest for level, index, digest in merkle.new_nodes(0, hashes, _nothing_stored)}
+    nodes = {
+        (level, index): digest
+        for level, index, digest in merkle.positions(merkle.new_nodes(0, hashes, _nothing_stored))
+    }
     return merkle.root(len(hashes), lambda level, index: nodes[level, index]).hex()
 
 

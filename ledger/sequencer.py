@@ -62,7 +62,8 @@ def log(limit: int = 1000) -> int:
         first, entries = found[0][0], [_entry(*row[1:]) for row in found]
         hashes = [receipts.leaf_hash(entry) for entry in entries]
         neighbours = [(level, (first >> level) - 1) for level in range(first.bit_length()) if first >> level & 1]
-        inner = [node for node in merkle.new_nodes(first, hashes, public_log.stored(neighbours)) if node[0] > 0]
+        _leaves, *inner_runs = merkle.new_nodes(first, hashes, public_log.stored(neighbours))
+        inner = list(merkle.positions(inner_runs))
         return database.value(
             "SELECT ledger_append(%s, %s::uuid[], %s, %s::jsonb[], %s::bytea[], %s::int[], %s::bigint[], %s::bytea[])",
             first,

@@ -57,7 +57,7 @@ class Store(dict):
 
     def append(self, leaves):
         nodes = merkle.new_nodes(self.size, [merkle.leaf_hash(leaf) for leaf in leaves], self.hash_at)
-        for level, index, digest in nodes:
+        for level, index, digest in merkle.positions(nodes):
             assert (level, index) not in self
             self[level, index] = digest
         self.size += len(leaves)

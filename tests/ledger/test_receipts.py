@@ -49,7 +49,7 @@ def a_receipt(entry, opened, *, position=2, size=5, cosigned_by=WITNESSES):
     """The entry's receipt in a log of `size` other leaves, cosigned."""
     leaves = [merkle.leaf_hash(b"other %d" % number) for number in range(size)]
     leaves[position] = receipts.leaf_hash(entry)
-    nodes = {(level, index): digest for level, index, digest in merkle.new_nodes(0, leaves, None)}
+    nodes = {(level, index): digest for level, index, digest in merkle.positions(merkle.new_nodes(0, leaves, None))}
 
     def hash_at(level, index):
         return nodes[level, index]
@@ -315,7 +315,7 @@ def test_our_receipts_convince_the_outside_verifier_wherever_they_stand(size):
 def test_our_consistency_proofs_convince_the_outside_verifier_at_every_pair_of_sizes(monkeypatch):
     monkeypatch.setattr(verify_receipt, "is_signed", functools.cache(verify_receipt.is_signed))
     hashes = [merkle.leaf_hash(b"%d" % number) for number in range(17)]
-    nodes = {(level, index): digest for level, index, digest in merkle.new_nodes(0, hashes, None)}
+    nodes = {(level, index): digest for level, index, digest in merkle.positions(merkle.new_nodes(0, hashes, None))}
 
     def hash_at(level, index):
         return nodes[level, index]

@@ -231,7 +231,7 @@ def test_the_files_are_served_to_be_kept_for_ever_and_the_head_to_be_asked_for(b
 
 def test_tiles_of_every_level_give_the_roots_of_the_tree():
     hashes = [merkle.leaf_hash(b"%d" % number) for number in range(66_000)]
-    nodes = {(level, index): digest for level, index, digest in merkle.new_nodes(0, hashes, None)}
+    nodes = {(level, index): digest for level, index, digest in merkle.positions(merkle.new_nodes(0, hashes, None))}
 
     def read(name: str) -> bytes:
         tile = names[name]

@@ -24,7 +24,9 @@ class Log:
     def __init__(self, leaves):
         self.nodes = {}
         hashes = [merkle.leaf_hash(leaf) for leaf in leaves]
-        self.nodes = {(level, index): digest for level, index, digest in merkle.new_nodes(0, hashes, None)}
+        self.nodes = {
+            (level, index): digest for level, index, digest in merkle.positions(merkle.new_nodes(0, hashes, None))
+        }
 
     def hash_at(self, level, index):
         return self.nodes[level, index]
