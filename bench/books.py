@@ -43,7 +43,7 @@ class Books:
         connection = psycopg2.connect(self.postgres.url(role))
         connection.autocommit = True
         with contextlib.closing(connection), connection.cursor() as cursor:
-            cursor.execute(sql, parameters)
+            cursor.execute(sql, parameters or None)
             return cursor.fetchall() if cursor.description else []
 
     def make_database(self, name: str) -> str:

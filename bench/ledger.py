@@ -143,18 +143,9 @@ def fold(site: Books) -> None:
 
 def verify(site: Books) -> None:
     """Bytes on disk, and `verify` over everything, after as many postings as --postings asks for."""
-    from ledger import sequencer
     from ledger import verify as verifier
 
-    wanted = 1_000_000
-    while site.ask("SELECT count(*) FROM ledger_journal")[0][0] < wanted:
-        for _ in range(10):
-            post_batch(5000)
-        while sequencer.fold():
-            pass
-        while sequencer.log(5000):
-            pass
-    site.ask("VACUUM ANALYZE")
+    fill(site, 1_000_000)
     start = time.perf_counter()
     failures = verifier.failures()
     taken = time.perf_counter() - start
@@ -216,6 +207,20 @@ def charges(count: int, payer: int | None = None) -> list:
             )
         )
     return out
+
+
+def fill(site: Books, postings: int, *, log: bool = True) -> None:
+    """Post, fold and log until there are so many postings."""
+    from ledger import sequencer
+
+    while site.ask("SELECT count(*) FROM ledger_journal")[0][0] < postings:
+        for _ in range(10):
+            post_batch(5000)
+        while sequencer.fold():
+            pass
+        while log and sequencer.log(5000):
+            pass
+    site.ask("VACUUM ANALYZE")
 
 
 def post_batch(count: int, payer: int | None = None) -> float:
