@@ -5,13 +5,13 @@ Every amount comes with the whole numbers that reproduce it, so that a page can 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from django.db.models import Count, F, Max, QuerySet, Sum
+from django.db.models import Count, Exists, F, Max, OuterRef, QuerySet, Subquery, Sum
 
 from attribution import planning
 from attribution.models import Epoch, Line, RecordEpoch, RecordFee, Reversal, Trace
@@ -32,7 +32,6 @@ class RecordShare:
     """
 
     record_id: int
-    payee_id: int
     score: int
     phi: int
     weight: int
@@ -65,25 +64,31 @@ class CallExplanation:
     lines: list[Line] = field(default_factory=list)
 
 
-def why_call(charge_id: UUID) -> CallExplanation | None:
-    """Explain a call; None while it is not attributed. Lines and amounts appear once its epoch is planned."""
+def lines_of_charge(charge_id: UUID) -> list[Line]:
+    """What a charge pays, per payee and role; nothing before its epoch is planned."""
+    return list(Line.objects.filter(source_id=charge_id).select_related("payee", "epoch").order_by("role", "pk"))
+
+
+def why_call(charge_id: UUID, *, lines: list[Line] | None = None) -> CallExplanation | None:
+    """Explain a call; None while it is not attributed. Lines and amounts appear once its epoch is planned.
+
+    lines: `lines_of_charge`, for who has read them.
+    """
     trace = Trace.objects.filter(charge_id=charge_id).first()
     if trace is None:
         return None
-    lines = list(Line.objects.filter(source_id=charge_id).select_related("payee", "epoch").order_by("role", "pk"))
+    lines = lines_of_charge(charge_id) if lines is None else lines
     call = planning.epoch_call(trace)
     roster = planning.roster_of(trace.artifact_id)
-    phi = planning.phi_of(trace, roster)
+    phi = planning.phi_in(lines[0].epoch_id if lines else None, trace, roster)
     paid = amounts_of(call, phi, planning.is_gated_of(trace.artifact_id))
     weights = weights_of(call, phi)
     total = int(weights.sum())
     record_ids = roster.record_ids[call.places].tolist()
-    contributor = dict(Record.objects.filter(pk__in=record_ids).values_list("pk", "contributor_id"))
     numbers = (one.tolist() for one in (call.scores, phi[call.places], weights, paid.amounts))
     shares = [
         RecordShare(
             record_id=record_id,
-            payee_id=contributor[record_id],
             score=score,
             phi=factor,
             weight=weight,
@@ -107,6 +112,12 @@ def why_call(charge_id: UUID) -> CallExplanation | None:
     )
 
 
+def payees_of(call: CallExplanation) -> dict[int, int]:
+    """Whom each record of a call pays: its contributor."""
+    record_ids = [share.record_id for share in call.records]
+    return dict(Record.objects.filter(pk__in=record_ids).values_list("pk", "contributor_id"))
+
+
 # --- Records
 
 
@@ -118,6 +129,7 @@ class RecordExplanation:
         earned_nano: From calls, passes and training runs.
         call_count: Settled calls that it has a score in.
         reason: A code of `why_record`; empty when a call paid it something.
+        net, positive: Its sums in the model version that it did worst in; 0 when a call paid it something.
     """
 
     earned_nano: int
@@ -126,8 +138,6 @@ class RecordExplanation:
     leader_id: int | None = None
     net: int = 0
     positive: int = 0
-    phi: int = 0
-    model_version_ids: list[UUID] = field(default_factory=list)
 
 
 def why_record(record: Record) -> RecordExplanation:
@@ -141,12 +151,8 @@ def why_record(record: Record) -> RecordExplanation:
     )
     fees_nano = RecordFee.objects.filter(record=record).aggregate(total=Sum("amount_nano"))["total"] or 0
     earned_nano = (totals["amount"] or 0) + fees_nano
-    newest = list(
-        RecordEpoch.objects.filter(record=record)
-        .order_by("model_version_id", "-epoch__number")
-        .distinct("model_version_id")
-    )
     leader_id = _leader_of(record)
+    newest = [] if totals["amount"] else _newest_of(record)
     reason = "" if totals["amount"] else "refunded" if totals["paid"] else _reason(record, leader_id, newest)
     worst = min(newest, key=lambda row: row.net, default=None)
     return RecordExplanation(
@@ -156,19 +162,28 @@ def why_record(record: Record) -> RecordExplanation:
         leader_id=leader_id,
         net=int(worst.net) if worst else 0,
         positive=int(worst.positive) if worst else 0,
-        phi=worst.phi if worst else 0,
-        model_version_ids=[row.model_version_id for row in newest],
     )
 
 
 def _leader_of(record: Record) -> int | None:
     """Whom it follows in the newest version that holds it: an earlier leader may have been withdrawn since."""
-    version = datanet_records.versions_with(record).last()
-    found = VersionFollower.objects.filter(record=record, version=version)
+    newest = datanet_records.versions_with(record).reverse().values("pk")[:1]
+    found = VersionFollower.objects.filter(record=record, version=Subquery(newest))
     return found.values_list("leader_id", flat=True).first()
 
 
-def _reason(record: Record, leader_id: int | None, newest: list[RecordEpoch]) -> str:
+def _newest_of(record: Record) -> list[Any]:
+    """Its running sums as they stand, per model version.
+
+    `from_own_weights` says of each whether a call of its epoch was answered from the model's own weights.
+    """
+    left = Line.objects.filter(payee__isnull=True, role=Line.Role.DATA, reason=Unattributed.OWN_WEIGHTS)
+    found = RecordEpoch.objects.filter(record=record).order_by("model_version_id", "-epoch__number")
+    found = found.annotate(from_own_weights=Exists(left.filter(epoch=OuterRef("epoch"))))
+    return list(found.distinct("model_version_id"))
+
+
+def _reason(record: Record, leader_id: int | None, newest: list[Any]) -> str:
     if record.status in (Record.Status.CHECKING, Record.Status.WAITING):
         return "waiting"
     if record.status == Record.Status.REJECTED:
@@ -184,16 +199,11 @@ def _reason(record: Record, leader_id: int | None, newest: list[RecordEpoch]) ->
     if all(row.gated for row in newest):
         return "gated"
     if not any(row.net or row.positive for row in newest):
-        return "own_weights" if _answered_from_own_weights(newest) else "rounds_to_zero"
+        # A rule may also leave the data no part at all.
+        return "own_weights" if any(row.from_own_weights for row in newest) else "rounds_to_zero"
     if all(row.net <= 0 for row in newest):
         return "net_negative"
     return "rounds_to_zero"
-
-
-def _answered_from_own_weights(newest: list[RecordEpoch]) -> bool:
-    """Whether that is why nothing was split: a rule may also leave the data no part at all."""
-    left = Line.objects.filter(epoch__in=[row.epoch_id for row in newest], payee__isnull=True, role=Line.Role.DATA)
-    return left.filter(reason=Unattributed.OWN_WEIGHTS).exists()
 
 
 # --- Sums
@@ -295,11 +305,18 @@ def unattributed_by_reason(model_id: UUID) -> dict[str, int]:
     return {row["reason"]: row["total"] for row in rows}
 
 
-def status_of(charge_id: UUID) -> str:
-    """Where a charge stands: waiting, attributed (has a trace), planned, posted; refunded: given back before its plan."""
-    if Reversal.objects.filter(charge_id=charge_id, was_settled=False).exists():
-        return "refunded"
-    line = Line.objects.filter(source_id=charge_id).select_related("epoch").first()
+def status_of(charge_id: UUID, *, lines: Sequence[Line] | None = None, is_traced: bool | None = None) -> str:
+    """Where a charge stands: waiting, attributed (has a trace), planned, posted; refunded: given back before its plan.
+
+    lines, is_traced: `lines_of_charge`, and whether it has a trace, for who has read them.
+    """
+    one = Line.objects.filter(source_id=charge_id).select_related("epoch")
+    # All are of one epoch; a charge that went back before its plan has none.
+    line = one.first() if lines is None else next(iter(lines), None)
     if line is not None:
         return "posted" if line.epoch.status == Epoch.Status.POSTED else "planned"
-    return "attributed" if Trace.objects.filter(charge_id=charge_id).exists() else "waiting"
+    if Reversal.objects.filter(charge_id=charge_id, was_settled=False).exists():
+        return "refunded"
+    if is_traced is None:
+        is_traced = Trace.objects.filter(charge_id=charge_id).exists()
+    return "attributed" if is_traced else "waiting"

@@ -76,6 +76,7 @@ def sum_of(line: Line) -> LineSum | None:
 def _data(line: Line, charge: Trace, part_nano: int) -> LineSum:
     call = explain.why_call(line.source_id)
     assert call is not None  # the trace was just read
+    payees = explain.payees_of(call)
     parts = [
         Part(
             record_id=one.record_id,
@@ -86,7 +87,7 @@ def _data(line: Line, charge: Trace, part_nano: int) -> LineSum:
             amount_nano=one.amount_nano,
         )
         for one in call.records
-        if one.payee_id == line.payee_id
+        if payees[one.record_id] == line.payee_id
     ]
     return _put_together(line, charge, part_nano, call.split_nano, call.weights_total, parts)
 

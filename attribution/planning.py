@@ -123,10 +123,15 @@ def epoch_call(trace: Trace, withdrawn_at: Mapping[int, datetime] | None = None)
 
 def phi_of(trace: Trace, roster: Roster) -> np.ndarray:
     """Net factors as of the epoch that paid a call, by place; all 0 before it is planned."""
-    phi = np.zeros(len(roster), dtype=np.int64)
     line = Line.objects.filter(source_id=trace.charge_id).first()
-    if line is not None:
-        rows = RecordEpoch.objects.filter(epoch=line.epoch_id, model_version_id=trace.model_version_id)
+    return phi_in(line.epoch_id if line else None, trace, roster)
+
+
+def phi_in(epoch_id: UUID | None, trace: Trace, roster: Roster) -> np.ndarray:
+    """`phi_of`, for who knows the epoch that paid the call; None before it is planned."""
+    phi = np.zeros(len(roster), dtype=np.int64)
+    if epoch_id is not None:
+        rows = RecordEpoch.objects.filter(epoch=epoch_id, model_version_id=trace.model_version_id)
         known = dict(rows.values_list("record_id", "phi"))
         phi[roster.places_of(known)] = list(known.values())
     return phi

@@ -37,8 +37,9 @@ def differences(charge_id: UUID, *, sealed: bytes | None = None, sealed_key: byt
     assert why is not None  # there is a trace
     paid: dict[int, int] = defaultdict(int)
     shares = {share.record_id: share for share in why.records}
+    payees = explain.payees_of(why)
     for share in why.records:
-        paid[share.payee_id] += share.amount_nano
+        paid[payees[share.record_id]] += share.amount_nano
     for kept in RecordLine.objects.filter(source_id=charge_id).order_by("record_id"):
         one = shares.get(kept.record_id)
         if one is None or abs(one.score - kept.score) > SCORE_UNITS_MAX:

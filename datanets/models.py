@@ -30,6 +30,24 @@ class DatanetQuerySet(models.QuerySet):
             listed |= Q(pk__in=Membership.objects.filter(user=user).values("datanet_id"))
         return self.filter(listed)
 
+    def readable_by(self, user) -> DatanetQuerySet:
+        """Open Datanets are everybody's to preview; the others are their readers', curators' and the administrators'."""
+        readable = Q(access=Datanet.Access.OPEN)
+        if user is not None and user.is_authenticated:
+            if user.is_staff:
+                return self
+            # who only contributes has shown no purpose: sending one record must not open an on-request Datanet
+            reads = Membership.objects.filter(user=user).exclude(role=Membership.Role.CONTRIBUTOR)
+            readable |= Q(pk__in=reads.values("datanet_id"))
+        return self.filter(readable)
+
+    def curated_by(self, user) -> DatanetQuerySet:
+        """Curators and the owner review. An administrator does not, unless made a curator."""
+        if user is None or not user.is_authenticated:
+            return self.none()
+        roles = [Membership.Role.OWNER, Membership.Role.CURATOR]
+        return self.filter(pk__in=Membership.objects.filter(user=user, role__in=roles).values("datanet_id"))
+
 
 class Datanet(models.Model):
     """A thematic pool of records, its rules and its people."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from functools import partial
 
 from django.db import transaction
-from django.db.models import Q, QuerySet, TextField
+from django.db.models import F, Q, QuerySet, TextField
 from django.db.models.functions import Cast
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -78,12 +78,13 @@ def excluded(version_ids: Iterable) -> set[int]:
 
 def versions_with(record: Record) -> QuerySet[Version]:
     """The versions a record is in: what a certificate of its withdrawal lists."""
-    added_in, removed_in = Record.objects.values_list("added_in", "removed_in").get(pk=record.pk)
-    found = Version.objects.filter(datanet_id=record.datanet_id).order_by("number")
-    if added_in is None:
-        return found.none()
-    found = found.filter(number__gte=added_in)
-    return found if removed_in is None else found.filter(number__lt=removed_in)
+    removed_in = F("datanet__records__removed_in")
+    found = Version.objects.filter(
+        Q(datanet__records__removed_in=None) | Q(number__lt=removed_in),
+        datanet__records=record.pk,
+        number__gte=F("datanet__records__added_in"),
+    )
+    return found.order_by("number")
 
 
 def content_of(record: Record) -> dict | None:
@@ -91,37 +92,39 @@ def content_of(record: Record) -> dict | None:
     return RecordBody.objects.filter(record=record).values_list("body", flat=True).first()
 
 
-def can_see(user: Visitor, record: Record) -> bool:
+def can_see(user: Visitor, record: Record, *, curates: bool = False) -> bool:
     """Whether a person may see a record's content: its contributor and the curators always; readers once it is approved
-    and inside the preview. Withdrawn content is its contributor's alone."""
-    if user is not None and user.is_authenticated and user.pk == record.contributor_id:
+    and inside the preview. Withdrawn content is its contributor's alone.
+
+    curates: `services.can_curate`, for who has asked already.
+    """
+    if curates and record.status != Record.Status.WITHDRAWN:
         return True
-    if record.status == Record.Status.WITHDRAWN:
-        return False
-    if services.can_curate(user, record.datanet):
-        return True
-    return preview(record.datanet, viewer=user).filter(pk=record.pk).exists()
+    return record.pk in seen_by(user, [record])
 
 
 def seen_by(user: Visitor, found: Iterable[Record]) -> set[int]:
-    """Which of these records a person may see, as `can_see` says of each; the rights are asked once per Datanet.
+    """Which of these records a person may see, as `can_see` says of each: one query, from however many Datanets they are.
 
     The records have their Datanets with them (`select_related`).
     """
-    seen: set[int] = set()
-    by_datanet: dict[Datanet, list[Record]] = {}
+    user_id = user.pk if user is not None and user.is_authenticated else None
+    own, others = set(), []
     for record in found:
-        by_datanet.setdefault(record.datanet, []).append(record)
-    for datanet, group in by_datanet.items():
-        standing = {record.pk for record in group if record.status != Record.Status.WITHDRAWN}
-        if user is not None and user.is_authenticated:
-            seen |= {record.pk for record in group if record.contributor_id == user.pk}
-        curates = services.can_curate(user, datanet)
-        if not curates:
-            shown = preview(datanet, viewer=user, reads_all=False)
-            standing = set(shown.filter(pk__in=standing).values_list("pk", flat=True))
-        seen |= standing
-    return seen
+        if record.contributor_id == user_id:
+            own.add(record.pk)
+        elif record.status != Record.Status.WITHDRAWN:
+            others.append(record)
+    if not others:
+        return own
+    in_preview = Q()
+    for datanet in {record.datanet for record in others}:
+        in_preview |= Q(pk__in=_first_of(datanet))
+    shown = Record.objects.filter(
+        Q(datanet__in=Datanet.objects.curated_by(user)) | Q(datanet__in=Datanet.objects.readable_by(user)) & in_preview,
+        pk__in=[record.pk for record in others],
+    )
+    return own | set(shown.values_list("pk", flat=True))
 
 
 def preview(datanet: Datanet, *, viewer: Visitor, reads_all: bool | None = None) -> QuerySet[Record]:
@@ -137,8 +140,13 @@ def preview(datanet: Datanet, *, viewer: Visitor, reads_all: bool | None = None)
         return approved
     if not services.can_read(viewer, datanet):
         return approved.none()
-    shown = approved.values_list("id", flat=True)[: datanet.preview_rows]
-    return approved.filter(pk__in=list(shown))
+    return approved.filter(pk__in=list(_first_of(datanet)))
+
+
+def _first_of(datanet: Datanet) -> QuerySet[Record, int]:
+    """The ids of the records in the preview of a Datanet: what a reader may read of it."""
+    approved = Record.objects.filter(datanet=datanet, status=Record.Status.APPROVED)
+    return approved.order_by("id").values_list("id", flat=True)[: datanet.preview_rows]
 
 
 def search(found: QuerySet[Record], words: str, *, pool: Datanet, label: str = "") -> QuerySet[Record]:

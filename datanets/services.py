@@ -185,21 +185,15 @@ def answer_access_request(request: AccessRequest, *, by: User, grant: bool, answ
 
 
 def can_read(user: Visitor, datanet: Datanet) -> bool:
-    """Open Datanets are everybody's to preview; the others are their readers', curators' and the administrators'."""
+    """Whether a person may read a Datanet, at least its preview: `Datanet.objects.readable_by` says who may."""
     if datanet.access == Datanet.Access.OPEN:
         return True
-    if user is None or not user.is_authenticated:
-        return False
-    # who only contributes has shown no purpose: sending one record must not open an on-request Datanet
-    readers = datanet.memberships.filter(user=user, role__in=[Role.OWNER, Role.CURATOR, Role.READER])
-    return user.is_staff or readers.exists()
+    return Datanet.objects.readable_by(user).filter(pk=datanet.pk).exists()
 
 
 def can_curate(user: Visitor, datanet: Datanet) -> bool:
-    """Curators and the owner review. An administrator does not, unless made a curator."""
-    if user is None or not user.is_authenticated:
-        return False
-    return datanet.memberships.filter(user=user, role__in=[Role.OWNER, Role.CURATOR]).exists()
+    """Whether a person reviews in a Datanet: `Datanet.objects.curated_by` says who does."""
+    return Datanet.objects.curated_by(user).filter(pk=datanet.pk).exists()
 
 
 def curates_any(user: User) -> bool:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
 from django.conf import settings
-from django.db.models import Count, QuerySet, Subquery
+from django.contrib.postgres.expressions import ArraySubquery
+from django.db.models import Count, OuterRef, QuerySet, Subquery
+from django.db.models.functions import JSONObject
 
 from ledger import database, merkle, receipts
-from ledger.models import Checkpoint, Cosignature, Cursor, Fact, Journal, Leaf, Opening
+from ledger.models import Checkpoint, Cosignature, Cursor, Leaf, Opening
 from ledger.postings import Entry, posting_of
 
 Status = Literal["waiting", "sequenced", "proved"]
@@ -43,7 +45,12 @@ class LogRow:
 
 @dataclass(frozen=True)
 class EntryRow:
-    """One entry with what it commits to; private and split are None once erased."""
+    """One entry with what it commits to.
+
+    private, split, secret: None once erased. The salts of its openings come from the secret.
+    leaf, leaf_index: As it stands in the log; None while it waits.
+    vest_after_s: Of a posting into pending accounts: seconds from `at` until it vests.
+    """
 
     id: UUID
     type: str
@@ -52,6 +59,10 @@ class EntryRow:
     split: list[dict] | None
     reference: str
     at: datetime
+    vest_after_s: int | None
+    leaf: dict | None
+    leaf_index: int | None
+    secret: bytes | None = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -79,8 +90,7 @@ def head(*, quorum: bool = True) -> Head:
     found = Checkpoint.objects.order_by("-size")
     if quorum and settings.WITNESS_QUORUM:
         found = found.filter(size=Subquery(_witnessed().order_by("-size_id")[:1]))
-    newest = found.first()
-    return Head(0, merkle.EMPTY_ROOT, "", "", []) if newest is None else _head(newest)
+    return next(_heads(found[:1]), Head(0, merkle.EMPTY_ROOT, "", "", []))
 
 
 def first_head(size: int) -> Head:
@@ -88,7 +98,7 @@ def first_head(size: int) -> Head:
     found = Checkpoint.objects.order_by("size").filter(size__gte=size)
     if settings.WITNESS_QUORUM:
         found = found.filter(size=Subquery(_witnessed().filter(size_id__gte=size).order_by("size_id")[:1]))
-    return _head(found[0])
+    return next(_heads(found[:1]))
 
 
 def log_size() -> int:
@@ -111,23 +121,43 @@ def entries(
     if public_filter:
         found = found.filter(entry__contains=dict(public_filter))
     for leaf in found.iterator():
-        yield LogRow(leaf.index, leaf.entry_id, leaf.type, _public(leaf), leaf.reference)
+        yield LogRow(leaf.index, leaf.entry_id, leaf.type, _public(leaf.entry), leaf.reference)
 
 
 def entry_of(entry_id: UUID) -> EntryRow | None:
     """Read one entry, before or after it was sequenced; None if there is none."""
-    source = _source(entry_id)
-    if source is None:
+    found = database.rows(
+        """SELECT s.reference, s.at, s.vest_after_s, l.index, l.type, l.entry::text,
+                  o.secret, o.type, o.public::text, o.private::text, o.split::text
+           FROM (SELECT id, reference, at, vest_after_s FROM ledger_journal WHERE id = %s
+                 UNION ALL SELECT id, reference, at, NULL FROM ledger_fact WHERE id = %s) s
+           LEFT JOIN ledger_leaf l ON l.entry_id = s.id LEFT JOIN ledger_opening o ON o.entry_id = s.id""",
+        entry_id,
+        entry_id,
+    )
+    if not found:
         return None
-    leaf = Leaf.objects.filter(entry_id=entry_id).first()
-    opening = _opening(entry_id, leaf)
-    if leaf:
-        type, public = leaf.type, _public(leaf)
+    reference, at, vest_after_s, index, leaf_type, leaf, *said = found[0]
+    opening = _opening(entry_id, leaf_type, *said)
+    entry = None if leaf is None else database.from_json(leaf)
+    if entry is not None:
+        type, public = leaf_type, _public(entry)
     else:  # an opening is kept at least until its leaf exists
         assert opening is not None and opening.type is not None
         type, public = opening.type, opening.public or {}
-    private, split = (opening.private, opening.split) if opening else (None, None)
-    return EntryRow(entry_id, type, public, private, split, source.reference, source.at)
+    return EntryRow(
+        id=entry_id,
+        type=type,
+        public=public,
+        private=opening.private if opening else None,
+        split=opening.split if opening else None,
+        reference=reference,
+        at=at,
+        vest_after_s=vest_after_s,
+        leaf=entry,
+        leaf_index=index,
+        secret=bytes(opening.secret) if opening else None,
+    )
 
 
 def receipt(entry_id: UUID, *, with_openings: bool) -> Receipt | None:
@@ -135,18 +165,24 @@ def receipt(entry_id: UUID, *, with_openings: bool) -> Receipt | None:
 
     Openings are for those who took part, and the caller decides who that is; after an erasure there are none.
     """
-    leaf = Leaf.objects.filter(entry_id=entry_id).first()
-    if leaf is None:
-        return Receipt("waiting", None) if _source(entry_id) else None
-    newest = head()
-    if newest.size <= leaf.index:
+    entry = entry_of(entry_id)
+    return None if entry is None else receipt_of(entry, with_openings=with_openings)
+
+
+def receipt_of(entry: EntryRow, *, with_openings: bool) -> Receipt:
+    """Build the receipt of an entry that was read already; see `receipt`."""
+    if entry.leaf is None or entry.leaf_index is None:
+        return Receipt("waiting", None)
+    index, newest = entry.leaf_index, head()
+    if newest.size <= index:
         return Receipt("sequenced", None)
     hashes = merkle.inclusion_proof(
-        leaf.index, newest.size, stored(merkle.required_nodes(merkle.inclusion_proof, leaf.index, newest.size))
+        index, newest.size, stored(merkle.required_nodes(merkle.inclusion_proof, index, newest.size))
     )
-    opening = _opening(entry_id, leaf) if with_openings else None
-    opened = receipts.openings(opening.private or {}, opening.split, bytes(opening.secret)) if opening else None
-    return Receipt("proved", receipts.build_receipt(leaf.entry, opened, leaf.index, hashes, newest.checkpoint))
+    opened = None
+    if with_openings and entry.secret is not None:
+        opened = receipts.openings(entry.private or {}, entry.split, entry.secret)
+    return Receipt("proved", receipts.build_receipt(entry.leaf, opened, index, hashes, newest.checkpoint))
 
 
 def consistency(old_size: int, new_size: int) -> str | None:
@@ -189,31 +225,30 @@ def _witnessed() -> QuerySet[Cosignature, Any]:
     return signed.filter(witnesses__gte=settings.WITNESS_QUORUM).values("size_id")
 
 
-def _head(checkpoint: Checkpoint) -> Head:
-    signed = list(checkpoint.cosignatures.order_by("witness"))
-    return Head(
-        checkpoint.size,
-        bytes(checkpoint.root),
-        checkpoint.note + "".join(cosignature.line for cosignature in signed),
-        checkpoint.note,
-        [cosignature.witness for cosignature in signed],
-    )
+def _heads(found: QuerySet[Checkpoint]) -> Iterator[Head]:
+    """Heads with their cosignatures, in one query."""
+    cosignatures = Cosignature.objects.filter(size=OuterRef("size")).order_by("witness")
+    signed = ArraySubquery(cosignatures.values(said=JSONObject(witness="witness", line="line")))
+    for size, root, note, said in found.annotate(signed=signed).values_list("size", "root", "note", "signed"):
+        lines = "".join(one["line"] for one in said)
+        yield Head(size, bytes(root), note + lines, note, [one["witness"] for one in said])
 
 
-def _public(leaf: Leaf) -> dict:
-    return {name: value for name, value in leaf.entry.items() if name not in ("v", "type", "id", "hour", "commit")}
+def _public(leaf: dict) -> dict:
+    return {name: value for name, value in leaf.items() if name not in ("v", "type", "id", "hour", "commit")}
 
 
-def _source(entry_id: UUID) -> Journal | Fact | None:
-    return Journal.objects.filter(pk=entry_id).first() or Fact.objects.filter(pk=entry_id).first()
+def _opening(entry_id: UUID, leaf_type: str | None, secret: Any, type: str | None, *said: str | None) -> Opening | None:
+    """What an entry commits to, unsaved; None once erased. A plain posting's is filled in from the journal.
 
-
-def _opening(entry_id: UUID, leaf: Leaf | None) -> Opening | None:
-    """Read what the entry commits to, unsaved: a plain posting's opening is filled in from the journal."""
-    opening = Opening.objects.filter(pk=entry_id).first()
-    if opening and (opening.type is None or (leaf and leaf.type != opening.type)):
+    said: Its public, private and split values, as JSON.
+    """
+    if secret is None:
+        return None
+    if type is None or leaf_type not in (None, type):
         return plain_opening(entry_id)
-    return opening
+    public, private, split = (None if text is None else database.from_json(text) for text in said)
+    return Opening(entry_id=entry_id, secret=secret, type=type, public=public, private=private, split=split)
 
 
 def plain_opening(entry_id: UUID) -> Opening | None:

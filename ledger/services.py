@@ -50,6 +50,7 @@ from ledger.log import (
     leaf_of,
     log_size,
     receipt,
+    receipt_of,
     record_fact,
 )
 from ledger.lots import LotRow, hold_lot, lot_of, lots_in, lots_of, pending_of, release_lot, vest_due
@@ -133,6 +134,7 @@ __all__ = [
     "posting_by_reference",
     "posting_of",
     "receipt",
+    "receipt_of",
     "record_fact",
     "release_lot",
     "statement_of",

@@ -19,15 +19,19 @@ from ledger import services as ledger
 from .models import ListedModel
 
 
-def are_known_to(user: User | AnonymousUser, record: Record) -> bool:
+def are_known_to(user: User | AnonymousUser, record: Record, *, curates: bool | None = None) -> bool:
     """Whether a person may know what a record earned, and in how many calls.
 
     Its contributor, the Datanet's curators and owner, and administrators. Strangers could compare the amounts before and after
     an epoch, and so learn which calls used the record.
+
+    curates: `datanets.can_curate`, for who has asked already.
     """
     if not user.is_authenticated:
         return False
-    return user.is_staff or user.pk == record.contributor_id or datanets.can_curate(user, record.datanet)
+    if user.is_staff or user.pk == record.contributor_id:
+        return True
+    return datanets.can_curate(user, record.datanet) if curates is None else curates
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from accounts.models import User
 from attribution import explain, payloads
 from attribution.models import Line
 from datanets import records as datanet_records
-from datanets.models import Datanet, Record
+from datanets.models import Record
 from ledger import chart
 from ledger import receipts as format
 from ledger import services as ledger
@@ -71,11 +71,13 @@ class Viewing:
         entry: The ledger's row, private values included: show them to a holder only.
         is_holder: All openings: the buyer of a charge, the owner of the wallet of a plain posting.
         payee_codes: Account codes whose own split lines this person may open.
+        call: Of the charge of a call, for somebody signed in; with its model, refund, payback and dispute.
     """
 
     entry: ledger.EntryRow
     is_holder: bool
     payee_codes: frozenset[str]
+    call: Call | None = None
 
 
 def viewing(entry_id: UUID, user: querysets.Viewer) -> Viewing | None:
@@ -86,14 +88,17 @@ def viewing(entry_id: UUID, user: querysets.Viewer) -> Viewing | None:
     if not user.is_authenticated:
         return Viewing(entry, False, frozenset())
     mine = frozenset({chart.wallet(user.pk), chart.pending(user.pk), chart.promotion(user.pk)})
-    return Viewing(entry, _is_holder(entry, user, mine), mine)
+    if entry.type == format.CALL_CHARGED:
+        call = Call.objects.filter(pk=entry.id).select_related("model", "refund", "payback", "dispute").first()
+        return Viewing(entry, call is not None and call.buyer_id == user.pk, mine, call)
+    return Viewing(entry, _is_holder(entry, user), mine)
 
 
 def body(seen: Viewing) -> tuple[str, dict | None]:
     """(waiting | sequenced | proved, the receipt as this person may have it)."""
-    found = ledger.receipt(seen.entry.id, with_openings=True)
-    if found is None or found.body is None:
-        return (found.status if found else "waiting"), None
+    found = ledger.receipt_of(seen.entry, with_openings=True)
+    if found.body is None:
+        return found.status, None
     receipt = dict(found.body)
     opened = receipt.pop("openings", None)
     if opened and not seen.is_holder:
@@ -149,10 +154,8 @@ def _shown(values: dict) -> dict:
     return shown
 
 
-def _is_holder(entry: ledger.EntryRow, user: User, mine: frozenset[str]) -> bool:
+def _is_holder(entry: ledger.EntryRow, user: User) -> bool:
     match entry.type:
-        case format.CALL_CHARGED:
-            return Call.objects.filter(pk=entry.id, buyer=user).exists()
         case format.CALL_ATTRIBUTED:
             return Call.objects.filter(pk=entry.public["charge"], buyer=user).exists()
         case format.ACCESS_CHARGED:
@@ -240,24 +243,29 @@ class Settlement:
 
     Args:
         price_nano: What was paid; `paid` adds up to it.
-        is_settled: Whether the pools were divided, so that people stand in `paid` in place of them.
+        lines: What it pays per payee and role, once the pools are divided: people stand in `paid` in place of them.
         call: The integers of the division; None before it is traced.
         records: (share, Record or None, excerpt) of the largest; the record is None where the buyer may not see it.
     """
 
     price_nano: int
     paid: list[Paid]
-    is_settled: bool
+    lines: list[Line]
     call: explain.CallExplanation | None = None
     records: list[tuple[explain.RecordShare, Record | None, str]] = field(default_factory=list)
     records_left: int = 0
     records_left_nano: int = 0
 
+    @property
+    def is_settled(self) -> bool:
+        return bool(self.lines)
+
 
 def settlement(seen: Viewing, user: querysets.Viewer) -> Settlement:
     """Who got which part of a charge. For its holder."""
     split = seen.entry.split or []
-    lines = list(Line.objects.filter(source_id=seen.entry.id).select_related("payee").order_by("role", "-amount_nano"))
+    lines = explain.lines_of_charge(seen.entry.id)
+    largest_first = sorted(lines, key=lambda line: -line.amount_nano)
     names = _names(split)
     paid = []
     for line in split:
@@ -275,17 +283,17 @@ def settlement(seen: Viewing, user: querysets.Viewer) -> Settlement:
                 one.amount_nano,
                 note="" if one.payee else one.reason,
             )
-            for one in lines
+            for one in largest_first
             if one.role == pool
         ]
-    call = explain.why_call(seen.entry.id) if seen.entry.type == format.CALL_CHARGED else None
+    call = explain.why_call(seen.entry.id, lines=lines) if seen.entry.type == format.CALL_CHARGED else None
     shares = [one for one in call.records if one.weight or one.amount_nano] if call else []
     shown, rest = shares[:RECORDS_SHOWN], shares[RECORDS_SHOWN:]
     visible = _visible([one.record_id for one in shown], user)
     return Settlement(
         price_nano=int((seen.entry.private or {}).get("price", 0)),
         paid=paid,
-        is_settled=bool(lines),
+        lines=lines,
         call=call,
         records=[(one, visible.get(one.record_id), _excerpt(visible.get(one.record_id))) for one in shown],
         records_left=len(rest),
@@ -322,13 +330,11 @@ def _names(split: list[dict]) -> dict[str, str]:
 
 
 def _visible(record_ids: list[int], user: User) -> dict[int, Record]:
-    """Those of the records whose content this person may see, in a few queries per Datanet."""
-    found: dict[int, Record] = {}
-    for datanet in Datanet.objects.filter(records__in=record_ids).distinct():
-        for record in datanet_records.preview(datanet, viewer=user).filter(pk__in=record_ids):
-            record.datanet = datanet
-            found[record.pk] = record
-    return found
+    """Those of the records that stand and whose content this person may see."""
+    standing = Record.objects.filter(pk__in=record_ids, status=Record.Status.APPROVED).defer("signature", "bands")
+    found = standing.select_related("datanet", "body").in_bulk()
+    seen = datanet_records.seen_by(user, found.values())
+    return {pk: record for pk, record in found.items() if pk in seen}
 
 
 def _excerpt(record: Record | None) -> str:

@@ -195,8 +195,11 @@ def locked(call: Call) -> Call:
 def window_ends(call: Call) -> datetime | None:
     """Until when a call can be refunded or disputed: the window that its charge gave it. None: it was not charged."""
     charge = ledger.posting_of(call.pk)
-    if charge is None:
-        return None
+    return None if charge is None else window_of(charge)
+
+
+def window_of(charge: ledger.PostingRow | ledger.EntryRow) -> datetime:
+    """Until when the call of a charge can be refunded or disputed."""
     seconds = settings.CHALLENGE_WINDOW_S if charge.vest_after_s is None else charge.vest_after_s
     return charge.at + timedelta(seconds=seconds)
 

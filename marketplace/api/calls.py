@@ -9,7 +9,6 @@ from rest_framework import exceptions, serializers
 from rest_framework.response import Response
 
 from attribution import explain
-from ledger import services as ledger
 
 from .. import receipts, samples
 from ..models import Call, Refund
@@ -206,7 +205,7 @@ class ReceiptView(PublicView):
             "type": seen.entry.type,
             "status": status,
             "sentence": receipts.sentence(seen),
-            "leaf_index": ledger.leaf_of(seen.entry.id),
+            "leaf_index": seen.entry.leaf_index,
             "is_holder": seen.is_holder,
             "public": seen.entry.public,
             "receipt": body,

@@ -144,17 +144,18 @@ def known(request, record_id: int) -> Record:
 def _detail(request, record: Record) -> dict:
     explanation = explain.why_record(record)
     sees_earnings = earnings.are_known_to(request.user, record)
+    readable = records.can_see(request.user, record)
     return RecordDetail(
         {
             "id": record.pk,
             "datanet": record.datanet,
             "identity": record.identity,
-            "title": record.title if records.can_see(request.user, record) else "",
+            "title": record.title if readable else "",
             "status": record.status,
             "contributor": record.contributor,
             "copy_of_id": record.copy_of_id,
             "versions": [version.label for version in records.versions_with(record)],
-            "body": records.content_of(record) if records.can_see(request.user, record) else None,
+            "body": records.content_of(record) if readable else None,
             "earned": {
                 "earned_nano": explanation.earned_nano if sees_earnings else None,
                 "call_count": explanation.call_count if sees_earnings else None,

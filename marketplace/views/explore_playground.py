@@ -88,8 +88,9 @@ def call_why(request: HttpRequest, call_id: UUID) -> HttpResponse:
 
 def why(request: HttpRequest, call: Call) -> dict:
     """What the panel shows: where the call stands, and its records as far as they are known."""
-    stands = explain.status_of(call.pk)
-    found = explain.why_call(call.pk)
+    lines = explain.lines_of_charge(call.pk)
+    found = explain.why_call(call.pk, lines=lines)
+    stands = explain.status_of(call.pk, lines=lines, is_traced=found is not None)
     shares = found.records if found else []
     positive = sum(max(share.score, 0) for share in shares)
     first = [share for share in shares if share.amount_nano or share.score > 0][:SHOWN_RECORDS]

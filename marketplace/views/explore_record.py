@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
-from django.http import Http404, HttpRequest, HttpResponse
+from django.db.models import Q
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import path
 from django.utils.translation import gettext as _
@@ -25,22 +26,24 @@ def record(request: HttpRequest, record_id: int) -> HttpResponse:
     """One record: where it comes from, what was found, what it earned, and if nothing, the one reason."""
     found = find(request, record_id)
     pool = found.datanet
-    readable = records.can_see(request.user, found)
-    insider = request.user.pk == found.contributor_id or datanets.can_curate(request.user, pool)
+    is_mine = request.user.pk == found.contributor_id
+    curates = not is_mine and datanets.can_curate(request.user, pool)
+    insider = is_mine or curates
+    readable = records.can_see(request.user, found, curates=curates)
     explanation = explain.why_record(found)
-    sees_earnings = earnings.are_known_to(request.user, found)
+    sees_earnings = earnings.are_known_to(request.user, found, curates=curates)
     columns = columns_of(pool.kind, pool.schema)
-    body = (records.content_of(found) or {}) if readable else {}
-    picture = found.body.media_key if readable and hasattr(found, "body") else ""
+    content = found.body if readable and hasattr(found, "body") else None
+    body = content.body if content else {}
     context = {
         "record": found,
         "datanet": pool,
         "readable": readable,
         "insider": insider,
-        "is_mine": request.user.pk == found.contributor_id,
+        "is_mine": is_mine,
         "may_take_down": records.may_take_down(request.user, found),
         "values": [(column.name, body.get(column.name), column.type == "text") for column in columns] if body else [],
-        "picture_url": media.url_of(picture) if picture else "",
+        "picture_url": media.url_of(content.media_key) if content and content.media_key else "",
         "versions": records.versions_with(found).select_related("datanet"),
         "checks": [_finding(result) for result in found.check_results.order_by("check_name")] if insider else [],
         "sees_earnings": sees_earnings,
@@ -70,17 +73,16 @@ def record_withdraw(request: SignedInRequest, record_id: int) -> HttpResponse:
 
 def find(request: HttpRequest, record_id: int) -> Record:
     """A record one may know of: approved or withdrawn ones of visible Datanets; others for insiders only."""
-    found = get_object_or_404(
+    public = Q(status__in=[Record.Status.APPROVED, Record.Status.WITHDRAWN])
+    insider = Q(contributor=request.user.pk) | Q(datanet__in=Datanet.objects.curated_by(request.user))
+    return get_object_or_404(
         Record.objects.defer("signature", "bands").select_related(
             "datanet__owner", "submission", "contributor", "body"
         ),
+        public | insider,
         pk=record_id,
         datanet__in=Datanet.objects.visible_to(request.user),
     )
-    public = found.status in (Record.Status.APPROVED, Record.Status.WITHDRAWN)
-    if not public and request.user.pk != found.contributor_id and not datanets.can_curate(request.user, found.datanet):
-        raise Http404
-    return found
 
 
 def _finding(result) -> dict:

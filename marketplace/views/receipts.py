@@ -21,7 +21,7 @@ from ledger import receipts as format
 from ledger import services as ledger
 
 from .. import receipts, refunds
-from ..models import Call, Payback
+from ..models import Call
 from ..templatetags import figures
 
 FILE_BYTES_MAX = format.RECEIPT_CHARS_MAX
@@ -37,6 +37,7 @@ def receipt(request: HttpRequest, id: UUID) -> HttpResponse:
     status, body = receipts.body(seen)
     steps = receipts.check(body) if body else []
     is_charge = seen.entry.type in receipts.CHARGES
+    settlement = receipts.settlement(seen, request.user) if is_charge and seen.is_holder else None
     context = {
         "id": id,
         "entry": seen.entry,
@@ -46,14 +47,14 @@ def receipt(request: HttpRequest, id: UUID) -> HttpResponse:
         "steps": steps,
         "is_verified": bool(steps) and receipts.is_verified(steps),
         "entry_text": json.dumps(body["entry"], indent=1, ensure_ascii=False) if body else "",
-        "leaf_index": ledger.leaf_of(id),
+        "leaf_index": seen.entry.leaf_index,
         "command": receipts.command(id),
-        "settlement": receipts.settlement(seen, request.user) if is_charge and seen.is_holder else None,
+        "settlement": settlement,
         "is_charge": is_charge,
         "attributed_id": receipts.attributed_id(id) if is_charge else None,
-        "attribution_state": explain.status_of(id) if is_charge else "",
+        "attribution_state": _state(seen, settlement) if is_charge else "",
         "charge_id": seen.entry.public.get("charge") or seen.entry.public.get("reverses"),
-        "mine": _mine(request, seen),
+        "mine": _mine(request, seen, settlement),
         **_refund_of(request, seen),
         **_checker(),
     }
@@ -135,10 +136,20 @@ def _of_uncharged(request: HttpRequest, id: UUID) -> HttpResponse:
     return render(request, "marketplace/receipts/uncharged.html", {"call": call})
 
 
-def _mine(request: HttpRequest, seen: receipts.Viewing) -> list[Line]:
+def _state(seen: receipts.Viewing, settlement: receipts.Settlement | None) -> str:
+    """Where the attribution of a charge stands."""
+    if settlement is None:
+        return explain.status_of(seen.entry.id)
+    is_traced = True if settlement.call else None
+    return explain.status_of(seen.entry.id, lines=settlement.lines, is_traced=is_traced)
+
+
+def _mine(request: HttpRequest, seen: receipts.Viewing, settlement: receipts.Settlement | None) -> list[Line]:
     """A payee's own lines of a charge or of its attribution."""
     if not request.user.is_authenticated:
         return []
+    if settlement is not None:
+        return [line for line in settlement.lines if line.payee_id == request.user.pk]
     source = seen.entry.public.get("charge", seen.entry.id)
     if seen.entry.type == format.EPOCH_SETTLED:
         found = Line.objects.filter(epoch=seen.entry.id, payee=request.user).order_by("-amount_nano", "pk")[:20]
@@ -149,20 +160,19 @@ def _mine(request: HttpRequest, seen: receipts.Viewing) -> list[Line]:
 
 def _refund_of(request: HttpRequest, seen: receipts.Viewing) -> dict:
     """Whether a call was or can be given back: for its buyer and the developer of its model."""
-    if seen.entry.type != format.CALL_CHARGED or not request.user.is_authenticated:
-        return {}
-    call = Call.objects.filter(pk=seen.entry.id).select_related("model", "refund", "dispute").first()
+    call = seen.call
     if call is None or request.user.pk not in (call.buyer_id, call.model.owner_id):
         return {}
     refund, dispute = getattr(call, "refund", None), getattr(call, "dispute", None)
     is_made = refund is not None and refund.is_made
-    in_time = not is_made and refunds.is_open(call)
+    window_ends = refunds.window_of(seen.entry)
+    in_time = not is_made and timezone.now() < window_ends
     return {
         "refund": refund if is_made else None,
         "dispute": dispute,
-        "window_ends": refunds.window_ends(call) if in_time else None,
+        "window_ends": window_ends if in_time else None,
         "can_dispute": in_time and dispute is None and call.buyer_id == request.user.pk and not call.free,
-        "payback": Payback.objects.filter(call=call).first(),
+        "payback": getattr(call, "payback", None),
         "can_refund": not is_made and call.model.owner_id == request.user.pk != call.buyer_id,
     }
 

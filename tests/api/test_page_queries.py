@@ -1,4 +1,4 @@
-"""Every list costs at most fifteen queries, and as many with a thousand rows as with ten."""
+"""Every list, and every page of one thing, costs at most fifteen queries, and as many with a thousand rows as with ten."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.api.test_page_authorisation import session_of
 
 MOST = 15
 NEW_ID = "gen_random_uuid()"
-# Who looks at which list.
+# Who looks at which page.
 PAGES = {
     "home": (None, "/en/"),
     "datanets": ("alice", "/en/datanets/"),
@@ -44,6 +44,18 @@ PAGES = {
     "payout run": ("ada", "/en/admin-desk/payouts/{draft_run}/"),
     "deposits": ("ada", "/en/admin-desk/deposits/"),
     "audit": ("ada", "/en/admin-desk/audit/"),
+    "receipt": ("dan", "/r/{receipt_id}"),
+    "receipt of a disputed call": ("dan", "/r/{disputed}"),
+    "receipt for a developer": ("devi", "/r/{receipt_id}"),
+    "receipt for a payee": ("alice", "/r/{receipt_id}"),
+    "receipt for everybody": (None, "/r/{receipt_id}"),
+    "receipt of an epoch": ("alice", "/r/{epoch_id}"),
+    "why of a call": ("dan", "/en/calls/{call_id}/why/"),
+    "record": ("alice", "/en/records/{record_id}/"),
+    "record for a curator": ("carol", "/en/records/{record_id}/"),
+    "record for a stranger": ("dan", "/en/records/{record_id}/"),
+    "rejected record": ("carol", "/en/records/{rejected_id}/"),
+    "my data": ("alice", "/en/settings/data/export.json"),
 }
 
 
@@ -131,6 +143,26 @@ def _more(ids: dict, count: int, mark: str) -> None:
         posting_id=NEW_ID,
     )
     _copies("marketplace_auditevent", "true", count)
+    # Payees of the settled call; and of one record: versions that hold it, copies, reports, findings, epochs and calls.
+    _copies("accounts_user", "username = 'bob'", count, username=slug, email=f"{slug} || '@open.test'")
+    of_call, of_record = f"source_id = '{ids['call_id']}'", f"record_id = {ids['record_id']}"
+    of_new_payee = f"(SELECT id FROM accounts_user WHERE username = {slug})"
+    _copies("attribution_line", f"{of_call} AND role = 'data' AND payee_id IS NOT NULL", count, payee_id=of_new_payee)
+    of_pool = f"datanet_id = (SELECT id FROM datanets_datanet WHERE slug = '{ids['slug']}')"
+    _copies("datanets_version", of_pool, count, id=NEW_ID, number=f"{numbers} + n")
+    _copies(
+        "datanets_record",
+        f"id = {ids['record_in_review']}",
+        count,
+        copy_of_id=str(ids["record_id"]),
+        identity="encode(sha256(gen_random_uuid()::text::bytea), 'hex')",
+        content_hmac="''",
+        position="nextval('many')",
+    )
+    _copies("datanets_report", f"id = '{ids['report_id']}'", count, id=NEW_ID, status="'lapsed'", closed_at="now()")
+    _copies("datanets_checkresult", "true", count, record_id=str(ids["record_id"]))
+    _copies("attribution_recordline", of_record, count, source_id=NEW_ID)
+    _copies("attribution_recordepoch", of_record, count, model_version_id=NEW_ID)
 
 
 def _copies(table: str, which: str, count: int, **changed: str) -> None:

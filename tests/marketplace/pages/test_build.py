@@ -2,12 +2,14 @@
 
 import csv
 import io
+import json
 import time
 from datetime import timedelta
 
 import pytest
 from django.core.cache import cache
 from django.core.exceptions import ValidationError
+from django.core.serializers.json import DjangoJSONEncoder
 from django.utils import timezone, translation
 
 from ledger import chart
@@ -389,7 +391,9 @@ def test_my_data_holds_my_records_and_nobody_elses(books, client):
     assert len(copy["records"]) == 2
     assert "radius" in copy["records"][0]["content"]
     assert "contributor" in page(client, "/en/settings/data/").lower()
-    assert copy["consents"][0]["document"] == "contributor"
+    given_at = json.loads(DjangoJSONEncoder().encode(alice.consents.get(document="contributor").given_at))
+    assert list(copy["consents"][0]) == ["document", "version", "text_sha256", "given_at"]
+    assert (copy["consents"][0]["document"], copy["consents"][0]["given_at"]) == ("contributor", given_at)
 
 
 def test_an_account_with_money_is_not_closed(books, client):
