@@ -27,6 +27,21 @@ WITNESS_PAUSE_S = 10.0
 _ask_again_at: dict[str, float] = {}
 #: Seconds after which a step counts as late.
 LATE_S = {"fold_s": 10, "log_s": 10, "unwitnessed_s": 60, "outbox_s": 600}
+#: What a step has not reached yet, by its cursor.
+_WAITING = """(SELECT count(*) AS rows, {age} FROM (
+   SELECT j.at FROM {table} j, ledger_cursor c WHERE c.name = '{step}' AND (j.xid, j.id) > (c.xid, c.posting)
+   LIMIT 100000) w)""".format
+_AGE = "coalesce(extract(epoch FROM clock_timestamp() - min({at})), 0)::float AS s".format
+#: The first leaf without a quorum has waited since the first head that covers it was signed, or is not signed yet.
+_LAG = f"""
+SELECT fold.rows, fold.s, postings.rows + facts.rows, greatest(postings.s, facts.s), heads.s, outbox.rows, outbox.s
+FROM {_WAITING(table="ledger_journal", step="fold", age=_AGE(at="at"))} fold,
+     {_WAITING(table="ledger_journal", step="log", age=_AGE(at="at"))} postings,
+     {_WAITING(table="ledger_fact", step="log", age=_AGE(at="at"))} facts,
+     (SELECT count(*) AS rows, {_AGE(at="created_at")} FROM ledger_outbox WHERE done_at IS NULL) outbox,
+     (SELECT {_AGE(at="signed_at")} FROM ledger_checkpoint WHERE %s > 0 AND size > coalesce((
+        SELECT size FROM ledger_cosignature GROUP BY size HAVING count(*) >= %s ORDER BY size DESC LIMIT 1), 0)) heads
+"""
 
 
 def step(*, ring: Callable[[str, str], object] | None = None) -> dict[str, int]:
@@ -157,31 +172,8 @@ def relay(limit: int = 200, *, ring: Callable[[str, str], object] | None = None)
 
 def lag() -> dict[str, float]:
     """Measure how far each step is behind: rows (counted up to 100,000) and the age in seconds of the oldest one."""
-    waiting = """SELECT count(*), coalesce(extract(epoch FROM clock_timestamp() - min(at)), 0)::float FROM (
-                   SELECT j.at FROM {table} j, ledger_cursor c WHERE c.name = %s AND (j.xid, j.id) > (c.xid, c.posting)
-                   LIMIT 100000) w"""
-    fold_rows, fold_s = database.rows(waiting.format(table="ledger_journal"), "fold")[0]
-    posting_rows, posting_s = database.rows(waiting.format(table="ledger_journal"), "log")[0]
-    fact_rows, fact_s = database.rows(waiting.format(table="ledger_fact"), "log")[0]
-    outbox_rows, outbox_s = database.rows(
-        """SELECT count(*), coalesce(extract(epoch FROM clock_timestamp() - min(created_at)), 0)::float
-           FROM ledger_outbox WHERE done_at IS NULL"""
-    )[0]
-    # The first leaf without a quorum has waited since the first head that covers it was signed, or is not signed yet.
-    unwitnessed_s = database.value(
-        """SELECT coalesce(extract(epoch FROM clock_timestamp() - min(signed_at)), 0)::float FROM ledger_checkpoint
-           WHERE size > %s""",
-        public_log.head().size,
-    )
-    return {
-        "fold_rows": fold_rows,
-        "fold_s": fold_s,
-        "log_rows": posting_rows + fact_rows,
-        "log_s": max(posting_s, fact_s),
-        "unwitnessed_s": unwitnessed_s,
-        "outbox_rows": outbox_rows,
-        "outbox_s": outbox_s,
-    }
+    names = ("fold_rows", "fold_s", "log_rows", "log_s", "unwitnessed_s", "outbox_rows", "outbox_s")
+    return dict(zip(names, database.rows(_LAG, settings.WITNESS_QUORUM, settings.WITNESS_QUORUM)[0], strict=True))
 
 
 def report_late() -> list[str]:
