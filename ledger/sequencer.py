@@ -27,21 +27,6 @@ WITNESS_PAUSE_S = 10.0
 _ask_again_at: dict[str, float] = {}
 #: Seconds after which a step counts as late.
 LATE_S = {"fold_s": 10, "log_s": 10, "unwitnessed_s": 60, "outbox_s": 600}
-#: What a step has not reached yet, by its cursor.
-_WAITING = """(SELECT count(*) AS rows, {age} FROM (
-   SELECT j.at FROM {table} j, ledger_cursor c WHERE c.name = '{step}' AND (j.xid, j.id) > (c.xid, c.posting)
-   LIMIT 100000) w)""".format
-_AGE = "coalesce(extract(epoch FROM clock_timestamp() - min({at})), 0)::float AS s".format
-#: The first leaf without a quorum has waited since the first head that covers it was signed, or is not signed yet.
-_LAG = f"""
-SELECT fold.rows, fold.s, postings.rows + facts.rows, greatest(postings.s, facts.s), heads.s, outbox.rows, outbox.s
-FROM {_WAITING(table="ledger_journal", step="fold", age=_AGE(at="at"))} fold,
-     {_WAITING(table="ledger_journal", step="log", age=_AGE(at="at"))} postings,
-     {_WAITING(table="ledger_fact", step="log", age=_AGE(at="at"))} facts,
-     (SELECT count(*) AS rows, {_AGE(at="created_at")} FROM ledger_outbox WHERE done_at IS NULL) outbox,
-     (SELECT {_AGE(at="signed_at")} FROM ledger_checkpoint WHERE %s > 0 AND size > coalesce((
-        SELECT size FROM ledger_cosignature GROUP BY size HAVING count(*) >= %s ORDER BY size DESC LIMIT 1), 0)) heads
-"""
 
 
 def step(*, ring: Callable[[str, str], object] | None = None) -> dict[str, int]:
@@ -172,8 +157,33 @@ def relay(limit: int = 200, *, ring: Callable[[str, str], object] | None = None)
 
 def lag() -> dict[str, float]:
     """Measure how far each step is behind: rows (counted up to 100,000) and the age in seconds of the oldest one."""
-    names = ("fold_rows", "fold_s", "log_rows", "log_s", "unwitnessed_s", "outbox_rows", "outbox_s")
-    return dict(zip(names, database.rows(_LAG, settings.WITNESS_QUORUM, settings.WITNESS_QUORUM)[0], strict=True))
+    # The first leaf without a quorum has waited since the first head that covers it was signed, or is not signed yet.
+    found = database.rows(
+        """WITH fold AS (
+             SELECT j.at FROM ledger_journal j, ledger_cursor c
+             WHERE c.name = 'fold' AND (j.xid, j.id) > (c.xid, c.posting) LIMIT 100000
+           ), postings AS (
+             SELECT j.at FROM ledger_journal j, ledger_cursor c
+             WHERE c.name = 'log' AND (j.xid, j.id) > (c.xid, c.posting) LIMIT 100000
+           ), facts AS (
+             SELECT f.at FROM ledger_fact f, ledger_cursor c
+             WHERE c.name = 'log' AND (f.xid, f.id) > (c.xid, c.posting) LIMIT 100000
+           ), heads AS (
+             SELECT signed_at AS at FROM ledger_checkpoint WHERE %s > 0 AND size > coalesce((
+               SELECT size FROM ledger_cosignature GROUP BY size HAVING count(*) >= %s ORDER BY size DESC LIMIT 1), 0)
+           )
+           SELECT step, count(*), extract(epoch FROM clock_timestamp() - min(at))::float FROM (
+             SELECT 'fold' AS step, at FROM fold UNION ALL SELECT 'log', at FROM postings
+             UNION ALL SELECT 'log', at FROM facts UNION ALL SELECT 'unwitnessed', at FROM heads
+             UNION ALL SELECT 'outbox', created_at FROM ledger_outbox WHERE done_at IS NULL) waiting
+           GROUP BY step""",
+        settings.WITNESS_QUORUM,
+        settings.WITNESS_QUORUM,
+    )
+    rows = {step: count for step, count, _seconds in found}
+    seconds = {step: age_s for step, _count, age_s in found}
+    counted = {f"{step}_rows": rows.get(step, 0) for step in ("fold", "log", "outbox")}
+    return counted | {name: seconds.get(name.removesuffix("_s"), 0) for name in LATE_S}
 
 
 def report_late() -> list[str]:
