@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterable
+
+from django.db.models import F, Window
+from django.db.models.functions import RowNumber
+
 from datanets import columns
 from datanets.models import Record, Submission, SubmissionFile
 
@@ -14,25 +20,27 @@ CELL_CHARS = 160
 _CHECKED = (SubmissionFile.Status.READY, SubmissionFile.Status.NEEDS_AUTHOR)
 
 
-def of(submission: Submission) -> list[dict]:
+def of(submission: Submission, files: Iterable[SubmissionFile]) -> list[dict]:
     """For the first checked files: {"file", "columns", "rows"}; a row has its record, its cells and what checks said."""
-    files = submission.files.filter(dropped_at=None, status__in=_CHECKED).order_by("created_at", "pk")
-    shown = [_file(file, submission) for file in files[:FILES_SHOWN]]
-    return [each for each in shown if each["rows"]]
-
-
-def _file(file: SubmissionFile, submission: Submission) -> dict:
     datanet = submission.datanet
     names = [column.name for column in columns.columns_of(datanet.kind, datanet.schema)][:COLUMNS_SHOWN]
-    records = Record.objects.filter(file=file).exclude(status=Record.Status.WITHDRAWN).select_related("body")
-    readings = reading.read(
-        list(records.defer("signature", "bands").order_by("position", "id")[:RECORDS_SHOWN]),
-        datanet=datanet,
-        viewer=submission.contributor,
-        with_leaders=False,
-        chars=CELL_CHARS,
+    shown = [file for file in files if file.status in _CHECKED][:FILES_SHOWN]
+    rows = reading.read(
+        _first_of(shown), datanet=datanet, viewer=submission.contributor, with_leaders=False, chars=CELL_CHARS
     )
-    return {"file": file, "columns": names, "rows": [_row(each, names) for each in readings]}
+    found: dict[object, list[dict]] = defaultdict(list)
+    for each in rows:
+        found[each.record.file_id].append(_row(each, names))
+    return [{"file": file, "columns": names, "rows": found[file.pk]} for file in shown if found[file.pk]]
+
+
+def _first_of(files: list[SubmissionFile]) -> list[Record]:
+    """The first records of each file, in one query."""
+    standing = Record.objects.filter(file__in=files).exclude(status=Record.Status.WITHDRAWN)
+    order = ("position", "id")
+    place = Window(RowNumber(), partition_by=[F("file_id")], order_by=order)
+    first = standing.annotate(place=place).filter(place__lte=RECORDS_SHOWN)
+    return list(first.select_related("body").defer("signature", "bands").order_by(*order))
 
 
 def _row(shown: reading.Reading, names: list[str]) -> dict:

@@ -218,13 +218,13 @@ def _add_leaders(readings: Sequence[Reading], *, viewer: User) -> None:
         return
     rows = Record.objects.filter(pk__in=ids).select_related("body", "datanet__owner").defer("signature", "bands")
     led = {row.pk: row for row in rows}
-    visible = {pk: records.can_see(viewer, row) for pk, row in led.items()}
+    visible = records.seen_by(viewer, led.values())
     for reading in readings:
         leader = led.get(reading.record.copy_of_id or 0)
         if leader is None:
             continue
         reading.likeness = _likeness(leader.datanet.kind, reading.record.copy_distance or 0.0)
-        reading.leader_hidden = not visible[leader.pk] or not hasattr(leader, "body")
+        reading.leader_hidden = leader.pk not in visible or not hasattr(leader, "body")
         if not reading.leader_hidden:
             reading.leader = _reading(leader, datanet=leader.datanet)
 

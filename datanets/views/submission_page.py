@@ -8,6 +8,7 @@ from collections import defaultdict
 from datetime import timedelta
 
 from django.conf import settings
+from django.db.models import Min
 from django.template.loader import render_to_string
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -50,7 +51,8 @@ def page_of(submission: Submission) -> dict:
         "in_review": submission.status in (Status.IN_REVIEW, Status.DECIDED),
     }
     if context["open"]:
-        context |= {"copies": _copies(submission), "first": first_records.of(submission)}
+        files = [each["file"] for each in context["files"]]
+        context |= {"copies": _copies(submission), "first": first_records.of(submission, files)}
     else:
         context["rejected"] = _rejected(submission)
     return context
@@ -146,12 +148,14 @@ def check_rows(submission: Submission, files: list[SubmissionFile]) -> list[dict
     counted = [file for file in files if file.status not in (FileStatus.FAILED, FileStatus.UPLOADING)]
     if not counted:
         return []
+    results = list(CheckResult.objects.filter(submission=submission, file__in=files, record=None).order_by("id"))
     told: dict[str, list[CheckResult]] = defaultdict(list)
-    for result in CheckResult.objects.filter(submission=submission, file__in=counted, record=None).order_by("id"):
-        told[result.check_name].append(result)
+    for result in results:
+        if result.file_id in {file.pk for file in counted}:
+            told[result.check_name].append(result)
     marked = _marked_records(submission, counted)
     rows = []
-    for name, done, total in findings.progress(submission):
+    for name, done, total in findings.progress_of(submission, files, results):
         row = {"name": sentences.title_of_check(name), "key": name, "number": ""}
         if done < total:
             row |= {
@@ -278,8 +282,9 @@ def _todo(submission: Submission, context: dict) -> list[tuple[bool, str]]:
 
 def _timeline(submission: Submission) -> list[dict]:
     """Received, checked, sent, in review, decided, in use."""
-    records = Record.objects.filter(submission=submission)
-    used = records.filter(added_in__isnull=False).order_by("added_in").values_list("added_in", flat=True).first()
+    used = None
+    if submission.status not in states.BEFORE_REVIEW:
+        used = Record.objects.filter(submission=submission).aggregate(first=Min("added_in"))["first"]
     params = submission.status_params if submission.status_code in ("in_review", "decided") else {}
     items: list[dict] = [{"text": _("Received"), "at": submission.created_at, "state": "done"}]
 
