@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from django.db.models import F, Window
 from django.db.models.functions import RowNumber
 
 from datanets import columns
-from datanets.models import Record, Submission, SubmissionFile
+from datanets.models import CheckResult, Record, Submission, SubmissionFile
 
 from . import reading
 
@@ -20,23 +20,36 @@ CELL_CHARS = 160
 _CHECKED = (SubmissionFile.Status.READY, SubmissionFile.Status.NEEDS_AUTHOR)
 
 
-def of(submission: Submission, files: Iterable[SubmissionFile]) -> list[dict]:
-    """For the first checked files: {"file", "columns", "rows"}; a row has its record, its cells and what checks said."""
+def of(
+    submission: Submission,
+    files: Iterable[SubmissionFile],
+    first: Sequence[Record],
+    findings: dict[int, list[CheckResult]],
+) -> list[dict]:
+    """For the first checked files: {"file", "columns", "rows"}; a row has its record, its cells and what checks said.
+
+    first, findings: `records_of` these files, and what checks said of them.
+    """
     datanet = submission.datanet
     names = [column.name for column in columns.columns_of(datanet.kind, datanet.schema)][:COLUMNS_SHOWN]
-    shown = [file for file in files if file.status in _CHECKED][:FILES_SHOWN]
-    rows = reading.read(
-        _first_of(shown), datanet=datanet, viewer=submission.contributor, with_leaders=False, chars=CELL_CHARS
+    readings = reading.read(
+        first,
+        datanet=datanet,
+        viewer=submission.contributor,
+        with_leaders=False,
+        chars=CELL_CHARS,
+        findings=findings,
     )
-    found: dict[object, list[dict]] = defaultdict(list)
-    for each in rows:
-        found[each.record.file_id].append(_row(each, names))
-    return [{"file": file, "columns": names, "rows": found[file.pk]} for file in shown if found[file.pk]]
+    rows: dict[object, list[dict]] = defaultdict(list)
+    for each in readings:
+        rows[each.record.file_id].append(_row(each, names))
+    return [{"file": file, "columns": names, "rows": rows[file.pk]} for file in files if rows[file.pk]]
 
 
-def _first_of(files: list[SubmissionFile]) -> list[Record]:
-    """The first records of each file, in one query."""
-    standing = Record.objects.filter(file__in=files).exclude(status=Record.Status.WITHDRAWN)
+def records_of(files: Iterable[SubmissionFile]) -> list[Record]:
+    """The first records of the first checked files, in one query."""
+    shown = [file for file in files if file.status in _CHECKED][:FILES_SHOWN]
+    standing = Record.objects.filter(file__in=shown).exclude(status=Record.Status.WITHDRAWN)
     order = ("position", "id")
     place = Window(RowNumber(), partition_by=[F("file_id")], order_by=order)
     first = standing.annotate(place=place).filter(place__lte=RECORDS_SHOWN)

@@ -52,7 +52,10 @@ def page_of(submission: Submission) -> dict:
     }
     if context["open"]:
         files = [each["file"] for each in context["files"]]
-        context |= {"copies": _copies(submission), "first": first_records.of(submission, files)}
+        copies, first = _copies(submission), first_records.records_of(files)
+        findings = reading.findings_of([*copies, *first])
+        context["copies"] = reading.read(copies, datanet=datanet, viewer=submission.contributor, findings=findings)
+        context["first"] = first_records.of(submission, files, first, findings)
     else:
         context["rejected"] = _rejected(submission)
     return context
@@ -222,10 +225,10 @@ def _marked_records(submission: Submission, files: list[SubmissionFile]) -> dict
     return found
 
 
-def _copies(submission: Submission) -> list[reading.Reading]:
+def _copies(submission: Submission) -> list[Record]:
     rows = Record.objects.filter(submission=submission, copy_of__isnull=False).exclude(status=Record.Status.WITHDRAWN)
-    rows = rows.select_related("body").defer("signature", "bands").order_by("copy_distance", "id")[:COPIES_SHOWN]
-    return reading.read(list(rows), datanet=submission.datanet, viewer=submission.contributor)
+    rows = rows.select_related("body", *reading.LEADER).defer("signature", "bands", *reading.NOT_OF_LEADER)
+    return list(rows.order_by("copy_distance", "id")[:COPIES_SHOWN])
 
 
 def _rejected(submission: Submission) -> list[dict]:
