@@ -223,8 +223,9 @@ def _add_leaders(readings: Sequence[Reading], *, viewer: User, curated: Datanet 
     # Asks for nothing where the rows were read with their leaders.
     prefetch_related_objects([each.record for each in readings], Prefetch("copy_of", queryset=rows))
     led = {each.record.copy_of for each in readings if each.record.copy_of}
+    own = {row for row in led if row.contributor_id == viewer.pk}
     standing = {row for row in led if row.datanet == curated and row.status != Record.Status.WITHDRAWN}
-    visible = {row.pk for row in standing} | records.seen_by(viewer, led - standing)
+    visible = {row.pk for row in own | standing} | records.seen_by(viewer, led - own - standing)
     for reading in readings:
         leader = reading.record.copy_of
         if leader is None:

@@ -8,7 +8,7 @@ from collections import defaultdict
 from datetime import timedelta
 
 from django.conf import settings
-from django.db.models import Min
+from django.db.models import Count, Min, Window
 from django.template.loader import render_to_string
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -85,9 +85,9 @@ def rows_of(submission: Submission) -> dict:
     if submission.status not in states.BEFORE_REVIEW:
         return {"rows": [], "rows_total": 0}
     broken = BrokenRow.objects.awaiting_author().filter(file__submission=submission)
-    rows = list(broken.select_related("file").order_by("file__created_at", "line", "id")[: ROWS_SHOWN + 1])
-    total = len(rows) if len(rows) <= ROWS_SHOWN else broken.count()
-    return {"rows": [row_of(row, submission.datanet) for row in rows[:ROWS_SHOWN]], "rows_total": total}
+    first = broken.select_related("file").order_by("file__created_at", "line", "id").annotate(of=Window(Count("pk")))
+    rows = list(first[:ROWS_SHOWN])
+    return {"rows": [row_of(row, submission.datanet) for row in rows], "rows_total": rows[0].of if rows else 0}
 
 
 def row_of(row: BrokenRow, datanet: Datanet) -> dict:
@@ -153,8 +153,9 @@ def check_rows(submission: Submission, files: list[SubmissionFile]) -> list[dict
         return []
     results = list(CheckResult.objects.filter(submission=submission, file__in=files, record=None).order_by("id"))
     told: dict[str, list[CheckResult]] = defaultdict(list)
+    known = {file.pk for file in counted}
     for result in results:
-        if result.file_id in {file.pk for file in counted}:
+        if result.file_id in known:
             told[result.check_name].append(result)
     marked = _marked_records(submission, counted)
     rows = []
