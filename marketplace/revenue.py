@@ -205,7 +205,7 @@ def _from_business(period: Period) -> tuple[Counter[Key], int]:
         found["platform", None] += one.platform_nano
         found["pool", None] += one.pooled_nano
         if one.owner_nano:
-            owned[one.version_id, one.owner_nano] += one.count
+            owned[one.version_id, one.owner_nano] += one.charges
     owner_ids = charges.owner_ids_by_version({version_id for version_id, _part in owned})
     for (version_id, owner_nano), count in owned.items():
         shares = pricing.split_equally(owner_nano, len(owner_ids[version_id]))
@@ -232,7 +232,7 @@ class _Charges(NamedTuple):
     developer_id: int
     version_id: UUID
     owner_nano: int  # of one of them
-    count: int
+    charges: int
     developer_nano: int
     platform_nano: int
     pooled_nano: int

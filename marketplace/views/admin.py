@@ -142,7 +142,8 @@ def _waiting(admin: User) -> dict[str, int]:
         name: Func(ArraySubquery(found.order_by().values("pk")), function="cardinality", output_field=IntegerField())
         for name, found in wanted.items()
     }
-    return User.objects.filter(pk=admin.pk).values(**numbers).get()
+    found = User.objects.filter(pk=admin.pk).values_list(*numbers.values()).get()
+    return dict(zip(numbers, found, strict=True))
 
 
 def equation(report: revenue.Report) -> list[dict]:
