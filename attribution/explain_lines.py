@@ -89,7 +89,7 @@ def _data(line: Line, charge: Trace, part_nano: int) -> LineSum:
         for one in call.records
         if payees[one.record_id] == line.payee_id
     ]
-    return _put_together(line, charge, part_nano, call.split_nano, call.weights_total, parts)
+    return _put_together(line, charge, part_nano, call.split_nano, call.weights_total, parts, call.lines)
 
 
 def _curation(line: Line, charge: Trace, part_nano: int) -> LineSum:
@@ -102,7 +102,9 @@ def _curation(line: Line, charge: Trace, part_nano: int) -> LineSum:
     weight = sum(nano for record_id, nano in paid.items() if approver[record_id] == line.payee_id)
     floor_nano = divided_nano * weight // attributed_nano if attributed_nano else 0
     parts = [Part(None, None, None, weight, floor_nano, line.amount_nano)]
-    return _put_together(line, charge, part_nano, divided_nano, attributed_nano, parts, attributed_nano=attributed_nano)
+    return _put_together(
+        line, charge, part_nano, divided_nano, attributed_nano, parts, call.lines, attributed_nano=attributed_nano
+    )
 
 
 def _fee(line: Line, charge: Trace, part_nano: int) -> LineSum:
@@ -118,7 +120,8 @@ def _fee(line: Line, charge: Trace, part_nano: int) -> LineSum:
         Part(record_id, None, None, weight, part_nano * weight // total, amount_nano)
         for record_id, weight, amount_nano in zip(*numbers, strict=True)
     ]
-    return _put_together(line, charge, part_nano, part_nano, total, parts)
+    unpaid = Line.objects.filter(source_id=line.source_id, role=line.role, payee__isnull=True)
+    return _put_together(line, charge, part_nano, part_nano, total, parts, unpaid)
 
 
 def _put_together(
@@ -128,11 +131,12 @@ def _put_together(
     divided_nano: int,
     weights_total: int,
     parts: Iterable[Part],
+    lines: Iterable[Line],
     *,
     attributed_nano: int | None = None,
 ) -> LineSum:
     mine = sorted(parts, key=lambda one: (-one.amount_nano, -(one.score or 0), one.record_id or 0))
-    unpaid = Line.objects.filter(source_id=line.source_id, role=line.role, payee__isnull=True).first()
+    unpaid = next((one for one in lines if one.role == line.role and one.payee_id is None), None)
     return LineSum(
         line=line,
         charge=charge,

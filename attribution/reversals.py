@@ -15,7 +15,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from django.db import connection
-from django.db.models import Sum
+from django.db.models import QuerySet, Sum
 
 from attribution.models import Epoch, Line, Reversal
 from ledger import chart
@@ -86,7 +86,7 @@ def lots_behind(charge_id: UUID, *, model_id: UUID) -> list[ledger.LotRow]:
     return [lot for _line, lot in _lines_with_lots(epoch, charge_id) if lot is not None]
 
 
-def totals_of(charge_ids: Collection[UUID]) -> dict[tuple[str, int | None], int]:
+def totals_of(charge_ids: Collection[UUID] | QuerySet) -> dict[tuple[str, int | None], int]:
     """(role, payee) -> nano over the lines of these charges; payee None is the unattributed account."""
     rows = Line.objects.filter(source_id__in=charge_ids).values("role", "payee_id").annotate(total=Sum("amount_nano"))
     return {(row["role"], row["payee_id"]): row["total"] for row in rows}

@@ -30,11 +30,16 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _ARROW = {"number": pa.float64(), "integer": pa.int64(), "boolean": pa.bool_()}
 
 
-def may_export(user: Visitor, datanet: Datanet) -> bool:
-    """Owners may always; readers of the whole Datanet where its owner allows it."""
+def may_export(user: Visitor, datanet: Datanet, *, reads: bool | None = None) -> bool:
+    """Owners may always; readers of the whole Datanet where its owner allows it.
+
+    reads: `services.can_read`, for who has asked already.
+    """
     if user is None or not user.is_authenticated:
         return False
-    return services.can_own(user, datanet) or (datanet.export_allowed and services.can_read(user, datanet))
+    if services.can_own(user, datanet):
+        return True
+    return datanet.export_allowed and (services.can_read(user, datanet) if reads is None else reads)
 
 
 def write(version: Version, *, fmt: str) -> str:

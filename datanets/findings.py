@@ -41,13 +41,22 @@ def run_checks(file: SubmissionFile) -> list[int]:
 
 def progress(submission: Submission) -> list[tuple[str, int, int]]:
     """(check, files it has finished, files in all) of a submission, in the order in which the checks run."""
-    files = submission.files.filter(dropped_at=None).exclude(status=SubmissionFile.Status.FAILED)
+    files = submission.files.filter(dropped_at=None)
+    return progress_of(
+        submission, files, CheckResult.objects.filter(file__in=files, record=None).only("check_name", "file_id")
+    )
+
+
+def progress_of(
+    submission: Submission, files: Iterable[SubmissionFile], results: Iterable[CheckResult]
+) -> list[tuple[str, int, int]]:
+    """`progress`, for who has read its files and what the checks said of them."""
+    counted = {file.pk for file in files if file.status != SubmissionFile.Status.FAILED}
     finished: dict[str, set] = defaultdict(set)
-    results = CheckResult.objects.filter(file__in=files, record=None)
-    for name, file_id in results.values_list("check_name", "file_id").distinct():
-        finished[name].add(file_id)
-    total = files.count()
-    return [(check.NAME, len(finished[check.NAME]), total) for check in checks.CHECKS_FOR[submission.datanet.kind]]
+    for result in results:
+        finished[result.check_name].add(result.file_id)
+    names = [check.NAME for check in checks.CHECKS_FOR[submission.datanet.kind]]
+    return [(name, len(finished[name] & counted), len(counted)) for name in names]
 
 
 def _findings(check: ModuleType, records: list[Checked], context: Context) -> list[Finding]:

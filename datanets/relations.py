@@ -13,14 +13,19 @@ from .models import Submission
 
 def require_reviewer(submission: Submission, curator: User) -> None:
     """Raises SelfReview, NotAllowed."""
+    require_unrelated(submission, curator)
+    if not services.can_curate(curator, submission.datanet):
+        raise NotAllowed(_("Only curators of this Datanet review its records."))
+
+
+def require_unrelated(submission: Submission, curator: User) -> None:
+    """Raises SelfReview."""
     contributor = submission.contributor
     if contributor.pk == curator.pk:
         raise SelfReview
     theirs, ours = contributor.organisation.strip().casefold(), curator.organisation.strip().casefold()
     if theirs and theirs == ours:
         raise SelfReview(_("You cannot review records of your own organisation. Nothing was changed."))
-    if not services.can_curate(curator, submission.datanet):
-        raise NotAllowed(_("Only curators of this Datanet review its records."))
 
 
 def may_review(submission: Submission, curator: User) -> bool:

@@ -41,6 +41,20 @@ class Movement:
 
 
 @dataclass(frozen=True)
+class Flow:
+    """Sums of one account and one kind over a period, by what paid. `paid_from` and `earned_from` are sorts of accounts:
+    "wallet", "promotion", "pool:data"; `earned_from` is "" unless a lot is taken from: then, what had paid that.
+    """
+
+    account: str
+    kind: Kind
+    paid_from: str
+    earned_from: str
+    credited_nano: int
+    debited_nano: int
+
+
+@dataclass(frozen=True)
 class StatementRow:
     """One line of a statement. `leaf_index` is None until the posting is in the public log."""
 
@@ -96,13 +110,8 @@ def movements(
     kinds: Sequence[Kind] | None = None,
     since: datetime | None = None,
     until: datetime | None = None,
-    paid_from: str | None = None,
-    earned_from: str | None = None,
 ) -> list[Movement]:
     """Sum the journal per account and kind, for postings with since <= at < until. None: no such limit.
-
-    `paid_from` is a LIKE pattern for the payer's account ("pool:%:data"): what came out of which pool. `earned_from` is
-    one for the payer of the posting whose lot is taken from: what kind of earnings was given back.
 
     It reads the journal and nothing derived from it, so it can be compared with what is.
     """
@@ -111,20 +120,40 @@ def movements(
                   coalesce(-sum(u.amount) FILTER (WHERE u.amount < 0), 0)::bigint, count(*)
            FROM ledger_journal j CROSS JOIN LATERAL unnest(j.accounts, j.amounts) AS u(account, amount)
            JOIN ledger_account a ON a.id = u.account
-           JOIN ledger_account payer ON payer.id = j.accounts[1]
-           LEFT JOIN ledger_journal earned ON earned.id = j.takes_from
-           LEFT JOIN ledger_account earned_payer ON earned_payer.id = earned.accounts[1]
-           WHERE (%s::text IS NULL OR payer.code LIKE %s) AND (%s::text IS NULL OR earned_payer.code LIKE %s)
-             AND (%s::text IS NULL OR starts_with(a.code, %s)) AND (%s::text[] IS NULL OR a.code = ANY (%s::text[]))
+           WHERE (%s::text IS NULL OR starts_with(a.code, %s)) AND (%s::text[] IS NULL OR a.code = ANY (%s::text[]))
              AND (%s::text[] IS NULL OR j.kind = ANY (%s::text[]))
              AND j.at >= coalesce(%s::timestamptz, '-infinity') AND j.at < coalesce(%s::timestamptz, 'infinity')
            GROUP BY a.code, j.kind ORDER BY a.code, j.kind""",
-        *(paid_from, paid_from, earned_from, earned_from, prefix, prefix),
+        *(prefix, prefix),
         *[None if accounts is None else list(accounts)] * 2,
         *[None if kinds is None else [Kind(kind).value for kind in kinds]] * 2,
         *(since, until),
     )
     return [Movement(code, Kind(kind), *sums) for code, kind, *sums in found]
+
+
+def flows(*, since: datetime | None = None, until: datetime | None = None) -> list[Flow]:
+    """Sum the whole journal per account, kind and sort of payer, for postings with since <= at < until.
+
+    Like `movements`, it reads nothing that is derived from the journal.
+    """
+    found = database.rows(
+        """WITH sort AS (  -- "pool:<model>:calls:data" is of the sort "pool:data"
+             SELECT id, code, concat_ws(':', split_part(code, ':', 1), nullif(split_part(code, ':', 4), '')) AS name
+             FROM ledger_account)
+           SELECT a.code, j.kind, payer.name, coalesce(earned_payer.name, ''),
+                  coalesce(sum(u.amount) FILTER (WHERE u.amount > 0), 0)::bigint,
+                  coalesce(-sum(u.amount) FILTER (WHERE u.amount < 0), 0)::bigint
+           FROM ledger_journal j CROSS JOIN LATERAL unnest(j.accounts, j.amounts) AS u(account, amount)
+           JOIN ledger_account a ON a.id = u.account
+           JOIN sort payer ON payer.id = j.accounts[1]
+           LEFT JOIN ledger_journal earned ON earned.id = j.takes_from
+           LEFT JOIN sort earned_payer ON earned_payer.id = earned.accounts[1]
+           WHERE j.at >= coalesce(%s::timestamptz, '-infinity') AND j.at < coalesce(%s::timestamptz, 'infinity')
+           GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4""",
+        *(since, until),
+    )
+    return [Flow(code, Kind(kind), *rest) for code, kind, *rest in found]
 
 
 def statement_of(

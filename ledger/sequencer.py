@@ -158,31 +158,33 @@ def relay(limit: int = 200, *, ring: Callable[[str, str], object] | None = None)
 
 def lag() -> dict[str, float]:
     """Measure how far each step is behind: rows (counted up to 100,000) and the age in seconds of the oldest one."""
-    waiting = """SELECT count(*), coalesce(extract(epoch FROM clock_timestamp() - min(at)), 0)::float FROM (
-                   SELECT j.at FROM {table} j, ledger_cursor c WHERE c.name = %s AND (j.xid, j.id) > (c.xid, c.posting)
-                   LIMIT 100000) w"""
-    fold_rows, fold_s = database.rows(waiting.format(table="ledger_journal"), "fold")[0]
-    posting_rows, posting_s = database.rows(waiting.format(table="ledger_journal"), "log")[0]
-    fact_rows, fact_s = database.rows(waiting.format(table="ledger_fact"), "log")[0]
-    outbox_rows, outbox_s = database.rows(
-        """SELECT count(*), coalesce(extract(epoch FROM clock_timestamp() - min(created_at)), 0)::float
-           FROM ledger_outbox WHERE done_at IS NULL"""
-    )[0]
     # The first leaf without a quorum has waited since the first head that covers it was signed, or is not signed yet.
-    unwitnessed_s = database.value(
-        """SELECT coalesce(extract(epoch FROM clock_timestamp() - min(signed_at)), 0)::float FROM ledger_checkpoint
-           WHERE size > %s""",
-        public_log.head().size,
+    found = database.rows(
+        """WITH fold AS (
+             SELECT j.at FROM ledger_journal j, ledger_cursor c
+             WHERE c.name = 'fold' AND (j.xid, j.id) > (c.xid, c.posting) LIMIT 100000
+           ), postings AS (
+             SELECT j.at FROM ledger_journal j, ledger_cursor c
+             WHERE c.name = 'log' AND (j.xid, j.id) > (c.xid, c.posting) LIMIT 100000
+           ), facts AS (
+             SELECT f.at FROM ledger_fact f, ledger_cursor c
+             WHERE c.name = 'log' AND (f.xid, f.id) > (c.xid, c.posting) LIMIT 100000
+           ), heads AS (
+             SELECT signed_at AS at FROM ledger_checkpoint WHERE %s > 0 AND size > coalesce((
+               SELECT size FROM ledger_cosignature GROUP BY size HAVING count(*) >= %s ORDER BY size DESC LIMIT 1), 0)
+           )
+           SELECT step, count(*), extract(epoch FROM clock_timestamp() - min(at))::float FROM (
+             SELECT 'fold' AS step, at FROM fold UNION ALL SELECT 'log', at FROM postings
+             UNION ALL SELECT 'log', at FROM facts UNION ALL SELECT 'unwitnessed', at FROM heads
+             UNION ALL SELECT 'outbox', created_at FROM ledger_outbox WHERE done_at IS NULL) waiting
+           GROUP BY step""",
+        settings.WITNESS_QUORUM,
+        settings.WITNESS_QUORUM,
     )
-    return {
-        "fold_rows": fold_rows,
-        "fold_s": fold_s,
-        "log_rows": posting_rows + fact_rows,
-        "log_s": max(posting_s, fact_s),
-        "unwitnessed_s": unwitnessed_s,
-        "outbox_rows": outbox_rows,
-        "outbox_s": outbox_s,
-    }
+    rows = {step: count for step, count, _seconds in found}
+    seconds = {step: age_s for step, _count, age_s in found}
+    counted = {f"{step}_rows": rows.get(step, 0) for step in ("fold", "log", "outbox")}
+    return counted | {name: seconds.get(name.removesuffix("_s"), 0) for name in LATE_S}
 
 
 def report_late() -> list[str]:

@@ -130,7 +130,9 @@ def withdraw(dispute: Dispute, *, by: User) -> Dispute:
 def seen_by(user: User) -> QuerySet[Dispute]:
     """Disputes about one's own calls, and about calls to one's own models."""
     mine = Q(call__buyer=user) | Q(call__model__owner=user)
-    return Dispute.objects.filter(mine).select_related("call__model__owner", "call__version", "call__refund")
+    return Dispute.objects.filter(mine).select_related(
+        "call__model__owner", "call__version__model__owner", "call__refund"
+    )
 
 
 def to_decide() -> QuerySet[Dispute]:

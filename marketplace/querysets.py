@@ -203,13 +203,17 @@ def models_of_datanet(datanet: Datanet, viewer: Viewer) -> QuerySet[Any]:
     )
 
 
+QUALITY_BANDS = ((90, 100, "ok"), (80, 89, "ok"), (60, 79, "warn"), (0, 59, "bad"))
+_IN_BANDS = {f"from_{low}": Count("pk", filter=Q(quality__range=(low, high))) for low, high, _colour in QUALITY_BANDS}
+
+
 def approved_by_contributor(datanet: Datanet) -> list[Any]:
-    """Who gave how many approved records, most first."""
+    """Who gave how many approved records, and how many of each band of quality, most first."""
     return list(
         Record.objects.filter(datanet=datanet, status=Record.Status.APPROVED)
         .order_by()
         .values("contributor_id", "contributor__username", "contributor__display_name")
-        .annotate(records=Count("pk"))
+        .annotate(records=Count("pk"), **_IN_BANDS)
         .order_by("-records", "contributor__username")
     )
 
@@ -225,15 +229,12 @@ def answer_time_of(datanet: Datanet) -> timedelta | None:
     return timedelta(seconds=median(waits_s)) if waits_s else None
 
 
-QUALITY_BANDS = ((90, 100, "ok"), (80, 89, "ok"), (60, 79, "warn"), (0, 59, "bad"))
+def quality_of(given: list[Any]) -> list[dict]:
+    """Approved records per band of the checks' score: [{low, high, colour, records, share}]; [] where none has a score.
 
-
-def quality_of(datanet: Datanet) -> list[dict]:
-    """Approved records per band of the checks' score: [{low, high, colour, records, share}]; [] where none has a score."""
-    approved = Record.objects.filter(datanet=datanet, status=Record.Status.APPROVED, quality__isnull=False)
-    counts = approved.aggregate(
-        **{f"from_{low}": Count("pk", filter=Q(quality__range=(low, high))) for low, high, _colour in QUALITY_BANDS}
-    )
+    given: `approved_by_contributor`.
+    """
+    counts = {name: sum(row[name] for row in given) for name in _IN_BANDS}
     total = sum(counts.values())
     return [
         {

@@ -218,7 +218,7 @@ def can_be_refunded(call: Call) -> bool:
 def seen_by(user: User) -> QuerySet[Refund]:
     """Refunds of one's own calls, and of calls to one's own models."""
     mine = Q(call__buyer=user) | Q(call__model__owner=user)
-    return Refund.objects.filter(mine).select_related("call__model__owner", "call__version")
+    return Refund.objects.filter(mine).select_related("call__model__owner", "call__version__model__owner")
 
 
 def _opened(call: Call, *, reason: str) -> Refund:

@@ -16,14 +16,14 @@ while any difference is not zero. Both sides are read in one snapshot, so a call
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
-from functools import partial
 from typing import NamedTuple
 from uuid import UUID
 
 from django.db import connection, transaction
-from django.db.models import Count, OuterRef, QuerySet, Subquery, Sum
+from django.db.models import Count, F, OuterRef, Q, QuerySet, Subquery, Sum, Value
 
 from accounts.models import User
 from attribution import explain, reversals
@@ -34,6 +34,8 @@ from . import charges, pricing
 from .models import Access, Call, ModelVersion, PassRefund, Payback, Refund, SplitRule, TrainingRun
 
 CHARGES = (ledger.Kind.CALL_CHARGED, ledger.Kind.ACCESS_CHARGED, ledger.Kind.TRAINING_CHARGED)
+# Who earns a lot, by what paid it: a charge gave it at once (its payer is a wallet), or a pool was divided.
+EARNER = {"wallet": "developer", "promotion": "developer", "pool:data": "contributor", "pool:curation": "curator"}
 Key = tuple[str, int | None]  # (role, user id); None for what belongs to nobody
 
 
@@ -47,6 +49,11 @@ class Period(NamedTuple):
         """The rows whose moment lies in it."""
         limits = {f"{column}__gte": self.since, f"{column}__lt": self.until}
         return rows.filter(**{name: at for name, at in limits.items() if at is not None})
+
+    def and_before(self, rows: QuerySet, column: str) -> QuerySet:
+        """The rows whose moment lies in it or before it; `is_before` says which."""
+        is_before = Value(False) if self.since is None else Q(**{f"{column}__lt": self.since})
+        return Period(until=self.until).of(rows, column).annotate(is_before=is_before)
 
 
 @dataclass(frozen=True)
@@ -102,25 +109,36 @@ def days(first: date | None, last: date | None) -> Period:
     )
 
 
-@transaction.atomic
 def report(period: Period | None = None) -> Report:
-    """Derive both sides of a period, by default of all time, in one snapshot."""
+    """Derive both sides of a period, by default of all time."""
+    found = _compared(period or Period())
+    return replace(found, rows=_named(found.rows))
+
+
+def differences() -> list[Row]:
+    """The rows on which the derivations disagree, and a row for the whole if only the totals do."""
+    found = _compared(Period())
+    rows = [row for row in found.rows if row.difference_nano]
+    if not rows and found.difference_nano:
+        business_nano = found.expected_nano - found.difference_nano
+        rows = [Row("total", "", None, books_nano=found.expected_nano, business_nano=business_nano)]
+    return _named(rows)
+
+
+@transaction.atomic(savepoint=False)
+def _compared(period: Period) -> Report:
+    """Both sides in one snapshot, the payees without their names."""
     _freeze_snapshot()
-    period = period or Period()
     books, charged_nano, refunded_nano = _from_books(period)
-    business = _from_business(period)
-    opening_nano = 0
+    business, opening_nano = _from_business(period)
     if period.since is not None:
-        before = Period(until=period.since)
-        opening_nano = _from_business(before)["pool", None]
-        books["pool", None] += _pooled_by_books(before)
+        books["pool", None] += _pooled_by_books(Period(until=period.since))
         business["pool", None] += opening_nano
     keys = {key for key in {*books, *business} if books[key] or business[key]}
-    names = User.objects.in_bulk({user_id for _role, user_id in keys if user_id is not None})
     rows = [
         Row(
             role=role,
-            payee=names[user_id].username if user_id in names else "",
+            payee="",
             payee_id=user_id,
             books_nano=books[role, user_id],
             business_nano=business[role, user_id],
@@ -130,60 +148,42 @@ def report(period: Period | None = None) -> Report:
     return Report(opening_nano=opening_nano, charged_nano=charged_nano, refunded_nano=refunded_nano, rows=rows)
 
 
-def differences() -> list[Row]:
-    """The rows on which the derivations disagree, and a row for the whole if only the totals do."""
-    found = report()
-    rows = [row for row in found.rows if row.difference_nano]
-    if not rows and found.difference_nano:
-        rows = [
-            Row(
-                "total",
-                "",
-                None,
-                found.expected_nano,
-                found.expected_nano - found.difference_nano,
-            )
-        ]
-    return rows
+def _named(rows: list[Row]) -> list[Row]:
+    users = User.objects.in_bulk({row.payee_id for row in rows if row.payee_id is not None})
+    return [replace(row, payee=users[row.payee_id].username) if row.payee_id in users else row for row in rows]
 
 
 def _from_books(period: Period) -> tuple[Counter[Key], int, int]:
-    """Per role and payee, from the journal's legs alone."""
+    """Per role and payee, and what was charged and refunded, from the journal's legs alone."""
     found: Counter[Key] = Counter()
     charged = refunded = 0
-    for leg in ledger.movements(kinds=CHARGES, **period._asdict()):
-        if leg.account.startswith(("wallet:", "promotion:")):
-            charged += leg.debited_nano
-        elif leg.account == chart.FEES:
-            found["platform", None] += leg.credited_nano
-        elif leg.account.startswith("pending:"):
-            found["developer", chart.user_of(leg.account)] += leg.credited_nano
-    for source, role in (("data", "contributor"), ("curation", "curator")):
-        settled = partial(ledger.movements, kinds=[ledger.Kind.SETTLEMENT], prefix="pending:", **period._asdict())
-        for leg in settled(paid_from=f"pool:%:{source}"):
-            found[role, chart.user_of(leg.account)] += leg.credited_nano
-    for leg in ledger.movements(kinds=[ledger.Kind.SETTLEMENT], prefix="unattributed:", **period._asdict()):
-        found["unattributed", None] += leg.credited_nano
-    found["pool", None] = _pooled_by_books(period)
-    for leg in ledger.movements(kinds=[ledger.Kind.REFUND], **period._asdict()):
-        if leg.account.startswith(("wallet:", "promotion:")):
-            refunded += leg.credited_nano
-            # A retired model's passes, and calls after their window: their developer pays out of a wallet.
-            found["developer", chart.user_of(leg.account)] -= leg.debited_nano
-        elif leg.account == chart.FEES:
-            found["platform", None] -= leg.debited_nano
-        elif leg.account.startswith("unattributed:"):
-            found["unattributed", None] -= leg.debited_nano
-    # A lot is what a charge gave at once (its payer is a wallet), or what a pool was divided into.
-    for pattern, role in (
-        ("wallet:%", "developer"),
-        ("promotion:%", "developer"),
-        ("pool:%:data", "contributor"),
-        ("pool:%:curation", "curator"),
-    ):
-        taken = partial(ledger.movements, kinds=[ledger.Kind.REFUND], prefix="pending:", **period._asdict())
-        for leg in taken(earned_from=pattern):
-            found[role, chart.user_of(leg.account)] -= leg.debited_nano
+    for leg in ledger.flows(**period._asdict()):
+        sort, user_id = leg.account.partition(":")[0], chart.user_of(leg.account)
+        if sort == "pool":
+            found["pool", None] += leg.credited_nano - leg.debited_nano
+        elif leg.kind in CHARGES:
+            if sort in ("wallet", "promotion"):
+                charged += leg.debited_nano
+            elif leg.account == chart.FEES:
+                found["platform", None] += leg.credited_nano
+            elif sort == "pending":
+                found["developer", user_id] += leg.credited_nano
+        elif leg.kind == ledger.Kind.SETTLEMENT:
+            if sort == "pending" and leg.paid_from in EARNER:
+                found[EARNER[leg.paid_from], user_id] += leg.credited_nano
+            elif sort == "unattributed":
+                found["unattributed", None] += leg.credited_nano
+        elif leg.kind == ledger.Kind.REFUND:
+            if sort in ("wallet", "promotion"):
+                refunded += leg.credited_nano
+                # A retired model's passes, and calls after their window: their developer pays out of a wallet.
+                found["developer", user_id] -= leg.debited_nano
+            elif leg.account == chart.FEES:
+                found["platform", None] -= leg.debited_nano
+            elif sort == "unattributed":
+                found["unattributed", None] -= leg.debited_nano
+            elif sort == "pending" and leg.earned_from in EARNER:
+                found[EARNER[leg.earned_from], user_id] -= leg.debited_nano
     return found, charged, refunded
 
 
@@ -192,30 +192,20 @@ def _pooled_by_books(period: Period) -> int:
     return sum(leg.credited_nano - leg.debited_nano for leg in ledger.movements(prefix="pool:", **period._asdict()))
 
 
-def _from_business(period: Period) -> Counter[Key]:
-    """Per role and payee, from the shop's rows and attribution's lines alone."""
+def _from_business(period: Period) -> tuple[Counter[Key], int]:
+    """Per role and payee, and what was in pools before, from the shop's rows and attribution's lines alone."""
     found: Counter[Key] = Counter()
-    pooled = 0
-    calls = period.of(Call.objects.all(), "finished_at")
-    for row in calls.values("model__owner_id").annotate(
-        developer=Sum("developer_nano"),
-        platform=Sum("platform_nano"),
-        data=Sum("data_nano"),
-        curation=Sum("curation_nano"),
-    ):
-        found["developer", row["model__owner_id"]] += row["developer"]
-        found["platform", None] += row["platform"]
-        pooled += row["data"] + row["curation"]
+    opening_nano = 0
     owned: Counter[tuple[UUID, int]] = Counter()  # (version, owner's part of one charge) -> how many charges
-    for one in calls.filter(owner_nano__gt=0).values("version_id", "owner_nano").annotate(count=Count("id")):
-        owned[one["version_id"], one["owner_nano"]] += one["count"]
-    for fee in _fees(period):
-        parts = pricing.split_charge(fee.amount_nano, fee.rule.parts)
-        found["developer", fee.developer_id] += parts["developer"] * fee.charges
-        found["platform", None] += parts["platform"] * fee.charges
-        pooled += (parts["data"] + parts["curation"]) * fee.charges
-        if parts["owner"]:
-            owned[fee.version_id, parts["owner"]] += fee.charges
+    for one in [*_calls(period), *_fees(period)]:
+        if one.is_before:
+            opening_nano += one.pooled_nano
+            continue
+        found["developer", one.developer_id] += one.developer_nano
+        found["platform", None] += one.platform_nano
+        found["pool", None] += one.pooled_nano
+        if one.owner_nano:
+            owned[one.version_id, one.owner_nano] += one.charges
     owner_ids = charges.owner_ids_by_version({version_id for version_id, _part in owned})
     for (version_id, owner_nano), count in owned.items():
         shares = pricing.split_equally(owner_nano, len(owner_ids[version_id]))
@@ -223,67 +213,91 @@ def _from_business(period: Period) -> Counter[Key]:
             found["developer", owner_id] += share * count
     for (role, payee_id), amount_nano in explain.posted_totals(**period._asdict()).items():
         found[_payee_role(role, payee_id), payee_id] += amount_nano
-        pooled -= amount_nano
-    found["pool", None] = pooled
-    found.subtract(_given_back(period))
-    return found
+        found["pool", None] -= amount_nano
+    if period.since is not None:
+        opening_nano -= sum(explain.posted_totals(until=period.since).values())
+    # Of a call that was settled, a refund takes the lines back instead of its part of the pools.
+    settled = period.of(Refund.objects.filter(status=Refund.Status.MADE, was_settled=True), "made_at")
+    for (role, payee_id), amount_nano in reversals.totals_of(settled.values("call_id")).items():
+        found[_payee_role(role, payee_id), payee_id] -= amount_nano
+    for developer_id, amount_nano in _paid_out_of_wallets(period):
+        found["developer", developer_id] -= amount_nano
+    return found, opening_nano
 
 
-def _given_back(period: Period) -> Counter[Key]:
-    """What the refunds of a period took back from each, by the calls they refund and the lines of those that were settled."""
-    found: Counter[Key] = Counter()
-    made = period.of(Refund.objects.filter(status=Refund.Status.MADE), "made_at").select_related("call__model")
-    refunds = list(made)
-    owner_ids = charges.owner_ids_by_version({one.call.version_id for one in refunds if one.call.owner_nano})
-    for refund in refunds:
-        call = refund.call
-        found["developer", call.model.owner_id] += call.developer_nano
-        found["platform", None] += call.platform_nano
-        if not refund.was_settled:
-            found["pool", None] += call.data_nano + call.curation_nano
-        if call.owner_nano:
-            owners = owner_ids[call.version_id]
-            for owner_id, share in zip(owners, pricing.split_equally(call.owner_nano, len(owners)), strict=True):
-                found["developer", owner_id] += share
-    settled = [refund.call_id for refund in refunds if refund.was_settled]
-    for (role, payee_id), amount_nano in reversals.totals_of(settled).items():
-        found[_payee_role(role, payee_id), payee_id] += amount_nano
-    # Paid by developers out of wallets: the rest of passes, and calls whose window was over.
+class _Charges(NamedTuple):
+    """Charges that are split alike, and their parts in all; what was given back of such has all numbers negative."""
+
+    is_before: bool
+    developer_id: int
+    version_id: UUID
+    owner_nano: int  # of one of them
+    charges: int
+    developer_nano: int
+    platform_nano: int
+    pooled_nano: int
+
+
+def _calls(period: Period) -> Iterable[_Charges]:
+    """Every call, and every refund of one by the time of the refund."""
+    made = (
+        period.and_before(Call.objects.all(), "finished_at")
+        .values_list(Value(1), "is_before", "model__owner_id", "version_id", "owner_nano")
+        .annotate(
+            count=Count("pk"),
+            developer=Sum("developer_nano"),
+            platform=Sum("platform_nano"),
+            pooled=Sum(F("data_nano") + F("curation_nano")),
+        )
+    )
+    in_pools = Q(was_settled=False)
+    refunded = (
+        period.and_before(Refund.objects.filter(status=Refund.Status.MADE), "made_at")
+        .values_list(Value(-1), "is_before", "call__model__owner_id", "call__version_id", "call__owner_nano")
+        .annotate(
+            count=Count("pk"),
+            developer=Sum("call__developer_nano"),
+            platform=Sum("call__platform_nano"),
+            pooled=Sum(F("call__data_nano") + F("call__curation_nano"), filter=in_pools, default=0),
+        )
+    )
+    for sign, is_before, developer_id, version_id, owner_nano, *sums in made.union(refunded, all=True):
+        yield _Charges(is_before, developer_id, version_id, owner_nano, *(sign * one for one in sums))
+
+
+def _fees(period: Period) -> Iterable[_Charges]:
+    """Every access and training charge. A pass is of the newest version then."""
+    then = ModelVersion.objects.filter(model=OuterRef("model"), created_at__lte=OuterRef("starts_at"))
+    rule = ("data_bp", "curation_bp", "developer_bp", "platform_bp", "owner_bp")
+    of_rule = [f"split_rule__{part}" for part in rule]
+    sold = (
+        period.and_before(Access.objects.filter(price_nano__gt=0), "starts_at")
+        .annotate(version_id=Subquery(then.order_by("-number").values("pk")[:1]))
+        .values_list("is_before", "model__owner_id", "version_id", "price_nano", *of_rule)
+        .annotate(count=Count("pk"))
+    )
+    done = (
+        period.and_before(TrainingRun.objects.filter(status=TrainingRun.Status.DONE, fee_nano__gt=0), "finished_at")
+        .values_list("is_before", "model__owner_id", "model_version__pk", "fee_nano", *of_rule)
+        .annotate(count=Count("pk"))
+    )
+    for is_before, developer_id, version_id, amount_nano, *basis_points, count in sold.union(done, all=True):
+        parts = pricing.split_charge(amount_nano, SplitRule(**dict(zip(rule, basis_points, strict=True))).parts)
+        pooled_nano = parts["data"] + parts["curation"]
+        sums = (count * one for one in (1, parts["developer"], parts["platform"], pooled_nano))
+        yield _Charges(is_before, developer_id, version_id, parts["owner"], *sums)
+
+
+def _paid_out_of_wallets(period: Period) -> QuerySet:
+    """(developer, nano): the rest of passes of retired models, and calls that were given back after their window."""
     passes = period.of(PassRefund.objects.all(), "made_at").values_list("access__model__owner_id")
     calls = period.of(Payback.objects.all(), "made_at").values_list("call__model__owner_id")
-    for owner_id, amount_nano in [*passes.annotate(Sum("amount_nano")), *calls.annotate(Sum("amount_nano"))]:
-        found["developer", owner_id] += amount_nano
-    return found
+    return passes.annotate(nano=Sum("amount_nano")).union(calls.annotate(nano=Sum("amount_nano")), all=True)
 
 
 def _payee_role(role: str, payee_id: int | None) -> str:
     """The report's word for who a line pays."""
     return {"data": "contributor", "curation": "curator"}[role] if payee_id is not None else "unattributed"
-
-
-class _Fee(NamedTuple):
-    """Access or training charges that are split alike."""
-
-    amount_nano: int
-    rule: SplitRule
-    developer_id: int
-    version_id: UUID
-    charges: int
-
-
-def _fees(period: Period) -> list[_Fee]:
-    """Every access and training charge, those that are split alike as one. A pass is of the newest version then."""
-    then = ModelVersion.objects.filter(model=OuterRef("model"), created_at__lte=OuterRef("starts_at"))
-    sold = period.of(Access.objects.filter(price_nano__gt=0), "starts_at").annotate(
-        version_id=Subquery(then.order_by("-number").values("pk")[:1])
-    )
-    done = period.of(TrainingRun.objects.filter(status=TrainingRun.Status.DONE, fee_nano__gt=0), "finished_at")
-    rows = [
-        *sold.values_list("price_nano", "split_rule_id", "model__owner_id", "version_id").annotate(Count("pk")),
-        *done.values_list("fee_nano", "split_rule_id", "model__owner_id", "model_version__pk").annotate(Count("pk")),
-    ]
-    rules = SplitRule.objects.in_bulk({row[1] for row in rows})
-    return [_Fee(amount_nano, rules[rule_id], *rest) for amount_nano, rule_id, *rest in rows]
 
 
 def _freeze_snapshot() -> None:

@@ -119,9 +119,9 @@ def _records(request: SignedInRequest, submission: Submission, tab: str) -> dict
     found = Record.objects.filter(submission=submission).exclude(status=Status.WITHDRAWN)
     if tab == "look":
         found = found.filter(status=Status.WAITING).exclude(flags=[])
-    found = found.select_related("body").defer("bands")
+    found = found.select_related("body", *reading.LEADER).defer("bands", *reading.NOT_OF_LEADER)
     rows, after = records.page(found, after=int_or_none(request.GET.get("after")), limit=RECORDS_SHOWN)
-    shown = reading.read(rows, datanet=submission.datanet, viewer=request.user)
+    shown = reading.read(rows, datanet=submission.datanet, viewer=request.user, curated=submission.datanet)
     reading.add_nearest(shown, datanet=submission.datanet)
     votes: dict[int, list[Review]] = {row.pk: [] for row in rows}
     cast = Review.objects.filter(record__in=rows, undone_at=None).select_related("curator").order_by("decided_at", "id")

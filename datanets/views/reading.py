@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from django.db.models import Q
+from django.db.models import Prefetch, Q, prefetch_related_objects
 from django.utils.html import escape, format_html
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext
@@ -28,6 +28,9 @@ NEAR_COMPARED = 200
 COMPARED_BANDS_MAX = 400
 CELLS_MIN = 4
 CELL_CHARS_MAX = 60
+# What rows are read with whose leaders are shown, and what is left out of it.
+LEADER = ("copy_of__body", "copy_of__datanet__owner")
+NOT_OF_LEADER = ("copy_of__signature", "copy_of__bands")
 _REMARKABLE = (CheckResult.Severity.FLAG, CheckResult.Severity.FAIL)
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
@@ -92,16 +95,19 @@ def read(
     viewer: User,
     with_leaders: bool = True,
     chars: int = SHOWN_CHARS,
+    findings: dict[int, list[CheckResult]] | None = None,
+    curated: Datanet | None = None,
 ) -> list[Reading]:
     """What a page shows of some records; a fixed number of queries, whatever their number.
 
     datanet: the one they all belong to; without it each row has its own selected. rows: with `body` selected.
     A leader is shown where the viewer may read it, else only named. chars: of a value, before the rest of it.
+    findings: `findings_of` these rows, for who has read them. curated: a Datanet that the viewer is known to review.
     """
-    found = _findings(rows)
+    found = findings_of(rows) if findings is None else findings
     readings = [_reading(row, datanet=datanet or row.datanet, findings=found[row.pk], chars=chars) for row in rows]
     if with_leaders:
-        _add_leaders(readings, viewer=viewer)
+        _add_leaders(readings, viewer=viewer, curated=curated)
     return readings
 
 
@@ -205,22 +211,22 @@ def _field(name: str, value: object, spans: list[tuple[int, int, str]], chars: i
     return Field(name, shown, marked(text[chars:], after) if len(text) > chars else "")
 
 
-def _findings(rows: Sequence[Record]) -> dict[int, list[CheckResult]]:
+def findings_of(rows: Sequence[Record]) -> dict[int, list[CheckResult]]:
     found: dict[int, list[CheckResult]] = defaultdict(list)
     for result in CheckResult.objects.filter(record__in=[row.pk for row in rows]).order_by("id"):
         found[result.record_id or 0].append(result)
     return found
 
 
-def _add_leaders(readings: Sequence[Reading], *, viewer: User) -> None:
-    ids = {each.record.copy_of_id for each in readings if each.record.copy_of_id}
-    if not ids:
-        return
-    rows = Record.objects.filter(pk__in=ids).select_related("body", "datanet__owner").defer("signature", "bands")
-    led = {row.pk: row for row in rows}
-    visible = records.seen_by(viewer, led.values())
+def _add_leaders(readings: Sequence[Reading], *, viewer: User, curated: Datanet | None) -> None:
+    rows = Record.objects.select_related("body", "datanet__owner").defer("signature", "bands")
+    # Asks for nothing where the rows were read with their leaders.
+    prefetch_related_objects([each.record for each in readings], Prefetch("copy_of", queryset=rows))
+    led = {each.record.copy_of for each in readings if each.record.copy_of}
+    standing = {row for row in led if row.datanet == curated and row.status != Record.Status.WITHDRAWN}
+    visible = {row.pk for row in standing} | records.seen_by(viewer, led - standing)
     for reading in readings:
-        leader = led.get(reading.record.copy_of_id or 0)
+        leader = reading.record.copy_of
         if leader is None:
             continue
         reading.likeness = _likeness(leader.datanet.kind, reading.record.copy_distance or 0.0)

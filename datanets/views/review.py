@@ -48,11 +48,12 @@ def review(request: SignedInRequest) -> HttpResponse:
 @login_required
 def review_submission(request: SignedInRequest, submission_id) -> HttpResponse:
     """One submission: look at its records, decide on them. POST: decide."""
-    submission = _reviewable(request.user, submission_id)
+    curated = desk.curated_by(request.user)
+    submission = _reviewable(request.user, submission_id, curated=curated)
     where = _where(request, request.POST if request.method == "POST" else request.GET)
     if request.method == "POST":
         return _decide(request, submission, where)
-    return desk.show(request, where, desk.queue_of(request.user, where), submission)
+    return desk.show(request, where, desk.queue_of(request.user, where), submission, curated=curated)
 
 
 @login_required
@@ -259,15 +260,19 @@ def _require_curator(user: User) -> None:
         raise PermissionDenied(NO_CURATOR)
 
 
-def _reviewable(curator: User, submission_id) -> Submission:
-    """404 for who does not curate its Datanet; SelfReview or NotAllowed, said on a page, for whom it is too close to."""
+def _reviewable(curator: User, submission_id, *, curated: list[Datanet] | None = None) -> Submission:
+    """404 for who does not curate its Datanet; SelfReview, said on a page, for whom it is too close to.
+
+    curated: `desk.curated_by`, for who has read it.
+    """
     submission = get_object_or_404(
         Submission.objects.select_related("datanet__owner", "contributor", "revision_of", "claim__curator"),
         pk=submission_id,
     )
-    if not services.can_curate(curator, submission.datanet):
+    datanet = submission.datanet
+    if not (services.can_curate(curator, datanet) if curated is None else datanet in curated):
         raise Http404
-    relations.require_reviewer(submission, curator)
+    relations.require_unrelated(submission, curator)
     return submission
 
 

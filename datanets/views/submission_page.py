@@ -8,6 +8,7 @@ from collections import defaultdict
 from datetime import timedelta
 
 from django.conf import settings
+from django.db.models import Count, Min, Window
 from django.template.loader import render_to_string
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -50,7 +51,11 @@ def page_of(submission: Submission) -> dict:
         "in_review": submission.status in (Status.IN_REVIEW, Status.DECIDED),
     }
     if context["open"]:
-        context |= {"copies": _copies(submission), "first": first_records.of(submission)}
+        files = [each["file"] for each in context["files"]]
+        copies, first = _copies(submission), first_records.records_of(files)
+        findings = reading.findings_of([*copies, *first])
+        context["copies"] = reading.read(copies, datanet=datanet, viewer=submission.contributor, findings=findings)
+        context["first"] = first_records.of(submission, files, first, findings)
     else:
         context["rejected"] = _rejected(submission)
     return context
@@ -80,9 +85,9 @@ def rows_of(submission: Submission) -> dict:
     if submission.status not in states.BEFORE_REVIEW:
         return {"rows": [], "rows_total": 0}
     broken = BrokenRow.objects.awaiting_author().filter(file__submission=submission)
-    rows = list(broken.select_related("file").order_by("file__created_at", "line", "id")[: ROWS_SHOWN + 1])
-    total = len(rows) if len(rows) <= ROWS_SHOWN else broken.count()
-    return {"rows": [row_of(row, submission.datanet) for row in rows[:ROWS_SHOWN]], "rows_total": total}
+    first = broken.select_related("file").order_by("file__created_at", "line", "id").annotate(of=Window(Count("pk")))
+    rows = list(first[:ROWS_SHOWN])
+    return {"rows": [row_of(row, submission.datanet) for row in rows], "rows_total": rows[0].of if rows else 0}
 
 
 def row_of(row: BrokenRow, datanet: Datanet) -> dict:
@@ -146,12 +151,15 @@ def check_rows(submission: Submission, files: list[SubmissionFile]) -> list[dict
     counted = [file for file in files if file.status not in (FileStatus.FAILED, FileStatus.UPLOADING)]
     if not counted:
         return []
+    results = list(CheckResult.objects.filter(submission=submission, file__in=files, record=None).order_by("id"))
     told: dict[str, list[CheckResult]] = defaultdict(list)
-    for result in CheckResult.objects.filter(submission=submission, file__in=counted, record=None).order_by("id"):
-        told[result.check_name].append(result)
+    known = {file.pk for file in counted}
+    for result in results:
+        if result.file_id in known:
+            told[result.check_name].append(result)
     marked = _marked_records(submission, counted)
     rows = []
-    for name, done, total in findings.progress(submission):
+    for name, done, total in findings.progress_of(submission, files, results):
         row = {"name": sentences.title_of_check(name), "key": name, "number": ""}
         if done < total:
             row |= {
@@ -218,10 +226,10 @@ def _marked_records(submission: Submission, files: list[SubmissionFile]) -> dict
     return found
 
 
-def _copies(submission: Submission) -> list[reading.Reading]:
+def _copies(submission: Submission) -> list[Record]:
     rows = Record.objects.filter(submission=submission, copy_of__isnull=False).exclude(status=Record.Status.WITHDRAWN)
-    rows = rows.select_related("body").defer("signature", "bands").order_by("copy_distance", "id")[:COPIES_SHOWN]
-    return reading.read(list(rows), datanet=submission.datanet, viewer=submission.contributor)
+    rows = rows.select_related("body", *reading.LEADER).defer("signature", "bands", *reading.NOT_OF_LEADER)
+    return list(rows.order_by("copy_distance", "id")[:COPIES_SHOWN])
 
 
 def _rejected(submission: Submission) -> list[dict]:
@@ -278,8 +286,9 @@ def _todo(submission: Submission, context: dict) -> list[tuple[bool, str]]:
 
 def _timeline(submission: Submission) -> list[dict]:
     """Received, checked, sent, in review, decided, in use."""
-    records = Record.objects.filter(submission=submission)
-    used = records.filter(added_in__isnull=False).order_by("added_in").values_list("added_in", flat=True).first()
+    used = None
+    if submission.status not in states.BEFORE_REVIEW:
+        used = Record.objects.filter(submission=submission).aggregate(first=Min("added_in"))["first"]
     params = submission.status_params if submission.status_code in ("in_review", "decided") else {}
     items: list[dict] = [{"text": _("Received"), "at": submission.created_at, "state": "done"}]
 

@@ -9,12 +9,15 @@ from importlib import import_module
 from importlib.util import find_spec
 
 from django.conf import settings
+from django.contrib.postgres.expressions import ArraySubquery
+from django.db.models import Func, IntegerField, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import render
 from django.urls import path
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_safe
 
+from accounts.models import User
 from accounts.requests import SignedInRequest
 from ledger import sequencer
 from ledger import services as ledger
@@ -90,10 +93,7 @@ def admin_exceptions(request: SignedInRequest) -> HttpResponse:
         ],
         "outbox": sorted(ledger.pending_outbox(), key=lambda row: row.created_at)[:FAILED_SHOWN],
         "trainings": [(run, training_failure(run.error_code, run.error_params)) for run in trainings],
-        "deposits_waiting": Deposit.objects.filter(status=Deposit.Status.WAITING).count(),
-        "withdrawals_waiting": Withdrawal.objects.filter(status=Withdrawal.Status.REQUESTED).count(),
-        "disputes_waiting": disputes.to_decide().count(),
-        "refunds_waiting": Refund.objects.filter(status=Refund.Status.WAITING).count(),
+        **_waiting(request.user),
         "differences": [(row, role_label(row.role)) for row in revenue.differences()],
         "is_checked": checked,
         "failures": failures,
@@ -128,6 +128,22 @@ def admin_audit(request: HttpRequest) -> HttpResponse:
 
 
 # --- What the pages show
+
+
+def _waiting(admin: User) -> dict[str, int]:
+    """How many of each kind wait for a decision, in one query."""
+    wanted: dict[str, QuerySet] = {
+        "deposits_waiting": Deposit.objects.filter(status=Deposit.Status.WAITING),
+        "withdrawals_waiting": Withdrawal.objects.filter(status=Withdrawal.Status.REQUESTED),
+        "disputes_waiting": disputes.to_decide(),
+        "refunds_waiting": Refund.objects.filter(status=Refund.Status.WAITING),
+    }
+    numbers = {
+        name: Func(ArraySubquery(found.order_by().values("pk")), function="cardinality", output_field=IntegerField())
+        for name, found in wanted.items()
+    }
+    found = User.objects.filter(pk=admin.pk).values_list(*numbers.values()).get()
+    return dict(zip(numbers, found, strict=True))
 
 
 def equation(report: revenue.Report) -> list[dict]:

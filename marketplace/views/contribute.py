@@ -8,7 +8,7 @@ from datetime import timedelta
 from django import forms
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
-from django.db.models import Count, Q, Sum
+from django.db.models import Count, Q, Sum, Value
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import path, reverse
@@ -181,23 +181,21 @@ def estimate(found: Submission) -> Estimate:
     fresh = Record.objects.filter(submission=found, copy_of=None).exclude(
         status__in=(Record.Status.WITHDRAWN, Record.Status.REJECTED)
     )
-    records = fresh.count()
     since = timezone.now() - timedelta(days=ESTIMATE_DAYS)
-    earned = dict(
-        RecordEpoch.objects.filter(
-            record__datanet=found.datanet, epoch__status=Epoch.Status.POSTED, epoch__posted_at__gte=since
-        )
-        .exclude(record__submission=found)
-        .values_list("record__submission")
-        .annotate(total=Sum("amount_nano"))
+    past = Record.objects.filter(datanet=found.datanet, status=Record.Status.APPROVED, added_in__isnull=False)
+    paid = RecordEpoch.objects.filter(
+        record__datanet=found.datanet, epoch__status=Epoch.Status.POSTED, epoch__posted_at__gte=since
     )
-    approved = dict(
-        Record.objects.filter(datanet=found.datanet, status=Record.Status.APPROVED, added_in__isnull=False)
-        .exclude(submission=found)
-        .values_list("submission")
-        .annotate(count=Count("pk"))
-    )
-    rates = sorted(earned.get(key, 0) // count for key, count in approved.items())
+    counted = [
+        rows.values_list(Value(what), "submission").annotate(total=Count("pk"))
+        for what, rows in (("fresh", fresh), ("approved", past.exclude(submission=found)))
+    ]
+    earned_by = paid.exclude(record__submission=found).values_list(Value("earned"), "record__submission")
+    totals: dict[str, dict] = {"fresh": {}, "approved": {}, "earned": {}}
+    for what, submission_id, total in earned_by.annotate(total=Sum("amount_nano")).union(*counted, all=True):
+        totals[what][submission_id] = total
+    records = totals["fresh"].get(found.pk, 0)
+    rates = sorted(totals["earned"].get(key, 0) // count for key, count in totals["approved"].items())
     if len(rates) < ESTIMATE_SUBMISSIONS_MIN or not records or not any(rates):
         return Estimate(None, None, len(rates), records)
     low, high = rates[len(rates) // 10], rates[(9 * (len(rates) - 1) + 9) // 10]

@@ -6,6 +6,7 @@ from fractions import Fraction
 from uuid import UUID
 
 from django.contrib.auth.decorators import login_required
+from django.db.models import OuterRef, Subquery
 from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, render
@@ -113,7 +114,9 @@ def earnings_payment(request: SignedInRequest, epoch_id: UUID, role: str) -> Htt
 @login_required
 def earnings_why(request: SignedInRequest, line_id: int) -> HttpResponse:
     """One line down to its integers: anybody can redo the sum from what the page shows."""
-    line = get_object_or_404(Line.objects.select_related("epoch"), pk=line_id, payee=request.user)
+    price = Subquery(Call.objects.filter(pk=OuterRef("source_id")).values("cost_nano"))
+    lines = Line.objects.select_related("epoch").annotate(price_nano=price)
+    line = get_object_or_404(lines, pk=line_id, payee=request.user)
     found = explain_lines.sum_of(line)
     if found is None:
         raise Http404
@@ -126,8 +129,7 @@ def earnings_why(request: SignedInRequest, line_id: int) -> HttpResponse:
     context = {
         "line": line,
         "sum": found,
-        "payment": statements.payment(request.user, line.epoch, line.role),
-        "price_nano": Call.objects.filter(pk=line.source_id).values_list("cost_nano", flat=True).first(),
+        "model": statements.names({line.epoch.model_id}).get(line.epoch.model_id, line.epoch.model_id),
         "parts": [(part, names.get(part.record_id or 0)) for part in shown],
         "rest_count": len(rest),
         "rest_weight": sum(part.weight for part in rest),

@@ -44,9 +44,9 @@ def datanet(request: HttpRequest, owner: str, slug: str) -> HttpResponse:
     shown = columns if request.GET.get("columns") == "all" else _first_columns(pool, columns, described)
     everything = datanets.can_curate(request.user, pool)
     readable = everything or datanets.can_read(request.user, pool)
-    found = records.preview(pool, viewer=request.user, reads_all=everything).select_related("contributor")
+    found = records.preview(pool, viewer=request.user, reads_all=everything, reads=readable)
     rows, cursor = records.page(
-        records.search(found, words, pool=pool, label=label),
+        records.search(found.select_related("contributor"), words, pool=pool, label=label),
         after=whole_number(request.GET.get("after")),
         limit=PREVIEW_ROWS,
     )
@@ -65,12 +65,12 @@ def datanet(request: HttpRequest, owner: str, slug: str) -> HttpResponse:
         "labels": _labels(pool, described),
         "statistics": list(described.values()) if readable else [],
         "withdrawn": records.withdrawn_from(version).count() if version and readable else 0,
-        "may_export": version is not None and exports.may_export(request.user, pool),
+        "may_export": version is not None and exports.may_export(request.user, pool, reads=readable),
         "formats": exports.FORMATS,
         "fee_nano": training.fee_nano(pool),
         "followers": version.record_count - version.leader_count if version else 0,
         "paid_nano": paid_nano,
-        "quality": querysets.quality_of(pool),
+        "quality": querysets.quality_of(given),
         "use": _use(pool),
         "people": given[:5],
         "models": querysets.models_of_datanet(pool, request.user)[:5],

@@ -17,23 +17,37 @@ PAGES = {
     "home": (None, "/en/"),
     "datanets": ("alice", "/en/datanets/"),
     "datanet": ("carol", "/en/datanets/erin/tumours/"),
+    "datanet for a stranger": ("zoe", "/en/datanets/erin/tumours/"),
+    "datanet on request": ("zoe", "/en/datanets/erin/{on_request}/"),
+    "datanet on request for a reader": ("bob", "/en/datanets/erin/{on_request}/"),
     "rules of a Datanet": ("carol", "/en/datanets/erin/tumours/rules/"),
     "search": ("alice", "/en/search/?q=tumours"),
     "models": ("dan", "/en/models/"),
     "model": ("dan", "/en/models/devi/check/"),
+    "model with passes": ("dan", "/en/models/devi/passes/"),
     "rules of a model": ("dan", "/en/models/devi/check/rules/"),
     "people": ("dan", "/en/people/alice/"),
     "owner": ("dan", "/en/people/devi/"),
     "submissions": ("alice", "/en/contribute/"),
+    "draft": ("alice", "/en/contribute/{submission_id}/"),
+    "submission in review": ("alice", "/en/contribute/{in_review}/"),
+    "rejected submission": ("alice", "/en/contribute/{rejected_submission}/"),
     "review queue": ("carol", "/en/review/"),
+    "review of all records": ("carol", "/en/review/{in_review}/?tab=all"),
+    "review of records to look at": ("carol", "/en/review/{in_review}/?tab=look"),
+    "review of checks": ("carol", "/en/review/{in_review}/?tab=checks"),
+    "review of provenance": ("carol", "/en/review/{in_review}/?tab=provenance"),
     "appeals": ("frank", "/en/review/appeals/"),
     "reported records": ("carol", "/en/review/reports/"),
     "my models": ("devi", "/en/build/models/"),
+    "my model": ("devi", "/en/build/models/{model_id}/"),
     "keys": ("dan", "/en/build/keys/"),
     "usage": ("dan", "/en/build/usage/"),
     "inbox": ("alice", "/en/inbox/"),
     "earnings": ("alice", "/en/earnings/"),
     "earnings by Datanet": ("alice", "/en/earnings/?by=datanet"),
+    "payment": ("alice", "/en/earnings/payments/{epoch_id}/data/"),
+    "why of a line": ("alice", "/en/earnings/lines/{line_id}/"),
     "wallet": ("alice", "/en/wallet/"),
     "refunds": ("dan", "/en/build/refunds/"),
     "refunds to decide": ("ada", "/en/admin-desk/refunds/"),
@@ -56,6 +70,9 @@ PAGES = {
     "record for a stranger": ("dan", "/en/records/{record_id}/"),
     "rejected record": ("carol", "/en/records/{rejected_id}/"),
     "my data": ("alice", "/en/settings/data/export.json"),
+    "exceptions": ("ada", "/en/admin-desk/exceptions/"),
+    "revenue": ("ada", "/en/admin-desk/revenue/"),
+    "revenue of a period": ("ada", "/en/admin-desk/revenue/?since=2020-01-01&until=2099-12-31"),
 }
 
 
@@ -117,7 +134,8 @@ def _more(ids: dict, count: int, mark: str) -> None:
     _copies("datanets_rulechange", "true", count, after="""'"Name it"'""")
     _copies("marketplace_modelterms", f"model_id = '{ids['model_id']}'", count)
     _copies("marketplace_pricelist", f"model_id = '{ids['model_id']}'", count, id=NEW_ID)
-    _copies("marketplace_call", f"id = '{ids['call_id']}'", count, id=NEW_ID)
+    new_call = f"md5({slug})::uuid"
+    _copies("marketplace_call", f"id = '{ids['call_id']}'", count, id=new_call)
     _copies(
         "marketplace_apikey",
         f"id = '{ids['key_id']}'",
@@ -163,6 +181,22 @@ def _more(ids: dict, count: int, mark: str) -> None:
     _copies("datanets_checkresult", "true", count, record_id=str(ids["record_id"]))
     _copies("attribution_recordline", of_record, count, source_id=NEW_ID)
     _copies("attribution_recordepoch", of_record, count, model_version_id=NEW_ID)
+    # What the desk looks at: refunds of the new calls, and training that failed.
+    made = {"status": "'made'", "grounds": "'error'", "made_at": "now()", "was_settled": "true"}
+    _copies("marketplace_refund", f"call_id = '{ids['asked_back']}'", count, id=NEW_ID, call_id=new_call, **made)
+    _copies("marketplace_dispute", f"id = '{ids['dispute_id']}'", count, id=NEW_ID, call_id=new_call)
+    ids_of_run = dict.fromkeys(("id", "posting_id"), NEW_ID)
+    _copies("marketplace_trainingrun", "true", count, **ids_of_run, hold_id="NULL", status="'failed'")
+    # One submission: more files, broken rows, findings, copies of another record, rejections.
+    draft, in_review = (f"submission_id = '{ids[name]}'" for name in ("submission_id", "in_review"))
+    _copies("datanets_submissionfile", draft, count, id=NEW_ID)
+    _copies("datanets_brokenrow", f"id = {ids['row_id']}", count)
+    _copies("datanets_checkresult", f"{in_review} AND record_id IS NULL", count)
+    new = {"identity": "encode(sha256(gen_random_uuid()::text::bytea), 'hex')", "content_hmac": "''"}
+    copied = {"copy_of_id": str(ids["record_id"]), "copy_distance": "0.1"}
+    for which in (draft, in_review):
+        _copies("datanets_record", which, count, **new, **copied, position="nextval('many')")
+    _copies("datanets_record", f"id = {ids['rejected_id']}", count, **new, position="nextval('many')")
 
 
 def _copies(table: str, which: str, count: int, **changed: str) -> None:

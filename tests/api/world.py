@@ -158,6 +158,7 @@ def build(books) -> World:
             "report_id": report.pk,
             "record_id": reported.pk,
             "rejected_id": second.pk,
+            "rejected_submission": rejected.pk,
             "run_id": version.training_run.pk,
             "access_id": invitation.pk,
             "key_id": key.pk,
