@@ -294,7 +294,6 @@ def _post_locked(epoch_id: uuid.UUID) -> bool:
         entry=ledger.Entry(
             type="epoch.settled",
             public={
-                "model": _path_said(epoch),
                 "model_id": str(epoch.model_id),
                 "epoch": epoch.number,
                 "pool": str(epoch.pool_nano),
@@ -308,12 +307,6 @@ def _post_locked(epoch_id: uuid.UUID) -> bool:
     epoch.status, epoch.posted_at = Epoch.Status.POSTED, now
     epoch.save(update_fields=["status", "posted_at"])
     return True
-
-
-def _path_said(epoch: Epoch) -> str:
-    """The model's path without its version, as its own charges in the log say it."""
-    entry = ledger.entry_of(uuid.UUID(epoch.charge_ids[-1]))
-    return entry.public["model"].partition("@")[0] if entry else ""
 
 
 def _publish_attributions(epoch: Epoch) -> None:

@@ -85,7 +85,8 @@ WITHDRAWAL_SENT = "withdrawal.sent"
 KEY_ROTATED = "key.rotated"
 POSTING_MADE = "posting.made"
 
-_CHARGE = ("model", "model_id", "rule")
+# Ids only: a name is somebody's, and nothing can be taken back from the log. Pages look names up.
+_CHARGE = ("model_id", "version_id", "rule")
 
 ENTRY_TYPES: dict[str, EntryType] = {
     CALL_CHARGED: EntryType(_CHARGE, ("buyer", "paid_by", "request", "response", "tokens", "price"), split=True),
@@ -93,11 +94,11 @@ ENTRY_TYPES: dict[str, EntryType] = {
     ACCESS_CHARGED: EntryType(_CHARGE, ("buyer", "price"), split=True),
     TRAINING_CHARGED: EntryType(_CHARGE, ("buyer", "price"), split=True),
     REFUND_MADE: EntryType(("reverses",), ("buyer", "price"), split=True),
-    EPOCH_SETTLED: EntryType(("model", "model_id", "epoch", "pool", "paid", "unattributed", "lines_root")),
-    VERSION_PUBLISHED: EntryType(("datanet", "version", "records", "root", "licence")),
-    MODEL_PUBLISHED: EntryType(("model", "model_id", "artifact", "versions")),
+    EPOCH_SETTLED: EntryType(("model_id", "epoch", "pool", "paid", "unattributed", "lines_root")),
+    VERSION_PUBLISHED: EntryType(("datanet_id", "version", "records", "root", "licence")),
+    MODEL_PUBLISHED: EntryType(("model_id", "version", "artifact", "versions")),
     RULE_ADOPTED: EntryType(("rule", "parts")),
-    CONSENT_WITHDRAWN: EntryType(("datanet",), ("contributor", "records")),
+    CONSENT_WITHDRAWN: EntryType(("datanet_id",), ("contributor", "records")),
     WITHDRAWAL_SENT: EntryType(("run",), ("payee", "amount", "destination")),
     KEY_ROTATED: EntryType(("old", "new", "old_signature", "new_signature")),
     POSTING_MADE: EntryType(("kind",), ("moves",)),

@@ -21,7 +21,7 @@ from ledger import chart
 from ledger import receipts as format
 from ledger import services as ledger
 
-from . import querysets
+from . import lognames, querysets
 from .models import Access, Call, TrainingRun, Withdrawal
 from .templatetags import figures
 
@@ -177,11 +177,18 @@ def _is_holder(entry: ledger.EntryRow, user: User, mine: frozenset[str]) -> bool
 # --- Sentences
 
 
-def sentence(seen: Viewing) -> str:
+def sentence(seen: Viewing, user: querysets.Viewer) -> str:
     """What happened, in one sentence, with no more than the viewer may know."""
     entry = seen.entry
     public = entry.public
     said = {"hour": f"{entry.at:%Y-%m-%d %H:00} UTC", **{k: v for k, v in public.items() if isinstance(v, str | int)}}
+    # The entry of a model's version has that version's id.
+    about = {
+        "model": (public.get("version_id", str(entry.id)), public.get("model_id")),
+        "datanet": (public.get("datanet_id"),),
+    }
+    named = lognames.of([id for ids in about.values() for id in ids if id], user)
+    said |= {word: next((named[id] for id in ids if id in named), ids[-1]) for word, ids in about.items() if ids[-1]}
     price = (entry.private or {}).get("price") if seen.is_holder else None
     if price is not None and entry.type in CHARGES:
         said["price"] = figures.open_text(int(price))

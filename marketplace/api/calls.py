@@ -205,7 +205,7 @@ class ReceiptView(PublicView):
             "id": seen.entry.id,
             "type": seen.entry.type,
             "status": status,
-            "sentence": receipts.sentence(seen),
+            "sentence": receipts.sentence(seen, request.user),
             "leaf_index": ledger.leaf_of(seen.entry.id),
             "is_holder": seen.is_holder,
             "public": seen.entry.public,

@@ -40,7 +40,7 @@ def receipt(request: HttpRequest, id: UUID) -> HttpResponse:
     context = {
         "id": id,
         "entry": seen.entry,
-        "sentence": receipts.sentence(seen),
+        "sentence": receipts.sentence(seen, request.user),
         "is_holder": seen.is_holder,
         "status": status,
         "steps": steps,

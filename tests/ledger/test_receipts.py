@@ -23,7 +23,11 @@ WITNESSES = [receipts.new_signing_key(f"w{number}.test", WITNESS_KEY, bytes([num
 WITNESS_VKEYS = [witness.verifier.encode() for witness in WITNESSES]
 LOG_VKEY = LOG.verifier.encode()
 
-PUBLIC = {"model": "alice/wren@v1", "model_id": "0198c0de-0000-7000-8000-000000000002", "rule": "sha256:" + "ab" * 32}
+PUBLIC = {
+    "model_id": "0198c0de-0000-7000-8000-000000000002",
+    "version_id": "0198c0de-0000-7000-8000-000000000003",
+    "rule": "sha256:" + "ab" * 32,
+}
 PRIVATE = {
     "buyer": "0198c0de-0000-7000-8000-00000000da00",
     "request": "11" * 32,
@@ -134,7 +138,8 @@ def test_the_same_facts_and_secret_give_the_same_leaf():
         {"private": {**PRIVATE, "tokens": {"né": 1}}},
         {"private": {**PRIVATE, "tokens": "\ud800"}},
         {"public": {**PUBLIC, "buyer": "dan"}},
-        {"public": {"model": "alice/wren@v1"}},
+        {"public": {"model_id": PUBLIC["model_id"]}},
+        {"public": {**PUBLIC, "model": "alice/wren@v1"}},
         {"public": {**PUBLIC, "rule": None}},
         {"secret": b"short"},
     ],
