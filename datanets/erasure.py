@@ -9,8 +9,19 @@ from django.db.models import Q
 
 from accounts.models import User
 
-from . import registration, storage
-from .models import AccessRequest, Appeal, BrokenRow, CheckResult, Record, Report, Review, Submission, SubmissionFile
+from . import registration, storage, versions
+from .models import (
+    AccessRequest,
+    Appeal,
+    BrokenRow,
+    CheckResult,
+    Record,
+    Report,
+    Review,
+    Submission,
+    SubmissionFile,
+    Version,
+)
 
 # Where a decision must have a note, and the note is gone.
 ERASED_NOTE = "(erased)"
@@ -27,7 +38,9 @@ def erase(user: User) -> None:
     mine = Record.objects.filter(contributor=user, status=Record.Status.WITHDRAWN).order_by("id")
     ids = list(mine.values_list("pk", flat=True))
     for start in range(0, len(ids), _BATCH):
-        registration.erase_content(list(Record.objects.filter(pk__in=ids[start : start + _BATCH])))
+        erased = list(Record.objects.filter(pk__in=ids[start : start + _BATCH]))
+        registration.erase_content(erased)
+        versions.forget_statistics(erased)
     _erase_submissions(user)
     _erase_words(user)
 
@@ -53,3 +66,4 @@ def _erase_words(user: User) -> None:
     reports.filter(Q(reporter=user) | theirs).update(text="")
     AccessRequest.objects.filter(user=user).update(purpose="", answer="")
     AccessRequest.objects.filter(answered_by=user).update(answer="")
+    Version.objects.filter(created_by=user).exclude(note="").update(note="")

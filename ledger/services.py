@@ -52,7 +52,7 @@ from ledger.log import (
     receipt,
     record_fact,
 )
-from ledger.lots import LotRow, hold_lot, lot_of, lots_in, lots_of, pending_of, release_lot, vest_due
+from ledger.lots import LotRow, forget_reasons, hold_lot, lot_of, lots_in, lots_of, pending_of, release_lot, vest_due
 from ledger.outbox import (
     OutboxRow,
     enqueue,
@@ -109,6 +109,7 @@ __all__ = [
     "erase_openings",
     "expire_holds",
     "extend",
+    "forget_reasons",
     "head",
     "hold",
     "hold_lot",
