@@ -24,7 +24,7 @@ def forgettable(charge_ids: Collection[UUID]) -> QuerySet[Trace]:
     posted = Line.objects.filter(source_id=OuterRef("charge_id"), epoch__status=Epoch.Status.POSTED)
     left_out = Reversal.objects.filter(charge_id=OuterRef("charge_id"), was_settled=False)
     to_be_netted = Reversal.objects.filter(charge_id=OuterRef("charge_id"), was_settled=True, netted_in=None)
-    found = Trace.objects.filter(charge_id__in=charge_ids, scores=None, forgotten_at=None).exclude(context={})
+    found = Trace.objects.filter(charge_id__in=charge_ids, scores__isnull=True, forgotten_at=None).exclude(context={})
     over = Exists(posted) | Exists(left_out) | Q(data_nano=0, curation_nano=0)
     return found.filter(over, ~Exists(to_be_netted))
 

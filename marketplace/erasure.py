@@ -120,8 +120,8 @@ def _forget_quotes(user: User) -> None:
     """The sealed content of others' calls whose answers quoted their records. Later only what was not attributed then."""
     since = user.erased_at or timezone.now() - timedelta(seconds=settings.CONTENT_KEPT_S)
     mine = Record.objects.filter(contributor=user).values_list("pk", flat=True)
-    quoting = CallContent.objects.filter(call_id__in=forgetting.charges_that_quote(mine, traced_since=since), sealed_key__isnull=False)
-    quoting.update(sealed_key=None, sealed=b"")
+    quoting = forgetting.charges_that_quote(mine, traced_since=since)
+    CallContent.objects.filter(call_id__in=quoting).update(sealed_key=None, sealed=b"")
 
 
 def _forget_shop(user: User) -> None:
