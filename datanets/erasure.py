@@ -9,7 +9,7 @@ from django.db.models import Q
 
 from accounts.models import User
 
-from . import registration, storage, versions
+from . import registration, storage
 from .models import (
     AccessRequest,
     Appeal,
@@ -38,9 +38,7 @@ def erase(user: User) -> None:
     mine = Record.objects.filter(contributor=user, status=Record.Status.WITHDRAWN).order_by("id")
     ids = list(mine.values_list("pk", flat=True))
     for start in range(0, len(ids), _BATCH):
-        erased = list(Record.objects.filter(pk__in=ids[start : start + _BATCH]))
-        registration.erase_content(erased)
-        versions.forget_statistics(erased)
+        registration.erase_content(list(Record.objects.filter(pk__in=ids[start : start + _BATCH])))
     _erase_submissions(user)
     _erase_words(user)
 

@@ -102,7 +102,7 @@ def freeze(datanet: Datanet, *, by: User, note: str = "") -> Version:
 
 
 def forget_statistics(records: Iterable[Record]) -> None:
-    """Drop the statistics of every version that holds one of these records, whose content was erased.
+    """Drop the statistics of every version that holds one of these records, whose content is erased.
 
     `describe_again` makes them of what is left: over many rows that takes longer than an erasure may.
     """

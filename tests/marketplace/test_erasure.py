@@ -19,9 +19,9 @@ from django.test import Client, override_settings
 from django.utils import timezone
 from PIL import ExifTags, Image, PngImagePlugin
 
-from attribution import bundles, modelclient, traces
+from attribution import bundles, explain_lines, modelclient, traces
 from attribution.engines import retrieval
-from attribution.models import Trace
+from attribution.models import Line, Trace
 from datanets import appeals, exports, reports, reviews, services, submissions
 from datanets.kinds import KINDS
 from datanets.models import BrokenRow, CheckResult, Record, RecordBody, SubmissionFile, Version
@@ -108,6 +108,9 @@ def test_a_canary_in_everything_a_person_gave_is_found_nowhere_after_their_erasu
     assert (described["rows"], described["columns"][0]["count"]) == (10, 10)
     hers = Trace.objects.filter(charge_id__in=alice.calls.values("pk"), artifact__engine="linear")
     assert [(trace.context, trace.forgotten_at is not None) for trace in hers] == [({}, True)]
+    assert {explain_lines.sum_of(line) for line in Line.objects.filter(source_id=her_call.pk)} == {None}
+    with pytest.raises(IntegrityError, match="forgotten_trace_has_no_context"), transaction.atomic():
+        hers.update(context={"served": 0})
     # Dan's answer that quoted her is unreadable; what he was charged and whom that paid stands
     assert CallContent.objects.get(pk=quoted).sealed_key is None
     assert Trace.objects.get(pk=quoted).scores
@@ -132,14 +135,7 @@ def test_nobody_guesses_what_the_call_of_an_erased_person_committed_to(books):
 
     settle(books, epochs_later=1)
     ledger.vest_due()
-    books.fold()
-    ledger.post(
-        id=ledger.new_id(),
-        kind=ledger.Kind.WITHDRAWAL_CONFIRMED,
-        reference="all she has",
-        moves=[ledger.Move(chart.wallet(alice.pk), chart.WORLD, ledger.balance_nano(chart.wallet(alice.pk)))],
-    )
-    books.fold()
+    _has_nothing_left(books, alice)
     books.log()
     erasure.erase_person(alice)
 
@@ -157,6 +153,28 @@ def test_nobody_guesses_what_the_call_of_an_erased_person_committed_to(books):
         head = b"open-commit/1\n" + field.encode() + b"\n"
         for tried in (told, head + told, head + bytes(32) + told, head + call_id.bytes + told):
             assert hashlib.sha256(tried).hexdigest() not in public
+
+
+def test_what_a_call_was_about_is_kept_as_long_as_it_may_be_given_back(books, settings):
+    # Given a call with a week to dispute it, and shorter windows since
+    version, _bobs = _world(books)
+    dan = person("dan")
+    settings.CHALLENGE_WINDOW_S = 7 * 86400
+    call_id = call(version, dan)
+    settings.CHALLENGE_WINDOW_S = 0
+    settle(books, epochs_later=1)
+    _has_nothing_left(books, dan)
+
+    erasure.erase_person(dan)
+    assert Trace.objects.get(pk=call_id).context
+
+    # When it is given back, its scores leave the sums, for which they are computed again
+    refunds.give_back(Call.objects.get(pk=call_id), by=version.model.owner, reason="Wrong.")
+    housekeeping.finish_erasures()
+    assert Trace.objects.get(pk=call_id).context
+    call(version, person("bob"))
+    settle(books, epochs_later=2)
+    assert nothing_is_wrong()
 
 
 def test_nobody_guesses_the_rows_of_an_erased_person(books, settings):
@@ -439,6 +457,19 @@ def _trades(books, canary: Canaries, alice, version: ModelVersion) -> None:
             model=model, requested_by=alice, split_rule=run.split_rule, fee_nano=0, posting_id=ledger.new_id()
         ),
     )
+
+
+def _has_nothing_left(books, user) -> None:
+    """Everything in the wallet left the site."""
+    books.fold()
+    wallet = chart.wallet(user.pk)
+    ledger.post(
+        id=ledger.new_id(),
+        kind=ledger.Kind.WITHDRAWAL_CONFIRMED,
+        reference="all there is",
+        moves=[ledger.Move(wallet, chart.WORLD, ledger.balance_nano(wallet))],
+    )
+    books.fold()
 
 
 def _withdraws(books, canary: Canaries, alice) -> None:
