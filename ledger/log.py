@@ -11,12 +11,12 @@ from uuid import UUID
 from django.conf import settings
 from django.db.models import Count, QuerySet, Subquery
 
-from ledger import database, merkle, receipts
+from ledger import commitments, database, merkle, receipts, strict
 from ledger.models import Checkpoint, Cosignature, Cursor, Fact, Journal, Leaf, Opening
 from ledger.postings import Entry, posting_of
 
 Status = Literal["waiting", "sequenced", "proved"]
-POSTING_MADE = receipts.POSTING_MADE
+POSTING_MADE = commitments.POSTING_MADE
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def record_fact(*, id: UUID, reference: str, entry: Entry) -> bool:
 
     Raises:
         PayloadMismatch: the id was used for something else.
-        receipts.Malformed: the log could not publish the entry.
+        strict.Malformed: the log could not publish the entry.
     """
     entry.check()
     said = database.as_json([{"id": id, "reference": reference, "entry": entry.said()}])
@@ -145,7 +145,7 @@ def receipt(entry_id: UUID, *, with_openings: bool) -> Receipt | None:
         leaf.index, newest.size, stored(merkle.required_nodes(merkle.inclusion_proof, leaf.index, newest.size))
     )
     opening = _opening(entry_id, leaf) if with_openings else None
-    opened = receipts.openings(opening.private or {}, opening.split, bytes(opening.secret)) if opening else None
+    opened = commitments.openings(opening.private or {}, opening.split, bytes(opening.secret)) if opening else None
     return Receipt("proved", receipts.build_receipt(leaf.entry, opened, leaf.index, hashes, newest.checkpoint))
 
 
@@ -156,7 +156,7 @@ def consistency(old_size: int, new_size: int) -> str | None:
         return None
     wanted = merkle.required_nodes(merkle.consistency_proof, old_size, new_size)
     proof = merkle.consistency_proof(old_size, new_size, stored(wanted))
-    return "".join(f"{receipts.encode_hash(digest)}\n" for digest in proof)
+    return "".join(f"{strict.encode_hash(digest)}\n" for digest in proof)
 
 
 def erase_openings(entry_ids: Iterable[UUID]) -> int:

@@ -21,7 +21,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_safe
 
-from ledger import receipts
+from ledger import commitments, notes
 from ledger import services as ledger
 from ledger.models import Checkpoint, Cosignature, Leaf
 
@@ -35,19 +35,19 @@ NAMED = ("version_id", "model_id", "datanet_id")
 UNWITNESSED_MAX_S = 60
 
 TYPES = {
-    receipts.CALL_CHARGED: gettext_lazy("Call charged"),
-    receipts.CALL_ATTRIBUTED: gettext_lazy("Call attributed"),
-    receipts.ACCESS_CHARGED: gettext_lazy("Pass charged"),
-    receipts.TRAINING_CHARGED: gettext_lazy("Training charged"),
-    receipts.REFUND_MADE: gettext_lazy("Refund made"),
-    receipts.EPOCH_SETTLED: gettext_lazy("Epoch settled"),
-    receipts.VERSION_PUBLISHED: gettext_lazy("Datanet version published"),
-    receipts.MODEL_PUBLISHED: gettext_lazy("Model published"),
-    receipts.RULE_ADOPTED: gettext_lazy("Split rule adopted"),
-    receipts.CONSENT_WITHDRAWN: gettext_lazy("Consent withdrawn"),
-    receipts.WITHDRAWAL_SENT: gettext_lazy("Withdrawal sent"),
-    receipts.KEY_ROTATED: gettext_lazy("Log key rotated"),
-    receipts.POSTING_MADE: gettext_lazy("Posting made"),
+    commitments.CALL_CHARGED: gettext_lazy("Call charged"),
+    commitments.CALL_ATTRIBUTED: gettext_lazy("Call attributed"),
+    commitments.ACCESS_CHARGED: gettext_lazy("Pass charged"),
+    commitments.TRAINING_CHARGED: gettext_lazy("Training charged"),
+    commitments.REFUND_MADE: gettext_lazy("Refund made"),
+    commitments.EPOCH_SETTLED: gettext_lazy("Epoch settled"),
+    commitments.VERSION_PUBLISHED: gettext_lazy("Datanet version published"),
+    commitments.MODEL_PUBLISHED: gettext_lazy("Model published"),
+    commitments.RULE_ADOPTED: gettext_lazy("Split rule adopted"),
+    commitments.CONSENT_WITHDRAWN: gettext_lazy("Consent withdrawn"),
+    commitments.WITHDRAWAL_SENT: gettext_lazy("Withdrawal sent"),
+    commitments.KEY_ROTATED: gettext_lazy("Log key rotated"),
+    commitments.POSTING_MADE: gettext_lazy("Posting made"),
 }
 
 
@@ -179,21 +179,23 @@ def _asked(asked: str) -> dict[str, str]:
 
 def _published_of(ids: Collection[str]) -> tuple[list[UUID], list[str]]:
     """Of these Datanets the entries of their versions; of these models, and those that learned from them, the ids."""
-    published = Leaf.objects.filter(type=receipts.VERSION_PUBLISHED, entry__datanet_id__in=ids)
+    published = Leaf.objects.filter(type=commitments.VERSION_PUBLISHED, entry__datanet_id__in=ids)
     versions = list(published.values_list("entry_id", flat=True))
     learned = Q(entry__versions__has_any_keys=[str(id) for id in versions])
-    found = Leaf.objects.filter(Q(entry__model_id__in=ids) | learned, type=receipts.MODEL_PUBLISHED).order_by("index")
+    found = Leaf.objects.filter(Q(entry__model_id__in=ids) | learned, type=commitments.MODEL_PUBLISHED).order_by(
+        "index"
+    )
     return versions, list(dict.fromkeys(leaf.entry["model_id"] for leaf in found[:MODELS_FOUND]))
 
 
 def _entries_about(versions: Iterable[UUID], models: Iterable[str]) -> QuerySet[Leaf]:
     """These publications, and what these models published and settled. Of calls there are too many to search."""
-    about = Q(type__in=[receipts.MODEL_PUBLISHED, receipts.EPOCH_SETTLED], entry__model_id__in=list(models))
+    about = Q(type__in=[commitments.MODEL_PUBLISHED, commitments.EPOCH_SETTLED], entry__model_id__in=list(models))
     return Leaf.objects.filter(Q(entry_id__in=list(versions)) | about)
 
 
 def _settled(models: Iterable[str] | None):
-    found = Leaf.objects.filter(type=receipts.EPOCH_SETTLED)
+    found = Leaf.objects.filter(type=commitments.EPOCH_SETTLED)
     return found if models is None else found.filter(entry__model_id__in=list(models))
 
 
@@ -243,7 +245,7 @@ def _checkpoints() -> list[dict]:
 
 def _witnesses() -> list[dict]:
     """Each witness we ask: the newest head it cosigned, and when."""
-    names = [receipts.decode_vkey(vkey).name for vkey in ledger.witness_vkeys()]
+    names = [notes.decode_vkey(vkey).name for vkey in ledger.witness_vkeys()]
     # One look into an index each: grouped by witness, every cosignature since the first would be read.
     newest = [Cosignature.objects.filter(witness=name).order_by("-size_id").first() for name in names]
     return [

@@ -17,7 +17,7 @@ from attribution import explain, payloads
 from attribution.models import Line
 from datanets import records as datanet_records
 from datanets.models import Datanet, Record
-from ledger import chart
+from ledger import chart, commitments
 from ledger import receipts as format
 from ledger import services as ledger
 
@@ -27,7 +27,7 @@ from .templatetags import figures
 
 RECORDS_SHOWN = 20
 EXCERPT_CHARS = 160
-CHARGES = (format.CALL_CHARGED, format.ACCESS_CHARGED, format.TRAINING_CHARGED)
+CHARGES = (commitments.CALL_CHARGED, commitments.ACCESS_CHARGED, commitments.TRAINING_CHARGED)
 
 STEPS = {
     "form": gettext_lazy("The file"),
@@ -151,19 +151,19 @@ def _shown(values: dict) -> dict:
 
 def _is_holder(entry: ledger.EntryRow, user: User, mine: frozenset[str]) -> bool:
     match entry.type:
-        case format.CALL_CHARGED:
+        case commitments.CALL_CHARGED:
             return Call.objects.filter(pk=entry.id, buyer=user).exists()
-        case format.CALL_ATTRIBUTED:
+        case commitments.CALL_ATTRIBUTED:
             return Call.objects.filter(pk=entry.public["charge"], buyer=user).exists()
-        case format.ACCESS_CHARGED:
+        case commitments.ACCESS_CHARGED:
             return Access.objects.filter(posting_id=entry.id, buyer=user).exists()
-        case format.TRAINING_CHARGED:
+        case commitments.TRAINING_CHARGED:
             return TrainingRun.objects.filter(posting_id=entry.id, requested_by=user).exists()
-        case format.WITHDRAWAL_SENT:
+        case commitments.WITHDRAWAL_SENT:
             return Withdrawal.objects.filter(pk=entry.id, user=user).exists()
-        case format.REFUND_MADE:
+        case commitments.REFUND_MADE:
             return Call.objects.filter(pk=entry.public["reverses"], buyer=user).exists()
-        case format.POSTING_MADE:
+        case commitments.POSTING_MADE:
             # One commitment opens all legs: only for somebody who is the only person in them.
             people = {
                 chart.user_of(code)
@@ -200,30 +200,34 @@ def sentence(seen: Viewing, user: querysets.Viewer) -> str:
                 % said
             )
         return {
-            format.CALL_CHARGED: _("You paid %(price)s OPEN for one call to %(model)s, in the hour from %(hour)s."),
-            format.ACCESS_CHARGED: _("You paid %(price)s OPEN for a pass to %(model)s, in the hour from %(hour)s."),
-            format.TRAINING_CHARGED: _("You paid %(price)s OPEN to train %(model)s, in the hour from %(hour)s."),
+            commitments.CALL_CHARGED: _(
+                "You paid %(price)s OPEN for one call to %(model)s, in the hour from %(hour)s."
+            ),
+            commitments.ACCESS_CHARGED: _(
+                "You paid %(price)s OPEN for a pass to %(model)s, in the hour from %(hour)s."
+            ),
+            commitments.TRAINING_CHARGED: _("You paid %(price)s OPEN to train %(model)s, in the hour from %(hour)s."),
         }[entry.type] % said
     for name in ("pool", "paid", "unattributed"):
         if name in said:
             said[name] = figures.open_text(int(said[name]))
     text = {
-        format.CALL_CHARGED: _("One call to %(model)s was charged, in the hour from %(hour)s."),
-        format.CALL_ATTRIBUTED: _("The data part of a call was divided among its contributors."),
-        format.ACCESS_CHARGED: _("A pass to %(model)s was sold, in the hour from %(hour)s."),
-        format.TRAINING_CHARGED: _("A training fee for %(model)s was charged, in the hour from %(hour)s."),
-        format.REFUND_MADE: _("A charge was given back, whole."),
-        format.EPOCH_SETTLED: _(
+        commitments.CALL_CHARGED: _("One call to %(model)s was charged, in the hour from %(hour)s."),
+        commitments.CALL_ATTRIBUTED: _("The data part of a call was divided among its contributors."),
+        commitments.ACCESS_CHARGED: _("A pass to %(model)s was sold, in the hour from %(hour)s."),
+        commitments.TRAINING_CHARGED: _("A training fee for %(model)s was charged, in the hour from %(hour)s."),
+        commitments.REFUND_MADE: _("A charge was given back, whole."),
+        commitments.EPOCH_SETTLED: _(
             "Epoch %(epoch)s of a model was settled: %(pool)s OPEN came in, %(paid)s went to people, "
             "%(unattributed)s stay unattributed."
         ),
-        format.VERSION_PUBLISHED: _("Version %(version)s of %(datanet)s was frozen, with %(records)s records."),
-        format.MODEL_PUBLISHED: _("%(model)s was published."),
-        format.RULE_ADOPTED: _("A split rule came into use."),
-        format.CONSENT_WITHDRAWN: _("A contributor took data back from %(datanet)s."),
-        format.WITHDRAWAL_SENT: _("A withdrawal was sent."),
-        format.KEY_ROTATED: _("The log’s key changed."),
-        format.POSTING_MADE: _("A posting of kind %(kind)s was booked, in the hour from %(hour)s."),
+        commitments.VERSION_PUBLISHED: _("Version %(version)s of %(datanet)s was frozen, with %(records)s records."),
+        commitments.MODEL_PUBLISHED: _("%(model)s was published."),
+        commitments.RULE_ADOPTED: _("A split rule came into use."),
+        commitments.CONSENT_WITHDRAWN: _("A contributor took data back from %(datanet)s."),
+        commitments.WITHDRAWAL_SENT: _("A withdrawal was sent."),
+        commitments.KEY_ROTATED: _("The log’s key changed."),
+        commitments.POSTING_MADE: _("A posting of kind %(kind)s was booked, in the hour from %(hour)s."),
     }.get(entry.type, entry.type)
     return text % said
 
@@ -285,7 +289,7 @@ def settlement(seen: Viewing, user: querysets.Viewer) -> Settlement:
             for one in lines
             if one.role == pool
         ]
-    call = explain.why_call(seen.entry.id) if seen.entry.type == format.CALL_CHARGED else None
+    call = explain.why_call(seen.entry.id) if seen.entry.type == commitments.CALL_CHARGED else None
     shares = [one for one in call.records if one.weight or one.amount_nano] if call else []
     shown, rest = shares[:RECORDS_SHOWN], shares[RECORDS_SHOWN:]
     visible = _visible([one.record_id for one in shown], user)

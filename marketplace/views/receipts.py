@@ -17,14 +17,14 @@ from django.views.decorators.http import require_safe
 
 from attribution import explain
 from attribution.models import Line
-from ledger import receipts as format
+from ledger import commitments, strict
 from ledger import services as ledger
 
 from .. import receipts, refunds
 from ..models import Call, Payback
 from ..templatetags import figures
 
-FILE_BYTES_MAX = format.RECEIPT_CHARS_MAX
+FILE_BYTES_MAX = strict.RECEIPT_CHARS_MAX
 SECOND_PART = "attribution"
 
 
@@ -140,7 +140,7 @@ def _mine(request: HttpRequest, seen: receipts.Viewing) -> list[Line]:
     if not request.user.is_authenticated:
         return []
     source = seen.entry.public.get("charge", seen.entry.id)
-    if seen.entry.type == format.EPOCH_SETTLED:
+    if seen.entry.type == commitments.EPOCH_SETTLED:
         found = Line.objects.filter(epoch=seen.entry.id, payee=request.user).order_by("-amount_nano", "pk")[:20]
     else:
         found = Line.objects.filter(source_id=source, payee=request.user).order_by("role")
@@ -149,7 +149,7 @@ def _mine(request: HttpRequest, seen: receipts.Viewing) -> list[Line]:
 
 def _refund_of(request: HttpRequest, seen: receipts.Viewing) -> dict:
     """Whether a call was or can be given back: for its buyer and the developer of its model."""
-    if seen.entry.type != format.CALL_CHARGED or not request.user.is_authenticated:
+    if seen.entry.type != commitments.CALL_CHARGED or not request.user.is_authenticated:
         return {}
     call = Call.objects.filter(pk=seen.entry.id).select_related("model", "refund", "dispute").first()
     if call is None or request.user.pk not in (call.buyer_id, call.model.owner_id):
@@ -169,7 +169,7 @@ def _refund_of(request: HttpRequest, seen: receipts.Viewing) -> dict:
 
 def _opened(content: bytes) -> dict:
     """What a verified file opens, for the page: the fields, and the lines without their padding."""
-    receipt: Any = format.parse_json(content)
+    receipt: Any = strict.parse_json(content)
     opened = receipt.get("openings", {})
     lines = [
         one["value"] for name, one in opened.items() if name.startswith("split.") and one["value"]["role"] != "pad"
