@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from django.db.models import Q, QuerySet
+from django.db.models import IntegerField, Q, QuerySet, Value
 
 from datanets.models import Datanet
 
@@ -16,12 +16,18 @@ def of(ids: Collection[str], viewer: Viewer) -> dict[str, str]:
     """Id -> path of the models, their versions and the Datanets among these; of a closed Datanet for its members only."""
     if not ids:
         return {}
-    found = [
-        ListedModel.objects.filter(pk__in=ids).select_related("owner"),
-        ModelVersion.objects.filter(pk__in=ids).select_related("model__owner"),
-        Datanet.objects.visible_to(viewer).filter(pk__in=ids).select_related("owner"),
-    ]
-    return {str(one.pk): one.path for rows in found for one in rows}
+    unnumbered = Value(0, output_field=IntegerField())
+    datanets = Datanet.objects.visible_to(viewer).filter(pk__in=ids)
+    versions = ModelVersion.objects.filter(pk__in=ids)
+    found = (  # one query: it stands on pages that ask much else
+        ListedModel.objects.filter(pk__in=ids)
+        .values_list("pk", "owner__username", "slug", unnumbered)
+        .union(
+            versions.values_list("pk", "model__owner__username", "model__slug", "number"),
+            datanets.values_list("pk", "owner__username", "slug", unnumbered),
+        )
+    )
+    return {str(pk): f"{owner}/{slug}" + (f"@v{number}" if number else "") for pk, owner, slug, number in found}
 
 
 def called(text: str, viewer: Viewer) -> list[str]:

@@ -187,8 +187,8 @@ REMOVALS = [
     Removal(
         "closed_datanet_without_a_public_name",
         "marketplace/lognames.py",
-        "Datanet.objects.visible_to(viewer).filter(pk__in=ids)",
-        "Datanet.objects.filter(pk__in=ids)",
+        "datanets = Datanet.objects.visible_to(viewer).filter(pk__in=ids)",
+        "datanets = Datanet.objects.filter(pk__in=ids)",
         ("tests/ledger/test_views.py::test_the_name_of_a_closed_datanet_is_said_to_its_members_only",),
         "the explorer would tell everybody what closed Datanets are called",
     ),
