@@ -35,6 +35,7 @@ from marketplace import (
     listings,
     notifications,
     payouts,
+    playground,
     promotion,
     publishing,
     refunds,
@@ -432,6 +433,7 @@ def _trades(books, canary: Canaries, alice, version: ModelVersion) -> None:
         upstream_model=canary("upstream model"),
         upstream_key_token=listings.seal_field(canary("upstream key")),
     )
+    playground.secret_of(person("bob"), {}, model)
     asked = Call.objects.filter(buyer=alice).latest("pk")
     now = timezone.now()
     Dispute.objects.create(
