@@ -63,8 +63,8 @@ class LineSum:
 
 
 def sum_of(line: Line) -> LineSum | None:
-    """Recompute a line to its parts; None when its trace is gone or it pays nobody."""
-    charge = Trace.objects.filter(charge_id=line.source_id).first()
+    """Recompute a line to its parts; None when its trace is gone, or what it recomputes from, or it pays nobody."""
+    charge = Trace.objects.filter(charge_id=line.source_id, forgotten_at=None).first()
     if charge is None or line.payee_id is None:
         return None
     part_nano = charge.data_nano if line.role == Line.Role.DATA else charge.curation_nano

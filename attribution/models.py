@@ -59,6 +59,7 @@ class Trace(models.Model):
     status = models.CharField(max_length=8, choices=Status.choices)
     reason = models.CharField(max_length=40, blank=True)  # of a failure, or of an all-zero result
     context = models.JSONField(default=dict)  # linear, neighbours: features and served class (<= 3 kB)
+    forgotten_at = models.DateTimeField(null=True, blank=True)  # its context was erased with its buyer: lines stand
     scores = models.JSONField(null=True, blank=True)  # retrieval: {record id: signed int at 1e-9}
     causal_millionths = models.PositiveIntegerField(default=1_000_000)  # C of the design: attributed part of data_nano
     method = models.CharField(max_length=40)
@@ -71,6 +72,9 @@ class Trace(models.Model):
                 name="trace_amounts_are_not_negative", condition=Q(data_nano__gte=0, curation_nano__gte=0)
             ),
             models.CheckConstraint(name="causal_part_is_a_part", condition=Q(causal_millionths__lte=1_000_000)),
+            models.CheckConstraint(
+                name="forgotten_trace_has_no_context", condition=Q(forgotten_at__isnull=True) | Q(context={})
+            ),
         ]
         indexes = [models.Index(fields=["model_id", "created_at"], name="trace_by_model")]
 

@@ -27,7 +27,7 @@ from django.utils import timezone
 from attribution import planning, reversals, traces
 from attribution.models import Cut, Epoch, Line, PlannedPosting, RecordEpoch, RecordFee, RecordLine, Source, Trace
 from attribution.payloads import attributed_entry_id
-from ledger import chart, receipts
+from ledger import chart, commitments
 from ledger import services as ledger
 
 logger = logging.getLogger(__name__)
@@ -207,8 +207,8 @@ def _store(epoch: Epoch, planned: planning.Planned, found: Sequence[Trace]) -> N
     epoch.pool_nano = sum(trace.data_nano + trace.curation_nano for trace in found)
     epoch.paid_nano = sum(line.amount_nano for line in planned.lines if line.payee_id is not None)
     epoch.unattributed_nano = sum(line.amount_nano for line in planned.lines if line.payee_id is None)
-    epoch.lines_secret = secrets.token_bytes(receipts.SECRET_BYTES)
-    epoch.lines_root = receipts.lines_root([said(line) for line in planned.lines], epoch.lines_secret)
+    epoch.lines_secret = secrets.token_bytes(commitments.SECRET_BYTES)
+    epoch.lines_root = commitments.lines_root([said(line) for line in planned.lines], epoch.lines_secret)
     epoch.status, epoch.planned_at = Epoch.Status.PLANNED, timezone.now()
     epoch.save()
 
@@ -294,7 +294,6 @@ def _post_locked(epoch_id: uuid.UUID) -> bool:
         entry=ledger.Entry(
             type="epoch.settled",
             public={
-                "model": _path_said(epoch),
                 "model_id": str(epoch.model_id),
                 "epoch": epoch.number,
                 "pool": str(epoch.pool_nano),
@@ -308,12 +307,6 @@ def _post_locked(epoch_id: uuid.UUID) -> bool:
     epoch.status, epoch.posted_at = Epoch.Status.POSTED, now
     epoch.save(update_fields=["status", "posted_at"])
     return True
-
-
-def _path_said(epoch: Epoch) -> str:
-    """The model's path without its version, as its own charges in the log say it."""
-    entry = ledger.entry_of(uuid.UUID(epoch.charge_ids[-1]))
-    return entry.public["model"].partition("@")[0] if entry else ""
 
 
 def _publish_attributions(epoch: Epoch) -> None:

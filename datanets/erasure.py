@@ -10,7 +10,18 @@ from django.db.models import Q
 from accounts.models import User
 
 from . import registration, storage
-from .models import AccessRequest, Appeal, BrokenRow, CheckResult, Record, Report, Review, Submission, SubmissionFile
+from .models import (
+    AccessRequest,
+    Appeal,
+    BrokenRow,
+    CheckResult,
+    Record,
+    Report,
+    Review,
+    Submission,
+    SubmissionFile,
+    Version,
+)
 
 # Where a decision must have a note, and the note is gone.
 ERASED_NOTE = "(erased)"
@@ -53,3 +64,4 @@ def _erase_words(user: User) -> None:
     reports.filter(Q(reporter=user) | theirs).update(text="")
     AccessRequest.objects.filter(user=user).update(purpose="", answer="")
     AccessRequest.objects.filter(answered_by=user).update(answer="")
+    Version.objects.filter(created_by=user).exclude(note="").update(note="")

@@ -18,7 +18,7 @@ from django.db.models import Q
 from django.utils import timezone
 from PIL import Image
 
-from . import leaders, storage
+from . import leaders, storage, versions
 from .kinds import KINDS
 from .models import CheckResult, Datanet, Record, RecordBody, Report, Review, SubmissionFile
 
@@ -107,7 +107,8 @@ def freeze_spreads(datanet: Datanet, bodies: Sequence[dict]) -> Datanet:
 
 
 def erase_content(records: Sequence[Record]) -> None:
-    """Delete what these records say: bodies, salts, pictures, sketches, findings, reports, and the files they came in.
+    """Delete what these records say: bodies, salts, pictures, sketches, findings, reports, the files they came in, and what
+    the statistics of versions tell of them.
 
     Their rows, identities and the roots over them stay and say nothing.
     """
@@ -123,6 +124,7 @@ def erase_content(records: Sequence[Record]) -> None:
         CheckResult.objects.filter(record_id__in=ids).delete()
         Review.objects.filter(record_id__in=ids).update(evidence={})
         Report.objects.filter(record_id__in=ids).update(text="")
+        versions.forget_statistics(records)
         transaction.on_commit(lambda: storage.delete_all(keys))
 
 

@@ -101,6 +101,31 @@ def freeze(datanet: Datanet, *, by: User, note: str = "") -> Version:
     return version
 
 
+def forget_statistics(records: Iterable[Record]) -> None:
+    """Drop the statistics of every version that holds one of these records, whose content is erased.
+
+    `describe_again` makes them of what is left: over many rows that takes longer than an erasure may.
+    """
+    spans = {
+        (record.datanet_id, record.added_in, record.removed_in) for record in records if record.added_in is not None
+    }
+    for datanet_id, added_in, removed_in in spans:
+        held_in = Version.objects.filter(datanet_id=datanet_id, number__gte=added_in).exclude(statistics={})
+        if removed_in is not None:
+            held_in = held_in.filter(number__lt=removed_in)
+        held_in.update(statistics={})
+
+
+def describe_again() -> int:
+    """Make the statistics that erasures dropped, of the rows whose content is kept. Returns of how many versions."""
+    dropped = list(Version.objects.filter(statistics={}).select_related("datanet"))
+    for version in dropped:
+        datanet = version.datanet
+        described = statistics.describe(columns_of(datanet.kind, datanet.schema), _bodies(datanet, version.number))
+        Version.objects.filter(pk=version.pk).update(statistics=described)
+    return len(dropped)
+
+
 def records_of(version: Version) -> list[VersionRecord]:
     """All records of a version with their content, in the order of their ids; two queries."""
     followers = leader_map(version)
@@ -200,7 +225,7 @@ def _store_manifest(
     datanet = version.datanet
     told = {
         "format": "open-version/1",
-        "datanet": datanet.path,
+        "datanet_id": str(datanet.pk),
         "version": version.number,
         "root": version.root,
         "previous_root": previous_root,
@@ -213,7 +238,6 @@ def _store_manifest(
         "kind": datanet.kind,
         "schema": datanet.schema,
         "licences": version.licences,
-        "note": version.note,
         "created_at": version.created_at.isoformat(),
     }
     storage.put(version.manifest_key, json.dumps(told, ensure_ascii=False, indent=1).encode())

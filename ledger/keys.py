@@ -18,7 +18,7 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
 
-from ledger import database, durable, log, receipts, witness
+from ledger import commitments, database, durable, log, notes, witness
 from ledger.postings import Entry
 
 
@@ -32,7 +32,7 @@ def make_log_key() -> bool:
     made = False
     if not secret.exists():
         secret.parent.mkdir(parents=True, exist_ok=True)
-        key = receipts.new_signing_key(settings.LOG_ORIGIN, receipts.LOG_KEY)
+        key = notes.new_signing_key(settings.LOG_ORIGIN, notes.LOG_KEY)
         try:
             # Exclusive: of two that start together one makes the key, and the other keeps it.
             handle = os.open(secret, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -57,14 +57,14 @@ def rotate() -> dict[str, str]:
     with _only_one_at_a_time():
         signing = signing_keys()
         if len(signing) == 1:
-            signing.insert(0, receipts.new_signing_key(settings.LOG_ORIGIN, receipts.LOG_KEY))
+            signing.insert(0, notes.new_signing_key(settings.LOG_ORIGIN, notes.LOG_KEY))
             _write(_secret_file(), [key.encode() for key in signing], mode=0o600)
         new, old = signing
         if new.verifier.encode() not in log_vkeys():
             _write(_public_file(), [new.verifier.encode(), *log_vkeys()], mode=0o644)
-        public = receipts.rotate_key(old, new)
+        public = notes.rotate_key(old, new)
         id = _announcement(new)
-        log.record_fact(id=id, reference=f"key:{id}", entry=Entry(receipts.KEY_ROTATED, public))
+        log.record_fact(id=id, reference=f"key:{id}", entry=Entry(commitments.KEY_ROTATED, public))
     return public
 
 
@@ -89,7 +89,7 @@ def retire() -> str:
     return old.verifier.encode()
 
 
-def signing_keys() -> list[receipts.SigningKey]:
+def signing_keys() -> list[notes.SigningKey]:
     """Read the private keys that sign heads now, the newest first.
 
     Raises:
@@ -100,7 +100,7 @@ def signing_keys() -> list[receipts.SigningKey]:
         raise ImproperlyConfigured(f"There is no log key in {path}. Run: manage.py keys init")
     if stat.S_IMODE(path.stat().st_mode) & 0o077:
         raise ImproperlyConfigured(f"{path} can be read by others. Run: chmod 600 {path}")
-    found = [receipts.decode_signing_key(line) for line in path.read_text().split()]
+    found = [notes.decode_signing_key(line) for line in path.read_text().split()]
     for key in found:
         if key.verifier.name != settings.LOG_ORIGIN:
             raise ImproperlyConfigured(
@@ -134,17 +134,17 @@ def _only_one_at_a_time() -> Iterator[None]:
         yield
 
 
-def _announcement(new: receipts.SigningKey) -> uuid.UUID:
+def _announcement(new: notes.SigningKey) -> uuid.UUID:
     """The id of the entry that announces a key: always the same, so that it is announced once."""
     return uuid.uuid5(uuid.NAMESPACE_OID, new.verifier.encode())
 
 
-def _is_known_to(url: str, key: receipts.SigningKey) -> bool:
+def _is_known_to(url: str, key: notes.SigningKey) -> bool:
     """Ask a witness about the newest head, signed by this key alone. Who looks further than that knows the key."""
     head = log.head(quorum=False)
-    text = receipts.checkpoint_text(settings.LOG_ORIGIN, head.size, head.root)
+    text = notes.checkpoint_text(settings.LOG_ORIGIN, head.size, head.root)
     try:
-        witness.cosign(url, head.size, [], receipts.sign_checkpoint(text, key))
+        witness.cosign(url, head.size, [], notes.sign_checkpoint(text, key))
     except witness.WitnessConflict:
         return True
     except witness.WitnessError:

@@ -13,12 +13,12 @@ from django.contrib.postgres.expressions import ArraySubquery
 from django.db.models import Count, OuterRef, QuerySet, Subquery
 from django.db.models.functions import JSONObject
 
-from ledger import database, merkle, receipts
+from ledger import commitments, database, merkle, receipts, strict
 from ledger.models import Checkpoint, Cosignature, Cursor, Leaf, Opening
 from ledger.postings import Entry, posting_of
 
 Status = Literal["waiting", "sequenced", "proved"]
-POSTING_MADE = receipts.POSTING_MADE
+POSTING_MADE = commitments.POSTING_MADE
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def record_fact(*, id: UUID, reference: str, entry: Entry) -> bool:
 
     Raises:
         PayloadMismatch: the id was used for something else.
-        receipts.Malformed: the log could not publish the entry.
+        strict.Malformed: the log could not publish the entry.
     """
     entry.check()
     said = database.as_json([{"id": id, "reference": reference, "entry": entry.said()}])
@@ -181,7 +181,7 @@ def receipt_of(entry: EntryRow, *, with_openings: bool) -> Receipt:
     )
     opened = None
     if with_openings and entry.secret is not None:
-        opened = receipts.openings(entry.private or {}, entry.split, entry.secret)
+        opened = commitments.openings(entry.private or {}, entry.split, entry.secret)
     return Receipt("proved", receipts.build_receipt(entry.leaf, opened, index, hashes, newest.checkpoint))
 
 
@@ -192,7 +192,7 @@ def consistency(old_size: int, new_size: int) -> str | None:
         return None
     wanted = merkle.required_nodes(merkle.consistency_proof, old_size, new_size)
     proof = merkle.consistency_proof(old_size, new_size, stored(wanted))
-    return "".join(f"{receipts.encode_hash(digest)}\n" for digest in proof)
+    return "".join(f"{strict.encode_hash(digest)}\n" for digest in proof)
 
 
 def erase_openings(entry_ids: Iterable[UUID]) -> int:

@@ -71,6 +71,14 @@ def release_lot(lot_id: UUID, *, by: str) -> bool:
     return database.value("SELECT ledger_release_lot(%s, %s)", lot_id, by)
 
 
+def forget_reasons(account: str) -> int:
+    """Forget why lots of an account were held, where nothing is left in them: whoever wrote it may have named somebody.
+
+    Returns how many. A lot that is still open keeps its reason, which its payee is told.
+    """
+    return database.value("SELECT ledger_forget_reasons(%s)", account)
+
+
 def vest_due(limit: int = 1000) -> int:
     """Move lots that are due, and not held, from pending to wallet. Returns how many."""
     return database.value("SELECT ledger_vest(%s)", limit)

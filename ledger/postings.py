@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
-from ledger import database, receipts
+from ledger import commitments, database
 from ledger.errors import BadAmount
 from ledger.models import Journal, LedgerAccount
 
@@ -43,7 +43,7 @@ class Move:
 
 @dataclass(frozen=True)
 class Entry:
-    """What the public log says about a posting or a fact: `receipts.ENTRY_TYPES` lists the types and their fields.
+    """What the public log says about a posting or a fact: `commitments.ENTRY_TYPES` lists the types and their fields.
 
     Attributes:
         type: For example "call.charged".
@@ -63,9 +63,9 @@ class Entry:
         return {"type": self.type, "public": dict(self.public), "private": dict(self.private), "split": split}
 
     def check(self) -> None:
-        """Refuse now what the log could not publish later. Raises receipts.Malformed."""
+        """Refuse now what the log could not publish later. Raises strict.Malformed."""
         said = self.said()
-        receipts.build_entry(
+        commitments.build_entry(
             said["type"], "", "2000-01-01T00", said["public"], said["private"], said["split"], bytes(32)
         )
 
@@ -94,7 +94,7 @@ class Posting:
     takes_from: UUID | None = None
 
     def said(self) -> dict:
-        """The posting as the SQL functions read it. Raises BadAmount, receipts.Malformed."""
+        """The posting as the SQL functions read it. Raises BadAmount, strict.Malformed."""
         for move in self.moves:
             # A float that happens to be whole would pass the database; it must not get that far.
             if type(move.amount_nano) is not int or move.amount_nano < 0:
@@ -144,7 +144,7 @@ def post(
 
     Raises:
         InsufficientFunds, SupplyExceeded, PayloadMismatch, ReferenceTaken, UnknownAccount, Unbalanced, BadAmount,
-        LotUnavailable; receipts.Malformed if the log could not publish the entry.
+        LotUnavailable; strict.Malformed if the log could not publish the entry.
     """
     return bool(post_many([Posting(id, kind, reference, moves, entry, vest_after_s, takes_from)]))
 

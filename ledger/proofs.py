@@ -10,8 +10,8 @@ from django.shortcuts import get_object_or_404, render
 from django.urls import path
 from django.views.decorators.http import require_safe
 
-from ledger import receipts, tiles
 from ledger import services as ledger
+from ledger import strict, tiles
 from ledger.models import Checkpoint
 
 
@@ -19,7 +19,7 @@ from ledger.models import Checkpoint
 def ledger_consistency(request: HttpRequest) -> HttpResponse:
     """The proof that one signed head extends another, and the line that checks it without us."""
     sizes = [request.GET.get(name, "").strip() for name in ("old", "new")]
-    asked = [int(size) for size in sizes if receipts.is_number(size)]
+    asked = [int(size) for size in sizes if strict.is_number(size)]
     proof = ledger.consistency(*asked) if len(asked) == 2 else None
     context = {
         "old": sizes[0],

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
-from ledger import durable, log, merkle, receipts, tiles
+from ledger import commitments, durable, log, merkle, notes, tiles
 from ledger.errors import OutOfStep
 from ledger.models import Leaf, Node
 
@@ -104,7 +104,7 @@ class Publication:
         path = self.folder / tiles.CHECKPOINT
         shown = path.read_text(encoding="utf-8") if path.exists() else ""
         if shown:
-            before = receipts.parse_checkpoint(shown)
+            before = notes.parse_checkpoint(shown)
             # Whoever looked has seen it: a smaller head, or another history, would be this log's word against itself.
             if before.size > head.size or merkle.root(before.size, hash_at) != before.root:
                 raise OutOfStep(f"the head that was published, of size {before.size}, is not in these books")
@@ -141,7 +141,7 @@ def _content(tile: tiles.Tile) -> bytes:
         leaves = list(Leaf.objects.filter(index__gte=first, index__lt=last).order_by("index"))
         hashes = [bytes(leaf.hash) for leaf in leaves]
         if tile.level < 0:
-            entries = [receipts.leaf_bytes(leaf.entry) for leaf in leaves]
+            entries = [commitments.leaf_bytes(leaf.entry) for leaf in leaves]
             if [merkle.leaf_hash(entry) for entry in entries] != hashes:
                 raise OutOfStep(f"an entry from {first} on does not give its hash. Run: manage.py verify")
             return tiles.to_bundle(entries)

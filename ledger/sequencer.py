@@ -15,7 +15,7 @@ from django.conf import settings
 from django.db import connection, transaction
 from kombu.exceptions import OperationalError as BrokerError
 
-from ledger import database, holds, keys, lots, merkle, outbox, receipts, witness
+from ledger import commitments, database, holds, keys, lots, merkle, notes, outbox, strict, witness
 from ledger import log as public_log
 from ledger.errors import BehindWitness, OutOfStep
 from ledger.models import Cosignature
@@ -60,7 +60,7 @@ def log(limit: int = 1000) -> int:
         if not found:
             return 0
         first, entries = found[0][0], [_entry(*row[1:]) for row in found]
-        hashes = [receipts.leaf_hash(entry) for entry in entries]
+        hashes = [commitments.leaf_hash(entry) for entry in entries]
         neighbours = [(level, (first >> level) - 1) for level in range(first.bit_length()) if first >> level & 1]
         _leaves, *inner_runs = merkle.new_nodes(first, hashes, public_log.stored(neighbours))
         inner = list(merkle.positions(inner_runs))
@@ -90,7 +90,7 @@ def sign_and_witness() -> int:
     newest = public_log.head(quorum=False)
     if size > newest.size:
         root = merkle.root(size, public_log.stored(merkle.required_nodes(merkle.root, size)))
-        note = receipts.sign_checkpoint(receipts.checkpoint_text(settings.LOG_ORIGIN, size, root), *keys.signing_keys())
+        note = notes.sign_checkpoint(notes.checkpoint_text(settings.LOG_ORIGIN, size, root), *keys.signing_keys())
         try:
             # Committed here, before a witness or a reader sees it: whatever dies now, no other head is signed.
             with transaction.atomic(durable=True):
@@ -100,7 +100,7 @@ def sign_and_witness() -> int:
         newest = public_log.head(quorum=False)
     added = 0
     for asked in settings.WITNESSES if newest.size else []:
-        name = receipts.decode_vkey(asked["vkey"]).name
+        name = notes.decode_vkey(asked["vkey"]).name
         if name in newest.cosigned_by or time.monotonic() < _ask_again_at.get(asked["url"], 0):
             continue
         last = Cosignature.objects.filter(witness=name).order_by("-size_id").values_list("size_id", flat=True).first()
@@ -117,8 +117,8 @@ def check_not_behind_witness() -> None:
     A witness that does not answer cannot be asked; `sign_and_witness` raises as soon as it does.
     """
     newest = public_log.head(quorum=False)
-    text = receipts.checkpoint_text(settings.LOG_ORIGIN, newest.size, newest.root)
-    note = newest.note or receipts.sign_checkpoint(text, *keys.signing_keys())
+    text = notes.checkpoint_text(settings.LOG_ORIGIN, newest.size, newest.root)
+    note = newest.note or notes.sign_checkpoint(text, *keys.signing_keys())
     for asked in settings.WITNESSES:
         # "Extends itself" is true for the witness only if this is its own last head.
         _ask(asked, newest.size, newest.size, note)
@@ -220,7 +220,7 @@ def _ask(asked: dict, old_size: int, size: int, note: str) -> str:
                 old_size, size, public_log.stored(merkle.required_nodes(merkle.consistency_proof, old_size, size))
             )
             lines = witness.cosign(asked["url"], old_size, proof, note)
-            return receipts.add_cosignatures(note, lines, [asked["vkey"]]).removeprefix(note)
+            return notes.add_cosignatures(note, lines, [asked["vkey"]]).removeprefix(note)
         except witness.WitnessConflict as conflict:
             if conflict.size > size or conflict.size == old_size == size:
                 raise BehindWitness(
@@ -239,10 +239,10 @@ def _ask(asked: dict, old_size: int, size: int, note: str) -> str:
 def _entry(entry_id, at, secret, type, public, private, split) -> dict:
     public, private = database.from_json(public), database.from_json(private)
     split = None if split is None else database.from_json(split)
-    hour = receipts.hour_of(at)
+    hour = commitments.hour_of(at)
     try:
-        return receipts.build_entry(type, str(entry_id), hour, public, private, split, bytes(secret))
-    except receipts.Malformed as error:
+        return commitments.build_entry(type, str(entry_id), hour, public, private, split, bytes(secret))
+    except strict.Malformed as error:
         # Only SQL that passes by `Entry.check` gets here. The posting is real, so it is logged as a plain one: a
         # malformed description must not keep everything after it out of the log.
         opening = public_log.plain_opening(entry_id)
@@ -250,7 +250,9 @@ def _entry(entry_id, at, secret, type, public, private, split) -> dict:
             raise
         logger.error("entry %s is logged as a plain posting: %s", entry_id, error)
         public, private = opening.public or {}, opening.private or {}
-        return receipts.build_entry(public_log.POSTING_MADE, str(entry_id), hour, public, private, None, bytes(secret))
+        return commitments.build_entry(
+            public_log.POSTING_MADE, str(entry_id), hour, public, private, None, bytes(secret)
+        )
 
 
 def _send_task(topic: str, reference: str) -> None:

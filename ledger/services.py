@@ -55,7 +55,7 @@ from ledger.log import (
     receipt_of,
     record_fact,
 )
-from ledger.lots import LotRow, hold_lot, lot_of, lots_in, lots_of, pending_of, release_lot, vest_due
+from ledger.lots import LotRow, forget_reasons, hold_lot, lot_of, lots_in, lots_of, pending_of, release_lot, vest_due
 from ledger.outbox import (
     OutboxRow,
     enqueue,
@@ -114,6 +114,7 @@ __all__ = [
     "expire_holds",
     "extend",
     "flows",
+    "forget_reasons",
     "head",
     "hold",
     "hold_lot",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection, Iterable
 from datetime import timedelta
+from typing import Protocol
 from urllib.parse import urlencode
 from uuid import UUID
 
@@ -19,47 +21,76 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_safe
 
-from ledger import receipts
+from ledger import commitments, notes
 from ledger import services as ledger
 from ledger.models import Checkpoint, Cosignature, Leaf
 
 ENTRIES_SHOWN = 25
 CHECKPOINTS_SHOWN = 10
 EPOCHS_SHOWN = 10
+MODELS_FOUND = 50
+#: Clear fields that hold the id of something with a name, the most telling first.
+NAMED = ("version_id", "model_id", "datanet_id")
 #: For so long receipts may wait for witnesses before the explorer says so.
 UNWITNESSED_MAX_S = 60
 
 TYPES = {
-    receipts.CALL_CHARGED: gettext_lazy("Call charged"),
-    receipts.CALL_ATTRIBUTED: gettext_lazy("Call attributed"),
-    receipts.ACCESS_CHARGED: gettext_lazy("Pass charged"),
-    receipts.TRAINING_CHARGED: gettext_lazy("Training charged"),
-    receipts.REFUND_MADE: gettext_lazy("Refund made"),
-    receipts.EPOCH_SETTLED: gettext_lazy("Epoch settled"),
-    receipts.VERSION_PUBLISHED: gettext_lazy("Datanet version published"),
-    receipts.MODEL_PUBLISHED: gettext_lazy("Model published"),
-    receipts.RULE_ADOPTED: gettext_lazy("Split rule adopted"),
-    receipts.CONSENT_WITHDRAWN: gettext_lazy("Consent withdrawn"),
-    receipts.WITHDRAWAL_SENT: gettext_lazy("Withdrawal sent"),
-    receipts.KEY_ROTATED: gettext_lazy("Log key rotated"),
-    receipts.POSTING_MADE: gettext_lazy("Posting made"),
+    commitments.CALL_CHARGED: gettext_lazy("Call charged"),
+    commitments.CALL_ATTRIBUTED: gettext_lazy("Call attributed"),
+    commitments.ACCESS_CHARGED: gettext_lazy("Pass charged"),
+    commitments.TRAINING_CHARGED: gettext_lazy("Training charged"),
+    commitments.REFUND_MADE: gettext_lazy("Refund made"),
+    commitments.EPOCH_SETTLED: gettext_lazy("Epoch settled"),
+    commitments.VERSION_PUBLISHED: gettext_lazy("Datanet version published"),
+    commitments.MODEL_PUBLISHED: gettext_lazy("Model published"),
+    commitments.RULE_ADOPTED: gettext_lazy("Split rule adopted"),
+    commitments.CONSENT_WITHDRAWN: gettext_lazy("Consent withdrawn"),
+    commitments.WITHDRAWAL_SENT: gettext_lazy("Withdrawal sent"),
+    commitments.KEY_ROTATED: gettext_lazy("Log key rotated"),
+    commitments.POSTING_MADE: gettext_lazy("Posting made"),
 }
 
 
+class Names(Protocol):
+    """What the ids in the log are called. The log has no names, and this app knows nothing that has one: its caller does."""
+
+    def of(self, ids: Collection[str], viewer) -> dict[str, str]:
+        """Id -> name of the models, model versions and Datanets among these that this viewer may read the name of."""
+
+    def called(self, text: str, viewer) -> list[str]:
+        """Ids of the models and Datanets whose name or path starts with a text."""
+
+
+def pages_with(names: Names) -> list:
+    """The addresses of these pages, which say names as `names` tells them."""
+    said = {"names": names}
+    return [
+        path("ledger/", ledger_explorer, said, name="ledger_explorer"),
+        path("ledger/checkpoints/<int:size>/", ledger_checkpoint, name="ledger_checkpoint"),
+        path("ledger/entries/<int:index>/", ledger_entry, said, name="ledger_entry"),
+    ]
+
+
 @require_safe
-def ledger_explorer(request: HttpRequest) -> HttpResponse:
+def ledger_explorer(request: HttpRequest, names: Names) -> HttpResponse:
     """Head, witnesses, checkpoints, entries and settled epochs; a search for an id, a number, a model or a Datanet."""
     asked = request.GET.get("q", "").strip()
     if asked and (found := _find(asked)):
         return redirect(*found)
-    models = _models_named(asked) if asked else {}
+    called = names.called(asked, request.user) if asked else []
+    versions, models = _published_of(called) if called else ([], [])
     before = request.GET.get("before", "")
-    leaves = (_entries_about(asked, models) if asked else Leaf.objects.all()).order_by("-index")
+    leaves = (_entries_about(versions, models) if asked else Leaf.objects.all()).order_by("-index")
     if before.isdecimal():
         leaves = leaves.filter(index__lt=int(before))
     page = list(leaves[: ENTRIES_SHOWN + 1])
     entries = page[:ENTRIES_SHOWN]
     head = ledger.head()
+    epochs, totals = (_epochs(models), _totals_per_model(models)) if asked else (_epochs(), _totals_per_model())
+    ids = {row["model_id"] for row in [*epochs, *totals]}.union(*(_ids_in(leaf.entry) for leaf in entries))
+    named = names.of(ids, request.user)
+    for row in [*epochs, *totals]:
+        row["model"] = named.get(row["model_id"], row["model_id"])
     context = {
         "head": head,
         "leaves": ledger.log_size(),
@@ -70,10 +101,11 @@ def ledger_explorer(request: HttpRequest) -> HttpResponse:
         "former_vkeys": ledger.log_vkeys()[1:],
         "files_url": f"{settings.SITE_URL}/log/",
         "checkpoints": _checkpoints(),
-        "entries": [(leaf, type_label(leaf.type), _told(leaf.entry)) for leaf in entries],
+        "entries": [(leaf, type_label(leaf.type), _told(leaf.entry, named)) for leaf in entries],
         "next_url": f"?{urlencode(_asked(asked) | {'before': entries[-1].index})}" if len(page) > ENTRIES_SHOWN else "",
         "first_url": f"{request.path}?{urlencode(_asked(asked))}" if before.isdecimal() else "",
-        **_settlements(models if asked else None),
+        "epochs": epochs,
+        "totals": totals,
         "asked": asked,
         "is_found": bool(models or entries),
     }
@@ -99,7 +131,7 @@ def ledger_checkpoint(request: HttpRequest, size: int) -> HttpResponse:
 
 
 @require_safe
-def ledger_entry(request: HttpRequest, index: int) -> HttpResponse:
+def ledger_entry(request: HttpRequest, index: int, names: Names) -> HttpResponse:
     """One entry, exactly as it is hashed."""
     leaf = get_object_or_404(Leaf, index=index)
     head = ledger.head()
@@ -109,7 +141,7 @@ def ledger_entry(request: HttpRequest, index: int) -> HttpResponse:
         "leaf_hash": bytes(leaf.hash).hex(),
         "entry_text": json.dumps(leaf.entry, indent=1, ensure_ascii=False),
         "hour": leaf.entry["hour"],
-        "told": _told(leaf.entry),
+        "told": _told(leaf.entry, names.of(_ids_in(leaf.entry), request.user)),
         "covered_by": Checkpoint.objects.filter(size__gt=index).order_by("size").first(),
         "is_proved": head.size > index,
         "previous": index - 1 if index else None,
@@ -145,49 +177,29 @@ def _asked(asked: str) -> dict[str, str]:
     return {"q": asked} if asked else {}
 
 
-def _named(field: str, asked: str) -> Q:
-    """Entries whose field is a path, `owner/name`, that starts with the words or whose name does."""
-    return Q(**{f"entry__{field}__istartswith": asked}) | Q(**{f"entry__{field}__icontains": f"/{asked}"})
-
-
-def _entries_about(asked: str, models: dict[str, str]) -> QuerySet[Leaf]:
-    """What was published under a name, and what its models settled. Of calls there are too many to search."""
-    return Leaf.objects.filter(
-        Q(type=receipts.VERSION_PUBLISHED) & _named("datanet", asked)
-        | Q(type__in=[receipts.MODEL_PUBLISHED, receipts.EPOCH_SETTLED], entry__model_id__in=list(models))
+def _published_of(ids: Collection[str]) -> tuple[list[UUID], list[str]]:
+    """Of these Datanets the entries of their versions; of these models, and those that learned from them, the ids."""
+    published = Leaf.objects.filter(type=commitments.VERSION_PUBLISHED, entry__datanet_id__in=ids)
+    versions = list(published.values_list("entry_id", flat=True))
+    learned = Q(entry__versions__has_any_keys=[str(id) for id in versions])
+    found = Leaf.objects.filter(Q(entry__model_id__in=ids) | learned, type=commitments.MODEL_PUBLISHED).order_by(
+        "index"
     )
+    return versions, list(dict.fromkeys(leaf.entry["model_id"] for leaf in found[:MODELS_FOUND]))
 
 
-def _models_named(asked: str) -> dict[str, str]:
-    """Model id -> path of the models of that name, and of those that learned from a Datanet of that name."""
-    text = json.dumps(asked, ensure_ascii=False)[1:-1]
-    published = Leaf.objects.filter(type=receipts.MODEL_PUBLISHED).annotate(learned=KT("entry__versions"))
-    found = published.filter(
-        _named("model", asked) | Q(learned__icontains=f'"{text}') | Q(learned__icontains=f"/{text}")
-    ).order_by("index")
-    return {leaf.entry["model_id"]: leaf.entry["model"].split("@")[0] for leaf in found[:50]}
+def _entries_about(versions: Iterable[UUID], models: Iterable[str]) -> QuerySet[Leaf]:
+    """These publications, and what these models published and settled. Of calls there are too many to search."""
+    about = Q(type__in=[commitments.MODEL_PUBLISHED, commitments.EPOCH_SETTLED], entry__model_id__in=list(models))
+    return Leaf.objects.filter(Q(entry_id__in=list(versions)) | about)
 
 
-def _names(model_ids: set[str]) -> dict[str, str]:
-    found = Leaf.objects.filter(type=receipts.MODEL_PUBLISHED, entry__model_id__in=list(model_ids))
-    return {leaf.entry["model_id"]: leaf.entry["model"].split("@")[0] for leaf in found.order_by("index")}
-
-
-def _settled(models: dict[str, str] | None):
-    found = Leaf.objects.filter(type=receipts.EPOCH_SETTLED)
+def _settled(models: Iterable[str] | None):
+    found = Leaf.objects.filter(type=commitments.EPOCH_SETTLED)
     return found if models is None else found.filter(entry__model_id__in=list(models))
 
 
-def _settlements(models: dict[str, str] | None) -> dict[str, list[dict]]:
-    """The newest settled epochs, and what all of them add up to per model; the models' names are read once."""
-    epochs, totals = _epochs(models), _totals_per_model(models)
-    names = _names({row["model_id"] for row in [*epochs, *totals]})
-    for row in [*epochs, *totals]:
-        row["model"] = names.get(row["model_id"], row["model_id"])
-    return {"epochs": epochs, "totals": totals}
-
-
-def _epochs(models: dict[str, str] | None) -> list[dict]:
+def _epochs(models: Iterable[str] | None = None) -> list[dict]:
     return [
         {
             "index": leaf.index,
@@ -200,7 +212,7 @@ def _epochs(models: dict[str, str] | None) -> list[dict]:
     ]
 
 
-def _totals_per_model(models: dict[str, str] | None) -> list[dict]:
+def _totals_per_model(models: Iterable[str] | None = None) -> list[dict]:
     """What the settled epochs of each model add up to, largest first."""
 
     def total(name: str) -> Sum:
@@ -233,7 +245,7 @@ def _checkpoints() -> list[dict]:
 
 def _witnesses() -> list[dict]:
     """Each witness we ask: the newest head it cosigned, and when."""
-    names = [receipts.decode_vkey(vkey).name for vkey in ledger.witness_vkeys()]
+    names = [notes.decode_vkey(vkey).name for vkey in ledger.witness_vkeys()]
     # One look into an index each: grouped by witness, every cosignature since the first would be read.
     newest = [Cosignature.objects.filter(witness=name).order_by("-size_id").first() for name in names]
     return [
@@ -250,16 +262,14 @@ def _waiting_since(head: ledger.Head):
     return oldest.signed_at
 
 
-def _told(entry: dict) -> str:
+def _ids_in(entry: dict) -> set[str]:
+    """The ids in an entry that may have a name."""
+    return {entry[field] for field in NAMED if field in entry}
+
+
+def _told(entry: dict, named: dict[str, str]) -> str:
     """The clear fields of an entry in one line: what it is about."""
-    for name in ("model", "datanet", "reverses", "charge", "kind", "run", "rule"):
-        if isinstance(entry.get(name), str):
-            return entry[name]
+    for field in (*NAMED, "reverses", "charge", "kind", "run", "rule"):
+        if isinstance(entry.get(field), str):
+            return named.get(entry[field], entry[field])
     return _("no clear field")
-
-
-pages = [
-    path("ledger/", ledger_explorer, name="ledger_explorer"),
-    path("ledger/checkpoints/<int:size>/", ledger_checkpoint, name="ledger_checkpoint"),
-    path("ledger/entries/<int:index>/", ledger_entry, name="ledger_entry"),
-]

@@ -28,7 +28,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import NamedTuple
 
-from ledger import durable, merkle, receipts
+from ledger import durable, merkle, notes, receipts, strict
 
 BODY_BYTES_MAX = 64 * 1024
 IDLE_TIMEOUT_S = 15
@@ -73,17 +73,17 @@ def cosign(url: str, old_size: int, proof: Sequence[bytes], checkpoint_note: str
         timeout_s: For connecting, and for each read.
 
     Returns:
-        The signature lines, newline included. They are not checked here: `receipts.add_cosignatures` takes those that
+        The signature lines, newline included. They are not checked here: `notes.add_cosignatures` takes those that
         verify under a pinned key, and drops the rest.
 
     Raises:
         WitnessConflict, WitnessRefused, WitnessUnreachable. Asking again is harmless.
     """
-    lines = [f"old {old_size}", *map(receipts.encode_hash, proof), "", checkpoint_note]
+    lines = [f"old {old_size}", *map(strict.encode_hash, proof), "", checkpoint_note]
     status, body = _post(url, "\n".join(lines).encode(), timeout_s)
     if status == HTTPStatus.OK:
         return [line + "\n" for line in body.split("\n") if line]
-    if status == HTTPStatus.CONFLICT and receipts.is_number(body.strip()):
+    if status == HTTPStatus.CONFLICT and strict.is_number(body.strip()):
         raise WitnessConflict(int(body))
     raise WitnessRefused(status, body.strip()[:200])
 
@@ -139,7 +139,7 @@ class Witness:
         self._state = state
         self._vkeys: dict[str, list[str]] = {}
         for vkey in log_vkeys:
-            self._vkeys.setdefault(receipts.decode_vkey(vkey).name, []).append(vkey)
+            self._vkeys.setdefault(notes.decode_vkey(vkey).name, []).append(vkey)
         self._heads = {origin: self._remembered(origin) for origin in self._vkeys}
 
     def close(self) -> None:
@@ -154,8 +154,8 @@ class Witness:
         """Answer one `add-checkpoint` request; a cosignature leaves only after the head is on the disk."""
         try:
             old_size, proof, note = _parse_request(body)
-            checkpoint = receipts.parse_checkpoint(note)
-        except (receipts.Malformed, UnicodeDecodeError) as error:
+            checkpoint = notes.parse_checkpoint(note)
+        except (strict.Malformed, UnicodeDecodeError) as error:
             return Answer(HTTPStatus.BAD_REQUEST, f"{error}\n")
         if checkpoint.origin not in self._vkeys:
             return Answer(HTTPStatus.NOT_FOUND, "this witness does not watch that log\n")
@@ -174,37 +174,37 @@ class Witness:
             if head is None or checkpoint.size > size:
                 durable.write(self._head_file(checkpoint.origin), note.encode(), mode=0o600)
                 self._heads[checkpoint.origin] = checkpoint
-        return Answer(HTTPStatus.OK, receipts.cosign_checkpoint(checkpoint.text, self.key, now_s))
+        return Answer(HTTPStatus.OK, notes.cosign_checkpoint(checkpoint.text, self.key, now_s))
 
-    def _is_signed(self, checkpoint: receipts.Checkpoint) -> bool:
+    def _is_signed(self, checkpoint: notes.Checkpoint) -> bool:
         for vkey in self._vkeys[checkpoint.origin]:
-            with suppress(receipts.Untrusted):
-                receipts.check_log_signature(checkpoint, vkey)
+            with suppress(notes.Untrusted):
+                notes.check_log_signature(checkpoint, vkey)
                 return True
         return False
 
     def _head_file(self, origin: str) -> Path:
         return self._state / f"head-{hashlib.sha256(origin.encode()).hexdigest()[:16]}.txt"
 
-    def _remembered(self, origin: str) -> receipts.Checkpoint | None:
+    def _remembered(self, origin: str) -> notes.Checkpoint | None:
         path = self._head_file(origin)
         if not path.exists():
             return None
-        checkpoint = receipts.parse_checkpoint(path.read_text(encoding="utf-8"))
+        checkpoint = notes.parse_checkpoint(path.read_text(encoding="utf-8"))
         if checkpoint.origin != origin or not self._is_signed(checkpoint):
             raise ValueError(f"{path} is not a head of {origin} signed by a known key")
         return checkpoint
 
 
-def load_key(state: Path, name: str) -> receipts.SigningKey:
+def load_key(state: Path, name: str) -> notes.SigningKey:
     """Read the witness's key from its directory; make both, readable by their owner only, if there is none."""
     state.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = state / "witness.key"
     if not path.exists():
-        made = receipts.new_signing_key(name, receipts.WITNESS_KEY).encode() + "\n"
+        made = notes.new_signing_key(name, notes.WITNESS_KEY).encode() + "\n"
         durable.write(path, made.encode(), mode=0o600)
-    key = receipts.decode_signing_key(path.read_text(encoding="utf-8").removesuffix("\n"))
-    if key.verifier.name != name or key.verifier.algorithm != receipts.WITNESS_KEY:
+    key = notes.decode_signing_key(path.read_text(encoding="utf-8").removesuffix("\n"))
+    if key.verifier.name != name or key.verifier.algorithm != notes.WITNESS_KEY:
         raise ValueError(f"{path} is the key of {key.verifier.name}, not of {name}")
     return key
 
@@ -213,11 +213,11 @@ def _parse_request(body: bytes) -> tuple[int, list[bytes], str]:
     head, separator, note = body.decode().partition("\n\n")
     old, *proof = head.split("\n")
     size = old.removeprefix("old ")
-    if not separator or not old.startswith("old ") or not receipts.is_number(size):
-        raise receipts.Malformed("the request reads old size, proof lines, an empty line, checkpoint")
+    if not separator or not old.startswith("old ") or not strict.is_number(size):
+        raise strict.Malformed("the request reads old size, proof lines, an empty line, checkpoint")
     if len(proof) > receipts.PROOF_HASHES_MAX:
-        raise receipts.Malformed("the proof has too many hashes")
-    return int(size), [receipts.decode_hash(line) for line in proof], note
+        raise strict.Malformed("the proof has too many hashes")
+    return int(size), [strict.decode_hash(line) for line in proof], note
 
 
 def serve(witness: Witness, *, host: str, port: int) -> ThreadingHTTPServer:
@@ -238,7 +238,7 @@ def serve(witness: Witness, *, host: str, port: int) -> ThreadingHTTPServer:
 
         def do_POST(self) -> None:
             length = self.headers.get("Content-Length", "")
-            if not receipts.is_number(length) or int(length) > BODY_BYTES_MAX:
+            if not strict.is_number(length) or int(length) > BODY_BYTES_MAX:
                 # The body stays unread, so the connection cannot be used again.
                 self.close_connection = True
                 return self._send(

@@ -61,7 +61,7 @@ def build(
         moves=[ledger.Move(payer, account, part_nano) for _role, account, part_nano in targets if part_nano],
         entry=ledger.Entry(
             type=ENTRY_TYPE[kind],
-            public={"model": version.path, "model_id": str(model.pk), "rule": f"sha256:{rule.sha256}"},
+            public={"model_id": str(model.pk), "version_id": str(version.pk), "rule": f"sha256:{rule.sha256}"},
             private={**private, "price": str(amount_nano)},
             split=splitting.split_lines(targets),
         ),

@@ -151,6 +151,15 @@ def forget_words_of(user: User) -> None:
     Payback.objects.filter(sold).update(reason=ERASED)
 
 
+def forget_words_about(user: User) -> None:
+    """Erase what others wrote about a person's calls, bought or sold. What came of it stands."""
+    theirs = Q(call__buyer=user) | Q(call__model__owner=user)
+    Refund.objects.filter(theirs).update(reason=ERASED)
+    Payback.objects.filter(theirs).update(reason=ERASED)
+    for words in ("reason", "answer", "decision"):
+        Dispute.objects.filter(theirs).exclude(**{words: ""}).update(**{words: ERASED})
+
+
 # --- By the clock
 
 

@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from datetime import timedelta
 
+from django.conf import settings
 from django.db import transaction
 from django.db.models import CharField, F, Q
 from django.db.models.functions import Cast
 from django.utils import timezone
 
 from accounts.models import User
+from attribution import forgetting
 from datanets import erasure as datanets_erasure
 from datanets import submissions
 from datanets.models import Record, Report, Submission
 from ledger import services as ledger
 
-from . import movements, people, publishing, receipts
+from . import disputes, holds, movements, people, publishing, receipts, refunds
 from .models import (
     Access,
     ApiKey,
@@ -55,8 +58,15 @@ def erase_person(user: User) -> User:
     _forget_calls(user)
     _forget_shop(user)
     User.objects.filter(pk=user.pk, erased_at=None).update(erased_at=timezone.now())
-    forget_openings(user)
+    forget_what_is_over(user)
     return user
+
+
+def forget_what_is_over(user: User) -> None:
+    """Erase what had to wait: `housekeeping.finish_erasures` repeats it, until entries have leaves and windows are over."""
+    forget_openings(user)
+    _forget_inputs(user)
+    _forget_quotes(user)
 
 
 def forget_openings(user: User) -> int:
@@ -97,7 +107,26 @@ def _forget_calls(user: User) -> None:
     Idempotency.objects.filter(owner=user).delete()
 
 
+def _forget_inputs(user: User) -> None:
+    """The numbers they asked about, once their calls are settled and cannot be given back any more."""
+    settled_by = timezone.now() - timedelta(seconds=settings.CHALLENGE_WINDOW_S)
+    ids = list(Call.objects.filter(buyer=user, finished_at__lte=settled_by).values_list("pk", flat=True))
+    due = forgetting.forgettable(ids).values("charge_id")
+    over = [call.pk for call in Call.objects.filter(pk__in=due) if not refunds.can_be_refunded(call)]
+    forgetting.forget_inputs(over)
+
+
+def _forget_quotes(user: User) -> None:
+    """The sealed content of others' calls whose answers quoted their records. Later only what was not attributed then."""
+    since = user.erased_at or timezone.now() - timedelta(seconds=settings.CONTENT_KEPT_S)
+    mine = Record.objects.filter(contributor=user).values_list("pk", flat=True)
+    quoting = forgetting.charges_that_quote(mine, traced_since=since)
+    CallContent.objects.filter(call_id__in=quoting).update(sealed_key=None, sealed=b"")
+
+
 def _forget_shop(user: User) -> None:
+    disputes.forget_words_about(user)
+    holds.forget_words_about(user)
     ApiKey.objects.filter(owner=user).update(name="")
     PromotionTransfer.objects.filter(user=user).update(reference=Cast(F("pk"), CharField()))
     Withdrawal.objects.filter(user=user).update(destination_token="", destination_hint="", returned_reason="")
@@ -109,7 +138,7 @@ def _forget_shop(user: User) -> None:
 
 
 def _entries_of(user: User) -> Iterator[uuid.UUID]:
-    """The entries whose openings are this person's alone (receipts._is_holder): nobody else loses a receipt."""
+    """The entries whose openings are this person's alone (receipts.viewing): nobody else loses a receipt."""
     charges: list[uuid.UUID | None] = [
         *Call.objects.filter(buyer=user).values_list("pk", flat=True),
         *Access.objects.filter(buyer=user).values_list("posting_id", flat=True),

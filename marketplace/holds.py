@@ -24,6 +24,7 @@ from .errors import Invalid, NotAllowed, NotReady
 from .models import Dispute, LotHold
 
 REASON_CHARS_MAX = 400
+ERASED = "\u2014"  # a hold by an admin must have a reason
 BY_DISPUTE, BY_ADMIN = "dispute", "admin"  # what the ledger, and so the payee, is told of who holds
 
 
@@ -52,7 +53,7 @@ def hold(lot_id: UUID, *, by: User, reason: str, until: datetime | None = None) 
     )
     placed = _placed(lot, placed_by=by, reason=reason, until=until)
     _apply(lot.id)
-    audit.record(by, "hold_lot", f"lot:{lot.id}", payee=placed.payee.username)
+    audit.record(by, "hold_lot", f"lot:{lot.id}", payee=f"user:{placed.payee_id}")
     return placed
 
 
@@ -73,7 +74,7 @@ def release(held: LotHold, *, by: User, reason: str) -> LotHold:
     held.released_at, held.released_by, held.release_reason = timezone.now(), by, reason
     held.save(update_fields=["released_at", "released_by", "release_reason"])
     _apply(held.lot_id)
-    audit.record(by, "release_lot", f"lot:{held.lot_id}", payee=held.payee.username)
+    audit.record(by, "release_lot", f"lot:{held.lot_id}", payee=f"user:{held.payee_id}")
     notifications.notify(held.payee, "earnings_released", amount_nano=str(held.amount_nano))
     return held
 
@@ -101,6 +102,13 @@ def let_go(dispute: Dispute) -> None:
         held.released_at = now
         held.save(update_fields=["released_at"])
         _apply(held.lot_id)
+
+
+def forget_words_about(user: User) -> None:
+    """Erase why admins held a person's earnings, and let them go. That they did, who and when, stands."""
+    LotHold.objects.filter(payee=user).exclude(reason="").update(reason=ERASED)
+    LotHold.objects.filter(payee=user).exclude(release_reason="").update(release_reason=ERASED)
+    ledger.forget_reasons(chart.pending(user.pk))
 
 
 def sentence(lot: ledger.LotRow) -> str:

@@ -8,11 +8,12 @@ from django.conf import settings
 from django.utils import timezone
 
 from accounts.models import User
+from datanets import versions
 
 from . import erasure
 from .models import CallContent, Idempotency
 
-# A withdrawal of the last moment gets its leaf within a second, or after days without a sequencer.
+# A withdrawal of the last moment gets its leaf within a second, or after days without a sequencer; a window takes a week.
 ERASURES_ARE_FINISHED_FOR = timedelta(days=30)
 
 
@@ -29,6 +30,12 @@ def forget_idempotency_keys() -> int:
 
 
 def finish_erasures() -> int:
-    """Forget what the entries of people erased lately commit to, where it had no leaf yet. Returns how many entries."""
+    """Forget of people erased lately what had to wait. Returns how many people these are.
+
+    And make the statistics of versions anew that told of their rows.
+    """
     lately = User.objects.filter(erased_at__gte=timezone.now() - ERASURES_ARE_FINISHED_FOR)
-    return sum(erasure.forget_openings(user) for user in lately)
+    for user in lately:
+        erasure.forget_what_is_over(user)
+    versions.describe_again()
+    return len(lately)

@@ -180,3 +180,6 @@ def _forget_who_it_was(user: User) -> None:
     user.is_active = user.is_staff = user.is_superuser = False
     user.set_unusable_password()
     user.save()
+    # A model's page names the key that it makes for itself after the model, and so after its owner.
+    for model in ListedModel.objects.filter(owner=user).select_related("owner"):
+        ApiKey.objects.filter(is_playground=True, allowed_models=model).update(name=model.path)

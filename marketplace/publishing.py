@@ -32,7 +32,7 @@ def publish_version(datanet: Datanet, *, by: User, note: str = "") -> Version:
         entry=ledger.Entry(
             type="version.published",
             public={
-                "datanet": datanet.path,
+                "datanet_id": str(datanet.pk),
                 "version": version.number,
                 "records": version.record_count,
                 "root": f"sha256:{version.root}",
@@ -111,7 +111,7 @@ def _remember_withdrawal(record: Record, *, by: User) -> None:
         reference=f"record:{record.pk}",
         entry=ledger.Entry(
             type="consent.withdrawn",
-            public={"datanet": record.datanet.path},
+            public={"datanet_id": str(record.datanet_id)},
             private={"contributor": f"user:{record.contributor_id}", "records": [record.identity]},
         ),
     )

@@ -17,17 +17,17 @@ from attribution import explain, payloads
 from attribution.models import Line
 from datanets import records as datanet_records
 from datanets.models import Record
-from ledger import chart
+from ledger import chart, commitments
 from ledger import receipts as format
 from ledger import services as ledger
 
-from . import querysets
+from . import lognames, querysets
 from .models import Access, Call, TrainingRun, Withdrawal
 from .templatetags import figures
 
 RECORDS_SHOWN = 20
 EXCERPT_CHARS = 160
-CHARGES = (format.CALL_CHARGED, format.ACCESS_CHARGED, format.TRAINING_CHARGED)
+CHARGES = (commitments.CALL_CHARGED, commitments.ACCESS_CHARGED, commitments.TRAINING_CHARGED)
 
 STEPS = {
     "form": gettext_lazy("The file"),
@@ -88,7 +88,7 @@ def viewing(entry_id: UUID, user: querysets.Viewer) -> Viewing | None:
     if not user.is_authenticated:
         return Viewing(entry, False, frozenset())
     mine = frozenset({chart.wallet(user.pk), chart.pending(user.pk), chart.promotion(user.pk)})
-    if entry.type == format.CALL_CHARGED:
+    if entry.type == commitments.CALL_CHARGED:
         call = Call.objects.filter(pk=entry.id).select_related("model", "refund", "payback", "dispute").first()
         return Viewing(entry, call is not None and call.buyer_id == user.pk, mine, call)
     return Viewing(entry, _is_holder(entry, user), mine)
@@ -156,17 +156,17 @@ def _shown(values: dict) -> dict:
 
 def _is_holder(entry: ledger.EntryRow, user: User) -> bool:
     match entry.type:
-        case format.CALL_ATTRIBUTED:
+        case commitments.CALL_ATTRIBUTED:
             return Call.objects.filter(pk=entry.public["charge"], buyer=user).exists()
-        case format.ACCESS_CHARGED:
+        case commitments.ACCESS_CHARGED:
             return Access.objects.filter(posting_id=entry.id, buyer=user).exists()
-        case format.TRAINING_CHARGED:
+        case commitments.TRAINING_CHARGED:
             return TrainingRun.objects.filter(posting_id=entry.id, requested_by=user).exists()
-        case format.WITHDRAWAL_SENT:
+        case commitments.WITHDRAWAL_SENT:
             return Withdrawal.objects.filter(pk=entry.id, user=user).exists()
-        case format.REFUND_MADE:
+        case commitments.REFUND_MADE:
             return Call.objects.filter(pk=entry.public["reverses"], buyer=user).exists()
-        case format.POSTING_MADE:
+        case commitments.POSTING_MADE:
             # One commitment opens all legs: only for somebody who is the only person in them.
             people = {
                 chart.user_of(code)
@@ -180,11 +180,18 @@ def _is_holder(entry: ledger.EntryRow, user: User) -> bool:
 # --- Sentences
 
 
-def sentence(seen: Viewing) -> str:
+def sentence(seen: Viewing, user: querysets.Viewer) -> str:
     """What happened, in one sentence, with no more than the viewer may know."""
     entry = seen.entry
     public = entry.public
     said = {"hour": f"{entry.at:%Y-%m-%d %H:00} UTC", **{k: v for k, v in public.items() if isinstance(v, str | int)}}
+    # The entry of a model's version has that version's id.
+    about = {
+        "model": (public.get("version_id", str(entry.id)), public.get("model_id")),
+        "datanet": (public.get("datanet_id"),),
+    }
+    named = lognames.of([id for ids in about.values() for id in ids if id], user)
+    said |= {word: next((named[id] for id in ids if id in named), ids[-1]) for word, ids in about.items() if ids[-1]}
     price = (entry.private or {}).get("price") if seen.is_holder else None
     if price is not None and entry.type in CHARGES:
         said["price"] = figures.open_text(int(price))
@@ -196,30 +203,34 @@ def sentence(seen: Viewing) -> str:
                 % said
             )
         return {
-            format.CALL_CHARGED: _("You paid %(price)s OPEN for one call to %(model)s, in the hour from %(hour)s."),
-            format.ACCESS_CHARGED: _("You paid %(price)s OPEN for a pass to %(model)s, in the hour from %(hour)s."),
-            format.TRAINING_CHARGED: _("You paid %(price)s OPEN to train %(model)s, in the hour from %(hour)s."),
+            commitments.CALL_CHARGED: _(
+                "You paid %(price)s OPEN for one call to %(model)s, in the hour from %(hour)s."
+            ),
+            commitments.ACCESS_CHARGED: _(
+                "You paid %(price)s OPEN for a pass to %(model)s, in the hour from %(hour)s."
+            ),
+            commitments.TRAINING_CHARGED: _("You paid %(price)s OPEN to train %(model)s, in the hour from %(hour)s."),
         }[entry.type] % said
     for name in ("pool", "paid", "unattributed"):
         if name in said:
             said[name] = figures.open_text(int(said[name]))
     text = {
-        format.CALL_CHARGED: _("One call to %(model)s was charged, in the hour from %(hour)s."),
-        format.CALL_ATTRIBUTED: _("The data part of a call was divided among its contributors."),
-        format.ACCESS_CHARGED: _("A pass to %(model)s was sold, in the hour from %(hour)s."),
-        format.TRAINING_CHARGED: _("A training fee for %(model)s was charged, in the hour from %(hour)s."),
-        format.REFUND_MADE: _("A charge was given back, whole."),
-        format.EPOCH_SETTLED: _(
+        commitments.CALL_CHARGED: _("One call to %(model)s was charged, in the hour from %(hour)s."),
+        commitments.CALL_ATTRIBUTED: _("The data part of a call was divided among its contributors."),
+        commitments.ACCESS_CHARGED: _("A pass to %(model)s was sold, in the hour from %(hour)s."),
+        commitments.TRAINING_CHARGED: _("A training fee for %(model)s was charged, in the hour from %(hour)s."),
+        commitments.REFUND_MADE: _("A charge was given back, whole."),
+        commitments.EPOCH_SETTLED: _(
             "Epoch %(epoch)s of a model was settled: %(pool)s OPEN came in, %(paid)s went to people, "
             "%(unattributed)s stay unattributed."
         ),
-        format.VERSION_PUBLISHED: _("Version %(version)s of %(datanet)s was frozen, with %(records)s records."),
-        format.MODEL_PUBLISHED: _("%(model)s was published."),
-        format.RULE_ADOPTED: _("A split rule came into use."),
-        format.CONSENT_WITHDRAWN: _("A contributor took data back from %(datanet)s."),
-        format.WITHDRAWAL_SENT: _("A withdrawal was sent."),
-        format.KEY_ROTATED: _("The log’s key changed."),
-        format.POSTING_MADE: _("A posting of kind %(kind)s was booked, in the hour from %(hour)s."),
+        commitments.VERSION_PUBLISHED: _("Version %(version)s of %(datanet)s was frozen, with %(records)s records."),
+        commitments.MODEL_PUBLISHED: _("%(model)s was published."),
+        commitments.RULE_ADOPTED: _("A split rule came into use."),
+        commitments.CONSENT_WITHDRAWN: _("A contributor took data back from %(datanet)s."),
+        commitments.WITHDRAWAL_SENT: _("A withdrawal was sent."),
+        commitments.KEY_ROTATED: _("The log’s key changed."),
+        commitments.POSTING_MADE: _("A posting of kind %(kind)s was booked, in the hour from %(hour)s."),
     }.get(entry.type, entry.type)
     return text % said
 
@@ -286,7 +297,7 @@ def settlement(seen: Viewing, user: querysets.Viewer) -> Settlement:
             for one in largest_first
             if one.role == pool
         ]
-    call = explain.why_call(seen.entry.id, lines=lines) if seen.entry.type == format.CALL_CHARGED else None
+    call = explain.why_call(seen.entry.id, lines=lines) if seen.entry.type == commitments.CALL_CHARGED else None
     shares = [one for one in call.records if one.weight or one.amount_nano] if call else []
     shown, rest = shares[:RECORDS_SHOWN], shares[RECORDS_SHOWN:]
     visible = _visible([one.record_id for one in shown], user)

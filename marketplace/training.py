@@ -160,10 +160,10 @@ def _finish(training: TrainingRun, artifact: Artifact, versions: Sequence[Versio
         entry=ledger.Entry(
             type="model.published",
             public={
-                "model": version.path,
                 "model_id": str(model.pk),
+                "version": version.number,
                 "artifact": f"sha256:{artifact.sha256}",
-                "versions": [f"{v.datanet.path}@{v.label}" for v in versions],
+                "versions": [str(v.pk) for v in versions],
             },
         ),
     )

@@ -12,6 +12,7 @@ from datanets import views as datanet_views
 from ledger import proofs as ledger_proofs
 from ledger import views as ledger_views
 
+from . import lognames
 from .api import pages as api_pages
 from .views import (
     account,
@@ -63,7 +64,7 @@ urlpatterns += i18n_patterns(
     *datanet_views.pages,
     *earn.pages,
     *wallet.pages,
-    *ledger_views.pages,
+    *ledger_views.pages_with(lognames),
     *ledger_proofs.pages,
     *admin.pages,
     *admin_payouts.pages,

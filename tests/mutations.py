@@ -87,12 +87,110 @@ REMOVALS = [
     Removal(
         "openings_that_an_erasure_forgets",
         "marketplace/erasure.py",
-        "    forget_openings(user)\n    return user",
-        "    return user",
+        "    forget_openings(user)\n    _forget_inputs(user)",
+        "    _forget_inputs(user)",
         (
             "tests/marketplace/test_erasure.py::test_a_canary_in_everything_a_person_gave_is_found_nowhere_after_their_erasure",
         ),
         "what an erased person's log entries commit to could still be read",
+    ),
+    Removal(
+        "words_about_calls_that_an_erasure_empties",
+        "marketplace/erasure.py",
+        "    disputes.forget_words_about(user)\n",
+        "",
+        (
+            "tests/marketplace/test_erasure.py::test_a_canary_in_everything_a_person_gave_is_found_nowhere_after_their_erasure",
+        ),
+        "what others wrote about an erased person's calls would stay",
+    ),
+    Removal(
+        "words_about_earnings_that_an_erasure_empties",
+        "marketplace/erasure.py",
+        "    holds.forget_words_about(user)\n",
+        "",
+        (
+            "tests/marketplace/test_erasure.py::test_a_canary_in_everything_a_person_gave_is_found_nowhere_after_their_erasure",
+        ),
+        "why an admin held an erased person's earnings would stay",
+    ),
+    Removal(
+        "words_of_a_hold_that_the_books_forget",
+        "marketplace/holds.py",
+        "    ledger.forget_reasons(chart.pending(user.pk))\n",
+        "",
+        (
+            "tests/marketplace/test_erasure.py::test_a_canary_in_everything_a_person_gave_is_found_nowhere_after_their_erasure",
+        ),
+        "the books would keep what an admin wrote about an erased person",
+    ),
+    Removal(
+        "numbers_of_calls_that_an_erasure_forgets",
+        "marketplace/erasure.py",
+        "    _forget_inputs(user)\n",
+        "",
+        (
+            "tests/marketplace/test_erasure.py::test_a_canary_in_everything_a_person_gave_is_found_nowhere_after_their_erasure",
+        ),
+        "the row that an erased person asked about could be read from its trace",
+    ),
+    Removal(
+        "quotes_that_an_erasure_forgets",
+        "marketplace/erasure.py",
+        "    _forget_quotes(user)\n",
+        "",
+        (
+            "tests/marketplace/test_erasure.py::test_a_canary_in_everything_a_person_gave_is_found_nowhere_after_their_erasure",
+        ),
+        "texts of an erased person could be opened in the answers of others",
+    ),
+    Removal(
+        "inputs_kept_while_a_call_may_be_given_back",
+        "marketplace/erasure.py",
+        " if not refunds.can_be_refunded(call)]",
+        "]",
+        ("tests/marketplace/test_erasure.py::test_what_a_call_was_about_is_kept_as_long_as_it_may_be_given_back",),
+        "a refund after an erasure could not take the call's scores out of the sums that others are paid by",
+    ),
+    Removal(
+        "forgotten_trace_has_no_context",
+        "attribution/migrations/0001_initial.py",
+        "models.Q(('forgotten_at__isnull', True), ('context', {}), _connector='OR')",
+        "models.Q(('forgotten_at__isnull', True), ('forgotten_at__isnull', False), _connector='OR')",
+        (
+            "tests/marketplace/test_erasure.py::test_a_canary_in_everything_a_person_gave_is_found_nowhere_after_their_erasure",
+        ),
+        "a trace could say that it is forgotten and keep what it was about",
+    ),
+    Removal(
+        "statistics_that_an_erasure_drops",
+        "datanets/registration.py",
+        "        versions.forget_statistics(records)\n",
+        "",
+        (
+            "tests/marketplace/test_erasure.py::test_a_canary_in_everything_a_person_gave_is_found_nowhere_after_their_erasure",
+            "tests/datanets/test_versions.py::test_statistics_are_made_again_without_what_was_erased_and_nothing_else_of_the_version_changes",
+        ),
+        "a version's statistics would go on quoting rows that were erased",
+    ),
+    Removal(
+        "version_whose_note_is_only_emptied",
+        "datanets/migrations/0002_reviews_are_true_and_versions_immutable.py",
+        "        OR NEW.note NOT IN (OLD.note, '')\n",
+        "",
+        (
+            "tests/datanets/test_versions.py::test_a_version_and_its_leader_map_are_immutable",
+            "tests/datanets/test_versions.py::test_statistics_are_made_again_without_what_was_erased_and_nothing_else_of_the_version_changes",
+        ),
+        "what a frozen version was said to be could be rewritten",
+    ),
+    Removal(
+        "closed_datanet_without_a_public_name",
+        "marketplace/lognames.py",
+        "datanets = Datanet.objects.visible_to(viewer).filter(pk__in=ids)",
+        "datanets = Datanet.objects.filter(pk__in=ids)",
+        ("tests/ledger/test_views.py::test_the_name_of_a_closed_datanet_is_said_to_its_members_only",),
+        "the explorer would tell everybody what closed Datanets are called",
     ),
     Removal(
         "audit_log_without_words",

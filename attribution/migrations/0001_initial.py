@@ -128,6 +128,7 @@ class Migration(migrations.Migration):
                 ('status', models.CharField(choices=[('done', 'Attributed'), ('failed', 'Not attributable')], max_length=8)),
                 ('reason', models.CharField(blank=True, max_length=40)),
                 ('context', models.JSONField(default=dict)),
+                ('forgotten_at', models.DateTimeField(blank=True, null=True)),
                 ('scores', models.JSONField(blank=True, null=True)),
                 ('causal_millionths', models.PositiveIntegerField(default=1000000)),
                 ('method', models.CharField(max_length=40)),
@@ -199,6 +200,10 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name='trace',
             constraint=models.CheckConstraint(condition=models.Q(('causal_millionths__lte', 1000000)), name='causal_part_is_a_part'),
+        ),
+        migrations.AddConstraint(
+            model_name='trace',
+            constraint=models.CheckConstraint(condition=models.Q(('forgotten_at__isnull', True), ('context', {}), _connector='OR'), name='forgotten_trace_has_no_context'),
         ),
         migrations.CreateModel(
             name='Reversal',

@@ -25,7 +25,24 @@ BEGIN
     RAISE EXCEPTION 'a frozen version is never changed (% on %)', TG_OP, TG_TABLE_NAME USING ERRCODE = 'DN001';
 END
 $$;
-CREATE TRIGGER version_is_immutable BEFORE UPDATE OR DELETE ON datanets_version
+-- But for what is not part of it: the note, which may be emptied, and statistics that quote rows erased since.
+CREATE FUNCTION datanets_version_may_forget() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF to_jsonb(NEW) - '{note,statistics}'::text[] <> to_jsonb(OLD) - '{note,statistics}'::text[]
+        OR NEW.note NOT IN (OLD.note, '')
+        OR NEW.statistics <> OLD.statistics AND NOT EXISTS (
+            SELECT FROM datanets_record r LEFT JOIN datanets_recordbody b ON b.record_id = r.id
+            WHERE r.datanet_id = OLD.datanet_id AND r.added_in <= OLD.number AND b.record_id IS NULL
+              AND (r.removed_in IS NULL OR r.removed_in > OLD.number))
+    THEN
+        RAISE EXCEPTION 'a frozen version is never changed (% on %)', TG_OP, TG_TABLE_NAME USING ERRCODE = 'DN001';
+    END IF;
+    RETURN NEW;
+END
+$$;
+CREATE TRIGGER version_is_immutable BEFORE UPDATE ON datanets_version
+    FOR EACH ROW EXECUTE FUNCTION datanets_version_may_forget();
+CREATE TRIGGER version_is_kept BEFORE DELETE ON datanets_version
     FOR EACH ROW EXECUTE FUNCTION datanets_versions_are_immutable();
 CREATE TRIGGER leader_map_is_immutable BEFORE UPDATE OR DELETE ON datanets_versionfollower
     FOR EACH ROW EXECUTE FUNCTION datanets_versions_are_immutable();
@@ -73,7 +90,9 @@ DROP_IMMUTABLE = """
 DROP TRIGGER record_facts_stay ON datanets_record;
 DROP FUNCTION datanets_record_facts_stay();
 DROP TRIGGER leader_map_is_immutable ON datanets_versionfollower;
+DROP TRIGGER version_is_kept ON datanets_version;
 DROP TRIGGER version_is_immutable ON datanets_version;
+DROP FUNCTION datanets_version_may_forget();
 DROP FUNCTION datanets_versions_are_immutable();
 """
 

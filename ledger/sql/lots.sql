@@ -54,7 +54,21 @@ BEGIN
   RETURN FOUND;
 END $$;
 
+-- Public. Forget the words with which lots of an account were held, where nothing is left to hold. Returns how many.
+CREATE FUNCTION ledger_forget_reasons(of_account text) RETURNS int
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+DECLARE
+  forgotten int;
+BEGIN
+  UPDATE ledger_lot l SET hold_reason = '' FROM ledger_account a
+  WHERE a.code = of_account AND l.account_id = a.id AND l.hold_reason <> ''
+    AND (l.vested_at IS NOT NULL OR l.taken_nano = l.amount_nano);
+  GET DIAGNOSTICS forgotten = ROW_COUNT;
+  RETURN forgotten;
+END $$;
+
 -- reverse:
+DROP FUNCTION ledger_forget_reasons(text);
 DROP FUNCTION ledger_release_lot(uuid, text);
 DROP FUNCTION ledger_hold_lot(uuid, text, text, timestamptz);
 DROP FUNCTION ledger_vest(int);

@@ -204,7 +204,7 @@ class ReceiptView(PublicView):
             "id": seen.entry.id,
             "type": seen.entry.type,
             "status": status,
-            "sentence": receipts.sentence(seen),
+            "sentence": receipts.sentence(seen, request.user),
             "leaf_index": seen.entry.leaf_index,
             "is_holder": seen.is_holder,
             "public": seen.entry.public,

@@ -192,8 +192,8 @@ def _posting(
         "entry": {
             "type": "call.charged",
             "public": {
-                "model": version.path,
                 "model_id": version.model_id,
+                "version_id": version.version_id,
                 "rule": f"sha256:{version.rule_sha256}",
             },
             "private": {

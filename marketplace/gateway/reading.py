@@ -10,7 +10,7 @@ from uuid import UUID
 from psycopg2.extensions import cursor as Cursor
 
 from attribution import payloads
-from ledger import chart, merkle, receipts
+from ledger import chart, commitments, merkle, receipts
 from marketplace import pricing
 
 from .catalogue import uuid_of
@@ -72,7 +72,7 @@ def receipt_of(cursor: Cursor, *, call_id: UUID, buyer_id: int, part: str, quoru
     hashes = merkle.inclusion_proof(index, size, _stored(cursor, index, size))
     cursor.execute("SELECT private, split, secret FROM ledger_opening WHERE entry_id = %s", [str(entry_id)])
     opening = cursor.fetchone()
-    opened = receipts.openings(opening[0], opening[1], bytes(opening[2])) if opening else None
+    opened = commitments.openings(opening[0], opening[1], bytes(opening[2])) if opening else None
     return 200, receipts.build_receipt(entry, opened, index, hashes, signed)
 
 

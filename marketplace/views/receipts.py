@@ -17,14 +17,14 @@ from django.views.decorators.http import require_safe
 
 from attribution import explain
 from attribution.models import Line
-from ledger import receipts as format
+from ledger import commitments, strict
 from ledger import services as ledger
 
 from .. import receipts, refunds
 from ..models import Call
 from ..templatetags import figures
 
-FILE_BYTES_MAX = format.RECEIPT_CHARS_MAX
+FILE_BYTES_MAX = strict.RECEIPT_CHARS_MAX
 SECOND_PART = "attribution"
 
 
@@ -41,7 +41,7 @@ def receipt(request: HttpRequest, id: UUID) -> HttpResponse:
     context = {
         "id": id,
         "entry": seen.entry,
-        "sentence": receipts.sentence(seen),
+        "sentence": receipts.sentence(seen, request.user),
         "is_holder": seen.is_holder,
         "status": status,
         "steps": steps,
@@ -151,7 +151,7 @@ def _mine(request: HttpRequest, seen: receipts.Viewing, settlement: receipts.Set
     if settlement is not None:
         return [line for line in settlement.lines if line.payee_id == request.user.pk]
     source = seen.entry.public.get("charge", seen.entry.id)
-    if seen.entry.type == format.EPOCH_SETTLED:
+    if seen.entry.type == commitments.EPOCH_SETTLED:
         found = Line.objects.filter(epoch=seen.entry.id, payee=request.user).order_by("-amount_nano", "pk")[:20]
     else:
         found = Line.objects.filter(source_id=source, payee=request.user).order_by("role")
@@ -179,7 +179,7 @@ def _refund_of(request: HttpRequest, seen: receipts.Viewing) -> dict:
 
 def _opened(content: bytes) -> dict:
     """What a verified file opens, for the page: the fields, and the lines without their padding."""
-    receipt: Any = format.parse_json(content)
+    receipt: Any = strict.parse_json(content)
     opened = receipt.get("openings", {})
     lines = [
         one["value"] for name, one in opened.items() if name.startswith("split.") and one["value"]["role"] != "pad"

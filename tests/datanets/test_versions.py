@@ -97,6 +97,8 @@ def test_a_version_and_its_leader_map_are_immutable():
     datanet, version = published([*rows, rows[0]])
     for act in (
         lambda: Version.objects.filter(pk=version.pk).update(note="other"),
+        lambda: Version.objects.filter(pk=version.pk).update(statistics={}),  # all its rows are there
+        lambda: Version.objects.filter(pk=version.pk).update(note="", record_count=2),
         lambda: Version.objects.filter(pk=version.pk).delete(),
         lambda: VersionFollower.objects.update(leader=Record.objects.order_by("id")[1]),
         lambda: VersionFollower.objects.all().delete(),
@@ -216,6 +218,28 @@ def test_a_withdrawn_record_leaves_later_exports_and_its_erasure_leaves_the_root
     assert verify.failures() == []
     [erased] = [held for held in versions.records_of(version) if held.id == record.pk]
     assert erased.body is None
+
+
+def test_statistics_are_made_again_without_what_was_erased_and_nothing_else_of_the_version_changes():
+    datanet, first = published([*measured(3), ("404.25", "17", "benign")])
+    approve_all(send(datanet, table(measured(2, start=20)), by="bob"))
+    second = versions.freeze(datanet, by=person("erin"), note="With Bob")
+    mine = Record.objects.get(datanet=datanet, body__body__radius=404.25)
+    records.withdraw(mine, by=person("alice"))
+    third = versions.freeze(datanet, by=person("erin"))
+
+    records.erase(mine)
+
+    assert [Version.objects.get(pk=one.pk).statistics for one in (first, second)] == [{}, {}]
+    assert versions.describe_again() == 2
+    assert versions.describe_again() == 0
+    for version, rows in ((first, 3), (second, 5), (third, 5)):
+        told = Version.objects.get(pk=version.pk)
+        assert (told.statistics["rows"], told.statistics["columns"][0]["max"] < 404) == (rows, True)
+        assert (told.root, told.record_count, told.note) == (version.root, version.record_count, version.note)
+    for change in ({"note": "Without Bob"}, {"record_count": 3}):
+        with pytest.raises(DatabaseError), transaction.atomic():
+            Version.objects.filter(pk=second.pk).update(**change)
 
 
 def test_an_export_is_written_once_and_deleted_when_a_record_of_it_is_withdrawn(django_capture_on_commit_callbacks):

@@ -44,9 +44,9 @@ def charge_entry(price_nano: int, *, developer: str = ALICE) -> ledger.Entry:
 
 
 def _public_fields(type: str) -> tuple[str, ...]:
-    from ledger import receipts
+    from ledger import commitments
 
-    return receipts.ENTRY_TYPES[type].public
+    return commitments.ENTRY_TYPES[type].public
 
 
 @contextmanager

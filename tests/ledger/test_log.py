@@ -7,7 +7,7 @@ import json
 import pytest
 from django.conf import settings
 
-from ledger import chart, keys, log, receipts, sequencer, verify
+from ledger import chart, keys, log, notes, receipts, sequencer, strict, verify
 from ledger import services as ledger
 from tests.ledger.builders import ALICE, DAN, charge_entry, payment, witnesses
 
@@ -141,11 +141,11 @@ def test_a_fact_is_recorded_once(books):
 
 
 def test_an_entry_the_log_could_not_publish_is_refused_at_once(books):
-    with pytest.raises(receipts.Malformed):
+    with pytest.raises(strict.Malformed):
         ledger.record_fact(id=ledger.new_id(), reference="x", entry=ledger.Entry("no.such", {}))
     books.deposit(DAN, 100)
     wrong = ledger.Entry(**{**charge_entry(24).__dict__, "private": {"buyer": "user:4", "price": "23"}})
-    with pytest.raises(receipts.Malformed):
+    with pytest.raises(strict.Malformed):
         ledger.post_many([payment(DAN, ALICE, 24, entry=wrong)])
     assert ledger.balance_nano(DAN) == 100
 
@@ -222,7 +222,7 @@ def test_the_log_key_is_made_once_and_read_by_nobody_else(tmp_path, monkeypatch)
 
 
 def _other_vkey(name: str) -> str:
-    return receipts.new_signing_key(name, receipts.WITNESS_KEY).verifier.encode()
+    return notes.new_signing_key(name, notes.WITNESS_KEY).verifier.encode()
 
 
 def forget_after(books, size: int) -> None:

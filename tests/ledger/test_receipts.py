@@ -14,16 +14,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import verify_receipt
-from ledger import merkle, receipts
-from ledger.receipts import LOG_KEY, WITNESS_KEY, Malformed, Untrusted
+from ledger import commitments, merkle, notes, receipts, strict
+from ledger.notes import LOG_KEY, WITNESS_KEY, Untrusted
+from ledger.strict import Malformed
 
 SECRET = bytes(range(32))
-LOG = receipts.new_signing_key("open.test/log", LOG_KEY, b"l" * 32)
-WITNESSES = [receipts.new_signing_key(f"w{number}.test", WITNESS_KEY, bytes([number + 1]) * 32) for number in range(3)]
+LOG = notes.new_signing_key("open.test/log", LOG_KEY, b"l" * 32)
+WITNESSES = [notes.new_signing_key(f"w{number}.test", WITNESS_KEY, bytes([number + 1]) * 32) for number in range(3)]
 WITNESS_VKEYS = [witness.verifier.encode() for witness in WITNESSES]
 LOG_VKEY = LOG.verifier.encode()
 
-PUBLIC = {"model": "alice/wren@v1", "model_id": "0198c0de-0000-7000-8000-000000000002", "rule": "sha256:" + "ab" * 32}
+PUBLIC = {
+    "model_id": "0198c0de-0000-7000-8000-000000000002",
+    "version_id": "0198c0de-0000-7000-8000-000000000003",
+    "rule": "sha256:" + "ab" * 32,
+}
 PRIVATE = {
     "buyer": "0198c0de-0000-7000-8000-00000000da00",
     "request": "11" * 32,
@@ -42,21 +47,21 @@ SPLIT = [
 
 def call_charged(**changes):
     fields = {"public": PUBLIC, "private": PRIVATE, "split": SPLIT, "secret": SECRET, **changes}
-    return receipts.build_entry("call.charged", "0198c0de-0000-7000-8000-000000000001", "2026-11-22T07", **fields)
+    return commitments.build_entry("call.charged", "0198c0de-0000-7000-8000-000000000001", "2026-11-22T07", **fields)
 
 
 def a_receipt(entry, opened, *, position=2, size=5, cosigned_by=WITNESSES):
     """The entry's receipt in a log of `size` other leaves, cosigned."""
     leaves = [merkle.leaf_hash(b"other %d" % number) for number in range(size)]
-    leaves[position] = receipts.leaf_hash(entry)
+    leaves[position] = commitments.leaf_hash(entry)
     nodes = {(level, index): digest for level, index, digest in merkle.positions(merkle.new_nodes(0, leaves, None))}
 
     def hash_at(level, index):
         return nodes[level, index]
 
-    text = receipts.checkpoint_text(LOG.verifier.name, size, merkle.root(size, hash_at))
-    lines = [receipts.cosign_checkpoint(text, witness, 1_795_331_373) for witness in cosigned_by]
-    note = receipts.add_cosignatures(receipts.sign_checkpoint(text, LOG), lines, WITNESS_VKEYS)
+    text = notes.checkpoint_text(LOG.verifier.name, size, merkle.root(size, hash_at))
+    lines = [notes.cosign_checkpoint(text, witness, 1_795_331_373) for witness in cosigned_by]
+    note = notes.add_cosignatures(notes.sign_checkpoint(text, LOG), lines, WITNESS_VKEYS)
     return receipts.build_receipt(entry, opened, position, merkle.inclusion_proof(position, size, hash_at), note)
 
 
@@ -69,7 +74,7 @@ def check(receipt, quorum=3):
 
 
 def test_a_receipt_we_build_is_verified_step_by_step():
-    opened = receipts.openings(PRIVATE, SPLIT, SECRET)
+    opened = commitments.openings(PRIVATE, SPLIT, SECRET)
     steps = check(json.dumps(a_receipt(call_charged(), opened)))
 
     assert failed(steps) == []
@@ -93,7 +98,7 @@ def test_the_public_receipt_opens_nothing_and_is_verified_too():
 
 
 def test_a_contributor_is_shown_one_line_and_can_verify_it():
-    opened = receipts.openings(PRIVATE, SPLIT, SECRET)
+    opened = commitments.openings(PRIVATE, SPLIT, SECRET)
     receipt = a_receipt(call_charged(), {"split.2": opened["split.2"]})
     assert failed(check(receipt)) == []
     receipt["openings"]["price"] = opened["price"]
@@ -111,8 +116,8 @@ def test_nothing_private_is_in_the_entry_and_equal_values_look_different():
 
 
 def test_the_same_facts_and_secret_give_the_same_leaf():
-    assert receipts.leaf_hash(call_charged()) == receipts.leaf_hash(call_charged())
-    assert receipts.leaf_hash(call_charged()) != receipts.leaf_hash(call_charged(secret=bytes(32)))
+    assert commitments.leaf_hash(call_charged()) == commitments.leaf_hash(call_charged())
+    assert commitments.leaf_hash(call_charged()) != commitments.leaf_hash(call_charged(secret=bytes(32)))
 
 
 @pytest.mark.parametrize(
@@ -134,7 +139,8 @@ def test_the_same_facts_and_secret_give_the_same_leaf():
         {"private": {**PRIVATE, "tokens": {"né": 1}}},
         {"private": {**PRIVATE, "tokens": "\ud800"}},
         {"public": {**PUBLIC, "buyer": "dan"}},
-        {"public": {"model": "alice/wren@v1"}},
+        {"public": {"model_id": PUBLIC["model_id"]}},
+        {"public": {**PUBLIC, "model": "alice/wren@v1"}},
         {"public": {**PUBLIC, "rule": None}},
         {"secret": b"short"},
     ],
@@ -146,21 +152,21 @@ def test_an_entry_that_is_not_its_type_is_refused(changes):
 
 def test_an_unknown_type_and_a_time_finer_than_the_hour_are_refused():
     with pytest.raises(Malformed):
-        receipts.build_entry("call.settled", "x", "2026-11-22T07", {}, {}, None, SECRET)
+        commitments.build_entry("call.settled", "x", "2026-11-22T07", {}, {}, None, SECRET)
     for hour in ["2026-11-22T07:12", "2026-11-22", "2026-13-22T07", "2026-11-22T24", "2026-11-22T07\n"]:
         with pytest.raises(Malformed):
-            receipts.build_entry("posting.made", "x", hour, {"kind": "deposit"}, {"moves": []}, None, SECRET)
+            commitments.build_entry("posting.made", "x", hour, {"kind": "deposit"}, {"moves": []}, None, SECRET)
 
 
 def test_the_hour_is_that_of_utc():
     paris = timezone(timedelta(hours=1))
-    assert receipts.hour_of(datetime(2026, 11, 22, 0, 59, tzinfo=paris)) == "2026-11-21T23"
-    assert receipts.hour_of(datetime(2026, 11, 22, 7, 59, 59, tzinfo=UTC)) == "2026-11-22T07"
+    assert commitments.hour_of(datetime(2026, 11, 22, 0, 59, tzinfo=paris)) == "2026-11-21T23"
+    assert commitments.hour_of(datetime(2026, 11, 22, 7, 59, 59, tzinfo=UTC)) == "2026-11-22T07"
 
 
 @given(st.integers(0, 2000))
 def test_splits_are_padded_so_that_their_length_says_little(count):
-    length = receipts.padded_length(count)
+    length = commitments.padded_length(count)
     assert length >= max(count, 8)
     assert length in (8, 16, 32) or length % 64 == 0
     assert length == 8 or length < 2 * count + 1
@@ -177,8 +183,8 @@ plain_values = st.recursive(
 
 @given(plain_values)
 def test_our_canonical_json_is_that_of_rfc_8785(value):
-    assert receipts.canonical(value) == rfc8785.dumps(value)
-    assert receipts.parse_json(receipts.canonical(value)) == value
+    assert strict.canonical(value) == rfc8785.dumps(value)
+    assert strict.parse_json(strict.canonical(value)) == value
 
 
 @pytest.mark.parametrize(
@@ -188,11 +194,11 @@ def test_our_canonical_json_is_that_of_rfc_8785(value):
 )  # fmt: skip
 def test_json_that_two_readers_could_read_differently_is_refused(text):
     with pytest.raises(Malformed):
-        receipts.parse_json(text)
+        strict.parse_json(text)
 
 
 def test_openings_of_another_entry_or_value_are_refused():
-    opened = receipts.openings(PRIVATE, SPLIT, SECRET)
+    opened = commitments.openings(PRIVATE, SPLIT, SECRET)
     dearer = {**opened, "price": {**opened["price"], "value": "1001"}}
     swapped = {**opened, "split.0": opened["split.1"]}
     unknown = {**opened, "tip": opened["price"]}
@@ -205,12 +211,12 @@ def test_openings_of_another_entry_or_value_are_refused():
 def test_a_split_that_does_not_add_up_is_seen_even_if_the_log_committed_to_it():
     entry = call_charged()
     price = {**PRIVATE, "price": "999"}
-    entry["commit"]["price"] = receipts.commitment("price", receipts.salt_of(SECRET, "price"), "999").hex()
-    assert failed(check(a_receipt(entry, receipts.openings(price, SPLIT, SECRET)))) == ["split"]
+    entry["commit"]["price"] = commitments.commitment("price", commitments.salt_of(SECRET, "price"), "999").hex()
+    assert failed(check(a_receipt(entry, commitments.openings(price, SPLIT, SECRET)))) == ["split"]
 
 
 def test_form_errors_are_named_and_end_the_check():
-    good = json.dumps(a_receipt(call_charged(), receipts.openings(PRIVATE, SPLIT, SECRET)))
+    good = json.dumps(a_receipt(call_charged(), commitments.openings(PRIVATE, SPLIT, SECRET)))
     for wrong in [
         good.replace('"openings"', '"opening"'),
         good.replace("open-receipt/1", "open-receipt/2"),
@@ -232,12 +238,12 @@ def test_too_few_witnesses_or_another_log_fail_their_step_alone():
     receipt = a_receipt(call_charged(), None, cosigned_by=WITNESSES[:2])
     assert failed(check(receipt, quorum=2)) == []
     assert failed(check(receipt, quorum=3)) == ["witnesses"]
-    other_log = receipts.new_signing_key("open.test/log", LOG_KEY, b"o" * 32).verifier.encode()
+    other_log = notes.new_signing_key("open.test/log", LOG_KEY, b"o" * 32).verifier.encode()
     assert failed(receipts.verify_receipt(receipt, other_log, WITNESS_VKEYS, 2)) == ["log_signature"]
 
 
 def test_one_key_under_two_names_does_not_count_twice():
-    twin = receipts.new_signing_key("twin.test", WITNESS_KEY, WITNESSES[0].seed).verifier.encode()
+    twin = notes.new_signing_key("twin.test", WITNESS_KEY, WITNESSES[0].seed).verifier.encode()
     with pytest.raises(ValueError):
         receipts.verify_receipt(a_receipt(call_charged(), None), LOG_VKEY, [WITNESS_VKEYS[0], twin], 2)
     with pytest.raises(ValueError):
@@ -245,55 +251,55 @@ def test_one_key_under_two_names_does_not_count_twice():
 
 
 def test_only_cosignatures_of_known_witnesses_for_this_head_are_added():
-    text = receipts.checkpoint_text("open.test/log", 7, bytes(32))
-    note = receipts.sign_checkpoint(text, LOG)
-    stranger = receipts.new_signing_key("stranger.test", WITNESS_KEY)
-    other_head = receipts.cosign_checkpoint(receipts.checkpoint_text("open.test/log", 8, bytes(32)), WITNESSES[0], 5)
-    good = receipts.cosign_checkpoint(text, WITNESSES[1], 6)
+    text = notes.checkpoint_text("open.test/log", 7, bytes(32))
+    note = notes.sign_checkpoint(text, LOG)
+    stranger = notes.new_signing_key("stranger.test", WITNESS_KEY)
+    other_head = notes.cosign_checkpoint(notes.checkpoint_text("open.test/log", 8, bytes(32)), WITNESSES[0], 5)
+    good = notes.cosign_checkpoint(text, WITNESSES[1], 6)
 
-    lines = [receipts.cosign_checkpoint(text, stranger, 4), other_head, good, good, "junk", "\n\nopen"]
-    cosigned = receipts.add_cosignatures(note, lines, WITNESS_VKEYS)
+    lines = [notes.cosign_checkpoint(text, stranger, 4), other_head, good, good, "junk", "\n\nopen"]
+    cosigned = notes.add_cosignatures(note, lines, WITNESS_VKEYS)
 
     assert cosigned == note + good
-    assert receipts.cosigners(receipts.parse_checkpoint(cosigned), WITNESS_VKEYS) == {"w1.test": 6}
-    receipts.check_log_signature(receipts.parse_checkpoint(cosigned), LOG_VKEY)
+    assert notes.cosigners(notes.parse_checkpoint(cosigned), WITNESS_VKEYS) == {"w1.test": 6}
+    notes.check_log_signature(notes.parse_checkpoint(cosigned), LOG_VKEY)
 
 
 def test_a_log_signature_of_another_origin_or_twice_is_not_trusted():
-    text = receipts.checkpoint_text("open.test/other", 7, bytes(32))
+    text = notes.checkpoint_text("open.test/other", 7, bytes(32))
     with pytest.raises(Untrusted):
-        receipts.check_log_signature(receipts.parse_checkpoint(receipts.sign_checkpoint(text, LOG)), LOG_VKEY)
-    note = receipts.sign_checkpoint(receipts.checkpoint_text("open.test/log", 7, bytes(32)), LOG)
+        notes.check_log_signature(notes.parse_checkpoint(notes.sign_checkpoint(text, LOG)), LOG_VKEY)
+    note = notes.sign_checkpoint(notes.checkpoint_text("open.test/log", 7, bytes(32)), LOG)
     with pytest.raises(Untrusted):
-        receipts.check_log_signature(receipts.parse_checkpoint(note + note.split("\n\n")[1]), LOG_VKEY)
+        notes.check_log_signature(notes.parse_checkpoint(note + note.split("\n\n")[1]), LOG_VKEY)
 
 
 def test_keys_survive_writing_and_reading_and_damaged_ones_are_refused():
     text = LOG.encode()
-    assert receipts.decode_signing_key(text) == LOG
-    assert receipts.decode_vkey(LOG_VKEY) == LOG.verifier
+    assert notes.decode_signing_key(text) == LOG
+    assert notes.decode_vkey(LOG_VKEY) == LOG.verifier
     assert "l" * 8 not in repr(LOG) and text.split("+")[-1] not in repr(LOG)
     for wrong in [LOG_VKEY[1:], LOG_VKEY[:-1], LOG_VKEY.replace("+", " "), "", LOG_VKEY + "\n"]:
         with pytest.raises(Malformed):
-            receipts.decode_vkey(wrong)
+            notes.decode_vkey(wrong)
     with pytest.raises(Malformed):
-        receipts.decode_signing_key(text[:-2] + "AA")
+        notes.decode_signing_key(text[:-2] + "AA")
 
 
 def test_a_key_rotation_needs_both_signatures():
-    new = receipts.new_signing_key("open.test/log", LOG_KEY)
-    public = receipts.rotate_key(LOG, new)
-    receipts.build_entry("key.rotated", "1", "2026-11-22T07", public, {}, None, SECRET)
-    assert receipts.is_rotation_signed(public)
-    assert not receipts.is_rotation_signed({**public, "old_signature": public["new_signature"]})
-    assert not receipts.is_rotation_signed({**public, "new": LOG_VKEY})
+    new = notes.new_signing_key("open.test/log", LOG_KEY)
+    public = notes.rotate_key(LOG, new)
+    commitments.build_entry("key.rotated", "1", "2026-11-22T07", public, {}, None, SECRET)
+    assert notes.is_rotation_signed(public)
+    assert not notes.is_rotation_signed({**public, "old_signature": public["new_signature"]})
+    assert not notes.is_rotation_signed({**public, "new": LOG_VKEY})
 
 
 def test_the_lines_of_an_epoch_have_a_root_that_hides_them():
     lines = [{"payee": "bob", "amount": str(number)} for number in range(5)]
-    assert receipts.lines_root(lines, SECRET) != receipts.lines_root(lines[::-1], SECRET)
-    assert receipts.lines_root(lines, SECRET) != receipts.lines_root(lines, bytes(32))
-    assert receipts.lines_root([], SECRET) == merkle.EMPTY_ROOT.hex()
+    assert commitments.lines_root(lines, SECRET) != commitments.lines_root(lines[::-1], SECRET)
+    assert commitments.lines_root(lines, SECRET) != commitments.lines_root(lines, bytes(32))
+    assert commitments.lines_root([], SECRET) == merkle.EMPTY_ROOT.hex()
 
 
 # --- The same, seen by the file that outsiders run ---
@@ -304,7 +310,7 @@ OUTSIDE_KEYS = verify_receipt.vkey(LOG_VKEY, 1), [verify_receipt.vkey(vkey, 4) f
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 8, 9, 100])
 def test_our_receipts_convince_the_outside_verifier_wherever_they_stand(size):
     private = {**PRIVATE, "request": 'é \u2028 \U0001f426 \x7f \n\t"', "tokens": [{"b": 2**53 - 1, "a": 0}, []]}
-    entry, opened = call_charged(private=private), receipts.openings(private, SPLIT, SECRET)
+    entry, opened = call_charged(private=private), commitments.openings(private, SPLIT, SECRET)
     for position in {0, size // 2, size - 1}:
         receipt = a_receipt(entry, opened, position=position, size=size)
         for text in (json.dumps(receipt), json.dumps(receipt, ensure_ascii=False, indent=2)):
@@ -321,13 +327,13 @@ def test_our_consistency_proofs_convince_the_outside_verifier_at_every_pair_of_s
         return nodes[level, index]
 
     def head(size):
-        text = receipts.checkpoint_text(LOG.verifier.name, size, merkle.root(size, hash_at))
-        return receipts.sign_checkpoint(text, LOG)
+        text = notes.checkpoint_text(LOG.verifier.name, size, merkle.root(size, hash_at))
+        return notes.sign_checkpoint(text, LOG)
 
     for new_size in range(1, 18):
         for old_size in range(1, new_size + 1):
             proof = merkle.consistency_proof(old_size, new_size, hash_at)
-            lines = "".join(receipts.encode_hash(digest) + "\n" for digest in proof)
+            lines = "".join(strict.encode_hash(digest) + "\n" for digest in proof)
             log_key = OUTSIDE_KEYS[0]
             assert verify_receipt.check_consistency(head(old_size), head(new_size), lines, log_key, [], 0)
             if proof:
@@ -344,16 +350,16 @@ VECTORS = [json.loads(block) for block in re.findall(r"```json\n(.*?)\n```", PAG
 
 
 def test_the_page_has_a_vector_of_every_entry_type():
-    assert [vector["inputs"]["type"] for vector in VECTORS] == list(receipts.ENTRY_TYPES)
+    assert [vector["inputs"]["type"] for vector in VECTORS] == list(commitments.ENTRY_TYPES)
 
 
 @pytest.mark.parametrize("vector", VECTORS, ids=[vector["inputs"]["type"] for vector in VECTORS])
 def test_the_vectors_of_the_page_are_true(vector):
     inputs = vector["inputs"] | {"secret": bytes.fromhex(vector["inputs"]["secret"])}
 
-    entry = receipts.build_entry(**inputs)
+    entry = commitments.build_entry(**inputs)
     assert entry == vector["entry"]
-    assert receipts.leaf_hash(entry).hex() == vector["leaf_hash"]
+    assert commitments.leaf_hash(entry).hex() == vector["leaf_hash"]
     # Once more from the page's own words, with the standard library and an RFC 8785 library alone.
     assert hashlib.sha256(b"\x00" + rfc8785.dumps(vector["entry"])).hexdigest() == vector["leaf_hash"]
     for field, value in inputs["private"].items():
@@ -367,7 +373,7 @@ def test_the_root_over_the_lines_on_the_page_is_true():
     lines = json.loads(re.search(r"Here the lines are `(\[.*?\])`", PAGE)[1])
     amounts = [(int(line["amount"]), bool(line["payee"])) for line in lines]
 
-    assert receipts.lines_root(lines, bytes.fromhex(vector["secret"])) == vector["public"]["lines_root"]
+    assert commitments.lines_root(lines, bytes.fromhex(vector["secret"])) == vector["public"]["lines_root"]
     assert sum(amount for amount, _paid in amounts) == int(vector["public"]["pool"])
     assert sum(amount for amount, paid in amounts if paid) == int(vector["public"]["paid"])
 
@@ -375,18 +381,18 @@ def test_the_root_over_the_lines_on_the_page_is_true():
 @pytest.mark.parametrize("vector", VECTORS, ids=[vector["inputs"]["type"] for vector in VECTORS])
 def test_every_entry_type_gives_a_receipt_that_verifies(vector):
     inputs = vector["inputs"]
-    opened = receipts.openings(inputs["private"], inputs["split"], bytes.fromhex(inputs["secret"]))
+    opened = commitments.openings(inputs["private"], inputs["split"], bytes.fromhex(inputs["secret"]))
     assert failed(check(json.dumps(a_receipt(vector["entry"], opened)))) == []
 
 
 def test_the_page_names_every_field_and_every_sentence():
-    for name, fields in receipts.ENTRY_TYPES.items():
+    for name, fields in commitments.ENTRY_TYPES.items():
         section = PAGE.split(f"### {name}\n")[1].split("```")[0]
         assert all(f"`{field}`" in section for field in (*fields.public, *fields.private)), name
-    steps = check(a_receipt(call_charged(), receipts.openings(PRIVATE, SPLIT, SECRET)))
+    steps = check(a_receipt(call_charged(), commitments.openings(PRIVATE, SPLIT, SECRET)))
     assert all(f"`{step.key}`" in PAGE for step in steps)
 
 
 def test_the_rotation_on_the_page_is_signed_by_both_keys():
     public = next(vector["inputs"]["public"] for vector in VECTORS if vector["inputs"]["type"] == "key.rotated")
-    assert receipts.is_rotation_signed(public)
+    assert notes.is_rotation_signed(public)

@@ -12,7 +12,7 @@ from django.core.management import CommandError, call_command
 from django.db import transaction
 from django.test import Client
 
-from ledger import keys, receipts, verify
+from ledger import keys, notes, verify
 from ledger import services as ledger
 from marketplace import receipts as shop
 from tests.ledger.builders import ALICE, DAN, payment, witnesses
@@ -65,7 +65,7 @@ def test_a_log_changes_its_key_and_nobody_loses_sight_of_it(books, log_keys, tmp
         for vkey in (old, new):
             assert offline(meanwhile, *quorum, log_vkey=vkey).returncode == 0
         (entry,) = ledger.entries(0, 99, types=["key.rotated"])
-        assert entry.public == announced and receipts.is_rotation_signed(entry.public)
+        assert entry.public == announced and notes.is_rotation_signed(entry.public)
 
         # And whoever pins the old key reads the new one in a receipt that the old one signed
         told_so = tmp_path / "rotated.json"

@@ -14,7 +14,7 @@ from django.conf import settings
 from django.core.management import CommandError, call_command
 from django.test import Client
 
-from ledger import database, ids, merkle, publication, receipts, sequencer, tiles
+from ledger import database, ids, merkle, notes, publication, sequencer, tiles
 from ledger import services as ledger
 from ledger.publication import Publication
 from tests.ledger.builders import ALICE, DAN, charge_entry, payment
@@ -49,7 +49,7 @@ class Stranger:
 
     def head(self, name: str = "checkpoint") -> tuple[int, bytes]:
         note = (self.copied / name).read_text()
-        receipts.check_log_signature(receipts.parse_checkpoint(note), ledger.log_vkey())
+        notes.check_log_signature(notes.parse_checkpoint(note), ledger.log_vkey())
         _origin, size, root = note.split("\n")[:3]
         return int(size), base64.b64decode(root)
 

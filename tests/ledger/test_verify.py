@@ -175,9 +175,9 @@ class _Through:
 
 
 def test_a_head_signed_by_another_key_is_found(full):
-    from ledger import receipts
+    from ledger import notes
 
-    other = receipts.new_signing_key("test.openledger.example/log", receipts.LOG_KEY).verifier.encode()
+    other = notes.new_signing_key("test.openledger.example/log", notes.LOG_KEY).verifier.encode()
 
     assert verify.check_signatures([ledger.log_vkey(), other]) == []
     assert [failure.invariant for failure in verify.check_signatures([other])] == ["I9"]

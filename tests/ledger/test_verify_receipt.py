@@ -17,7 +17,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 import verify_receipt
-from ledger import receipts
+from ledger import commitments, notes, receipts
 from tests.ledger import test_receipts as ours
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -200,9 +200,9 @@ def test_a_receipt_that_is_not_written_the_one_way_is_refused(name):
 
 
 def test_a_line_by_an_unknown_key_is_ignored_as_the_note_format_says():
-    stranger = receipts.new_signing_key("stranger.test", receipts.WITNESS_KEY, b"s" * 32)
+    stranger = notes.new_signing_key("stranger.test", notes.WITNESS_KEY, b"s" * 32)
     text = "open.example/log1\n1000\n7Sd653KGDFgWUpqfjjp+yYInsWHS0nM4klQspHFKIOI=\n"
-    line = receipts.cosign_checkpoint(text, stranger, 1).rstrip("\n")
+    line = notes.cosign_checkpoint(text, stranger, 1).rstrip("\n")
     more = rewritten(lambda text: text.replace('PDQ==\\n"', f'PDQ==\\n{line}\\n"'))
     assert is_verified(more.encode(), 3)
     assert all(step.ok for step in receipts.verify_receipt(more, LOG_VKEY, WITNESS_VKEYS, 3))
@@ -313,7 +313,7 @@ def test_the_browser_is_as_strict_as_the_command_line(tmp_path):
 @pytest.mark.skipif(NODE is None, reason="node is not installed")
 def test_the_browser_verifies_what_our_log_makes(tmp_path):
     private = {**ours.PRIVATE, "request": 'é \u2028 \U0001f426 \x7f \n\t"', "tokens": [{"b": 2**53 - 1, "a": 0}, []]}
-    entry, opened = ours.call_charged(private=private), receipts.openings(private, ours.SPLIT, ours.SECRET)
+    entry, opened = ours.call_charged(private=private), commitments.openings(private, ours.SPLIT, ours.SECRET)
     cases = [
         case(json.dumps(ours.a_receipt(entry, opened, position=position, size=size)).encode())
         for size in (1, 2, 3, 7, 8, 9, 100)
@@ -328,13 +328,13 @@ def test_the_browser_verifies_what_our_log_makes(tmp_path):
 
 @pytest.mark.skipif(NODE is None, reason="node is not installed")
 def test_server_and_browser_judge_the_keys_of_a_changed_log_alike(tmp_path):
-    old, new = (receipts.new_signing_key("open.test/log", receipts.LOG_KEY, seed * 32) for seed in (b"o", b"n"))
+    old, new = (notes.new_signing_key("open.test/log", notes.LOG_KEY, seed * 32) for seed in (b"o", b"n"))
     public = {"rule": "sha256:" + "ab" * 32, "parts": []}
-    entry = receipts.build_entry("rule.adopted", "1", "2026-11-22T07", public, {}, None, bytes(32))
-    text = receipts.checkpoint_text("open.test/log", 1, receipts.leaf_hash(entry))
+    entry = commitments.build_entry("rule.adopted", "1", "2026-11-22T07", public, {}, None, bytes(32))
+    text = notes.checkpoint_text("open.test/log", 1, commitments.leaf_hash(entry))
 
     def signed(*keys, wrong=None):
-        lines = receipts.sign_checkpoint(text, *keys).split("\n\n")[1].splitlines()
+        lines = notes.sign_checkpoint(text, *keys).split("\n\n")[1].splitlines()
         if wrong is not None:
             lines[wrong] = lines[wrong][:-20] + ("B" if lines[wrong][-20] == "A" else "A") + lines[wrong][-19:]
         return receipts.build_receipt(entry, None, 0, [], "\n".join([text, *lines, ""]))

@@ -10,11 +10,14 @@ from datetime import timedelta
 import pytest
 from django.test import Client
 
+from datanets.models import Datanet
 from ledger import chart, ids
 from ledger import services as ledger
 from ledger.models import Checkpoint
-
-MODEL = "0198c0de-0000-7000-8000-000000000900"
+from marketplace import listings
+from marketplace.models import ListedModel
+from tests.datanets.cast import make_datanet
+from tests.shop import person
 
 
 def page(address, *, status=200):
@@ -31,8 +34,7 @@ def settled(number: int, *, pool: int, paid: int) -> uuid.UUID:
         entry=ledger.Entry(
             type="epoch.settled",
             public={
-                "model": MODEL,
-                "model_id": MODEL,
+                "model_id": str(ListedModel.objects.get().pk),
                 "epoch": number,
                 "pool": str(pool),
                 "paid": str(paid),
@@ -44,20 +46,29 @@ def settled(number: int, *, pool: int, paid: int) -> uuid.UUID:
     return id
 
 
+def frozen(datanet: Datanet) -> uuid.UUID:
+    """The entry of a version of a Datanet."""
+    id = ids.new_id()
+    public = {"datanet_id": str(datanet.pk), "version": 1, "records": 3, "root": "ab" * 32, "licence": "CC0-1.0"}
+    ledger.record_fact(id=id, reference=str(id), entry=ledger.Entry(type="version.published", public=public))
+    return id
+
+
 @pytest.fixture
 def log(books):
-    """A deposit, a published model and two settled epochs of it, signed."""
+    """A deposit, a version of a Datanet, a model that learned from it, and two settled epochs of it, signed."""
     books.deposit(chart.wallet(7), 1000)
+    model = listings.create_model(owner=person("devi"), name="Check", purpose="Tests", engine="linear")
     ledger.record_fact(
         id=ids.new_id(),
         reference="model",
         entry=ledger.Entry(
             type="model.published",
             public={
-                "model": "devi/check@v1",
-                "model_id": MODEL,
+                "model_id": str(model.pk),
+                "version": 1,
                 "artifact": "sha256:" + "0" * 64,
-                "versions": ["erin/tumours@v1"],
+                "versions": [str(frozen(make_datanet()))],
             },
         ),
     )
@@ -93,9 +104,7 @@ def test_a_search_finds_ids_numbers_and_models(log):
 
 
 def test_a_search_for_a_datanet_shows_its_versions_and_the_models_that_learned_from_it(log):
-    for name in ("erin/tumours", "erin/letters"):
-        public = {"datanet": name, "version": "v1", "records": 3, "root": "ab" * 32, "licence": "CC0-1.0"}
-        ledger.record_fact(id=ids.new_id(), reference=name, entry=ledger.Entry(type="version.published", public=public))
+    frozen(make_datanet("Letters"))
     log.log()
 
     for asked in ("erin/tum", "tumours"):
@@ -106,6 +115,30 @@ def test_a_search_for_a_datanet_shows_its_versions_and_the_models_that_learned_f
         assert "Posting made" not in entries
         assert "devi/check" in text.split('id="totals"')[1].split("</table>")[0]
     assert "devi/check" not in page("/en/ledger/?q=letters").split('id="totals"')[1]
+
+
+def test_the_log_says_no_name_and_its_pages_say_the_name_of_today(log):
+    devi = person("devi")
+    devi.username = "devi-renamed"
+    devi.save()
+
+    text = page("/en/ledger/")
+    assert "devi-renamed/check" in text
+    assert "Nothing is called" in page("/en/ledger/?q=devi/check")
+    for row in ledger.entries(0, ledger.log_size()):
+        assert "devi" not in str(row) and "erin" not in str(row)
+        assert "devi/check" not in page(f"/en/ledger/entries/{row.index}/")
+
+
+def test_the_name_of_a_closed_datanet_is_said_to_its_members_only(log):
+    frozen(make_datanet("Secret", access="closed"))
+    log.log()
+    erin = Client()
+    erin.force_login(person("erin"))
+
+    assert "erin/secret" not in page("/en/ledger/")
+    assert "Nothing is called" in page("/en/ledger/?q=erin/secret")
+    assert "erin/secret" in erin.get("/en/ledger/").content.decode()
 
 
 def test_an_entry_is_shown_as_it_is_hashed(log):

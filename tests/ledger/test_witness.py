@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from ledger import merkle, receipts, witness
+from ledger import merkle, notes, strict, witness
 
 ROOT = Path(__file__).resolve().parents[2]
-LOG = receipts.new_signing_key("open.test/log", receipts.LOG_KEY, b"l" * 32)
+LOG = notes.new_signing_key("open.test/log", notes.LOG_KEY, b"l" * 32)
 NAME = "w0.test"
 
 
@@ -32,8 +32,8 @@ class Log:
         return self.nodes[level, index]
 
     def head(self, size, key=LOG):
-        text = receipts.checkpoint_text(key.verifier.name, size, merkle.root(size, self.hash_at))
-        return receipts.sign_checkpoint(text, key)
+        text = notes.checkpoint_text(key.verifier.name, size, merkle.root(size, self.hash_at))
+        return notes.sign_checkpoint(text, key)
 
     def proof(self, old_size, new_size):
         return merkle.consistency_proof(old_size, new_size, self.hash_at)
@@ -99,15 +99,15 @@ def test_a_growing_log_is_cosigned_and_the_cosignature_verifies(running, tmp_pat
     for old_size, new_size in [(0, 3), (3, 3), (3, 8), (8, 39)]:
         note = HONEST.head(new_size)
         lines = running.cosign(HONEST, old_size, new_size)
-        cosigned = receipts.parse_checkpoint(receipts.add_cosignatures(note, lines, [vkey]))
-        assert list(receipts.cosigners(cosigned, [vkey])) == [NAME]
+        cosigned = notes.parse_checkpoint(notes.add_cosignatures(note, lines, [vkey]))
+        assert list(notes.cosigners(cosigned, [vkey])) == [NAME]
 
 
 def test_the_key_is_made_once_and_only_its_owner_can_read_it(tmp_path):
     state = tmp_path / "w0"
     vkey = public_key(state)
     assert public_key(state) == vkey
-    assert receipts.decode_vkey(vkey).algorithm == receipts.WITNESS_KEY
+    assert notes.decode_vkey(vkey).algorithm == notes.WITNESS_KEY
     assert stat.S_IMODE((state / "witness.key").stat().st_mode) == 0o600
     assert stat.S_IMODE(state.stat().st_mode) == 0o700
     with pytest.raises(ValueError):
@@ -168,7 +168,7 @@ def test_a_memory_that_no_known_key_signed_stops_the_witness(tmp_path):
     first = Running(tmp_path / "w0")
     first.cosign(HONEST, 0, 20)
     first.stop()
-    stranger = receipts.new_signing_key("open.test/log", receipts.LOG_KEY).verifier.encode()
+    stranger = notes.new_signing_key("open.test/log", notes.LOG_KEY).verifier.encode()
     second = Running(tmp_path / "w0", log_vkey=stranger)
     second.process.wait(10)
     assert second.process.returncode != 0
@@ -176,8 +176,8 @@ def test_a_memory_that_no_known_key_signed_stops_the_witness(tmp_path):
 
 
 def test_unknown_logs_and_keys_are_refused(running):
-    stranger = receipts.new_signing_key("open.test/log", receipts.LOG_KEY)
-    elsewhere = receipts.new_signing_key("other.test/log", receipts.LOG_KEY)
+    stranger = notes.new_signing_key("open.test/log", notes.LOG_KEY)
+    elsewhere = notes.new_signing_key("other.test/log", notes.LOG_KEY)
     for key, status in [(stranger, 403), (elsewhere, 404)]:
         with pytest.raises(witness.WitnessRefused) as refused:
             running.cosign(HONEST, 0, 4, note=HONEST.head(4, key))
@@ -233,7 +233,7 @@ def test_health_tells_name_key_and_sizes(running, tmp_path):
     running.cosign(HONEST, 0, 20)
     connection = http.client.HTTPConnection("127.0.0.1", running.port, timeout=5)
     connection.request("GET", "/health")
-    health = receipts.parse_json(connection.getresponse().read())
+    health = strict.parse_json(connection.getresponse().read())
     connection.close()
     assert health == {"status": "ok", "name": NAME, "vkey": public_key(tmp_path / "w0"), "logs": {"open.test/log": 20}}
 

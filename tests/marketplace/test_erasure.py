@@ -1,142 +1,58 @@
-"""Erasing a person: a canary in everything they can write or send, and afterwards it is found nowhere.
-
-The list of what to write is the models' own: a text field that the test neither writes to nor knows as never personal
-fails it, so a new field is thought about before it can keep somebody's words.
-"""
+"""Erasing a person: a canary in everything they can write or send, and afterwards it is found nowhere (tests/canaries.py)."""
 
 import hashlib
+import hmac
 import io
 import itertools
 import json
 import logging
 import re
-import secrets
-from pathlib import Path
+import uuid
+import zipfile
+from dataclasses import asdict, replace
 
 import pytest
 from allauth.account.models import EmailAddress
-from django.apps import apps
-from django.conf import settings as site
-from django.contrib.postgres.fields import ArrayField
-from django.core.cache import cache
 from django.core.management import CommandError, call_command
-from django.db import IntegrityError, connection, models, transaction
-from django.test import Client
+from django.db import IntegrityError, connection, transaction
+from django.test import Client, override_settings
 from django.utils import timezone
-from PIL import Image, PngImagePlugin
+from PIL import ExifTags, Image, PngImagePlugin
 
-from attribution import content
+from attribution import bundles, explain_lines, modelclient, traces
+from attribution.engines import retrieval
+from attribution.models import Line, Trace
 from datanets import appeals, exports, reports, reviews, services, submissions
-from datanets.models import BrokenRow, CheckResult, Record, SubmissionFile
+from datanets.kinds import KINDS
+from datanets.models import BrokenRow, CheckResult, Record, RecordBody, SubmissionFile, Version
 from ledger import chart, receipts
 from ledger import services as ledger
-from marketplace import erasure, housekeeping, keys, listings, notifications, payouts, promotion, publishing, wallets
+from marketplace import (
+    erasure,
+    holds,
+    housekeeping,
+    keys,
+    listings,
+    notifications,
+    payouts,
+    playground,
+    promotion,
+    publishing,
+    refunds,
+    wallets,
+)
 from marketplace.errors import NotReady
-from marketplace.models import Call, CallContent, Dispute, ListedModel, ModelVersion
+from marketplace.gateway import charging
+from marketplace.models import Call, CallContent, Dispute, ListedModel, ModelVersion, Refund
 from tests.accounts.entrance import PASSWORD, enrol_app, member, reauthenticate
-from tests.datanets.cast import COLUMNS, make_datanet, send, table, upload
-from tests.marketplace.pages.world import admin, call, settle, small_shop
-from tests.shop import OPEN, fund, measured, nothing_is_wrong, person
+from tests.attribution.models_process import running_models_process
+from tests.canaries import Canaries, everywhere, tables, unwritten
+from tests.datanets.cast import COLUMNS, SCHEMA, make_datanet, send, table, upload
+from tests.datanets.hostile import zipped
+from tests.marketplace.pages.world import admin, call, captured, settle, small_shop
+from tests.shop import OPEN, approve_all, fund, measured, nothing_is_wrong, person, published, trained
 
-# What a person may write that is not erased, because others rely on it: docs/accounts.md says so, and so does the
-# privacy notice. Everything else is searched for.
-PUBLISHED = {
-    "datanets.Datanet": "its rights statement was signed, its rules were followed by others; names stand in the log",
-    "datanets.RuleChange": "what the rules of a Datanet were",
-    "datanets.Version": "immutable: what was frozen and hashed",
-    "marketplace.SplitRule": "adopted by administrators",
-}
-# Text fields no person writes to: codes, hashes, keys and sentences of the program.
-NEVER_PERSONAL = {
-    "accounts.Consent": "document, version and hash of a published text",
-    "accounts.ApiToken": "a hash",
-    "accounts.User.language": "a choice",
-    "account.EmailConfirmation": "a random key",
-    "attribution.Artifact": "engine, method, numbers, hashes",
-    "attribution.Epoch": "ids and roots",
-    "attribution.Line.reason": "a code",
-    "attribution.PlannedPosting": "accounts by number",
-    "attribution.Trace": "codes, hashes, and the numbers a score is recomputed from",
-    "auth": "Django's own names of rights",
-    "contenttypes": "Django's own names of models",
-    "django_celery_beat": "the schedule",
-    "ledger": "accounts by number, references by id, public entries; openings are searched by their own test",
-    "mfa.Authenticator": "sealed or random; deleted with the account",
-    "sessions.Session": "ended with the account",
-    "usersessions.UserSession": "deleted with the account",
-    "accounts.User.password": "a hash; replaced",
-    "datanets.BrokenRow.code": "a code",
-    "datanets.BrokenRow.column": "deleted with its row, whose values are searched for",
-    "datanets.BrokenRow.name": "deleted with its row",
-    "datanets.BrokenRow.params": "deleted with its row",
-    "datanets.CheckResult.evidence": "deleted with its row",
-    "datanets.CheckResult.params": "deleted with its row",
-    "datanets.CheckResult.check_name": "a code",
-    "datanets.CheckResult.check_version": "a code",
-    "datanets.CheckResult.code": "a code",
-    "datanets.Datanet": "published",
-    "datanets.Record.content_hmac": "cleared with the content",
-    "datanets.Record.identity": "a salted hash whose salt is erased",
-    "datanets.Record.flags": "codes of checks",
-    "datanets.Record.reject_reason": "a choice",
-    "datanets.RecordBody.media_key": "random",
-    "datanets.RecordBody.thumb_key": "random",
-    "datanets.Submission.rights_statement_sha256": "a hash of the Datanet's text",
-    "datanets.Submission.status_code": "a code",
-    "datanets.Submission.status_params": "counts",
-    "datanets.SubmissionFile.declared_sha256": "cleared",
-    "datanets.SubmissionFile.sha256": "cleared",
-    "datanets.SubmissionFile.parts": "random",
-    "datanets.SubmissionFile.storage_key": "random",
-    "datanets.SubmissionFile.error_code": "a code",
-    "datanets.SubmissionFile.error_params": "cleared",
-    "datanets.Review.evidence": "cleared",
-    "marketplace.ApiKey.prefix": "the random beginning of a key",
-    "marketplace.ApiKey.scopes": "choices",
-    "marketplace.AuditEvent": "ids, codes and amounts (marketplace.audit)",
-    "marketplace.Call.endpoint": "a code",
-    "marketplace.Call.error_code": "a code",
-    "marketplace.Deposit.external_reference": "an administrator's: the payment at the bank, which the law keeps",
-    "marketplace.DemoProgress": "the demo's own steps",
-    "marketplace.Dispute.answer": "a developer's; erased with it, as test_disputes.py shows",
-    "marketplace.Dispute.decision": "an administrator's, which both sides keep",
-    "marketplace.FreeCall.process": "a process",
-    "marketplace.Idempotency.process": "a process",
-    "marketplace.LotHold": "an administrator's: why earnings were held and released",
-    "marketplace.Payback": "a developer's reason; erased with it, as test_disputes.py shows",
-    "marketplace.Refund.grounds": "a choice",
-    "marketplace.Refund.reason": "a developer's or an administrator's; the buyer's words are erased with the dispute",
-    "marketplace.UnattributedRelease": "ids and amounts",
-    "marketplace.ListedModel.name": "published: stands in the public log",
-    "marketplace.ListedModel.slug": "published: stands in the public log",
-    "marketplace.ListedModel.upstream_url": "replaced; sealed key and name of the upstream are searched for",
-    "marketplace.ModelVersion.artifact_sha256": "a hash",
-    "marketplace.Notification.kind": "a code",
-    "marketplace.Notification.subject": "ids",
-    "marketplace.Notification.url": "addresses by id",
-    "marketplace.PayoutDestination.hint": "the last characters; deleted with its row",
-    "marketplace.PayoutDestination.kind": "a choice",
-    "marketplace.PriceList.sha256": "a hash",
-    "marketplace.TrainingRun": "codes and numbers",
-    "marketplace.Withdrawal.destination_hint": "the last characters; cleared",
-    "marketplace.Withdrawal.destination_kind": "a choice",
-} | PUBLISHED
-
-
-class Canaries:
-    """Random words, and the places they were given to."""
-
-    def __init__(self) -> None:
-        self.placed: dict[str, str] = {}
-
-    def __call__(self, place: str) -> str:
-        word = f"kanari{secrets.token_hex(8)}"
-        self.placed[word] = place
-        return word
-
-    def found_in(self, *hay: bytes) -> set[str]:
-        """The places whose canary is in some of these bytes."""
-        return {self.placed[word] for word in self.placed if any(word.encode() in part.lower() for part in hay)}
+NUMBER = "40404.4040404"  # a canary where only numbers are taken
 
 
 @pytest.fixture(autouse=True)
@@ -148,21 +64,27 @@ def decided_at_once(settings, tmp_path):
 
 def test_a_canary_in_everything_a_person_gave_is_found_nowhere_after_their_erasure(books, caplog):
     caplog.set_level(logging.DEBUG)
+    caplog.set_level(logging.INFO, logger="PIL")  # tells what this test writes into its own pictures
     canary = Canaries()
     version, bobs = _world(books)
     alice = _alice(canary)
     _gives_data(canary, alice)
     _curates_and_asks(canary, alice)
+    _owns(canary, alice)
     _trades(books, canary, alice, version)
+    quoted = _chats(books, canary, alice)
     _signs_in(alice)
     settle(books, epochs_later=1)
+    _is_held(canary, alice)
     ledger.vest_due()
     _withdraws(books, canary, alice)
     books.log()
-    assert _unwritten(canary) == []
-    before = {name: canary.found_in(*hay) for name, hay in _everywhere(caplog).items()}
+    assert unwritten(canary) == []
+    before = {name: canary.found_in(*hay) for name, hay in everywhere(caplog).items()}
     assert set().union(*before.values()) == set(canary.placed.values()), "the search finds all that is there"
-    assert before["log"] == before["public log"] == set(), "what is written there can never be erased"
+    for place in ("log", "public log", "tiles"):
+        assert before[place] == set(), "what is written there can never be erased"
+    assert NUMBER in "".join(str(one.statistics) for one in Version.objects.all())
     openings = _openings()
 
     erasure.erase_person(alice)
@@ -170,7 +92,7 @@ def test_a_canary_in_everything_a_person_gave_is_found_nowhere_after_their_erasu
     books.log()
     housekeeping.finish_erasures()
 
-    assert {name: found for name, hay in _everywhere(caplog).items() if (found := canary.found_in(*hay))} == {}
+    assert {name: found for name, hay in everywhere(caplog).items() if (found := canary.found_in(*hay))} == {}
     # Her openings are gone, her leaf is still proved; Bob's receipt opens as before; everything still adds up
     assert len(_openings()) < len(openings)
     her_call = alice.calls.order_by("started_at").first()
@@ -180,6 +102,19 @@ def test_a_canary_in_everything_a_person_gave_is_found_nowhere_after_their_erasu
         assert ("openings" in receipt.body) is opens
         _verify(receipt.body)
     assert nothing_is_wrong()
+    # The numbers she gave and asked about: in no statistics, no row and no trace
+    assert housekeeping.finish_erasures() == 1
+    assert not any(NUMBER.encode() in part for hay in everywhere(caplog).values() for part in hay)
+    [described] = Version.objects.filter(datanet__name="Tumours").values_list("statistics", flat=True)
+    assert (described["rows"], described["columns"][0]["count"]) == (10, 10)
+    hers = Trace.objects.filter(charge_id__in=alice.calls.values("pk"), artifact__engine="linear")
+    assert [(trace.context, trace.forgotten_at is not None) for trace in hers] == [({}, True)]
+    assert {explain_lines.sum_of(line) for line in Line.objects.filter(source_id=her_call.pk)} == {None}
+    with pytest.raises(IntegrityError, match="forgotten_trace_has_no_context"), transaction.atomic():
+        hers.update(context={"served": 0})
+    # Dan's answer that quoted her is unreadable; what he was charged and whom that paid stands
+    assert CallContent.objects.get(pk=quoted).sealed_key is None
+    assert Trace.objects.get(pk=quoted).scores
     # What is too short to be searched for, or is deleted by the row
     assert not BrokenRow.objects.filter(file__submission__contributor=alice).exists()
     assert not CheckResult.objects.filter(submission__contributor=alice).exists()
@@ -187,7 +122,7 @@ def test_a_canary_in_everything_a_person_gave_is_found_nowhere_after_their_erasu
     assert not SubmissionFile.objects.filter(submission__contributor=alice).exclude(sha256="", storage_key="").exists()
 
 
-def test_nobody_guesses_what_an_erased_entry_committed_to(books):
+def test_nobody_guesses_what_the_call_of_an_erased_person_committed_to(books):
     version, _bobs = _world(books)
     alice = person("alice")
     fund(books, alice, 1)
@@ -199,20 +134,77 @@ def test_nobody_guesses_what_an_erased_entry_committed_to(books):
     salted = _opened(opened)
     assert _commitment("price", salted["price"]["salt"], str(cost)) in _hashes(opened["entry"])
 
-    books.fold()
-    ledger.erase_openings([call_id])
+    settle(books, epochs_later=1)
+    ledger.vest_due()
+    _has_nothing_left(books, alice)
+    books.log()
+    erasure.erase_person(alice)
 
-    public = _hashes(ledger.receipt(call_id, with_openings=True).body["entry"])
+    assert "openings" not in ledger.receipt(call_id, with_openings=True).body
+    public = _hashes(_entries())
     guesses = itertools.chain(
         (("price", str(amount)) for amount in range(cost - 2_000, cost + 2_000)),
-        (("buyer", f"{kind}{number}") for kind in ("", "user:", "wallet:", "pending:") for number in range(1, 1_000)),
-        (("tokens", {"prompt": p, "answer": a}) for p in range(20) for a in range(20)),
+        (("buyer", f"{kind}{alice.pk}") for kind in ("", "user:", "wallet:", "pending:")),
+        (("contributor", f"user:{alice.pk}"),),
+        (("records", [record.identity]) for record in Record.objects.filter(contributor=alice)),
+        (("tokens", {"in": p, "out": a}) for p in range(20) for a in range(20)),
     )
     for field, value in guesses:
         told = json.dumps(value, separators=(",", ":"), sort_keys=True).encode()
         head = b"open-commit/1\n" + field.encode() + b"\n"
         for tried in (told, head + told, head + bytes(32) + told, head + call_id.bytes + told):
             assert hashlib.sha256(tried).hexdigest() not in public
+
+
+def test_what_a_call_was_about_is_kept_as_long_as_it_may_be_given_back(books, settings):
+    # Given a call with a week to dispute it, and shorter windows since
+    version, _bobs = _world(books)
+    dan = person("dan")
+    settings.CHALLENGE_WINDOW_S = 7 * 86400
+    call_id = call(version, dan)
+    settings.CHALLENGE_WINDOW_S = 0
+    settle(books, epochs_later=1)
+    _has_nothing_left(books, dan)
+
+    erasure.erase_person(dan)
+    assert Trace.objects.get(pk=call_id).context
+
+    # When it is given back, its scores leave the sums, for which they are computed again
+    refunds.give_back(Call.objects.get(pk=call_id), by=version.model.owner, reason="Wrong.")
+    housekeeping.finish_erasures()
+    assert Trace.objects.get(pk=call_id).context
+    call(version, person("bob"))
+    settle(books, epochs_later=2)
+    assert nothing_is_wrong()
+
+
+def test_nobody_guesses_the_rows_of_an_erased_person(books, settings):
+    # Given three rows of few possible values, which the site and its log have under hashes
+    rows = [("1", "2", "benign"), ("3", "4", "malignant"), ("5", "6", "benign")]
+    version = published({"alice": rows, "bob": measured(3)})
+    alice, canonical = person("alice"), KINDS["tabular"].canonical
+    [known, *_rest] = RecordBody.objects.filter(record__contributor=alice).order_by("pk")
+    books.log()
+    # With its salt, or the site's key, one guess finds a row
+    assert _identity(bytes(known.salt), canonical(known.body)) in _all_hashes()
+    assert _equality(settings.RECORD_KEY, canonical(known.body)) in _all_hashes()
+
+    erasure.erase_person(alice)
+    books.log()
+    housekeeping.finish_erasures()
+
+    # Then no row that she may have given leads to a hash in the log, in a table or in a file
+    kept = _all_hashes()
+    assert version.root in kept and known.record.identity in kept
+    for radius, texture, diagnosis in itertools.product(range(10), range(10), ("benign", "malignant")):
+        guess = canonical({"radius": float(radius), "texture": float(texture), "diagnosis": diagnosis})
+        for salt in (b"", bytes(32), str(known.pk).encode(), known.record.datanet_id.bytes):
+            assert _identity(salt, guess) not in kept
+            assert hashlib.sha256(salt + guess).hexdigest() not in kept
+        assert _equality(settings.RECORD_KEY, guess) not in kept
+    # Bob's row is still found by whoever has its salt
+    his = RecordBody.objects.filter(record__contributor=person("bob")).first()
+    assert _identity(bytes(his.salt), canonical(his.body)) in kept
 
 
 def test_an_erasure_takes_all_or_nothing(books):
@@ -283,7 +275,9 @@ def _gives_data(canary: Canaries, alice) -> None:
     """Every kind of upload, a row that breaks, a file half sent; approved, rejected, appealed, reported, exported."""
     columns = [*COLUMNS, {"name": "remark", "type": "text", "required": False}]
     tumours = make_datanet("With remarks", schema={"columns": columns, "label": "diagnosis", "label_type": "category"})
-    rows = [(*row, canary("cell")) for row in measured(4, start=90)]
+    rows = [(*row, canary("cell")) for row in measured(3, start=90)]
+    twice = canary("cell that a version quotes")
+    rows += [(*measured(1, start=93)[0], twice), (NUMBER, "17", "benign", twice)]
     rows.append((*measured(1, start=95)[0], f"{canary('address in a cell')}@example.org"))
     broken = [("not-a-number", "1", "benign", canary("broken row"))]
     submission = submissions.start(datanet=tumours, contributor=alice)
@@ -318,12 +312,26 @@ def _gives_data(canary: Canaries, alice) -> None:
     texts = make_datanet("Notes", kind="text")
     note = json.dumps({"title": canary("text title"), "text": f"A wren sang {canary('text')} in the wall."})
     send(texts, note.encode() + b"\n", by=alice.username, name="notes.jsonl")
+    send(
+        texts,
+        zipped({f"{canary('text in an archive')}.txt": f"A heron, {canary('archived text')}, stood.".encode()}),
+        by=alice.username,
+        name=f"{canary('archive')}.zip",
+    )
     about = PngImagePlugin.PngInfo()
     about.add_text("Comment", canary("picture metadata"))
     out = io.BytesIO()
     Image.effect_noise((300, 300), 90).convert("RGB").save(out, "PNG", pnginfo=about)
+    pictures = make_datanet("Pictures", kind="image")
+    send(pictures, out.getvalue(), by=alice.username, name=f"{canary('picture name')}.png")
+    photo, exif = io.BytesIO(), Image.Exif()
+    exif[ExifTags.Base.Artist] = canary("EXIF")
+    Image.effect_noise((320, 300), 80).convert("RGB").save(photo, "JPEG", exif=exif)
     send(
-        make_datanet("Pictures", kind="image"), out.getvalue(), by=alice.username, name=f"{canary('picture name')}.png"
+        pictures,
+        zipped({f"{canary('picture in an archive')}.jpg": photo.getvalue()}, method=zipfile.ZIP_STORED),
+        by=alice.username,
+        name="pictures.zip",
     )
 
 
@@ -344,6 +352,62 @@ def _curates_and_asks(canary: Canaries, alice) -> None:
     )
     services.answer_access_request(asked, by=person("erin"), grant=False, answer=canary("answer to her"))
     notifications.notify(person("erin"), "access_requested", datanet="erin/on-request", by=alice.username)
+
+
+def _owns(canary: Canaries, alice) -> None:
+    """A Datanet of hers, with others' records."""
+    hers = services.create_datanet(
+        owner=alice,
+        name="Hers",
+        kind="tabular",
+        schema=SCHEMA,
+        licence="CC-BY-4.0",
+        purpose="Tests",
+        rights_statement="Mine.",
+    )
+    services.add_curator(hers, user=person("carol"), by=alice)
+    send(hers, table(measured(3, start=600)), by="bob")
+    reviews.decide(Record.objects.filter(datanet=hers), curator=person("carol"), decision="approve")
+    publishing.publish_version(hers, by=alice, note=canary("note of a version"))
+
+
+def _chats(books, canary: Canaries, alice) -> uuid.UUID:
+    """Her texts are quoted to Dan and to herself. Returns the id of Dan's call."""
+    birds = make_datanet("Birds", kind="text")
+    send(birds, f"The wren {canary('quoted text')} weighs nine grams.".encode(), by=alice.username, name="wren.txt")
+    approve_all(birds)
+    with running_models_process() as url, override_settings(MODELS_URL=url):
+        version = trained(books, publishing.publish_version(birds, by=birds.owner), name="Birds", engine="retrieval")
+        calls = [
+            _asks(version, person("dan"), question="How heavy is it?", answer="Nine grams."),
+            _asks(version, alice, question=canary("question in a chat"), answer=canary("answer in a chat")),
+        ]
+        books.fold()
+        books.log()
+        for row in ledger.pending_outbox(traces.TOPIC):
+            traces.trace(row.reference)
+    return calls[0]
+
+
+def _asks(version: ModelVersion, buyer, *, question: str, answer: str) -> uuid.UUID:
+    bundle = bundles.load(version.artifact_sha256)
+    texts = dict(RecordBody.objects.filter(record__in=bundle.record_ids).values_list("record_id", "body__text"))
+    passages = retrieval.retrieve(bundle.artifact, modelclient.embed([question])[0])
+    kept = {
+        "messages": [{"role": "user", "content": question}],
+        "passages": [asdict(replace(one, text=texts[bundle.record_ids[one.record]])) for one in passages],
+        "answer": answer,
+        "scorable": True,
+    }
+    outcome = charging.Outcome("succeeded", 30, 5, response={"answer": answer}, kept=kept)
+    return captured(version, buyer, outcome, endpoint="chat")
+
+
+def _is_held(canary: Canaries, alice) -> None:
+    """An admin holds a lot of her earnings and lets it go, and says why."""
+    lot = ledger.pending_of(chart.pending(alice.pk))[0]
+    held = holds.hold(lot.id, by=admin("erin"), reason=canary("reason to hold her earnings"))
+    holds.release(held, by=admin("erin"), reason=canary("reason to release them"))
 
 
 def _trades(books, canary: Canaries, alice, version: ModelVersion) -> None:
@@ -369,13 +433,22 @@ def _trades(books, canary: Canaries, alice, version: ModelVersion) -> None:
         upstream_model=canary("upstream model"),
         upstream_key_token=listings.seal_field(canary("upstream key")),
     )
+    playground.secret_of(person("bob"), {}, model)
+    asked = Call.objects.filter(buyer=alice).latest("pk")
+    now = timezone.now()
     Dispute.objects.create(
-        call=Call.objects.filter(buyer=alice).latest("pk"),
+        call=asked,
         reason=canary("dispute"),
-        status=Dispute.Status.WITHDRAWN,
-        answer_due_at=timezone.now(),
-        ended_at=timezone.now(),
+        status=Dispute.Status.KEPT,
+        answer_due_at=now,
+        answer=canary("developer's answer to her dispute"),
+        answered_at=now,
+        decision=canary("decision on her dispute"),
+        decided_by=admin("erin"),
+        ended_at=now,
     )
+    Refund.objects.create(call=asked, amount_nano=asked.cost_nano, reason=canary("reason of a refund"))
+    refunds.pay_back(asked, by=version.model.owner, reason=canary("reason to pay a call back"))
     run = version.training_run
     ModelVersion.objects.create(
         model=model,
@@ -386,6 +459,19 @@ def _trades(books, canary: Canaries, alice, version: ModelVersion) -> None:
             model=model, requested_by=alice, split_rule=run.split_rule, fee_nano=0, posting_id=ledger.new_id()
         ),
     )
+
+
+def _has_nothing_left(books, user) -> None:
+    """Everything in the wallet left the site."""
+    books.fold()
+    wallet = chart.wallet(user.pk)
+    ledger.post(
+        id=ledger.new_id(),
+        kind=ledger.Kind.WITHDRAWAL_CONFIRMED,
+        reference="all there is",
+        moves=[ledger.Move(wallet, chart.WORLD, ledger.balance_nano(wallet))],
+    )
+    books.fold()
 
 
 def _withdraws(books, canary: Canaries, alice) -> None:
@@ -405,75 +491,6 @@ def _withdraws(books, canary: Canaries, alice) -> None:
         else:
             payouts.return_item(withdrawal, by=admin("erin"), reason=canary("reason of a return"))
     books.fold()
-
-
-# --- Looking
-
-
-def _everywhere(caplog) -> dict[str, list[bytes]]:
-    """Everything there is, with what is sealed opened as far as the site's keys open it."""
-    return {
-        "database": [*_tables().values(), *_unsealed()],
-        "storage": [path.read_bytes() for path in Path(site.STORAGE_DIR).rglob("*") if path.is_file()]
-        + [str(path).encode() for path in Path(site.STORAGE_DIR).rglob("*")],
-        "redis": _redis(),
-        "log": [caplog.text.encode()],
-        "public log": [json.dumps(row.public).encode() for row in ledger.entries(0, ledger.log_size())],
-    }
-
-
-def _tables() -> dict[str, bytes]:
-    """A dump of every table, as COPY writes it; bytes also as what they are, not only as hexadecimal."""
-    found = {}
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace")
-        for (name,) in cursor.fetchall():
-            out = io.StringIO()
-            cursor.copy_expert(f'COPY "{name}" TO STDOUT', out)
-            text = out.getvalue()
-            hidden = [bytes.fromhex(one) for one in re.findall(r"\\\\x((?:[0-9a-f]{2})+)", text)]
-            found[name] = b"\n".join([text.encode(), *hidden])
-    return found
-
-
-def _unsealed() -> list[bytes]:
-    """What the site's own keys open. (The outbox: test_what_finished_work_needed_is_forgotten.)"""
-    found = []
-    for row in CallContent.objects.exclude(sealed_key=None):
-        found.append(content.open_sealed(site.CONTENT_KEY, row.call_id, bytes(row.sealed), bytes(row.sealed_key)))
-    text = b"\n".join(_tables().values()).decode("latin-1")
-    return found + [listings.open_field(token).encode() for token in set(re.findall(r"gAAAA[\w=-]{60,}", text))]
-
-
-def _redis() -> list[bytes]:
-    client = cache._cache.get_client()  # Django names no other way to the connection
-    return [part for key in client.scan_iter() for part in (key, client.dump(key) or b"")]
-
-
-def _unwritten(canary: Canaries) -> list[str]:
-    """The text fields that hold no canary and are not known as never personal, and those known that hold one."""
-    found = []
-    for model in apps.get_models():
-        label = f"{model._meta.app_label}.{model.__name__}"
-        for field in model._meta.concrete_fields:
-            if not _is_text(field):
-                continue
-            known = {model._meta.app_label, label, f"{label}.{field.name}"} & set(NEVER_PERSONAL)
-            values = [str(value).encode() for value in model._default_manager.values_list(field.name, flat=True)]
-            written = canary.found_in(*values, *_unsealed_values(values))
-            if bool(known) == bool(written):
-                found.append(f"{label}.{field.name}: {'holds ' + str(written) if written else 'holds no canary'}")
-    return found
-
-
-def _unsealed_values(values: list[bytes]) -> list[bytes]:
-    return [listings.open_field(value.decode()).encode() for value in values if value.startswith(b"gAAAA")]
-
-
-def _is_text(field) -> bool:
-    if isinstance(field, ArrayField):
-        return _is_text(field.base_field)
-    return isinstance(field, models.CharField | models.TextField | models.JSONField) and not field.choices
 
 
 def _openings() -> set:
@@ -496,5 +513,25 @@ def _commitment(field: str, salt: str, value: object) -> str:
     return hashlib.sha256(b"open-commit/1\n" + field.encode() + b"\n" + bytes.fromhex(salt) + told).hexdigest()
 
 
-def _hashes(entry: dict) -> set[str]:
-    return set(re.findall(r"[0-9a-f]{64}", json.dumps(entry)))
+def _entries() -> list[dict]:
+    """The whole public log."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT entry::text FROM ledger_leaf")
+        return [json.loads(row[0]) for row in cursor.fetchall()]
+
+
+def _hashes(told: object) -> set[str]:
+    return set(re.findall(r"[0-9a-f]{64}", json.dumps(told)))
+
+
+def _all_hashes() -> set[str]:
+    """Every run of 64 hexadecimal digits in any table."""
+    return {one.decode() for part in tables().values() for one in re.findall(rb"(?<![0-9a-f])[0-9a-f]{64}", part)}
+
+
+def _identity(salt: bytes, row: bytes) -> str:
+    return hashlib.sha256(b"open-record/1" + salt + row).hexdigest()
+
+
+def _equality(key: str, row: bytes) -> str:
+    return hmac.digest(bytes.fromhex(key), b"tabular\0" + row, "sha256").hex()

@@ -25,7 +25,7 @@ from attribution.models import Trace
 from datanets import reviews
 from datanets import verify as datanets_verify
 from datanets.models import Record
-from ledger import database, receipts
+from ledger import commitments, database
 from ledger.models import Leaf, Opening
 from marketplace import access, payouts, promotion, publishing, refunds, wallets
 from marketplace import verify as shop_verify
@@ -605,7 +605,7 @@ def test_the_log_says_what_its_page_says(world):
     said = [(leaf, openings[leaf.entry_id]) for leaf in Leaf.objects.all() if leaf.entry_id in openings]
     paths = {"model", "datanet", "versions", "licence", "kind"}  # names that people chose
 
-    assert {leaf.type for leaf, _ in said} == set(receipts.ENTRY_TYPES) - NOT_MADE - {"posting.made"}
+    assert {leaf.type for leaf, _ in said} == set(commitments.ENTRY_TYPES) - NOT_MADE - {"posting.made"}
     for leaf, opening in said:
         told = VECTORS[leaf.type]
         for fields, page in ((opening.public, told["public"]), (opening.private, told["private"])):
@@ -622,10 +622,10 @@ def test_the_log_knows_the_roles_of_its_page(world):
     made = {True: set(), False: set()}
     for opening in Opening.objects.exclude(split=None):
         for line in opening.split:
-            if opening.type == receipts.REFUND_MADE:  # who gives back is who had received, at either time
+            if opening.type == commitments.REFUND_MADE:  # who gives back is who had received, at either time
                 assert line["role"] in listed[True] | listed[False]
             else:
-                made[opening.type == receipts.CALL_ATTRIBUTED].add(line["role"])
+                made[opening.type == commitments.CALL_ATTRIBUTED].add(line["role"])
             of_page = {shape(one["payee"]) for one in VECTORS[opening.type]["split"]}
             assert shape(line["payee"]) in of_page, (opening.type, line)
 

@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 import pandas as pd
 import pytest
 
-from datanets import exports, records, storage
+from datanets import exports, records, storage, versions
 from datanets.models import Record, Version
 from marketplace import publishing
 from marketplace.templatetags import figures
@@ -121,6 +121,9 @@ def test_the_statistics_say_how_many_of_their_rows_were_withdrawn_since(client):
     assert "Over all 30 rows of v1; 1 of them was withdrawn since." in client.get(here).content.decode()
     records.withdraw(second, by=person("alice"))
     assert "Over all 30 rows of v1; 2 of them were withdrawn since." in client.get(here).content.decode()
+    records.erase(first)
+    versions.describe_again()
+    assert "Over 29 of the 30 rows of v1; the others were erased." in client.get(here).content.decode()
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,7 @@ def test_the_file_of_the_buyer_opens_everything_and_the_offline_verifier_accepts
 
     assert "price" in json.loads(content)["openings"]
     assert subprocess.run(command, cwd=settings.BASE_DIR, capture_output=True).returncode == 0
-    file.write_bytes(content.replace(b"devi/check@v1", b"devi/chock@v1"))
+    file.write_bytes(content.replace(b'"rule":"sha256:', b'"rule":"sha512:'))
     assert subprocess.run(command, cwd=settings.BASE_DIR, capture_output=True).returncode == 1
     assert ledger.log_vkey() in page(client, f"/r/{world['calls'][0]}")
 
