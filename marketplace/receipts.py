@@ -71,7 +71,7 @@ class Viewing:
         entry: The ledger's row, private values included: show them to a holder only.
         is_holder: All openings: the buyer of a charge, the owner of the wallet of a plain posting.
         payee_codes: Account codes whose own split lines this person may open.
-        call: Of the charge of a call, for somebody signed in; with its model, refund, payback and dispute.
+        call: Of the charge of a call, for somebody signed in; with its version, model, refund, payback and dispute.
     """
 
     entry: ledger.EntryRow
@@ -89,7 +89,8 @@ def viewing(entry_id: UUID, user: querysets.Viewer) -> Viewing | None:
         return Viewing(entry, False, frozenset())
     mine = frozenset({chart.wallet(user.pk), chart.pending(user.pk), chart.promotion(user.pk)})
     if entry.type == commitments.CALL_CHARGED:
-        call = Call.objects.filter(pk=entry.id).select_related("model", "refund", "payback", "dispute").first()
+        read_with_it = ("version__model__owner", "model", "refund", "payback", "dispute")
+        call = Call.objects.filter(pk=entry.id).select_related(*read_with_it).first()
         return Viewing(entry, call is not None and call.buyer_id == user.pk, mine, call)
     return Viewing(entry, _is_holder(entry, user), mine)
 
@@ -190,7 +191,10 @@ def sentence(seen: Viewing, user: querysets.Viewer) -> str:
         "model": (public.get("version_id", str(entry.id)), public.get("model_id")),
         "datanet": (public.get("datanet_id"),),
     }
-    named = lognames.of([id for ids in about.values() for id in ids if id], user)
+    if seen.call is not None:
+        named = {str(seen.call.version_id): seen.call.version.path}
+    else:
+        named = lognames.of([id for ids in about.values() for id in ids if id], user)
     said |= {word: next((named[id] for id in ids if id in named), ids[-1]) for word, ids in about.items() if ids[-1]}
     price = (entry.private or {}).get("price") if seen.is_holder else None
     if price is not None and entry.type in CHARGES:
