@@ -14,7 +14,7 @@ from uuid import UUID
 from django.db.models import Count, F, Max, QuerySet, Sum
 
 from attribution import planning
-from attribution.models import Epoch, Line, RecordEpoch, RecordFee, Reversal, Trace
+from attribution.models import Epoch, Line, RecordEpoch, RecordFee, Reversal, Trace, paid_to
 from attribution.netting import Unattributed, amounts_of, weights_of
 from attribution.shares import MILLION
 from datanets import records as datanet_records
@@ -78,12 +78,14 @@ def why_call(charge_id: UUID) -> CallExplanation | None:
     weights = weights_of(call, phi)
     total = int(weights.sum())
     record_ids = roster.record_ids[call.places].tolist()
-    contributor = dict(Record.objects.filter(pk__in=record_ids).values_list("pk", "contributor_id"))
+    payee = dict(Record.objects.filter(pk__in=record_ids).values_list("pk", "contributor_id"))
+    if lines:
+        payee |= paid_instead(RecordEpoch.objects.filter(epoch=lines[0].epoch_id))
     numbers = (one.tolist() for one in (call.scores, phi[call.places], weights, paid.amounts))
     shares = [
         RecordShare(
             record_id=record_id,
-            payee_id=contributor[record_id],
+            payee_id=payee[record_id],
             score=score,
             phi=factor,
             weight=weight,
@@ -105,6 +107,11 @@ def why_call(charge_id: UUID) -> CallExplanation | None:
         records=sorted(shares, key=lambda share: (-share.amount_nano, -share.score, share.record_id)),
         lines=lines,
     )
+
+
+def paid_instead(paid: QuerySet[RecordEpoch] | QuerySet[RecordFee]) -> dict[int, int]:
+    """Record -> author, of the rows that did not pay the record's contributor."""
+    return dict(paid.filter(payee__isnull=False).values_list("record_id", "payee_id"))
 
 
 # --- Records
@@ -241,7 +248,7 @@ def payments_of(user_id: int) -> QuerySet:
 def earned_by_datanet(user_id: int) -> dict[UUID, int]:
     """What a contributor's records earned in calls, per Datanet."""
     rows = (
-        RecordEpoch.objects.filter(record__contributor_id=user_id)
+        RecordEpoch.objects.filter(paid_to(user_id))
         .values("record__datanet_id")
         .annotate(total=Sum(KEPT))
     )
@@ -251,17 +258,18 @@ def earned_by_datanet(user_id: int) -> dict[UUID, int]:
 def records_of_payment(epoch: Epoch, user_id: int) -> QuerySet[RecordEpoch]:
     """The records behind a contributor's payment, largest first."""
     return (
-        RecordEpoch.objects.filter(epoch=epoch, record__contributor_id=user_id)
+        RecordEpoch.objects.filter(paid_to(user_id), epoch=epoch)
         .select_related("record", "record__datanet")
         .order_by("-amount_nano", "record_id")
     )
 
 
 def contributors_of(versions: Iterable[Version]) -> list[Any]:
-    """Who earned what with the records of these versions' Datanets, largest first."""
+    """Which contributor earned what with the records of these versions' Datanets, largest first. Authors who were given
+    records since are none: they sent nothing."""
     datanet_ids = {version.datanet_id for version in versions}
     return list(
-        RecordEpoch.objects.filter(record__datanet_id__in=datanet_ids)
+        RecordEpoch.objects.filter(record__datanet_id__in=datanet_ids, payee=None)
         .values("record__contributor_id", "record__contributor__username", "record__contributor__display_name")
         .annotate(amount_nano=Sum(KEPT), records=Count("record_id", distinct=True))
         .order_by("-amount_nano")

@@ -237,6 +237,10 @@ class RecordEpoch(models.Model):
     given_back_nano = models.BigIntegerField(
         default=0
     )  # what calls had paid it that were refunded since: their epoch stands
+    # The author, since a theft dispute was won; null: its contributor was paid.
+    payee = models.ForeignKey(
+        USER, null=True, blank=True, on_delete=models.PROTECT, related_name="+", db_index=False
+    )
 
     class Meta:
         constraints = [
@@ -247,19 +251,60 @@ class RecordEpoch(models.Model):
         indexes = [
             models.Index(fields=["record", "epoch"], name="record_epoch_by_record"),
             models.Index(fields=["model_version_id", "record", "-id"], name="record_epoch_newest_of_version"),
+            models.Index(fields=["payee"], name="record_epoch_of_author", condition=Q(payee__isnull=False)),
         ]
 
 
 class RecordFee(models.Model):
-    """What a record earned from the access and training charges of an epoch: every record, so that its page adds up."""
+    """What a record earned from the access or training charges of an epoch: every record, so that its page adds up."""
 
     id = models.BigAutoField(primary_key=True)
     epoch = models.ForeignKey(Epoch, on_delete=models.PROTECT, related_name="record_fees")
+    source = models.CharField(max_length=8, choices=Source.choices)
     record = models.ForeignKey("datanets.Record", on_delete=models.PROTECT, related_name="fees")
     amount_nano = models.BigIntegerField()
+    payee = models.ForeignKey(  # as of RecordEpoch
+        USER, null=True, blank=True, on_delete=models.PROTECT, related_name="+", db_index=False
+    )
 
     class Meta:
         constraints = [
-            models.UniqueConstraint(fields=["epoch", "record"], name="record_fees_are_summed_once_per_epoch")
+            models.UniqueConstraint(fields=["epoch", "source", "record"], name="record_fees_are_summed_once_per_epoch")
         ]
         indexes = [models.Index(fields=["record", "epoch"], name="record_fee_by_record")]
+
+
+def paid_to(user_id: int) -> Q:
+    """Of RecordEpoch and RecordFee: the rows whose money went to this person, as contributor or as author."""
+    return Q(payee=user_id) | Q(payee=None, record__contributor=user_id)
+
+
+class Transfer(models.Model):
+    """What moved from a contributor's lot to the author of a record, when a theft dispute was won: nano by nano.
+
+    The lines of its epoch stand; a refund of one of its calls takes the record's part from the author (`reversals`).
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    dispute = models.ForeignKey("datanets.TheftDispute", on_delete=models.PROTECT, related_name="transfers")
+    epoch = models.ForeignKey(Epoch, on_delete=models.PROTECT, related_name="transfers")
+    source = models.CharField(max_length=8, choices=Source.choices)
+    record = models.ForeignKey("datanets.Record", on_delete=models.PROTECT, related_name="+")
+    payee = models.ForeignKey(USER, on_delete=models.PROTECT, related_name="+")  # who had been paid
+    author = models.ForeignKey(USER, on_delete=models.PROTECT, related_name="+")
+    amount_nano = models.BigIntegerField()
+    given_back_nano = models.BigIntegerField(default=0)  # with calls that were refunded later
+    settlement = models.ForeignKey(PlannedPosting, on_delete=models.PROTECT, related_name="+")  # whose lot it was in
+    posting_id = models.UUIDField()  # that moved it
+    at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["epoch", "source", "record"], name="record_is_moved_to_its_author_once"),
+            models.CheckConstraint(
+                name="no_more_goes_back_than_was_moved",
+                condition=Q(amount_nano__gt=0, given_back_nano__gte=0, given_back_nano__lte=models.F("amount_nano")),
+            ),
+            models.CheckConstraint(name="author_is_another_person", condition=~Q(author=models.F("payee"))),
+        ]
+        indexes = [models.Index(fields=["posting_id"], name="transfer_by_posting")]

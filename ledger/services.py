@@ -52,7 +52,18 @@ from ledger.log import (
     receipt,
     record_fact,
 )
-from ledger.lots import LotRow, hold_lot, lot_of, lots_in, lots_of, pending_of, release_lot, vest_due
+from ledger.lots import (
+    LotRow,
+    awaits_fold,
+    hold_ahead,
+    hold_lot,
+    lot_of,
+    lots_in,
+    lots_of,
+    pending_of,
+    release_lot,
+    vest_due,
+)
 from ledger.outbox import (
     OutboxRow,
     enqueue,
@@ -96,6 +107,7 @@ __all__ = [
     "SupplyExceeded",
     "Unbalanced",
     "UnknownAccount",
+    "awaits_fold",
     "balance",
     "balance_nano",
     "balances",
@@ -111,6 +123,7 @@ __all__ = [
     "extend",
     "head",
     "hold",
+    "hold_ahead",
     "hold_lot",
     "holders",
     "leaf_of",

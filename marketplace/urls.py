@@ -34,6 +34,7 @@ from .views import (
     refunds,
     reports,
     site,
+    thefts,
     usage,
     wallet,
 )
@@ -53,6 +54,7 @@ urlpatterns += i18n_patterns(
     *explore_model.pages,
     *explore_record.pages,
     *reports.pages,
+    *thefts.pages,
     *build_models.pages,
     *build_retire.pages,
     *keys.pages,
