@@ -17,10 +17,20 @@ from typing import NamedTuple
 from uuid import UUID
 
 from django.conf import settings
-from django.db.models import F, Q, QuerySet, Sum
+from django.db.models import Q, QuerySet, Sum
 
 from attribution import explain
-from attribution.models import Epoch, Line, PlannedPosting, RecordEpoch, RecordFee, Reversal, Source, Transfer
+from attribution.models import (
+    Epoch,
+    Line,
+    PlannedPosting,
+    RecordEpoch,
+    RecordFee,
+    Reversal,
+    Source,
+    Transfer,
+    TransferReturn,
+)
 from datanets import thefts
 from datanets.models import Record, TheftDispute
 from ledger import chart
@@ -149,10 +159,11 @@ def moved_of_call(epoch: Epoch, charge_id: UUID) -> list[tuple[Transfer, int]]:
     return [(one, paid[one.record_id]) for one in transfers if paid.get(one.record_id)]
 
 
-def give_back(moved: Collection[tuple[Transfer, int]]) -> None:
-    """Remember what went back, with a refund, of what authors had been given."""
-    for transfer, amount_nano in moved:
-        Transfer.objects.filter(pk=transfer.pk).update(given_back_nano=F("given_back_nano") + amount_nano)
+def give_back(charge_id: UUID, moved: Collection[tuple[Transfer, int]]) -> None:
+    """Remember what went back, with the refund of a call, of what authors had been given."""
+    TransferReturn.objects.bulk_create(
+        [TransferReturn(transfer=one, charge_id=charge_id, amount_nano=amount_nano) for one, amount_nano in moved]
+    )
 
 
 def _stakes(

@@ -8,6 +8,7 @@ from __future__ import annotations
 from django.conf import settings
 from django.db import models
 from django.db.models import Q
+from django.db.models.functions import Coalesce
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
@@ -279,6 +280,16 @@ def paid_to(user_id: int) -> Q:
     return Q(payee=user_id) | Q(payee=None, record__contributor=user_id)
 
 
+class TransferQuerySet(models.QuerySet):
+    """Questions about what moved to authors."""
+
+    def with_kept(self) -> TransferQuerySet:
+        """Annotate `kept_nano`: what moved, less what went back with calls that were refunded later."""
+        back = TransferReturn.objects.filter(transfer=models.OuterRef("pk")).order_by().values("transfer")
+        total = models.Subquery(back.annotate(total=models.Sum("amount_nano")).values("total"))
+        return self.annotate(kept_nano=models.F("amount_nano") - Coalesce(total, 0, output_field=models.BigIntegerField()))
+
+
 class Transfer(models.Model):
     """What moved from a contributor's lot to the author of a record, when a theft dispute was won: nano by nano.
 
@@ -293,18 +304,31 @@ class Transfer(models.Model):
     payee = models.ForeignKey(USER, on_delete=models.PROTECT, related_name="+")  # who had been paid
     author = models.ForeignKey(USER, on_delete=models.PROTECT, related_name="+")
     amount_nano = models.BigIntegerField()
-    given_back_nano = models.BigIntegerField(default=0)  # with calls that were refunded later
     settlement = models.ForeignKey(PlannedPosting, on_delete=models.PROTECT, related_name="+")  # whose lot it was in
     posting_id = models.UUIDField()  # that moved it
     at = models.DateTimeField(default=timezone.now)
 
+    objects = TransferQuerySet.as_manager()
+
     class Meta:
         constraints = [
             models.UniqueConstraint(fields=["epoch", "source", "record"], name="record_is_moved_to_its_author_once"),
-            models.CheckConstraint(
-                name="no_more_goes_back_than_was_moved",
-                condition=Q(amount_nano__gt=0, given_back_nano__gte=0, given_back_nano__lte=models.F("amount_nano")),
-            ),
+            models.CheckConstraint(name="transfer_moves_something", condition=Q(amount_nano__gt=0)),
             models.CheckConstraint(name="author_is_another_person", condition=~Q(author=models.F("payee"))),
         ]
         indexes = [models.Index(fields=["posting_id"], name="transfer_by_posting")]
+
+
+class TransferReturn(models.Model):
+    """What of a transfer went back with a refund: the record's part in the refunded call, out of the author's lot."""
+
+    id = models.BigAutoField(primary_key=True)
+    transfer = models.ForeignKey(Transfer, on_delete=models.PROTECT, related_name="returns")
+    charge_id = models.UUIDField()
+    amount_nano = models.BigIntegerField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["charge_id", "transfer"], name="refund_returns_a_part_of_a_transfer_once"),
+            models.CheckConstraint(name="transfer_return_is_something", condition=Q(amount_nano__gt=0)),
+        ]

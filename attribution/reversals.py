@@ -10,7 +10,7 @@ Giving back and storing a plan take one lock per model: whoever comes second see
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection
 from typing import NamedTuple
 from uuid import UUID
@@ -19,7 +19,7 @@ from django.db import connection
 from django.db.models import Sum
 
 from attribution import disputed
-from attribution.models import Epoch, Line, Reversal, Transfer
+from attribution.models import Epoch, Line, Reversal, Transfer, TransferReturn
 from ledger import chart
 from ledger import services as ledger
 
@@ -114,6 +114,15 @@ def totals_of(charge_ids: Collection[UUID]) -> dict[tuple[str, int | None], int]
     return {(row["role"], row["payee_id"]): row["total"] for row in rows}
 
 
+def moved_totals_of(charge_ids: Collection[UUID]) -> Counter[int]:
+    """Payee -> nano that these charges took from authors instead of from the contributors their lines name, signed."""
+    found: Counter[int] = Counter()
+    for back in TransferReturn.objects.filter(charge_id__in=charge_ids).select_related("transfer"):
+        found[back.transfer.author_id] += back.amount_nano
+        found[back.transfer.payee_id] -= back.amount_nano
+    return found
+
+
 def left_unattributed(epoch: Epoch) -> int:
     """What a posted epoch left unattributed, less what went back with refunds of its charges. Read it under the lock."""
     given_back = Reversal.objects.filter(model_id=epoch.model_id, was_settled=True).values("charge_id")
@@ -171,7 +180,7 @@ def _in_lots(epoch: Epoch, charge_id: UUID) -> list[Part]:
         amount_nano = line.amount_nano - (gone[line.payee_id] if is_data and line.payee_id else 0)
         if amount_nano:
             parts.append(Part(line.account, line.role_said, line.reason, amount_nano, lot.posting_id if lot else None))
-    disputed.give_back(moved)
+    disputed.give_back(charge_id, moved)
     return parts + [
         Part(chart.pending(author_id), "contributor", "", amount_nano, posting_id)
         for (author_id, posting_id), amount_nano in to_author.items()

@@ -405,7 +405,8 @@ CHECKS = (
         "refunds took {2} nano out of what posting {0} had given an author, its transfers say {1}",
         """
         SELECT t.posting_id, t.given_back, coalesce(r.amount, 0)
-        FROM (SELECT posting_id, sum(given_back_nano) AS given_back FROM attribution_transfer GROUP BY 1) t
+        FROM (SELECT t.posting_id, coalesce(sum(b.amount_nano), 0) AS given_back FROM attribution_transfer t
+              LEFT JOIN attribution_transferreturn b ON b.transfer_id = t.id GROUP BY 1) t
         LEFT JOIN (SELECT takes_from, -sum(amount) AS amount FROM leg WHERE kind = 'refund' AND n = 1 GROUP BY 1) r
           ON r.takes_from = t.posting_id
         WHERE t.given_back <> coalesce(r.amount, 0) ORDER BY 1 LIMIT 1

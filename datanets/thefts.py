@@ -176,6 +176,12 @@ def seen_by(user: User) -> QuerySet[TheftDispute]:
     return found.filter(Q(claimant=user) | Q(contributor=user) | Q(datanet__in=mine.values("datanet")))
 
 
+def about(record: Record, *, seen_by_user: User) -> TheftDispute | None:
+    """The dispute that runs about a record, or that gave it to its author, if this person may read it."""
+    standing = record.disputed.filter(state__in=[State.RUNNING, State.AWARDED]).values("dispute")
+    return seen_by(seen_by_user).filter(pk__in=standing).first()
+
+
 # --- For the money
 
 

@@ -75,11 +75,12 @@ def hold_ahead(posting_id: UUID, account: str, *, reason: str, by: str, until: d
 
 
 def awaits_fold(account: str) -> bool:
-    """Whether a posting moves this account that the fold has not reached: lots may be missing."""
+    """Whether a posting pays into this account that the fold has not reached: lots may be missing."""
     return database.value(
-        """SELECT EXISTS (SELECT FROM ledger_cursor c, ledger_journal j
-                          WHERE c.name = 'fold' AND (j.xid, j.id) > (c.xid, c.posting)
-                            AND (SELECT id FROM ledger_account WHERE code = %s) = ANY (j.accounts))""",
+        """SELECT EXISTS (SELECT FROM ledger_account a, ledger_cursor c, ledger_journal j,
+                            unnest(j.accounts, j.amounts) AS u(account_id, amount)
+                          WHERE a.code = %s AND c.name = 'fold' AND (j.xid, j.id) > (c.xid, c.posting)
+                            AND a.id = ANY (j.accounts) AND u.account_id = a.id AND u.amount > 0)""",
         account,
     )
 

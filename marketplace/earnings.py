@@ -48,10 +48,9 @@ def totals(user: User, *, now: datetime) -> Totals:
         recent=Sum("amount_nano", filter=Q(epoch__closed_at__gte=month_ago)),
         charges=Count("source_id", distinct=True),
     )
-    moved = Transfer.objects.filter(Q(author=user) | Q(payee=user)).annotate(
-        kept=Case(When(author=user, then=F("amount_nano") - F("given_back_nano")), default=F("given_back_nano") - F("amount_nano"))
-    )
-    by_disputes = moved.aggregate(all=Sum("kept"), recent=Sum("kept", filter=Q(epoch__closed_at__gte=month_ago)))
+    moved = Transfer.objects.filter(Q(author=user) | Q(payee=user)).with_kept()
+    signed = moved.annotate(signed=Case(When(author=user, then=F("kept_nano")), default=-F("kept_nano")))
+    by_disputes = signed.aggregate(all=Sum("signed"), recent=Sum("signed", filter=Q(epoch__closed_at__gte=month_ago)))
     return Totals(
         (found["all"] or 0) + (by_disputes["all"] or 0),
         (found["recent"] or 0) + (by_disputes["recent"] or 0),

@@ -9,6 +9,7 @@ from django.db.models import QuerySet
 
 from accounts.models import User
 from attribution import explain
+from datanets import thefts as datanet_thefts
 from datanets.models import Datanet, Membership, Record, Report, Submission
 from ledger import chart
 from ledger import services as ledger
@@ -35,6 +36,11 @@ def export(user: User) -> dict[str, Any]:
         "reports": _rows(
             Report.objects.filter(reporter=user).order_by("created_at"),
             *("id", "record_id", "reason", "text", "status", "note", "created_at", "closed_at"),
+        ),
+        "theft_disputes": _rows(
+            datanet_thefts.of_party(user),
+            *("id", "claimant_id", "contributor_id", "status", "statement", "evidence", "answer", "note", "opened_at"),
+            "ended_at",
         ),
         "models": _rows(ListedModel.objects.filter(owner=user), "id", "slug", "name", "engine", "created_at"),
         "training_runs": _rows(TrainingRun.objects.filter(requested_by=user), "id", "status", "fee_nano", "created_at"),

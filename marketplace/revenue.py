@@ -27,6 +27,7 @@ from django.db.models import Count, OuterRef, QuerySet, Subquery, Sum
 
 from accounts.models import User
 from attribution import explain, reversals
+from attribution.models import Transfer
 from ledger import chart
 from ledger import services as ledger
 
@@ -174,12 +175,16 @@ def _from_books(period: Period) -> tuple[Counter[Key], int, int]:
             found["platform", None] -= leg.debited_nano
         elif leg.account.startswith("unattributed:"):
             found["unattributed", None] -= leg.debited_nano
+    moved = partial(ledger.movements, kinds=[ledger.Kind.ADJUSTMENT], prefix="pending:", **period._asdict())
+    for leg in moved(earned_from="pool:%:data"):
+        found["contributor", chart.user_of(leg.account)] += leg.credited_nano - leg.debited_nano
     # A lot is what a charge gave at once (its payer is a wallet), or what a pool was divided into.
     for pattern, role in (
         ("wallet:%", "developer"),
         ("promotion:%", "developer"),
         ("pool:%:data", "contributor"),
         ("pool:%:curation", "curator"),
+        ("pending:%", "contributor"),  # what an author was given, out of a contributor's lot
     ):
         taken = partial(ledger.movements, kinds=[ledger.Kind.REFUND], prefix="pending:", **period._asdict())
         for leg in taken(earned_from=pattern):
@@ -225,6 +230,10 @@ def _from_business(period: Period) -> Counter[Key]:
         found[_payee_role(role, payee_id), payee_id] += amount_nano
         pooled -= amount_nano
     found["pool", None] = pooled
+    moved = period.of(Transfer.objects.all(), "at").values_list("author_id", "payee_id")
+    for author_id, payee_id, amount_nano in moved.annotate(Sum("amount_nano")):
+        found["contributor", author_id] += amount_nano
+        found["contributor", payee_id] -= amount_nano
     found.subtract(_given_back(period))
     return found
 
@@ -248,6 +257,8 @@ def _given_back(period: Period) -> Counter[Key]:
     settled = [refund.call_id for refund in refunds if refund.was_settled]
     for (role, payee_id), amount_nano in reversals.totals_of(settled).items():
         found[_payee_role(role, payee_id), payee_id] += amount_nano
+    for payee_id, amount_nano in reversals.moved_totals_of(settled).items():
+        found["contributor", payee_id] += amount_nano
     # Paid by developers out of wallets: the rest of passes, and calls whose window was over.
     passes = period.of(PassRefund.objects.all(), "made_at").values_list("access__model__owner_id")
     calls = period.of(Payback.objects.all(), "made_at").values_list("call__model__owner_id")

@@ -14,7 +14,7 @@ import logging
 from collections.abc import Collection
 
 from django.db import transaction
-from django.db.models import F, Sum
+from django.db.models import Q, Sum
 from django.urls import reverse
 from django.utils.translation import gettext as _
 
@@ -104,8 +104,7 @@ def withdraw(dispute: TheftDispute, *, by: User) -> TheftDispute:
 
 def moved_nano(dispute: TheftDispute) -> int:
     """What the author was given, less what went back with calls that were refunded since."""
-    kept = Transfer.objects.filter(dispute=dispute).aggregate(total=Sum(F("amount_nano") - F("given_back_nano")))
-    return kept["total"] or 0
+    return Transfer.objects.filter(dispute=dispute).with_kept().aggregate(total=Sum("kept_nano"))["total"] or 0
 
 
 def held_nano(dispute: TheftDispute) -> int:
@@ -114,11 +113,12 @@ def held_nano(dispute: TheftDispute) -> int:
 
 
 def forget_words_of(user: User) -> None:
-    """Erase what a person wrote in disputes: who leaves leaves no sentence behind. What was decided stands."""
-    TheftDispute.objects.filter(claimant=user).update(statement=ERASED, evidence=ERASED)
-    TheftDispute.objects.filter(contributor=user).exclude(answer="").update(answer=ERASED)
-    TheftDispute.objects.filter(first_by=user).update(first_note=ERASED)
-    TheftDispute.objects.filter(decided_by=user).update(note=ERASED)
+    """Erase what was written in a person's disputes, also of them: it may quote what they sent in. What was decided stands."""
+    party = TheftDispute.objects.filter(Q(claimant=user) | Q(contributor=user))
+    party.update(statement=ERASED, evidence=ERASED)
+    party.exclude(answer="").update(answer=ERASED)
+    TheftDispute.objects.filter(Q(pk__in=party) | Q(first_by=user)).exclude(first_note="").update(first_note=ERASED)
+    TheftDispute.objects.filter(Q(pk__in=party) | Q(decided_by=user)).exclude(note="").update(note=ERASED)
 
 
 # --- By the clock

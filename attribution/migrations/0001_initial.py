@@ -221,7 +221,6 @@ class Migration(migrations.Migration):
                 ('id', models.BigAutoField(primary_key=True, serialize=False)),
                 ('source', models.CharField(choices=[('call', 'Call'), ('access', 'Access'), ('training', 'Training')], max_length=8)),
                 ('amount_nano', models.BigIntegerField()),
-                ('given_back_nano', models.BigIntegerField(default=0)),
                 ('posting_id', models.UUIDField()),
                 ('at', models.DateTimeField(default=django.utils.timezone.now)),
             ],
@@ -270,10 +269,31 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='transfer',
-            constraint=models.CheckConstraint(condition=models.Q(('amount_nano__gt', 0), ('given_back_nano__gte', 0), ('given_back_nano__lte', models.F('amount_nano'))), name='no_more_goes_back_than_was_moved'),
+            constraint=models.CheckConstraint(condition=models.Q(('author', models.F('payee')), _negated=True), name='author_is_another_person'),
+        ),
+        migrations.CreateModel(
+            name='TransferReturn',
+            fields=[
+                ('id', models.BigAutoField(primary_key=True, serialize=False)),
+                ('charge_id', models.UUIDField()),
+                ('amount_nano', models.BigIntegerField()),
+            ],
         ),
         migrations.AddConstraint(
             model_name='transfer',
-            constraint=models.CheckConstraint(condition=models.Q(('author', models.F('payee')), _negated=True), name='author_is_another_person'),
+            constraint=models.CheckConstraint(condition=models.Q(('amount_nano__gt', 0)), name='transfer_moves_something'),
+        ),
+        migrations.AddField(
+            model_name='transferreturn',
+            name='transfer',
+            field=models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='returns', to='attribution.transfer'),
+        ),
+        migrations.AddConstraint(
+            model_name='transferreturn',
+            constraint=models.UniqueConstraint(fields=('charge_id', 'transfer'), name='refund_returns_a_part_of_a_transfer_once'),
+        ),
+        migrations.AddConstraint(
+            model_name='transferreturn',
+            constraint=models.CheckConstraint(condition=models.Q(('amount_nano__gt', 0)), name='transfer_return_is_something'),
         ),
     ]

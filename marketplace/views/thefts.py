@@ -18,7 +18,7 @@ from accounts.requests import SignedInRequest
 from datanets import thefts as data
 from datanets.errors import DatanetError, NotAllowed, SelfReview
 from datanets.forms import TheftAnswerForm, TheftDecisionForm, TheftForm
-from datanets.models import Record, TheftDispute
+from datanets.models import TheftDispute
 
 from .. import thefts
 from ..errors import MarketplaceError, sentence_of
@@ -127,12 +127,6 @@ def theft_withdraw(request: SignedInRequest, dispute_id: UUID) -> HttpResponse:
     thefts.withdraw(dispute, by=request.user)
     messages.success(request, _("The dispute is taken back: what it held is let go."))
     return redirect("theft", dispute.pk)
-
-
-def standing_about(record: Record) -> TheftDispute | None:
-    """The dispute that runs about a record, or that gave it to its author."""
-    found = record.disputed.filter(state__in=["running", "awarded"]).select_related("dispute").first()
-    return found.dispute if found else None
 
 
 def _opened(request: HttpRequest, told: dict) -> TheftDispute:
