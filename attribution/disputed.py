@@ -115,7 +115,8 @@ def move_to_author(dispute: TheftDispute) -> int:
     """
     check_is_folded(dispute.contributor_id)
     record_ids = list(dispute.records.values_list("record_id", flat=True))
-    postings, transfers = [], []
+    postings: list[ledger.Posting] = []
+    transfers: list[Transfer] = []
     for stake in stakes_of(record_ids, contributor_id=dispute.contributor_id):
         if stake.lot is None:
             raise Unsettled

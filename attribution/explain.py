@@ -247,11 +247,7 @@ def payments_of(user_id: int) -> QuerySet:
 
 def earned_by_datanet(user_id: int) -> dict[UUID, int]:
     """What a contributor's records earned in calls, per Datanet."""
-    rows = (
-        RecordEpoch.objects.filter(paid_to(user_id))
-        .values("record__datanet_id")
-        .annotate(total=Sum(KEPT))
-    )
+    rows = RecordEpoch.objects.filter(paid_to(user_id)).values("record__datanet_id").annotate(total=Sum(KEPT))
     return {row["record__datanet_id"]: row["total"] for row in rows}
 
 

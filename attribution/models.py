@@ -239,9 +239,7 @@ class RecordEpoch(models.Model):
         default=0
     )  # what calls had paid it that were refunded since: their epoch stands
     # The author, since a theft dispute was won; null: its contributor was paid.
-    payee = models.ForeignKey(
-        USER, null=True, blank=True, on_delete=models.PROTECT, related_name="+", db_index=False
-    )
+    payee = models.ForeignKey(USER, null=True, blank=True, on_delete=models.PROTECT, related_name="+", db_index=False)
 
     class Meta:
         constraints = [
@@ -287,7 +285,9 @@ class TransferQuerySet(models.QuerySet):
         """Annotate `kept_nano`: what moved, less what went back with calls that were refunded later."""
         back = TransferReturn.objects.filter(transfer=models.OuterRef("pk")).order_by().values("transfer")
         total = models.Subquery(back.annotate(total=models.Sum("amount_nano")).values("total"))
-        return self.annotate(kept_nano=models.F("amount_nano") - Coalesce(total, 0, output_field=models.BigIntegerField()))
+        return self.annotate(
+            kept_nano=models.F("amount_nano") - Coalesce(total, 0, output_field=models.BigIntegerField())
+        )
 
 
 class Transfer(models.Model):

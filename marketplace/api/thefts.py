@@ -24,7 +24,9 @@ class TheftGiven(Strict):
     statement = Text(max_length=data.TEXT_CHARS_MAX, help_text="What is yours, and since when.")
     evidence = Text(max_length=data.TEXT_CHARS_MAX, help_text="How others can see that.")
     own_record = RecordId(
-        required=False, allow_null=True, help_text="Your own record here, older than those you dispute, if there is one."
+        required=False,
+        allow_null=True,
+        help_text="Your own record here, older than those you dispute, if there is one.",
     )
 
 
@@ -53,12 +55,13 @@ class TheftShown(Shown):
     ended_at = serializers.DateTimeField(allow_null=True)
 
 
-class TheftDetail(TheftShown):
-    records = serializers.SerializerMethodField()
+class TheftMore(Shown):
+    records = serializers.ListField(child=serializers.IntegerField())
     moved_nano, moved_open = money("moved_nano")
 
-    def get_records(self, dispute) -> list[int]:
-        return list(dispute.records.order_by("record_id").values_list("record_id", flat=True))
+
+class TheftDetail(TheftMore, TheftShown):
+    """A dispute with its records, and what its author was given of what was pending."""
 
 
 class TheftsView(ApiView):
@@ -160,5 +163,6 @@ def _found(request, dispute_id) -> TheftDispute:
 
 
 def _detail(request, dispute: TheftDispute) -> dict:
-    dispute.moved_nano = thefts.moved_nano(dispute)
-    return TheftDetail(dispute, context={"user": request.user}).data
+    shown = TheftShown(dispute, context={"user": request.user}).data
+    records = list(dispute.records.order_by("record_id").values_list("record_id", flat=True))
+    return dict(shown) | dict(TheftMore({"records": records, "moved_nano": thefts.moved_nano(dispute)}).data)

@@ -7,7 +7,7 @@ from uuid import UUID
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.db.models import QuerySet
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import path
 from django.utils.translation import gettext as _
@@ -129,7 +129,7 @@ def theft_withdraw(request: SignedInRequest, dispute_id: UUID) -> HttpResponse:
     return redirect("theft", dispute.pk)
 
 
-def _opened(request: HttpRequest, told: dict) -> TheftDispute:
+def _opened(request: SignedInRequest, told: dict) -> TheftDispute:
     own = told["own_record"]
     return thefts.open_dispute(
         [explore_record.find(request, number) for number in told["records"][: data.RECORDS_MAX + 1]],

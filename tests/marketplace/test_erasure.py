@@ -91,6 +91,8 @@ NEVER_PERSONAL = {
     "datanets.SubmissionFile.error_code": "a code",
     "datanets.SubmissionFile.error_params": "cleared",
     "datanets.Review.evidence": "cleared",
+    "datanets.TheftDispute": "a claim, its answer and decisions; erased with the account, as test_thefts.py shows",
+    "datanets.DisputedRecord": "codes",
     "marketplace.ApiKey.prefix": "the random beginning of a key",
     "marketplace.ApiKey.scopes": "choices",
     "marketplace.AuditEvent": "ids, codes and amounts (marketplace.audit)",

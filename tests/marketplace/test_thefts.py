@@ -11,8 +11,10 @@ from django.db import connection
 from django.utils import timezone
 
 from attribution import explain, explain_lines, settlement, traces
+from attribution import verify as attribution_verify
 from attribution.models import Epoch, Line, RecordEpoch, RecordFee, Transfer
 from datanets import errors as datanet_errors
+from datanets import verify as datanets_verify
 from datanets.models import Record, TheftDispute
 from ledger import chart, sequencer
 from ledger import services as ledger
@@ -20,6 +22,7 @@ from marketplace import earnings, errors, holds, publishing, refunds, statements
 from marketplace.models import AuditEvent, Call, LotHold, Notification
 from tests.datanets.races import race
 from tests.marketplace.pages.world import admin, call, fund, settle, small_shop
+from tests.marketplace.test_verify import editing
 from tests.shop import nothing_is_wrong, person, wallet_nano
 
 SAID = {"statement": "These are my measurements.", "evidence": "My paper of 2019 has them in table 3."}
@@ -39,7 +42,9 @@ def version(books, settings):
 
 def earners(name: str = "alice") -> list[Record]:
     """A contributor's records that calls paid, the best paid first."""
-    paid = RecordEpoch.objects.filter(record__contributor=person(name), amount_nano__gt=0).order_by("-amount_nano", "pk")
+    paid = RecordEpoch.objects.filter(record__contributor=person(name), amount_nano__gt=0).order_by(
+        "-amount_nano", "pk"
+    )
     return list(dict.fromkeys(row.record for row in paid.select_related("record")))
 
 
@@ -65,9 +70,11 @@ def all_due(books) -> None:
     """Let the window of every lot be over."""
     session = books.connect("DATABASE_SUPERUSER_URL")
     with session, session.cursor() as cursor:
-        cursor.execute("SET session_replication_role = replica; UPDATE ledger_journal SET vest_after_s = 0 "
-                       "WHERE vest_after_s > 0; UPDATE ledger_lot l SET due_at = j.at FROM ledger_journal j "
-                       "WHERE j.id = l.posting_id")
+        cursor.execute(
+            "SET session_replication_role = replica; UPDATE ledger_journal SET vest_after_s = 0 "
+            "WHERE vest_after_s > 0; UPDATE ledger_lot l SET due_at = j.at FROM ledger_journal j "
+            "WHERE j.id = l.posting_id"
+        )
     session.close()
 
 
@@ -169,7 +176,9 @@ def test_what_comes_in_while_a_dispute_runs_is_held_from_its_first_moment(books,
     assert nothing_is_wrong()
 
 
-def test_what_is_settled_after_a_won_dispute_pays_the_author_and_the_next_version_leaves_the_records_out(books, version):
+def test_what_is_settled_after_a_won_dispute_pays_the_author_and_the_next_version_leaves_the_records_out(
+    books, version
+):
     record, other = earners()[:2]
     dispute = won(opened(record))
     made = call(version, person("dan"))
@@ -409,3 +418,37 @@ def closed(books, version) -> Epoch:
     number = Epoch.objects.count() + 1
     settlement.close_due(timezone.now() + timedelta(seconds=number * settings.EPOCH_S))
     return Epoch.objects.get(number=number)
+
+
+def test_verify_names_what_is_wrong_with_the_money_of_a_dispute(books, version):
+    record, other = earners()[:2]
+    refunded = call(version, person("dan"), radius=21.0)
+    settle(books, epochs_later=2)
+    dispute = won(opened(record))
+    books.fold()
+    running = opened(other, by="grace")
+    refunds.give_back(Call.objects.get(pk=refunded), by=person("devi"), reason="It answered another question.")
+    books.fold()
+    books.log()
+    assert nothing_is_wrong()
+    one = "id = (SELECT min(id) FROM attribution_transfer)"
+    of_other = "held_by = 'theft' AND taken_nano < amount_nano"
+    edits = {
+        "ran, and yet the lot": f"UPDATE ledger_lot SET vested_at = clock_timestamp(), vesting_id = id WHERE {of_other}",
+        "its author was given 0": f"DELETE FROM attribution_transferreturn; DELETE FROM attribution_transfer WHERE {one}",
+        "to the author of records": f"UPDATE attribution_transfer SET amount_nano = amount_nano - 1 WHERE {one}",
+        "had given an author": "UPDATE attribution_transferreturn SET amount_nano = amount_nano - 1",
+        "its author by a won theft dispute": "UPDATE attribution_recordepoch SET payee_id = record_id",
+        "won by one decision": "ALTER TABLE datanets_theftdispute DROP CONSTRAINT two_people_let_a_theft_dispute_be_won;"
+        "UPDATE datanets_theftdispute SET first_by_id = decided_by_id",
+        "does not fit its record": f"UPDATE datanets_disputedrecord SET state = 'kept' WHERE dispute_id = '{running.pk}'",
+        "names another contributor": f"UPDATE datanets_theftdispute SET contributor_id = {person('bob').pk}",
+    }
+    for sentence, statement in edits.items():
+        with editing():
+            with connection.cursor() as cursor:
+                cursor.execute(statement)
+            found = [*attribution_verify.failures(), *datanets_verify.failures()]
+        assert [one for one in found if sentence in one.sentence], (sentence, found)
+    assert dispute.status == "won"
+    assert nothing_is_wrong()

@@ -74,7 +74,7 @@ def test_a_dispute_by_pages_from_the_record_to_the_money_of_its_author(version, 
     dispute.refresh_from_db()
     given = page(client, here)
     assert "The paper is older." in given and "I see the same." in given
-    assert re.search(r"Given to the author</dt><dd>\s*<data[^>]*value=\"%s\"" % thefts.moved_nano(dispute), given)
+    assert re.search(rf'Given to the author</dt><dd>\s*<data[^>]*value="{thefts.moved_nano(dispute)}"', given)
     assert "is won" in page(client, "/en/inbox/")
     for name in ("frank", "alice"):
         assert [row["status"] for row in mydata.export(person(name))["theft_disputes"]] == ["won"]
