@@ -299,10 +299,10 @@ def test_what_vests_while_a_dispute_is_being_opened_is_held_or_paid_out_and_neve
     dispute, vested = race(
         books,
         lambda: opened(dispute_of),
-        sequencer.vest,
+        second_to_come(sequencer.vest),
         behind="SELECT pg_advisory_xact_lock_shared(hashtextextended('settlement', 0))",
         at_least=1,
-        wait_s=1,
+        wait_s=3,
     )
 
     assert vested > 0
