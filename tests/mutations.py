@@ -973,6 +973,22 @@ CREATE TRIGGER audit_log_is_append_only BEFORE UPDATE OR DELETE ON marketplace_a
         "Two who uphold at once would both be the first, and one of them would be forgotten.",
     ),
     Removal(
+        "theft_disputes_of_a_person_are_counted_alone",
+        "datanets/thefts.py",
+        "    User.objects.select_for_update(no_key=True).get(pk=by.pk)\n",
+        "",
+        ("tests/datanets/test_guard_locks.py::test_theft_disputes_opened_at_once_share_one_limit_and_one_record",),
+        "Somebody could hold up any number of people's earnings at once.",
+    ),
+    Removal(
+        "row_lock_of_a_disputed_record",
+        "datanets/thefts.py",
+        "    locked = Record.objects.select_for_update(no_key=True).filter",
+        "    locked = Record.objects.filter",
+        ("tests/datanets/test_guard_locks.py::test_theft_disputes_opened_at_once_share_one_limit_and_one_record",),
+        "Of two who dispute a record at once, one would be told of a conflict instead of the other dispute.",
+    ),
+    Removal(
         "no_party_decides_a_theft_dispute",
         "datanets/thefts.py",
         "    require_decider(dispute, by)\n",
