@@ -46,7 +46,8 @@ def test_theft_disputes_opened_at_once_share_one_limit_and_one_record(books, set
     said = {"statement": "It is mine.", "evidence": "My paper."}
 
     def at_once(*claims):
-        acts = [lambda r=r, who=person(by): thefts.open_dispute([r], by=who, **said) for r, by in claims]
+        known = [(record, person(name)) for record, name in claims]
+        acts = [lambda one=one, by=by: thefts.open_dispute([one], by=by, **said) for one, by in known]
         answers = race(books, *acts, behind="LOCK TABLE datanets_theftdispute IN SHARE MODE")
         return sorted(type(answer).__name__ for answer in answers)
 
