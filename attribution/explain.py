@@ -14,7 +14,7 @@ from uuid import UUID
 from django.db.models import Count, Exists, F, Max, OuterRef, QuerySet, Subquery, Sum
 
 from attribution import planning
-from attribution.models import Epoch, Line, RecordEpoch, RecordFee, Reversal, Trace
+from attribution.models import Epoch, Line, RecordEpoch, RecordFee, Reversal, Trace, paid_to
 from attribution.netting import Unattributed, amounts_of, weights_of
 from attribution.shares import MILLION
 from datanets import records as datanet_records
@@ -113,9 +113,17 @@ def why_call(charge_id: UUID, *, lines: list[Line] | None = None) -> CallExplana
 
 
 def payees_of(call: CallExplanation) -> dict[int, int]:
-    """Whom each record of a call pays: its contributor."""
+    """Whom each record of a call pays: its contributor, or the author that a theft dispute gave it to."""
     record_ids = [share.record_id for share in call.records]
-    return dict(Record.objects.filter(pk__in=record_ids).values_list("pk", "contributor_id"))
+    payees = dict(Record.objects.filter(pk__in=record_ids).values_list("pk", "contributor_id"))
+    if call.lines:
+        payees |= paid_instead(RecordEpoch.objects.filter(epoch=call.lines[0].epoch_id))
+    return payees
+
+
+def paid_instead(paid: QuerySet[RecordEpoch] | QuerySet[RecordFee]) -> dict[int, int]:
+    """Record -> author, of the rows that did not pay the record's contributor."""
+    return dict(paid.filter(payee__isnull=False).values_list("record_id", "payee_id"))
 
 
 # --- Records
@@ -250,28 +258,25 @@ def payments_of(user_id: int) -> QuerySet:
 
 def earned_by_datanet(user_id: int) -> dict[UUID, int]:
     """What a contributor's records earned in calls, per Datanet."""
-    rows = (
-        RecordEpoch.objects.filter(record__contributor_id=user_id)
-        .values("record__datanet_id")
-        .annotate(total=Sum(KEPT))
-    )
+    rows = RecordEpoch.objects.filter(paid_to(user_id)).values("record__datanet_id").annotate(total=Sum(KEPT))
     return {row["record__datanet_id"]: row["total"] for row in rows}
 
 
 def records_of_payment(epoch: Epoch, user_id: int) -> QuerySet[RecordEpoch]:
     """The records behind a contributor's payment, largest first."""
     return (
-        RecordEpoch.objects.filter(epoch=epoch, record__contributor_id=user_id)
+        RecordEpoch.objects.filter(paid_to(user_id), epoch=epoch)
         .select_related("record", "record__datanet")
         .order_by("-amount_nano", "record_id")
     )
 
 
 def contributors_of(versions: Iterable[Version]) -> list[Any]:
-    """Who earned what with the records of these versions' Datanets, largest first."""
+    """Which contributor earned what with the records of these versions' Datanets, largest first. Authors who were given
+    records since are none: they sent nothing."""
     datanet_ids = {version.datanet_id for version in versions}
     return list(
-        RecordEpoch.objects.filter(record__datanet_id__in=datanet_ids)
+        RecordEpoch.objects.filter(record__datanet_id__in=datanet_ids, payee=None)
         .values("record__contributor_id", "record__contributor__username", "record__contributor__display_name")
         .annotate(amount_nano=Sum(KEPT), records=Count("record_id", distinct=True))
         .order_by("-amount_nano")

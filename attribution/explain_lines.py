@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from attribution import explain, planning
-from attribution.models import Line, Source, Trace
+from attribution.models import Line, RecordFee, Source, Trace
 from attribution.shares import split
 from datanets.models import Record
 
@@ -110,7 +110,8 @@ def _curation(line: Line, charge: Trace, part_nano: int) -> LineSum:
 def _fee(line: Line, charge: Trace, part_nano: int) -> LineSum:
     places, weights = planning.fee_weights(charge)
     roster = planning.roster_of(charge.artifact_id)
-    people = planning.people_of(roster)
+    fees = RecordFee.objects.filter(epoch=line.epoch_id, source=line.source)
+    people = planning.people_of(roster, explain.paid_instead(fees))
     payees = people.contributors if line.role == Line.Role.DATA else people.approvers
     assert line.payee_id is not None  # lines without a payee are not explained
     mine = payees.is_mine(line.payee_id, places)

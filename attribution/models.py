@@ -8,6 +8,7 @@ from __future__ import annotations
 from django.conf import settings
 from django.db import models
 from django.db.models import Q
+from django.db.models.functions import Coalesce
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
@@ -241,6 +242,8 @@ class RecordEpoch(models.Model):
     given_back_nano = models.BigIntegerField(
         default=0
     )  # what calls had paid it that were refunded since: their epoch stands
+    # The author, since a theft dispute was won; null: its contributor was paid.
+    payee = models.ForeignKey(USER, null=True, blank=True, on_delete=models.PROTECT, related_name="+", db_index=False)
 
     class Meta:
         constraints = [
@@ -251,19 +254,85 @@ class RecordEpoch(models.Model):
         indexes = [
             models.Index(fields=["record", "epoch"], name="record_epoch_by_record"),
             models.Index(fields=["model_version_id", "record", "-id"], name="record_epoch_newest_of_version"),
+            models.Index(fields=["payee"], name="record_epoch_of_author", condition=Q(payee__isnull=False)),
         ]
 
 
 class RecordFee(models.Model):
-    """What a record earned from the access and training charges of an epoch: every record, so that its page adds up."""
+    """What a record earned from the access or training charges of an epoch: every record, so that its page adds up."""
 
     id = models.BigAutoField(primary_key=True)
     epoch = models.ForeignKey(Epoch, on_delete=models.PROTECT, related_name="record_fees")
+    source = models.CharField(max_length=8, choices=Source.choices)
     record = models.ForeignKey("datanets.Record", on_delete=models.PROTECT, related_name="fees")
+    amount_nano = models.BigIntegerField()
+    payee = models.ForeignKey(  # as of RecordEpoch
+        USER, null=True, blank=True, on_delete=models.PROTECT, related_name="+", db_index=False
+    )
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["epoch", "source", "record"], name="record_fees_are_summed_once_per_epoch")
+        ]
+        indexes = [models.Index(fields=["record", "epoch"], name="record_fee_by_record")]
+
+
+def paid_to(user_id: int) -> Q:
+    """Of RecordEpoch and RecordFee: the rows whose money went to this person, as contributor or as author."""
+    return Q(payee=user_id) | Q(payee=None, record__contributor=user_id)
+
+
+class TransferQuerySet(models.QuerySet):
+    """Questions about what moved to authors."""
+
+    def with_kept(self) -> TransferQuerySet:
+        """Annotate `kept_nano`: what moved, less what went back with calls that were refunded later."""
+        back = TransferReturn.objects.filter(transfer=models.OuterRef("pk")).order_by().values("transfer")
+        total = models.Subquery(back.annotate(total=models.Sum("amount_nano")).values("total"))
+        return self.annotate(
+            kept_nano=models.F("amount_nano") - Coalesce(total, 0, output_field=models.BigIntegerField())
+        )
+
+
+class Transfer(models.Model):
+    """What moved from a contributor's lot to the author of a record, when a theft dispute was won: nano by nano.
+
+    The lines of its epoch stand; a refund of one of its calls takes the record's part from the author (`reversals`).
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    dispute = models.ForeignKey("datanets.TheftDispute", on_delete=models.PROTECT, related_name="transfers")
+    epoch = models.ForeignKey(Epoch, on_delete=models.PROTECT, related_name="transfers")
+    source = models.CharField(max_length=8, choices=Source.choices)
+    record = models.ForeignKey("datanets.Record", on_delete=models.PROTECT, related_name="+")
+    payee = models.ForeignKey(USER, on_delete=models.PROTECT, related_name="+")  # who had been paid
+    author = models.ForeignKey(USER, on_delete=models.PROTECT, related_name="+")
+    amount_nano = models.BigIntegerField()
+    settlement = models.ForeignKey(PlannedPosting, on_delete=models.PROTECT, related_name="+")  # whose lot it was in
+    posting_id = models.UUIDField()  # that moved it
+    at = models.DateTimeField(default=timezone.now)
+
+    objects = TransferQuerySet.as_manager()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["epoch", "source", "record"], name="record_is_moved_to_its_author_once"),
+            models.CheckConstraint(name="transfer_moves_something", condition=Q(amount_nano__gt=0)),
+            models.CheckConstraint(name="author_is_another_person", condition=~Q(author=models.F("payee"))),
+        ]
+        indexes = [models.Index(fields=["posting_id"], name="transfer_by_posting")]
+
+
+class TransferReturn(models.Model):
+    """What of a transfer went back with a refund: the record's part in the refunded call, out of the author's lot."""
+
+    id = models.BigAutoField(primary_key=True)
+    transfer = models.ForeignKey(Transfer, on_delete=models.PROTECT, related_name="returns")
+    charge_id = models.UUIDField()
     amount_nano = models.BigIntegerField()
 
     class Meta:
         constraints = [
-            models.UniqueConstraint(fields=["epoch", "record"], name="record_fees_are_summed_once_per_epoch")
+            models.UniqueConstraint(fields=["charge_id", "transfer"], name="refund_returns_a_part_of_a_transfer_once"),
+            models.CheckConstraint(name="transfer_return_is_something", condition=Q(amount_nano__gt=0)),
         ]
-        indexes = [models.Index(fields=["record", "epoch"], name="record_fee_by_record")]

@@ -70,13 +70,16 @@ class PlannedRecordEpoch(NamedTuple):
     call_count: int
     amount_nano: int
     given_back_nano: int
+    payee_id: int | None
 
 
 class PlannedRecordFee(NamedTuple):
-    """What one record earned from the fees of the epoch."""
+    """What one record earned from the fees of one source in the epoch."""
 
+    source: str
     record_id: int
     amount_nano: int
+    payee_id: int | None
 
 
 class Planned(NamedTuple):
@@ -95,13 +98,15 @@ class People(NamedTuple):
     approvers: Payees
 
 
-def people_of(roster: Roster) -> People:
-    """Read who is behind these records, in one query."""
+def people_of(roster: Roster, authors: Mapping[int, int]) -> People:
+    """Read who is behind these records, in one query. `authors`: whom a record pays instead of its contributor."""
     rows = Record.objects.filter(pk__in=roster.record_ids.tolist()).values_list("pk", "contributor_id", "decided_by_id")
     found = np.array([(pk, contributor, curator or NOBODY) for pk, contributor, curator in rows], dtype=np.int64)
     behind = np.zeros((len(roster), 2), dtype=np.int64)
     if len(found):
         behind[roster.places_of(found[:, 0])] = found[:, 1:]
+    given = {record_id: author for record_id, author in authors.items() if record_id in roster}
+    behind[roster.places_of(given), 0] = list(given.values())
     return People(contributors=Payees(behind[:, 0]), approvers=Payees(behind[:, 1]))
 
 
@@ -143,6 +148,7 @@ def plan(
     earlier: Mapping[UUID, Mapping[int, tuple[int, int]]],
     accuracy: Mapping[int, int],
     taken_out: Sequence[Trace] = (),
+    authors: Mapping[int, int] | None = None,
 ) -> Planned:
     """Split every charge of an epoch.
 
@@ -151,13 +157,16 @@ def plan(
         taken_out: Calls of earlier epochs that were given back since: the running sums lose them.
         earlier: (net, positive) per model version and record, from the epochs before.
         accuracy: Millionths per curator; who is not named counts in full.
+        authors: Record -> whom it pays instead of its contributor.
 
     Returns:
         Lines that, per charge, add up to its data and its curation part.
     """
     planned = Planned([], [], [], [])
-    behind = {sha256: _Behind(sha256) for sha256 in {None, *(trace.artifact_id for trace in (*found, *taken_out))}}
-    fees: dict[int, int] = defaultdict(int)
+    authors = authors or {}
+    artifacts = {None, *(trace.artifact_id for trace in (*found, *taken_out))}
+    behind = {sha256: _Behind(sha256, authors) for sha256 in artifacts}
+    fees: dict[tuple[str, int], int] = defaultdict(int)
     by_version: dict[UUID, list[Trace]] = defaultdict(list)
     out_of_version: dict[UUID, list[Trace]] = defaultdict(list)
     for trace in taken_out:
@@ -172,17 +181,21 @@ def plan(
         # A version serves one artifact; a charge that nobody could trace names none.
         sha256 = next((trace.artifact_id for trace in (*calls, *out) if trace.artifact_id), None)
         _plan_calls(planned, version_id, calls, out, earlier.get(version_id, {}), accuracy, behind[sha256])
-    planned.record_fees.extend(PlannedRecordFee(record_id, fees[record_id]) for record_id in sorted(fees))
+    planned.record_fees.extend(
+        PlannedRecordFee(source, record_id, fees[source, record_id], authors.get(record_id))
+        for source, record_id in sorted(fees)
+    )
     return planned
 
 
 class _Behind:
     """What is read once per artifact of an epoch."""
 
-    def __init__(self, sha256: str | None) -> None:
+    def __init__(self, sha256: str | None, authors: Mapping[int, int]) -> None:
         self.roster = roster_of(sha256)
         self.is_gated = is_gated_of(sha256)
-        self.people = people_of(self.roster)
+        self.authors = authors
+        self.people = people_of(self.roster, authors)
         self.withdrawn_at = traces.withdrawals_of(sha256)
 
 
@@ -286,11 +299,12 @@ def _add_record_epochs(
                 call_count=int(used[place]),
                 amount_nano=int(earned[place]),
                 given_back_nano=int(given_back[place]),
+                payee_id=behind.authors.get(int(behind.roster.record_ids[place])),
             )
         )
 
 
-def _plan_fee(planned: Planned, trace: Trace, fees: dict[int, int], behind: _Behind) -> None:
+def _plan_fee(planned: Planned, trace: Trace, fees: dict[tuple[str, int], int], behind: _Behind) -> None:
     """An access or training charge: data by the version's shares, curation by the records each curator approved."""
     places, weights = fee_weights(trace, behind.withdrawn_at)
     if not len(weights):
@@ -304,7 +318,7 @@ def _plan_fee(planned: Planned, trace: Trace, fees: dict[int, int], behind: _Beh
     _add_lines(planned, trace.source, trace.charge_id, "data", places, amounts, behind.people.contributors)
     for record_id, amount_nano in zip(record_ids.tolist(), amounts.tolist(), strict=True):
         if amount_nano:
-            fees[record_id] += amount_nano
+            fees[trace.source, record_id] += amount_nano
     curation = split(trace.curation_nano, weights)
     _add_lines(planned, trace.source, trace.charge_id, "curation", places, curation, behind.people.approvers)
     _add_record_lines(planned, trace.charge_id, record_ids, weights, amounts)

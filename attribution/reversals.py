@@ -10,6 +10,7 @@ Giving back and storing a plan take one lock per model: whoever comes second see
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Collection
 from typing import NamedTuple
 from uuid import UUID
@@ -17,7 +18,8 @@ from uuid import UUID
 from django.db import connection
 from django.db.models import QuerySet, Sum
 
-from attribution.models import Epoch, Line, Reversal
+from attribution import disputed
+from attribution.models import Epoch, Line, Reversal, Transfer, TransferReturn
 from ledger import chart
 from ledger import services as ledger
 
@@ -52,8 +54,24 @@ class BeforePlan(NamedTuple):
 
 def lock(model_id: UUID) -> None:
     """Hold the settlement of a model until this transaction ends. Taken before rows of its epochs and of the books."""
+    lock_beside_others()
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"settlement:{model_id}"])
+
+
+def lock_beside_others() -> None:
+    """Keep out who holds every settlement, until this transaction ends, and nobody else."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock_shared(hashtextextended('settlement', 0))")
+
+
+def lock_every() -> None:
+    """Hold the settlement of every model until this transaction ends: nothing is planned, posted or given back meanwhile.
+
+    For theft disputes: a record may be in the versions of any model.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended('settlement', 0))")
 
 
 def reverse(charge: ledger.PostingRow, *, model_id: UUID) -> GivenBack:
@@ -77,19 +95,32 @@ def reverse(charge: ledger.PostingRow, *, model_id: UUID) -> GivenBack:
 def lots_behind(charge_id: UUID, *, model_id: UUID) -> list[ledger.LotRow]:
     """The lots in which the settled lines of a charge lie; [] while it is not settled.
 
+    Those of authors who were given a part of them since are among them.
+
     Raises:
         BeingSettled: posted, and not folded yet.
     """
     epoch = _epoch_of(charge_id, model_id)
     if epoch is None or epoch.status != Epoch.Status.POSTED:
         return []
-    return [lot for _line, lot in _lines_with_lots(epoch, charge_id) if lot is not None]
+    moved = disputed.moved_of_call(epoch, charge_id)
+    lots = [lot for _line, lot in _lines_with_lots(epoch, charge_id) if lot is not None]
+    return lots + list(_lots_of_authors(moved).values())
 
 
 def totals_of(charge_ids: Collection[UUID] | QuerySet) -> dict[tuple[str, int | None], int]:
     """(role, payee) -> nano over the lines of these charges; payee None is the unattributed account."""
     rows = Line.objects.filter(source_id__in=charge_ids).values("role", "payee_id").annotate(total=Sum("amount_nano"))
     return {(row["role"], row["payee_id"]): row["total"] for row in rows}
+
+
+def moved_totals_of(charge_ids: Collection[UUID] | QuerySet) -> Counter[int]:
+    """Payee -> nano that these charges took from authors instead of from the contributors their lines name, signed."""
+    found: Counter[int] = Counter()
+    for back in TransferReturn.objects.filter(charge_id__in=charge_ids).select_related("transfer"):
+        found[back.transfer.author_id] += back.amount_nano
+        found[back.transfer.payee_id] -= back.amount_nano
+    return found
 
 
 def left_unattributed(epoch: Epoch) -> int:
@@ -135,10 +166,34 @@ def _in_pools(charge: ledger.PostingRow) -> list[Part]:
 
 
 def _in_lots(epoch: Epoch, charge_id: UUID) -> list[Part]:
-    return [
-        Part(line.account, line.role_said, line.reason, line.amount_nano, lot.posting_id if lot else None)
-        for line, lot in _lines_with_lots(epoch, charge_id)
+    """Each payee's line out of the lot it is in; what has moved to an author since, out of the author's."""
+    moved = disputed.moved_of_call(epoch, charge_id)
+    _lots_of_authors(moved)
+    gone: dict[int, int] = defaultdict(int)
+    to_author: dict[tuple[int, UUID], int] = defaultdict(int)
+    for transfer, amount_nano in moved:
+        gone[transfer.payee_id] += amount_nano
+        to_author[transfer.author_id, transfer.posting_id] += amount_nano
+    parts = []
+    for line, lot in _lines_with_lots(epoch, charge_id):
+        is_data = line.role == Line.Role.DATA and line.payee_id is not None
+        amount_nano = line.amount_nano - (gone[line.payee_id] if is_data and line.payee_id else 0)
+        if amount_nano:
+            parts.append(Part(line.account, line.role_said, line.reason, amount_nano, lot.posting_id if lot else None))
+    disputed.give_back(charge_id, moved)
+    return parts + [
+        Part(chart.pending(author_id), "contributor", "", amount_nano, posting_id)
+        for (author_id, posting_id), amount_nano in to_author.items()
     ]
+
+
+def _lots_of_authors(moved: Collection[tuple[Transfer, int]]) -> dict[UUID, ledger.LotRow]:
+    """Posting -> the lot that it made for an author. Raises BeingSettled: the fold has not made all of them yet."""
+    accounts = {transfer.posting_id: chart.pending(transfer.author_id) for transfer, _amount in moved}
+    lots = {lot.posting_id: lot for lot in ledger.lots_in(accounts, accounts=set(accounts.values()))}
+    if lots.keys() != accounts.keys():
+        raise BeingSettled
+    return lots
 
 
 def _lines_with_lots(epoch: Epoch, charge_id: UUID) -> list[tuple[Line, ledger.LotRow | None]]:

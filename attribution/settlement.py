@@ -24,9 +24,10 @@ from django.db import transaction
 from django.db.models import Max
 from django.utils import timezone
 
-from attribution import planning, reversals, traces
+from attribution import disputed, planning, reversals, traces
 from attribution.models import Cut, Epoch, Line, PlannedPosting, RecordEpoch, RecordFee, RecordLine, Source, Trace
 from attribution.payloads import attributed_entry_id
+from datanets import thefts
 from ledger import chart, commitments
 from ledger import services as ledger
 
@@ -102,7 +103,7 @@ def plan_epoch(epoch_id: uuid.UUID | str) -> Epoch:
 
     The arithmetic runs outside the transaction: an open one would hold back the fold and the log of the whole site.
     What it reads stays as it is: traces are written once, and so are the sums of planned epochs. Only charges may have
-    been given back meanwhile; that is looked at again under the lock, and planned anew.
+    been given back meanwhile, and records to their authors; that is looked at again under the lock, and planned anew.
 
     Raises:
         NotYet: a charge younger than TRACE_WAIT_S has no trace, or an earlier epoch of the model is not planned.
@@ -113,17 +114,17 @@ def plan_epoch(epoch_id: uuid.UUID | str) -> Epoch:
     if Epoch.objects.filter(model_id=epoch.model_id, number__lt=epoch.number, status=Epoch.Status.CLOSED).exists():
         raise NotYet("an earlier epoch of this model is not planned")
     while True:
-        given_back = reversals.before_plan(epoch)
+        given_back, authors = reversals.before_plan(epoch), thefts.authors()
         found = _traces_of(epoch, without=given_back.left_out)
         taken_out = list(Trace.objects.filter(charge_id__in=given_back.taken_out, source=Source.CALL))
         earlier = _earlier_sums(epoch, [*found, *taken_out])
-        planned = planning.plan(found, earlier=earlier, accuracy={}, taken_out=taken_out)
+        planned = planning.plan(found, earlier=earlier, accuracy={}, taken_out=taken_out, authors=authors)
         with transaction.atomic():
             reversals.lock(epoch.model_id)
             epoch = Epoch.objects.select_for_update().get(pk=epoch_id)
             if epoch.status != Epoch.Status.CLOSED:
                 return epoch
-            if reversals.before_plan(epoch) == given_back:
+            if (reversals.before_plan(epoch), thefts.authors()) == (given_back, authors):
                 _store(epoch, planned, found)
                 reversals.mark_netted(given_back, epoch)
                 ledger.outbox_done(PLAN_TOPIC, f"epoch:{epoch.pk}")
@@ -211,6 +212,7 @@ def _store(epoch: Epoch, planned: planning.Planned, found: Sequence[Trace]) -> N
     epoch.lines_root = commitments.lines_root([said(line) for line in planned.lines], epoch.lines_secret)
     epoch.status, epoch.planned_at = Epoch.Status.PLANNED, timezone.now()
     epoch.save()
+    disputed.hold_what_is_planned(epoch)
 
 
 class Leg(NamedTuple):
@@ -268,6 +270,7 @@ def _post(epoch_id: uuid.UUID) -> bool:
 
 
 def _post_locked(epoch_id: uuid.UUID) -> bool:
+    reversals.lock_beside_others()
     epoch = Epoch.objects.select_for_update().get(pk=epoch_id)
     if epoch.status != Epoch.Status.PLANNED:
         return False

@@ -20,11 +20,13 @@ class Failure:
     sentence: str
 
 
-INVARIANTS = ("I6", "I10", "I11")
+INVARIANTS = ("I6", "I10", "I11", "I13")
 
 # What every check may read. leg: of the journal; charge: what a charge put into pools; covered: the charges of epochs;
 # payee_line and said_line: who is paid for a charge by the lines and by its receipt; fee_artifact: behind an epoch's fees;
-# refunded: what each account gave back of a charge, the lots of the charge itself and the platform's part apart.
+# refunded: what each account gave back of a charge, the lots of the charge itself and the platform's part apart; what an
+# author gave back that had been a contributor's stands as that contributor's; stake: what a disputed record earned, in which
+# lot of its contributor.
 BOOKS = """
 WITH leg AS (
     SELECT j.id, j.kind, j.reference, j.takes_from, a.code, u.amount, u.n
@@ -48,12 +50,28 @@ WITH leg AS (
            sum((s ->> 'amount')::bigint) AS amount
     FROM ledger_opening o, jsonb_array_elements(o.split) AS s WHERE o.type = 'call.attributed' GROUP BY 1, 2, 3, 4
 ), refunded AS (
-    SELECT split_part(reference, ':', 2)::uuid AS id, code, takes_from, -amount AS amount
-    FROM leg WHERE kind = 'refund' AND starts_with(reference, 'refund:') AND n = 1 AND code <> 'platform:fees'
+    SELECT split_part(reference, ':', 2)::uuid AS id, coalesce('pending:' || t.payee_id, code) AS code,
+           coalesce(t.settlement_id, takes_from) AS takes_from, -amount AS amount
+    FROM leg LEFT JOIN (SELECT DISTINCT posting_id, settlement_id, payee_id FROM attribution_transfer) t
+      ON t.posting_id = leg.takes_from
+    WHERE kind = 'refund' AND starts_with(reference, 'refund:') AND n = 1 AND code <> 'platform:fees'
       AND takes_from IS DISTINCT FROM split_part(reference, ':', 2)::uuid
 ), fee_artifact AS (
     SELECT DISTINCT l.epoch_id, t.artifact_id FROM attribution_line l
     JOIN attribution_trace t ON t.charge_id = l.source_id WHERE l.source <> 'call' AND t.artifact_id IS NOT NULL
+), stake AS (
+    SELECT d.id, d.status, d.opened_at, d.ended_at, least(d.ended_at, d.decide_by) AS until, r.record_id, m.epoch_id,
+           m.source, m.amount, p.id AS settlement_id, l.vested_at
+    FROM datanets_theftdispute d JOIN datanets_disputedrecord r ON r.dispute_id = d.id
+    JOIN (SELECT epoch_id, 'call' AS source, record_id, sum(amount_nano) AS amount FROM attribution_recordepoch
+          WHERE payee_id IS NULL GROUP BY 1, 3
+          UNION ALL
+          SELECT epoch_id, source, record_id, amount_nano FROM attribution_recordfee WHERE payee_id IS NULL) m
+      ON m.record_id = r.record_id AND m.amount > 0
+    JOIN attribution_plannedposting p ON p.epoch_id = m.epoch_id AND split_part(p.moves -> 0 ->> 0, ':', 4) = 'data'
+      AND split_part(p.moves -> 0 ->> 0, ':', 3) = CASE m.source WHEN 'call' THEN 'calls' ELSE m.source END
+    JOIN ledger_account a ON a.code = 'pending:' || d.contributor_id
+    JOIN ledger_lot l ON l.posting_id = p.id AND l.account_id = a.id
 )
 """
 
@@ -339,6 +357,75 @@ CHECKS = (
         JOIN attribution_trace t ON t.charge_id = r.source_id
         JOIN datanets_record d ON d.id = r.record_id
         WHERE d.withdrawn_at IS NOT NULL AND d.withdrawn_at <= t.charged_at AND r.amount_nano > 0 ORDER BY 1 LIMIT 1
+        """,
+    ),
+    (
+        "I13",
+        "theft dispute {0} ran, and yet the lot of settlement {1} with money of its record {2} vested at {3}",
+        """
+        SELECT id, settlement_id, record_id, vested_at FROM stake WHERE vested_at > opened_at AND vested_at < until
+        ORDER BY 1 LIMIT 1
+        """,
+    ),
+    (
+        # Where a call of the epoch had been refunded before, less may have been left.
+        "I13",
+        "of record {1} {3} nano were pending in settlement {2} when theft dispute {0} was won, its author was given {4}",
+        """
+        SELECT s.id, s.record_id, s.settlement_id, s.amount, coalesce(t.amount_nano, 0) FROM stake s
+        LEFT JOIN attribution_transfer t
+          ON (t.dispute_id, t.record_id, t.epoch_id, t.source) = (s.id, s.record_id, s.epoch_id, s.source)
+        WHERE s.status = 'won' AND (coalesce(t.amount_nano, 0) > s.amount
+          OR (t.id IS NOT NULL AND s.vested_at < s.ended_at)
+          OR (coalesce(t.amount_nano, 0) < s.amount AND (s.vested_at IS NULL OR s.vested_at > s.ended_at)
+              AND NOT EXISTS (SELECT FROM attribution_reversal v JOIN covered c ON c.id = v.charge_id
+                              WHERE c.epoch_id = s.epoch_id AND v.at < s.ended_at + interval '1 hour')))
+        ORDER BY 1, 2 LIMIT 1
+        """,
+    ),
+    (
+        "I13",
+        "posting {0} moved {2} nano to the author of records, its transfers say {1}",
+        """
+        SELECT coalesce(t.posting_id, j.id), coalesce(t.amount, 0), coalesce(j.amount, 0)
+        FROM (SELECT posting_id, dispute_id::text AS dispute, settlement_id, 'pending:' || payee_id AS source,
+                     'pending:' || author_id AS target, sum(amount_nano) AS amount
+              FROM attribution_transfer GROUP BY 1, 2, 3, 4, 5) t
+        FULL JOIN (SELECT s.id, split_part(s.reference, ':', 2) AS dispute, s.takes_from, s.code AS source,
+                          g.code AS target, g.amount
+                   FROM leg s JOIN leg g ON g.id = s.id AND g.n > 1
+                   WHERE s.n = 1 AND s.kind = 'adjustment' AND starts_with(s.reference, 'theft:')) j
+          ON j.id = t.posting_id
+        WHERE (t.dispute, t.settlement_id, t.source, t.target, t.amount)
+              IS DISTINCT FROM (j.dispute, j.takes_from, j.source, j.target, j.amount) ORDER BY 1 LIMIT 1
+        """,
+    ),
+    (
+        "I13",
+        "refunds took {2} nano out of what posting {0} had given an author, its transfers say {1}",
+        """
+        SELECT t.posting_id, t.given_back, coalesce(r.amount, 0)
+        FROM (SELECT t.posting_id, coalesce(sum(b.amount_nano), 0) AS given_back FROM attribution_transfer t
+              LEFT JOIN attribution_transferreturn b ON b.transfer_id = t.id GROUP BY 1) t
+        LEFT JOIN (SELECT takes_from, -sum(amount) AS amount FROM leg WHERE kind = 'refund' AND n = 1 GROUP BY 1) r
+          ON r.takes_from = t.posting_id
+        WHERE t.given_back <> coalesce(r.amount, 0) ORDER BY 1 LIMIT 1
+        """,
+    ),
+    (
+        # An hour for clocks that differ: one is the books', the other the worker's that planned.
+        "I13",
+        "record {0} paid {1} in epoch {2}; its author by a won theft dispute is {3}",
+        """
+        SELECT m.record_id, coalesce(m.payee_id, x.contributor_id), m.epoch_id, w.claimant_id
+        FROM (SELECT epoch_id, record_id, payee_id, amount_nano FROM attribution_recordepoch
+              UNION ALL
+              SELECT epoch_id, record_id, payee_id, amount_nano FROM attribution_recordfee) m
+        JOIN datanets_record x ON x.id = m.record_id JOIN attribution_epoch e ON e.id = m.epoch_id
+        LEFT JOIN (SELECT r.record_id, d.claimant_id, d.ended_at FROM datanets_disputedrecord r
+                   JOIN datanets_theftdispute d ON d.id = r.dispute_id AND d.status = 'won') w ON w.record_id = m.record_id
+        WHERE m.payee_id IS NOT NULL AND m.payee_id IS DISTINCT FROM w.claimant_id
+           OR m.payee_id IS NULL AND e.planned_at > w.ended_at + interval '1 hour' ORDER BY 1 LIMIT 1
         """,
     ),
 )

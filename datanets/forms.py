@@ -128,6 +128,54 @@ class ReportAnswerForm(forms.Form):
     note = forms.CharField(max_length=4000)
 
 
+class TheftForm(forms.Form):
+    """Which records are mine, and how others can see that."""
+
+    records = forms.CharField(
+        label=_("Numbers of the records that are yours"),
+        help_text=_("All of one contributor, in one Datanet. Separate them by spaces."),
+        max_length=1000,
+        widget=forms.TextInput(attrs={"class": "input", "inputmode": "numeric", "autocomplete": "off"}),
+    )
+    statement = forms.CharField(
+        label=_("What is yours, and since when?"),
+        max_length=4000,
+        widget=forms.Textarea(attrs={"class": "textarea", "rows": 4}),
+    )
+    evidence = forms.CharField(
+        label=_("How can others see that?"),
+        help_text=_("Where it was published before, with addresses and dates, or what only its author knows."),
+        max_length=4000,
+        widget=forms.Textarea(attrs={"class": "textarea", "rows": 4}),
+    )
+    own_record = forms.IntegerField(
+        label=_("Number of your own earlier record here, if there is one"),
+        required=False,
+        min_value=1,
+        max_value=2**63 - 1,
+        widget=forms.TextInput(attrs={"class": "input", "inputmode": "numeric", "autocomplete": "off"}),
+    )
+
+    def clean_records(self) -> list[int]:
+        told = self.cleaned_data["records"].replace(",", " ").replace("#", " ").split()
+        if not all(number.isascii() and number.isdigit() and 0 < int(number) < 2**63 for number in told):
+            raise forms.ValidationError(_("Write record numbers only, such as: 12 14 15"))
+        return list(dict.fromkeys(int(number) for number in told))
+
+
+class TheftAnswerForm(forms.Form):
+    """What the contributor says to a theft dispute."""
+
+    text = forms.CharField(max_length=4000)
+
+
+class TheftDecisionForm(forms.Form):
+    """Whether somebody's records are somebody else's."""
+
+    answer = forms.ChoiceField(choices=[("uphold", _("They are the claimant’s")), ("dismiss", _("They stay"))])
+    note = forms.CharField(max_length=4000)
+
+
 def _field_of(name: str, column_type: str, described: dict) -> forms.Field:
     if described.get("values"):
         choices = [("", "—"), *((value, value) for value in described["values"])]

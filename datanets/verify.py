@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from django.db.models import F, Q
 
-from .models import Record, Report, Review, Submission, Version, VersionFollower
+from .models import DisputedRecord, Record, Report, Review, Submission, TheftDispute, Version, VersionFollower
 
 # D1 roots and leader maps hash, D2 counts are true, D3 versions are in order, D4 nobody decided on
 # their own record or report, D5 a decided or withdrawn submission has no record waiting, and an upheld or lapsed report
@@ -33,6 +33,7 @@ def failures() -> list[Failure]:
     found += _memberships()
     found += _reviews()
     found += _reports()
+    found += _thefts()
     found += _copies()
     return found
 
@@ -128,6 +129,24 @@ def _reports() -> Iterator[Failure]:
         yield Failure(
             "D5", f"report:{report.pk}", f"is {report.status} while its record {report.record_id} is not withdrawn"
         )
+
+
+def _thefts() -> Iterator[Failure]:
+    """A theft dispute is about records of who it says, decided by no party, and its records stand where it stands."""
+    about = DisputedRecord.objects.filter(
+        ~Q(dispute__contributor=F("record__contributor")) | ~Q(dispute__datanet=F("record__datanet"))
+    )
+    for pk, record_id in about.values_list("dispute_id", "record_id"):
+        yield Failure("D4", f"theft:{pk}", f"names another contributor or Datanet than its record {record_id}")
+    wrong = Q(status="won") & (Q(first_by=F("decided_by")) | Q(first_by=None) | Q(decided_by=None))
+    for party in (F("claimant"), F("contributor")):
+        wrong |= Q(first_by=party) | Q(decided_by=party)
+    for pk in TheftDispute.objects.filter(wrong).values_list("pk", flat=True):
+        yield Failure("D4", f"theft:{pk}", "was decided by a party to it, or won by one decision")
+    fits = Q(state="awarded", dispute__status="won") | Q(state="running", dispute__ended_at=None)
+    fits |= Q(state="kept", dispute__status__in=["lost", "withdrawn", "lapsed"])
+    for pk, record_id, state in DisputedRecord.objects.exclude(fits).values_list("dispute_id", "record_id", "state"):
+        yield Failure("D4", f"theft:{pk}", f"does not fit its record {record_id}, which is {state}")
 
 
 def _copies() -> Iterator[Failure]:

@@ -20,7 +20,7 @@ from accounts.models import User
 from . import leaders, roots, services, statistics, storage
 from .columns import columns_of
 from .errors import NotAllowed, NotReady
-from .models import Datanet, Record, RecordBody, Version, VersionFollower
+from .models import Datanet, DisputedRecord, Record, RecordBody, Version, VersionFollower
 
 CHUNK_ROWS = 2_000
 
@@ -57,7 +57,8 @@ def freeze(datanet: Datanet, *, by: User, note: str = "") -> Version:
         .order_by("id")
         .values_list("id", "identity")
     )
-    removed = list(_members(last).exclude(status=Record.Status.APPROVED).values_list("id", "identity")) if last else []
+    gone = ~Q(status=Record.Status.APPROVED) | Q(pk__in=_awarded())
+    removed = list(_members(last).filter(gone).values_list("id", "identity")) if last else []
     if not added and not removed:
         raise NotReady(_("Nothing has changed since the last version. Decisions can be undone for a while first."))
     number = last.number + 1 if last else 1
@@ -173,9 +174,15 @@ def difference(version: Version) -> tuple[QuerySet[Record], QuerySet[Record]]:
 
 
 def _settled() -> Q:
-    """Approved, and no longer to be undone. What has been in a version is settled for good."""
+    """Approved, and no longer to be undone; not under a lost theft dispute. What has been in a version is settled for good."""
     latest = timezone.now() - timedelta(seconds=settings.REVIEW_UNDO_S)
-    return Q(status=Record.Status.APPROVED) & (Q(decided_at__lte=latest) | Q(added_in__isnull=False))
+    settled = Q(decided_at__lte=latest) | Q(added_in__isnull=False)
+    return Q(status=Record.Status.APPROVED) & settled & ~Q(pk__in=_awarded())
+
+
+def _awarded() -> QuerySet:
+    """Records that their author never gave: the versions that hold them stay and pay the author, the next has none."""
+    return DisputedRecord.objects.filter(state=DisputedRecord.State.AWARDED).values("record_id")
 
 
 def _members(version: Version) -> QuerySet[Record]:

@@ -66,6 +66,25 @@ def hold_lot(lot_id: UUID, *, reason: str, by: str, until: datetime | None = Non
     return database.value("SELECT ledger_hold_lot(%s, %s, %s, %s)", lot_id, reason, by, until)
 
 
+def hold_ahead(posting_id: UUID, account: str, *, reason: str, by: str, until: datetime | None) -> None:
+    """Have the lot that a posting will make in an account held from its first moment; by "": no more.
+
+    For a posting that the fold has not reached, and that is not made yet or by a transaction that waits for this one.
+    """
+    database.rows("SELECT ledger_hold_ahead(%s, %s, %s, %s, %s)", posting_id, account, reason, by, until)
+
+
+def awaits_fold(account: str) -> bool:
+    """Whether a posting pays into this account that the fold has not reached: lots may be missing."""
+    return database.value(
+        """SELECT EXISTS (SELECT FROM ledger_account a, ledger_cursor c, ledger_journal j,
+                            unnest(j.accounts, j.amounts) AS u(account_id, amount)
+                          WHERE a.code = %s AND c.name = 'fold' AND (j.xid, j.id) > (c.xid, c.posting)
+                            AND a.id = ANY (j.accounts) AND u.account_id = a.id AND u.amount > 0)""",
+        account,
+    )
+
+
 def release_lot(lot_id: UUID, *, by: str) -> bool:
     """Let a held lot vest when it is due. Returns False if it was not held."""
     return database.value("SELECT ledger_release_lot(%s, %s)", lot_id, by)

@@ -201,6 +201,21 @@ class Lot(models.Model):
         ]
 
 
+class HeldAhead(models.Model):
+    """A lot to be held from its first moment: asked for before the fold makes it, so that it never vests in between."""
+
+    id = models.UUIDField(primary_key=True)
+    posting_id = models.UUIDField()  # of a posting that may not be made yet
+    account = models.CharField(max_length=100)
+    held_until = models.DateTimeField(null=True)
+    hold_reason = models.CharField(max_length=400)
+    held_by = models.CharField(max_length=100)
+    asked_at = models.DateTimeField(db_default=_NOW)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(name="ledger_held_ahead_once", fields=["posting_id", "account"])]
+
+
 class Fact(models.Model):
     """A log entry without money: something other apps want to be provable. Append-only."""
 

@@ -11,7 +11,8 @@ from django.db import connection
 #: What web, gateway and workers call.
 FOR_THE_APPLICATION = (
     *("ledger_post", "ledger_hold", "ledger_extend", "ledger_draw", "ledger_close"),
-    *("ledger_hold_lot", "ledger_release_lot", "ledger_forget_reasons", "ledger_record", "ledger_erase"),
+    *("ledger_hold_lot", "ledger_hold_ahead", "ledger_release_lot", "ledger_forget_reasons"),
+    *("ledger_record", "ledger_erase"),
     *("ledger_enqueue", "ledger_outbox_done", "ledger_outbox_failed"),
 )
 #: What the sequencer's steps call: its own functions, then what it needs to release the holds of the dead (fence) and to

@@ -55,7 +55,19 @@ from ledger.log import (
     receipt_of,
     record_fact,
 )
-from ledger.lots import LotRow, forget_reasons, hold_lot, lot_of, lots_in, lots_of, pending_of, release_lot, vest_due
+from ledger.lots import (
+    LotRow,
+    awaits_fold,
+    forget_reasons,
+    hold_ahead,
+    hold_lot,
+    lot_of,
+    lots_in,
+    lots_of,
+    pending_of,
+    release_lot,
+    vest_due,
+)
 from ledger.outbox import (
     OutboxRow,
     enqueue,
@@ -100,6 +112,7 @@ __all__ = [
     "SupplyExceeded",
     "Unbalanced",
     "UnknownAccount",
+    "awaits_fold",
     "balance",
     "balance_nano",
     "balances",
@@ -117,6 +130,7 @@ __all__ = [
     "forget_reasons",
     "head",
     "hold",
+    "hold_ahead",
     "hold_lot",
     "holders",
     "leaf_of",

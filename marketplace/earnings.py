@@ -8,12 +8,12 @@ from datetime import UTC, date, datetime, timedelta
 from uuid import UUID
 
 from django.contrib.auth.models import AnonymousUser
-from django.db.models import Count, Exists, OuterRef, Q, Sum, Value
+from django.db.models import Case, Count, Exists, F, OuterRef, Q, Sum, Value, When
 
 from accounts.models import User
-from attribution.models import Epoch, Line, PlannedPosting, RecordEpoch, Reversal
+from attribution.models import Epoch, Line, PlannedPosting, RecordEpoch, Reversal, Transfer
 from datanets import services as datanets
-from datanets.models import Datanet, Record
+from datanets.models import Datanet, DisputedRecord, Record
 from ledger import services as ledger
 
 from .models import ListedModel
@@ -44,15 +44,22 @@ class Totals:
 
 
 def totals(user: User, *, now: datetime) -> Totals:
-    """What a person's lines add up to, less what went back with refunds."""
+    """What a person's lines add up to, less what went back with refunds, and what theft disputes moved to or from them."""
     given_back = Exists(Reversal.objects.filter(charge_id=OuterRef("source_id"), was_settled=True))
-    lines = Line.objects.filter(~given_back, payee=user)
+    lines, month_ago = Line.objects.filter(~given_back, payee=user), now - timedelta(days=30)
     found = lines.aggregate(
         all=Sum("amount_nano"),
-        recent=Sum("amount_nano", filter=Q(epoch__closed_at__gte=now - timedelta(days=30))),
+        recent=Sum("amount_nano", filter=Q(epoch__closed_at__gte=month_ago)),
         charges=Count("source_id", distinct=True),
     )
-    return Totals(found["all"] or 0, found["recent"] or 0, found["charges"])
+    moved = Transfer.objects.filter(Q(author=user) | Q(payee=user)).with_kept()
+    signed = moved.annotate(signed=Case(When(author=user, then=F("kept_nano")), default=-F("kept_nano")))
+    by_disputes = signed.aggregate(all=Sum("signed"), recent=Sum("signed", filter=Q(epoch__closed_at__gte=month_ago)))
+    return Totals(
+        (found["all"] or 0) + (by_disputes["all"] or 0),
+        (found["recent"] or 0) + (by_disputes["recent"] or 0),
+        found["charges"],
+    )
 
 
 def earned_per_day(
@@ -79,12 +86,14 @@ def earned_per_day(
             add(paths.get(model_id, str(model_id)), at, total)
         return spans, found
     everything = lines.values_list(Value(""), "epoch__closed_at").annotate(total=Sum("amount_nano"))
-    records = (
-        RecordEpoch.objects.filter(record__contributor=user, epoch__closed_at__gte=start, amount_nano__gt=0)
+    # As contributor, and as author: apart, because each has an index of its own.
+    as_one, as_other = (
+        RecordEpoch.objects.filter(whose, epoch__closed_at__gte=start, amount_nano__gt=0)
         .values_list("record__datanet__name", "epoch__closed_at")
         .annotate(total=Sum("amount_nano"))
+        for whose in (Q(payee=None, record__contributor=user), Q(payee=user))
     )
-    for name, at, total in everything.union(records, all=True):
+    for name, at, total in everything.union(as_one, as_other, all=True):
         add(name, at, total)
         if name:
             add("", at, -total)
@@ -104,7 +113,9 @@ def that_paid(user: User) -> tuple[dict[UUID, str], dict[UUID, str]]:
     In the order of their paths, in one query.
     """
     epochs = Epoch.objects.filter(Exists(Line.objects.filter(payee=user, epoch=OuterRef("pk")))).values("model_id")
-    pools = Record.objects.filter(contributor=user, added_in__isnull=False).values("datanet_id")
+    awarded = DisputedRecord.objects.filter(state=DisputedRecord.State.AWARDED, dispute__claimant=user)
+    mine = Q(contributor=user) | Q(pk__in=awarded.values("record_id"))
+    pools = Record.objects.filter(mine, added_in__isnull=False).values("datanet_id")
     said = ("pk", "owner__username", "slug")
     models = ListedModel.objects.filter(pk__in=epochs).order_by().values_list(*said, Value("model"))
     datanets = Datanet.objects.filter(pk__in=pools).order_by().values_list(*said, Value("datanet"))

@@ -1,4 +1,4 @@
-"""What keeps somebody's pending earnings from vesting: a dispute that stands, or an admin with a written reason.
+"""What keeps somebody's pending earnings from vesting: a dispute of a call or of records, or an admin's written reason.
 
 The ledger keeps one state per lot, and a lot may be held for several reasons: it is let go when the last one ends. The
 ledger's row of the lot is the lock: it is always written first.
@@ -13,9 +13,13 @@ from uuid import UUID
 from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.utils import timezone
+from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 
 from accounts.models import User
+from attribution import disputed
+from attribution.disputed import BY_THEFT
+from datanets.models import TheftDispute
 from ledger import chart
 from ledger import services as ledger
 
@@ -45,14 +49,14 @@ def hold(lot_id: UUID, *, by: User, reason: str, until: datetime | None = None) 
         raise Invalid(_("This time is over. Choose a later one, or none."))
     if not ledger.hold_lot(lot.id, reason=reason, by=BY_ADMIN, until=until) or lot.state == "taken":
         raise NotReady(_("This lot is paid out or was given back. Nothing was changed."))
-    if _standing(lot.id).filter(dispute=None).exists():
+    if _standing(lot.id).filter(placed_by__isnull=False).exists():
         raise NotReady(_("An admin holds this lot already. Nothing was changed."))
     # One that ended by its time makes room.
-    LotHold.objects.filter(lot_id=lot.id, dispute=None, released_at=None).update(
+    LotHold.objects.filter(lot_id=lot.id, placed_by__isnull=False, released_at=None).update(
         released_at=timezone.now(), released_by=by, release_reason="its time was over"
     )
     placed = _placed(lot, placed_by=by, reason=reason, until=until)
-    _apply(lot.id)
+    apply(lot.id)
     audit.record(by, "hold_lot", f"lot:{lot.id}", payee=f"user:{placed.payee_id}")
     return placed
 
@@ -67,13 +71,13 @@ def release(held: LotHold, *, by: User, reason: str) -> LotHold:
     _check_admin(by)
     reason = _checked(reason)
     held = LotHold.objects.select_for_update(of=("self",)).select_related("payee").get(pk=held.pk)
-    if held.dispute_id is not None:
+    if held.placed_by_id is None:
         raise NotReady(_("This lot is held by a dispute. It is released when the dispute ends."))
     if held.released_at is not None:
         return held
     held.released_at, held.released_by, held.release_reason = timezone.now(), by, reason
     held.save(update_fields=["released_at", "released_by", "release_reason"])
-    _apply(held.lot_id)
+    apply(held.lot_id)
     audit.record(by, "release_lot", f"lot:{held.lot_id}", payee=f"user:{held.payee_id}")
     notifications.notify(held.payee, "earnings_released", amount_nano=str(held.amount_nano))
     return held
@@ -91,17 +95,55 @@ def hold_for(dispute: Dispute, lots: Iterable[ledger.LotRow]) -> bool:
         if not ledger.hold_lot(lot.id, reason=BY_DISPUTE, by=BY_DISPUTE):
             return False
         _placed(lot, dispute=dispute)
-        _apply(lot.id)
+        apply(lot.id)
     return True
 
 
-def let_go(dispute: Dispute) -> None:
+def hold_for_theft(theft: TheftDispute, lots: Iterable[ledger.LotRow]) -> int:
+    """Hold lots while a theft dispute runs, until it lapses at the latest. Returns how many that were.
+
+    Those it holds already are left, and so is what has vested: nobody's wallet is asked.
+    """
+    known = set(theft.holds.values_list("lot_id", flat=True))
+    placed = 0
+    for lot in lots:
+        if lot.id not in known and ledger.hold_lot(lot.id, reason=BY_THEFT, by=BY_THEFT, until=theft.decide_by):
+            _placed(lot, theft=theft, until=theft.decide_by)
+            apply(lot.id)
+            placed += 1
+    return placed
+
+
+def let_go(dispute: Dispute | TheftDispute) -> None:
     """End what a dispute held. Other reasons to hold the same lots stand."""
     now = timezone.now()
     for held in dispute.holds.filter(released_at=None).order_by("placed_at", "pk"):
         held.released_at = now
         held.save(update_fields=["released_at"])
-        _apply(held.lot_id)
+        apply(held.lot_id)
+
+
+def apply(lot_id: UUID) -> None:
+    """Write to the ledger what its one state follows from: an admin's reason, a buyer's dispute, a theft dispute, in this
+    order, and the latest end."""
+    # First, because it waits for everybody who is at this lot; what stands is read after them.
+    ledger.release_lot(lot_id, by="")
+    standing = list(_standing(lot_id).filter(theft=None).order_by("placed_at"))
+    ends = [one.until for one in standing]
+    # Not by the rows here: a lot that was held from its first moment has none yet.
+    lot = ledger.lot_of(lot_id)
+    frozen_until = disputed.frozen_until(lot.posting_id, lot.account) if lot else None
+    by_admin = next((one for one in standing if one.dispute_id is None), None)
+    if by_admin:
+        by, reason = BY_ADMIN, by_admin.reason
+    elif standing:
+        by, reason = BY_DISPUTE, BY_DISPUTE
+    elif frozen_until:
+        by, reason = BY_THEFT, BY_THEFT
+    else:
+        return
+    ends += [frozen_until] if frozen_until else []
+    ledger.hold_lot(lot_id, reason=reason, by=by, until=None if None in ends else max(end for end in ends if end))
 
 
 def forget_words_about(user: User) -> None:
@@ -115,6 +157,11 @@ def sentence(lot: ledger.LotRow) -> str:
     """Why a lot is held and by whom, for its payee. What a buyer wrote is not for everybody who earned of the call."""
     if lot.held_by == BY_DISPUTE:
         return _("A buyer disputes a call that paid a part of this. It is held until the dispute ends.")
+    if lot.held_by == BY_THEFT:
+        return _(
+            "Somebody says that records that earned a part of this are theirs, not yours. Curators of the Datanet and "
+            "administrators who are no party to it decide, by %(day)s at the latest; until then it is held."
+        ) % {"day": date_format(lot.held_until, "DATETIME_FORMAT") if lot.held_until else "\u2014"}
     return _("An admin holds this: %(reason)s") % {"reason": lot.hold_reason}
 
 
@@ -122,7 +169,7 @@ def standing() -> QuerySet[LotHold]:
     """What is held now."""
     running = Q(until__isnull=True) | Q(until__gt=timezone.now())
     return LotHold.objects.filter(running, released_at=None).select_related(
-        "payee", "placed_by", "dispute__call__model"
+        "payee", "placed_by", "dispute__call__model", "theft"
     )
 
 
@@ -133,26 +180,10 @@ def _standing(lot_id: UUID) -> QuerySet[LotHold]:
 def _placed(lot: ledger.LotRow, **why) -> LotHold:
     payee = User.objects.get(pk=chart.user_of(lot.account) or 0)  # a lot is always somebody's
     placed = LotHold.objects.create(lot_id=lot.id, payee=payee, amount_nano=lot.open_nano, **why)
-    kind = "earnings_held" if placed.dispute_id is None else "earnings_disputed"
-    notifications.notify(payee, kind, amount_nano=str(lot.open_nano), reason=placed.reason)
+    if placed.theft_id is None:  # of a theft dispute the payee is told once, not lot by lot
+        kind = "earnings_held" if placed.dispute_id is None else "earnings_disputed"
+        notifications.notify(payee, kind, amount_nano=str(lot.open_nano), reason=placed.reason)
     return placed
-
-
-def _apply(lot_id: UUID) -> None:
-    """Write to the ledger what its one state follows from: an admin's reason before a dispute's, and the latest end."""
-    # First, because it waits for everybody who is at this lot; what stands is read after them.
-    ledger.release_lot(lot_id, by="")
-    reasons = list(_standing(lot_id).order_by("placed_at"))
-    if not reasons:
-        return
-    by_admin = next((one for one in reasons if one.dispute_id is None), None)
-    ends = [one.until for one in reasons]
-    ledger.hold_lot(
-        lot_id,
-        reason=by_admin.reason if by_admin else BY_DISPUTE,
-        by=BY_ADMIN if by_admin else BY_DISPUTE,
-        until=None if None in ends else max(end for end in ends if end),
-    )
 
 
 def _checked(reason: str) -> str:

@@ -543,7 +543,7 @@ class Payback(models.Model):
 
 
 class LotHold(models.Model):
-    """Why a lot of somebody's earnings does not vest: a dispute that stands, or an admin's written reason.
+    """Why a lot of somebody's earnings does not vest: a dispute of a call or of records, or an admin's written reason.
 
     A lot may have several. The ledger keeps one state per lot: it is held as long as one of these stands.
     """
@@ -553,6 +553,9 @@ class LotHold(models.Model):
     payee = models.ForeignKey(USER, on_delete=models.PROTECT, related_name="lot_holds")
     amount_nano = amount()  # of the lot, when it was held
     dispute = models.ForeignKey(Dispute, null=True, blank=True, on_delete=models.PROTECT, related_name="holds")
+    theft = models.ForeignKey(
+        "datanets.TheftDispute", null=True, blank=True, on_delete=models.PROTECT, related_name="holds"
+    )
     placed_by = models.ForeignKey(USER, null=True, blank=True, on_delete=models.PROTECT, related_name="+")
     reason = models.CharField(max_length=400, blank=True)  # an admin's; a dispute has its own
     until = models.DateTimeField(null=True, blank=True)  # null: until released
@@ -565,17 +568,20 @@ class LotHold(models.Model):
         constraints = [
             models.CheckConstraint(
                 name="lot_is_held_by_a_dispute_or_an_admin",
-                condition=Q(dispute__isnull=False, placed_by__isnull=True, reason="", until__isnull=True)
-                | (Q(dispute__isnull=True, placed_by__isnull=False) & ~Q(reason="")),
+                condition=Q(
+                    dispute__isnull=False, theft__isnull=True, placed_by__isnull=True, reason="", until__isnull=True
+                )
+                | Q(dispute__isnull=True, theft__isnull=False, placed_by__isnull=True, reason="", until__isnull=False)
+                | (Q(dispute__isnull=True, theft__isnull=True, placed_by__isnull=False) & ~Q(reason="")),
             ),
             models.CheckConstraint(
                 name="lot_is_released_with_a_reason",
                 condition=Q(released_at__isnull=True, released_by__isnull=True, release_reason="")
-                | Q(released_at__isnull=False, dispute__isnull=False)
+                | Q(released_at__isnull=False, placed_by__isnull=True)
                 | (Q(released_at__isnull=False, released_by__isnull=False) & ~Q(release_reason="")),
             ),
             models.UniqueConstraint(
-                fields=["lot_id", "dispute"],
+                fields=["lot_id", "dispute", "theft"],
                 condition=Q(released_at__isnull=True),
                 name="lot_is_held_once_for_one_reason",
                 nulls_distinct=False,

@@ -11,6 +11,7 @@ from django.db.models.functions import JSONObject
 
 from accounts.models import User
 from attribution import explain
+from datanets import thefts as datanet_thefts
 from datanets.models import Datanet, Membership, Record, Report, Submission
 from ledger import chart
 from ledger import services as ledger
@@ -37,6 +38,11 @@ def export(user: User) -> dict[str, Any]:
         "reports": _Few(
             Report.objects.filter(reporter=user).order_by("created_at"),
             *("id", "record_id", "reason", "text", "status", "note", "created_at", "closed_at"),
+        ),
+        "theft_disputes": _rows(
+            datanet_thefts.of_party(user),
+            *("id", "claimant_id", "contributor_id", "status", "statement", "evidence", "answer", "note", "opened_at"),
+            "ended_at",
         ),
         "models": _Few(ListedModel.objects.filter(owner=user), "id", "slug", "name", "engine", "created_at"),
         "training_runs": _Few(TrainingRun.objects.filter(requested_by=user), "id", "status", "fee_nano", "created_at"),

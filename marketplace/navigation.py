@@ -61,6 +61,7 @@ def _rail(path: str, *, curates: bool, is_staff: bool) -> list[dict]:
                 ("contribute_new", _("New submission"), "upload"),
                 ("contribute", _("My submissions"), "files"),
                 ("earnings", _("Earnings"), "wallet"),
+                ("thefts", _("Theft disputes"), "gavel"),
             ],
         ),
         (_("Curate"), [("review", _("Review queue"), "list-checks")] if curates else []),

@@ -15,11 +15,12 @@ from django.db.models import Exists, OuterRef, Q
 from django.utils.translation import gettext as _
 
 from accounts.models import ApiToken, Consent, User
+from datanets import thefts as datanet_thefts
 from datanets.models import Membership
 from ledger import chart
 from ledger import services as ledger
 
-from . import audit, disputes, keys, pricing
+from . import audit, disputes, keys, pricing, thefts
 from .errors import NotReady
 from .models import ApiKey, Deposit, Dispute, ListedModel, Notification, PayoutDestination, Withdrawal
 
@@ -122,6 +123,7 @@ def close_account(user: User) -> User:
     EmailAddress.objects.filter(user=user).delete()
     PayoutDestination.objects.filter(user=user).delete()
     disputes.forget_words_of(user)
+    thefts.forget_words_of(user)
     _forget_news_that_names(user)
     _forget_who_it_was(user)
     audit.record(user, "close_account", f"user:{user.pk}")
@@ -159,7 +161,8 @@ def _check_nothing_is_left(user: User) -> None:
         raise NotReady(_("A withdrawal is on its way. Close the account once it has arrived. Nothing was closed."))
     if Deposit.objects.filter(user=user, status=Deposit.Status.WAITING).exists():
         raise NotReady(_("A deposit waits for its second approval. Nothing was closed."))
-    if disputes.seen_by(user).filter(status__in=Dispute.STANDING).exists():
+    about_records = datanet_thefts.of_party(user).filter(ended_at=None)
+    if disputes.seen_by(user).filter(status__in=Dispute.STANDING).exists() or about_records.exists():
         raise NotReady(_("A dispute of yours has not ended. Nothing was closed."))
     if ListedModel.objects.filter(owner=user, listed_at__isnull=False, retired_at__isnull=True).exists():
         raise NotReady(_("A model of yours is still offered. Take it off the list first. Nothing was closed."))

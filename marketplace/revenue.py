@@ -27,6 +27,7 @@ from django.db.models import Count, F, OuterRef, Q, QuerySet, Subquery, Sum, Val
 
 from accounts.models import User
 from attribution import explain, reversals
+from attribution.models import Transfer
 from ledger import chart
 from ledger import services as ledger
 
@@ -34,8 +35,15 @@ from . import charges, pricing
 from .models import Access, Call, ModelVersion, PassRefund, Payback, Refund, SplitRule, TrainingRun
 
 CHARGES = (ledger.Kind.CALL_CHARGED, ledger.Kind.ACCESS_CHARGED, ledger.Kind.TRAINING_CHARGED)
-# Who earns a lot, by what paid it: a charge gave it at once (its payer is a wallet), or a pool was divided.
-EARNER = {"wallet": "developer", "promotion": "developer", "pool:data": "contributor", "pool:curation": "curator"}
+# Who earns a lot, by what paid it: a charge gave it at once (its payer is a wallet), a pool was divided, or a theft dispute
+# gave it to the author out of a contributor's lot.
+EARNER = {
+    "wallet": "developer",
+    "promotion": "developer",
+    "pool:data": "contributor",
+    "pool:curation": "curator",
+    "pending": "contributor",
+}
 Key = tuple[str, int | None]  # (role, user id); None for what belongs to nobody
 
 
@@ -184,6 +192,8 @@ def _from_books(period: Period) -> tuple[Counter[Key], int, int]:
                 found["unattributed", None] -= leg.debited_nano
             elif sort == "pending" and leg.earned_from in EARNER:
                 found[EARNER[leg.earned_from], user_id] -= leg.debited_nano
+        elif leg.kind == ledger.Kind.ADJUSTMENT and sort == "pending" and leg.earned_from == "pool:data":
+            found["contributor", user_id] += leg.credited_nano - leg.debited_nano
     return found, charged, refunded
 
 
@@ -220,6 +230,12 @@ def _from_business(period: Period) -> tuple[Counter[Key], int]:
     settled = period.of(Refund.objects.filter(status=Refund.Status.MADE, was_settled=True), "made_at")
     for (role, payee_id), amount_nano in reversals.totals_of(settled.values("call_id")).items():
         found[_payee_role(role, payee_id), payee_id] -= amount_nano
+    for payee_id, amount_nano in reversals.moved_totals_of(settled.values("call_id")).items():
+        found["contributor", payee_id] -= amount_nano
+    moved = period.of(Transfer.objects.all(), "at").values_list("author_id", "payee_id")
+    for author_id, payee_id, amount_nano in moved.annotate(Sum("amount_nano")):
+        found["contributor", author_id] += amount_nano
+        found["contributor", payee_id] -= amount_nano
     for developer_id, amount_nano in _paid_out_of_wallets(period):
         found["developer", developer_id] -= amount_nano
     return found, opening_nano

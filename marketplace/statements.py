@@ -23,7 +23,7 @@ from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
 
 from accounts.models import User
-from attribution.models import Epoch, Line, PlannedPosting, RecordEpoch, RecordFee, Reversal, Trace
+from attribution.models import Epoch, Line, PlannedPosting, RecordEpoch, RecordFee, Reversal, Trace, paid_to
 from ledger import chart
 from ledger import services as ledger
 
@@ -202,7 +202,7 @@ def _epochs(user: User, filters: Filters, open_lots: dict[UUID, ledger.LotRow]) 
 
 def _parts(sums: type[RecordEpoch] | type[RecordFee], user: User, filters: Filters) -> QuerySet:
     """What the chosen records earned in an epoch, in calls or from fees."""
-    found = sums.objects.filter(epoch=OuterRef("pk"), record__contributor=user, amount_nano__gt=0)
+    found = sums.objects.filter(paid_to(user.pk), epoch=OuterRef("pk"), amount_nano__gt=0)
     if filters.datanet_id:
         found = found.filter(record__datanet=filters.datanet_id)
     return found.filter(record=filters.record_id) if filters.record_id else found
@@ -295,7 +295,7 @@ def _sums(user: User, epochs: Iterable[Epoch]) -> dict[tuple[UUID, str], dict]:
 
 def _datanets(user: User, epochs: Iterable[Epoch]) -> dict[UUID, list[str]]:
     calls, fees = (
-        sums.objects.filter(epoch__in=[e.pk for e in epochs], record__contributor=user, amount_nano__gt=0)
+        sums.objects.filter(paid_to(user.pk), epoch__in=[e.pk for e in epochs], amount_nano__gt=0)
         .order_by()
         .values_list("epoch_id", "record__datanet__name")
         for sums in (RecordEpoch, RecordFee)
@@ -308,7 +308,7 @@ def _datanets(user: User, epochs: Iterable[Epoch]) -> dict[UUID, list[str]]:
 
 def _top_records(user: User, epochs: Iterable[Epoch]) -> dict[UUID, list[RecordEpoch]]:
     rows = (
-        RecordEpoch.objects.filter(epoch__in=[e.pk for e in epochs], record__contributor=user, amount_nano__gt=0)
+        RecordEpoch.objects.filter(paid_to(user.pk), epoch__in=[e.pk for e in epochs], amount_nano__gt=0)
         .annotate(
             place=Window(
                 RowNumber(), partition_by=[F("epoch_id")], order_by=[F("amount_nano").desc(), F("record_id").asc()]

@@ -2,7 +2,7 @@
 
 from celery import shared_task
 
-from . import disputes, housekeeping, notifications, refunds, releasing, retiring, training
+from . import disputes, housekeeping, notifications, refunds, releasing, retiring, thefts, training
 
 
 @shared_task(acks_late=True, max_retries=5, retry_backoff=True, autoretry_for=(OSError,))
@@ -24,6 +24,8 @@ def fail_overdue_training() -> None:
 def keep_deadlines() -> None:
     disputes.hold_settled_lines()
     disputes.refund_unanswered()
+    thefts.hold_new_lots()
+    thefts.lapse_overdue()
     refunds.drop_late()
     releasing.release_due()
     retiring.carry_out()

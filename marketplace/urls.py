@@ -35,6 +35,7 @@ from .views import (
     refunds,
     reports,
     site,
+    thefts,
     usage,
     wallet,
 )
@@ -54,6 +55,7 @@ urlpatterns += i18n_patterns(
     *explore_model.pages,
     *explore_record.pages,
     *reports.pages,
+    *thefts.pages,
     *build_models.pages,
     *build_retire.pages,
     *keys.pages,

@@ -1061,6 +1061,113 @@ CREATE TRIGGER audit_log_is_append_only BEFORE UPDATE OR DELETE ON marketplace_a
         ("tests/marketplace/pages/test_settings.py::test_a_token_ends_by_itself_and_says_when_it_was_used",),
         "A token that somebody lost years ago would still act for them.",
     ),
+    # --- Theft disputes
+    Removal(
+        "row_lock_of_a_decided_theft_dispute",
+        "datanets/thefts.py",
+        'TheftDispute.objects.select_for_update(of=("self",), no_key=True)\n    dispute',
+        "TheftDispute.objects.all()\n    dispute",
+        ("tests/marketplace/test_thefts.py::test_two_who_uphold_a_dispute_at_once_are_the_first_and_the_second",),
+        "Two who uphold at once would both be the first, and one of them would be forgotten.",
+    ),
+    Removal(
+        "theft_disputes_of_a_person_are_counted_alone",
+        "datanets/thefts.py",
+        "    User.objects.select_for_update(no_key=True).get(pk=by.pk)\n",
+        "",
+        ("tests/datanets/test_guard_locks.py::test_theft_disputes_opened_at_once_share_one_limit_and_one_record",),
+        "Somebody could hold up any number of people's earnings at once.",
+    ),
+    Removal(
+        "row_lock_of_a_disputed_record",
+        "datanets/thefts.py",
+        "    locked = Record.objects.select_for_update(no_key=True).filter",
+        "    locked = Record.objects.filter",
+        ("tests/datanets/test_guard_locks.py::test_theft_disputes_opened_at_once_share_one_limit_and_one_record",),
+        "Of two who dispute a record at once, one would be told of a conflict instead of the other dispute.",
+    ),
+    Removal(
+        "no_party_decides_a_theft_dispute",
+        "datanets/thefts.py",
+        "    require_decider(dispute, by)\n",
+        "",
+        ("tests/datanets/test_thefts.py::test_who_decides_is_no_party_and_the_second_is_another_one",),
+        "Somebody could give themselves another person's earnings.",
+    ),
+    Removal(
+        "opening_a_theft_dispute_waits_for_plans",
+        "marketplace/thefts.py",
+        "    reversals.lock_every()\n    try:\n        disputed.check_is_folded(dispute.contributor_id)\n    except",
+        "    try:\n        disputed.check_is_folded(dispute.contributor_id)\n    except",
+        ("tests/marketplace/test_thefts.py::test_a_dispute_that_meets_a_plan_under_way_holds_what_that_plan_pays",),
+        "A plan that had looked for disputes a moment before would make a lot that nobody holds.",
+    ),
+    Removal(
+        "decisions_of_theft_disputes_wait_for_plans",
+        "marketplace/thefts.py",
+        "    reversals.lock_every()\n    try:\n        disputed.check_is_folded(dispute.contributor_id)\n        moved",
+        "    try:\n        disputed.check_is_folded(dispute.contributor_id)\n        moved",
+        (
+            "tests/marketplace/test_thefts.py::"
+            "test_a_decision_that_meets_a_plan_under_way_waits_for_its_posting_and_moves_that_too",
+        ),
+        "A plan would pay the contributor once more for records that were just given to their author.",
+    ),
+    Removal(
+        "plans_look_again_for_records_that_were_given_to_authors",
+        "attribution/settlement.py",
+        "if (reversals.before_plan(epoch), thefts.authors()) == (given_back, authors):",
+        "if reversals.before_plan(epoch) == given_back:",
+        (
+            "tests/marketplace/test_thefts.py::"
+            "test_a_decision_that_meets_a_plan_under_way_waits_for_its_posting_and_moves_that_too",
+        ),
+        "A plan that did its sums before a decision would pay the contributor after it.",
+    ),
+    Removal(
+        "theft_disputes_wait_for_postings",
+        "attribution/settlement.py",
+        "    reversals.lock_beside_others()\n",
+        "",
+        (
+            "tests/marketplace/test_thefts.py::test_a_dispute_that_meets_a_posting_under_way_waits_until_its_lots_are_there",
+        ),
+        "A lot could be made, and vest, between a dispute's look at lots and its end.",
+    ),
+    Removal(
+        "plans_hold_disputed_lots_ahead",
+        "attribution/settlement.py",
+        "    disputed.hold_what_is_planned(epoch)\n",
+        "",
+        ("tests/marketplace/test_thefts.py::test_what_comes_in_while_a_dispute_runs_is_held_from_its_first_moment",),
+        "Where the window is short, disputed earnings would be paid out before anybody holds them.",
+    ),
+    Removal(
+        "the_fold_holds_lots_from_their_first_moment",
+        "ledger/sql/fold.sql",
+        "h.asked_at, h.held_until,",
+        "NULL::timestamptz, h.held_until,",
+        ("tests/marketplace/test_thefts.py::test_what_comes_in_while_a_dispute_runs_is_held_from_its_first_moment",),
+        "A lot that was asked to be held would vest at once.",
+    ),
+    Removal(
+        "a_theft_dispute_begins_when_its_lots_are_held",
+        "marketplace/thefts.py",
+        "    dispute.opened_at = thefts.clock()\n",
+        "",
+        (
+            "tests/marketplace/test_thefts.py::test_what_vests_while_a_dispute_is_being_opened_is_held_or_paid_out_and_never_both",
+        ),
+        "What vested while a dispute was being opened would seem to have been disputed.",
+    ),
+    Removal(
+        "refunds_take_the_part_of_a_given_record_from_its_author",
+        "attribution/reversals.py",
+        "(gone[line.payee_id] if is_data and line.payee_id else 0)",
+        "0",
+        ("tests/marketplace/test_thefts.py::test_a_refund_takes_the_part_of_a_disputed_record_from_whoever_has_it",),
+        "A contributor would give back what had gone to the author, and the buyer would get it twice.",
+    ),
     # --- Refunds
     Removal(
         "row_lock_of_a_refunded_call",

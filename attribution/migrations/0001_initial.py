@@ -102,6 +102,7 @@ class Migration(migrations.Migration):
                 ('given_back_nano', models.BigIntegerField(default=0)),
                 ('epoch', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='record_epochs', to='attribution.epoch')),
                 ('record', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='record_epochs', to='datanets.record')),
+                ('payee', models.ForeignKey(blank=True, db_index=False, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL)),
             ],
         ),
         migrations.CreateModel(
@@ -218,5 +219,86 @@ class Migration(migrations.Migration):
                 'indexes': [models.Index(condition=models.Q(('netted_in__isnull', True)), fields=['model_id'], name='reversal_to_be_netted')],
                 'constraints': [models.CheckConstraint(condition=models.Q(('was_settled', True), ('netted_in__isnull', True), _connector='OR'), name='only_a_settled_charge_is_netted')],
             },
+        ),
+        migrations.CreateModel(
+            name='Transfer',
+            fields=[
+                ('id', models.BigAutoField(primary_key=True, serialize=False)),
+                ('source', models.CharField(choices=[('call', 'Call'), ('access', 'Access'), ('training', 'Training')], max_length=8)),
+                ('amount_nano', models.BigIntegerField()),
+                ('posting_id', models.UUIDField()),
+                ('at', models.DateTimeField(default=django.utils.timezone.now)),
+            ],
+        ),
+        migrations.AddIndex(
+            model_name='recordepoch',
+            index=models.Index(condition=models.Q(('payee__isnull', False)), fields=['payee'], name='record_epoch_of_author'),
+        ),
+        migrations.AddField(
+            model_name='transfer',
+            name='author',
+            field=models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL),
+        ),
+        migrations.AddField(
+            model_name='transfer',
+            name='dispute',
+            field=models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='transfers', to='datanets.theftdispute'),
+        ),
+        migrations.AddField(
+            model_name='transfer',
+            name='epoch',
+            field=models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='transfers', to='attribution.epoch'),
+        ),
+        migrations.AddField(
+            model_name='transfer',
+            name='payee',
+            field=models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL),
+        ),
+        migrations.AddField(
+            model_name='transfer',
+            name='record',
+            field=models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to='datanets.record'),
+        ),
+        migrations.AddField(
+            model_name='transfer',
+            name='settlement',
+            field=models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to='attribution.plannedposting'),
+        ),
+        migrations.AddIndex(
+            model_name='transfer',
+            index=models.Index(fields=['posting_id'], name='transfer_by_posting'),
+        ),
+        migrations.AddConstraint(
+            model_name='transfer',
+            constraint=models.UniqueConstraint(fields=('epoch', 'source', 'record'), name='record_is_moved_to_its_author_once'),
+        ),
+        migrations.AddConstraint(
+            model_name='transfer',
+            constraint=models.CheckConstraint(condition=models.Q(('author', models.F('payee')), _negated=True), name='author_is_another_person'),
+        ),
+        migrations.CreateModel(
+            name='TransferReturn',
+            fields=[
+                ('id', models.BigAutoField(primary_key=True, serialize=False)),
+                ('charge_id', models.UUIDField()),
+                ('amount_nano', models.BigIntegerField()),
+            ],
+        ),
+        migrations.AddConstraint(
+            model_name='transfer',
+            constraint=models.CheckConstraint(condition=models.Q(('amount_nano__gt', 0)), name='transfer_moves_something'),
+        ),
+        migrations.AddField(
+            model_name='transferreturn',
+            name='transfer',
+            field=models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='returns', to='attribution.transfer'),
+        ),
+        migrations.AddConstraint(
+            model_name='transferreturn',
+            constraint=models.UniqueConstraint(fields=('charge_id', 'transfer'), name='refund_returns_a_part_of_a_transfer_once'),
+        ),
+        migrations.AddConstraint(
+            model_name='transferreturn',
+            constraint=models.CheckConstraint(condition=models.Q(('amount_nano__gt', 0)), name='transfer_return_is_something'),
         ),
     ]

@@ -419,4 +419,79 @@ class Migration(migrations.Migration):
                 ],
             },
         ),
+        migrations.CreateModel(
+            name='TheftDispute',
+            fields=[
+                ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
+                ('statement', models.TextField()),
+                ('evidence', models.TextField()),
+                ('answer', models.TextField(blank=True)),
+                ('answered_at', models.DateTimeField(blank=True, null=True)),
+                ('status', models.CharField(choices=[('open', 'Waits for a decision'), ('upheld', 'Waits for a second decision'), ('won', 'The author was right'), ('lost', 'The records stay their contributor’s'), ('withdrawn', 'Taken back'), ('lapsed', 'Not decided in time')], default='open', max_length=9)),
+                ('first_note', models.TextField(blank=True)),
+                ('note', models.TextField(blank=True)),
+                ('opened_at', models.DateTimeField(default=django.utils.timezone.now)),
+                ('decide_by', models.DateTimeField()),
+                ('ended_at', models.DateTimeField(blank=True, null=True)),
+                ('claimant', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='theft_disputes', to=settings.AUTH_USER_MODEL)),
+                ('contributor', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL)),
+                ('datanet', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='theft_disputes', to='datanets.datanet')),
+                ('decided_by', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL)),
+                ('first_by', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL)),
+                ('own_record', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='datanets.record')),
+            ],
+        ),
+        migrations.CreateModel(
+            name='DisputedRecord',
+            fields=[
+                ('id', models.BigAutoField(primary_key=True, serialize=False)),
+                ('state', models.CharField(choices=[('running', 'Disputed'), ('awarded', 'Given to its author'), ('kept', 'Its contributor’s')], default='running', max_length=7)),
+                ('record', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='disputed', to='datanets.record')),
+                ('dispute', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='records', to='datanets.theftdispute')),
+            ],
+        ),
+        migrations.AddIndex(
+            model_name='theftdispute',
+            index=models.Index(fields=['claimant', '-opened_at'], name='theft_dispute_by_claimant'),
+        ),
+        migrations.AddIndex(
+            model_name='theftdispute',
+            index=models.Index(fields=['contributor', '-opened_at'], name='theft_dispute_by_contributor'),
+        ),
+        migrations.AddIndex(
+            model_name='theftdispute',
+            index=models.Index(condition=models.Q(('ended_at__isnull', True)), fields=['decide_by'], name='theft_dispute_running'),
+        ),
+        migrations.AddConstraint(
+            model_name='theftdispute',
+            constraint=models.CheckConstraint(condition=models.Q(('claimant', models.F('contributor')), _negated=True), name='nobody_disputes_their_own_record'),
+        ),
+        migrations.AddConstraint(
+            model_name='theftdispute',
+            constraint=models.CheckConstraint(condition=models.Q(models.Q(('statement', ''), _negated=True), models.Q(('evidence', ''), _negated=True)), name='theft_dispute_says_what_and_why'),
+        ),
+        migrations.AddConstraint(
+            model_name='theftdispute',
+            constraint=models.CheckConstraint(condition=models.Q(models.Q(('answer', ''), ('answered_at__isnull', True)), models.Q(models.Q(('answer', ''), _negated=True), ('answered_at__isnull', False)), _connector='OR'), name='answer_to_a_theft_dispute_has_a_date'),
+        ),
+        migrations.AddConstraint(
+            model_name='theftdispute',
+            constraint=models.CheckConstraint(condition=models.Q(models.Q(('decided_by__isnull', True), ('ended_at__isnull', True), ('first_by__isnull', True), ('status', 'open')), models.Q(('decided_by__isnull', True), ('ended_at__isnull', True), ('first_by__isnull', False), ('status', 'upheld'), models.Q(('first_note', ''), _negated=True)), models.Q(('decided_by__isnull', False), ('ended_at__isnull', False), ('first_by__isnull', False), ('status', 'won'), models.Q(('first_note', ''), _negated=True), models.Q(('note', ''), _negated=True)), models.Q(('decided_by__isnull', False), ('ended_at__isnull', False), ('status', 'lost'), models.Q(('note', ''), _negated=True)), models.Q(('decided_by__isnull', True), ('ended_at__isnull', False), ('status__in', ['withdrawn', 'lapsed'])), _connector='OR'), name='theft_dispute_is_where_it_says'),
+        ),
+        migrations.AddConstraint(
+            model_name='theftdispute',
+            constraint=models.CheckConstraint(condition=models.Q(('first_by__isnull', True), ('decided_by__isnull', True), models.Q(('decided_by', models.F('first_by')), _negated=True), _connector='OR'), name='two_people_let_a_theft_dispute_be_won'),
+        ),
+        migrations.AddConstraint(
+            model_name='theftdispute',
+            constraint=models.CheckConstraint(condition=models.Q(models.Q(('first_by__isnull', True), models.Q(models.Q(('first_by', models.F('claimant')), _negated=True), models.Q(('first_by', models.F('contributor')), _negated=True)), _connector='OR'), models.Q(('decided_by__isnull', True), models.Q(models.Q(('decided_by', models.F('claimant')), _negated=True), models.Q(('decided_by', models.F('contributor')), _negated=True)), _connector='OR')), name='no_party_decides_a_theft_dispute'),
+        ),
+        migrations.AddConstraint(
+            model_name='disputedrecord',
+            constraint=models.UniqueConstraint(condition=models.Q(('state__in', ['running', 'awarded'])), fields=('record',), name='record_is_disputed_by_one_and_awarded_once'),
+        ),
+        migrations.AddConstraint(
+            model_name='disputedrecord',
+            constraint=models.UniqueConstraint(fields=('dispute', 'record'), name='theft_dispute_names_a_record_once'),
+        ),
     ]

@@ -250,4 +250,19 @@ class Migration(migrations.Migration):
                 'constraints': [models.UniqueConstraint(fields=('posting', 'account'), name='ledger_lot_once'), models.CheckConstraint(condition=models.Q(('amount_nano__gt', 0), ('taken_nano__gte', 0), ('taken_nano__lte', models.F('amount_nano'))), name='ledger_lot_is_not_exceeded'), models.CheckConstraint(condition=models.Q(models.Q(('vested_at__isnull', True), ('vesting_id__isnull', True)), models.Q(('taken_nano__lt', models.F('amount_nano')), ('vested_at__isnull', False), ('vesting_id__isnull', False)), _connector='OR'), name='ledger_lot_vests_once')],
             },
         ),
+        migrations.CreateModel(
+            name='HeldAhead',
+            fields=[
+                ('id', models.UUIDField(primary_key=True, serialize=False)),
+                ('posting_id', models.UUIDField()),
+                ('account', models.CharField(max_length=100)),
+                ('held_until', models.DateTimeField(null=True)),
+                ('hold_reason', models.CharField(max_length=400)),
+                ('held_by', models.CharField(max_length=100)),
+                ('asked_at', models.DateTimeField(db_default=models.Func(function='clock_timestamp', output_field=models.DateTimeField()))),
+            ],
+            options={
+                'constraints': [models.UniqueConstraint(fields=('posting_id', 'account'), name='ledger_held_ahead_once')],
+            },
+        ),
     ]

@@ -41,9 +41,12 @@ BEGIN
     SET credited_nano = p.credited_nano + a.credited, debited_nano = p.debited_nano + a.debited
     FROM added a WHERE p.account_id = a.account_id RETURNING a.n
   ), lots AS (
-    INSERT INTO ledger_lot (id, posting_id, account_id, amount_nano, due_at)
-    SELECT gen_random_uuid(), b.id, a.id, u.amount, b.at + make_interval(secs => b.vest_after_s)
-    FROM batch b, unnest(b.accounts, b.amounts) AS u(account_id, amount) JOIN ledger_account a ON a.id = u.account_id
+    INSERT INTO ledger_lot (id, posting_id, account_id, amount_nano, due_at, held_at, held_until, hold_reason, held_by)
+    SELECT gen_random_uuid(), b.id, a.id, u.amount, b.at + make_interval(secs => b.vest_after_s),
+      h.asked_at, h.held_until, coalesce(h.hold_reason, ''), coalesce(h.held_by, '')
+    FROM batch b CROSS JOIN unnest(b.accounts, b.amounts) AS u(account_id, amount)
+    JOIN ledger_account a ON a.id = u.account_id
+    LEFT JOIN ledger_heldahead h ON h.posting_id = b.id AND h.account = a.code
     WHERE b.vest_after_s IS NOT NULL AND u.amount > 0 AND a.code LIKE 'pending:%'
   )
   SELECT (SELECT count(*) FROM batch), (SELECT sum(cardinality(accounts)) FROM batch), (SELECT sum(n) FROM positioned),

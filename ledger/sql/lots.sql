@@ -67,7 +67,19 @@ BEGIN
   RETURN forgotten;
 END $$;
 
+-- Public. Have the lot of a posting that is not folded yet held from its first moment; without `held_by`: no more.
+CREATE FUNCTION ledger_hold_ahead(posting uuid, account text, reason text, held_by text, until timestamptz) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+BEGIN
+  DELETE FROM ledger_heldahead h WHERE h.posting_id = $1 AND h.account = $2;
+  IF $4 <> '' THEN
+    INSERT INTO ledger_heldahead (id, posting_id, account, hold_reason, held_by, held_until, asked_at)
+    VALUES (gen_random_uuid(), $1, $2, $3, $4, $5, clock_timestamp());
+  END IF;
+END $$;
+
 -- reverse:
+DROP FUNCTION ledger_hold_ahead(uuid, text, text, text, timestamptz);
 DROP FUNCTION ledger_forget_reasons(text);
 DROP FUNCTION ledger_release_lot(uuid, text);
 DROP FUNCTION ledger_hold_lot(uuid, text, text, timestamptz);

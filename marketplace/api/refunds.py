@@ -124,6 +124,7 @@ class LotHoldShown(Shown):
     payee = serializers.CharField(source="payee.username")
     amount_nano, amount_open = money("amount_nano")
     dispute = serializers.UUIDField(source="dispute_id", allow_null=True)
+    theft_dispute = serializers.UUIDField(source="theft_id", allow_null=True)
     placed_by = serializers.CharField(source="placed_by.username", allow_null=True, default=None)
     reason = serializers.CharField()
     until = serializers.DateTimeField(allow_null=True)

@@ -16,6 +16,7 @@ from . import (
     refunds,
     reviews,
     submissions,
+    thefts,
     wallets,
 )
 
@@ -23,6 +24,7 @@ _DATANET = "datanets/<slug:owner>/<slug:slug>/"
 _MODEL = "models/<slug:owner>/<slug:slug>/"
 _SUBMISSION = "submissions/<uuid:submission_id>/"
 _REVIEW = "reviews/submissions/<uuid:submission_id>/"
+_THEFT = "theft-disputes/<uuid:dispute_id>/"
 _RUN = "admin/payout-runs/<uuid:run_id>/"
 
 urlpatterns = [
@@ -69,6 +71,12 @@ urlpatterns = [
     path("reviews/appeals/<uuid:appeal_id>/", reviews.AppealView.as_view()),
     path("reviews/reports/", reviews.ReportsView.as_view()),
     path("reviews/reports/<uuid:report_id>/", reviews.ReportView.as_view()),
+    path("theft-disputes/", thefts.TheftsView.as_view()),
+    path("theft-disputes/to-decide/", thefts.TheftsToDecideView.as_view()),
+    path(_THEFT, thefts.TheftView.as_view()),
+    path(f"{_THEFT}answer/", thefts.TheftAnswerView.as_view()),
+    path(f"{_THEFT}decision/", thefts.TheftDecisionView.as_view()),
+    path(f"{_THEFT}withdraw/", thefts.TheftWithdrawView.as_view()),
     # The shop
     path("models/", models.ModelsView.as_view()),
     path(_MODEL, models.ModelView.as_view()),

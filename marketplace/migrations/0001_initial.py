@@ -483,6 +483,7 @@ class Migration(migrations.Migration):
                 ('release_reason', models.CharField(blank=True, max_length=400)),
                 ('dispute', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='holds', to='marketplace.dispute')),
                 ('payee', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='lot_holds', to=settings.AUTH_USER_MODEL)),
+                ('theft', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='holds', to='datanets.theftdispute')),
                 ('placed_by', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL)),
                 ('released_by', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL)),
             ],
@@ -522,15 +523,15 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='lothold',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('dispute__isnull', False), ('placed_by__isnull', True), ('reason', ''), ('until__isnull', True)), models.Q(('dispute__isnull', True), ('placed_by__isnull', False), models.Q(('reason', ''), _negated=True)), _connector='OR'), name='lot_is_held_by_a_dispute_or_an_admin'),
+            constraint=models.CheckConstraint(condition=models.Q(models.Q(('dispute__isnull', False), ('placed_by__isnull', True), ('reason', ''), ('theft__isnull', True), ('until__isnull', True)), models.Q(('dispute__isnull', True), ('placed_by__isnull', True), ('reason', ''), ('theft__isnull', False), ('until__isnull', False)), models.Q(('dispute__isnull', True), ('placed_by__isnull', False), ('theft__isnull', True), models.Q(('reason', ''), _negated=True)), _connector='OR'), name='lot_is_held_by_a_dispute_or_an_admin'),
         ),
         migrations.AddConstraint(
             model_name='lothold',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('release_reason', ''), ('released_at__isnull', True), ('released_by__isnull', True)), models.Q(('dispute__isnull', False), ('released_at__isnull', False)), models.Q(('released_at__isnull', False), ('released_by__isnull', False), models.Q(('release_reason', ''), _negated=True)), _connector='OR'), name='lot_is_released_with_a_reason'),
+            constraint=models.CheckConstraint(condition=models.Q(models.Q(('release_reason', ''), ('released_at__isnull', True), ('released_by__isnull', True)), models.Q(('placed_by__isnull', True), ('released_at__isnull', False)), models.Q(('released_at__isnull', False), ('released_by__isnull', False), models.Q(('release_reason', ''), _negated=True)), _connector='OR'), name='lot_is_released_with_a_reason'),
         ),
         migrations.AddConstraint(
             model_name='lothold',
-            constraint=models.UniqueConstraint(condition=models.Q(('released_at__isnull', True)), fields=('lot_id', 'dispute'), name='lot_is_held_once_for_one_reason', nulls_distinct=False),
+            constraint=models.UniqueConstraint(condition=models.Q(('released_at__isnull', True)), fields=('lot_id', 'dispute', 'theft'), name='lot_is_held_once_for_one_reason', nulls_distinct=False),
         ),
         migrations.AddIndex(
             model_name='refund',

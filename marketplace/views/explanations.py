@@ -185,6 +185,17 @@ NOTIFICATIONS = {
     "dispute_to_decide": gettext_lazy("A dispute about %(model)s waits for an admin."),
     "dispute_kept": gettext_lazy("The dispute about %(model)s is decided: the charge stands."),
     "dispute_withdrawn": gettext_lazy("The dispute about %(model)s was withdrawn."),
+    "theft_opened": gettext_lazy("Somebody says that records of yours in %(datanet)s are theirs. You may answer."),
+    "theft_to_decide": gettext_lazy("A theft dispute in %(datanet)s waits for your decision."),
+    "theft_answered": gettext_lazy("The contributor answered your theft dispute in %(datanet)s."),
+    "theft_won": gettext_lazy("Your theft dispute in %(datanet)s is won: %(amount)s OPEN became yours, pending."),
+    "theft_records_given": gettext_lazy(
+        "A theft dispute about your records in %(datanet)s is decided: they are its author’s, and %(amount)s OPEN of your "
+        "pending earnings went to them."
+    ),
+    "theft_lost": gettext_lazy("Your theft dispute in %(datanet)s was dismissed."),
+    "theft_records_kept": gettext_lazy("A theft dispute in %(datanet)s has ended: the records stay yours."),
+    "theft_lapsed": gettext_lazy("A theft dispute in %(datanet)s was not decided in time. What it held is let go."),
     "model_retires": gettext_lazy(
         "%(model)s takes no calls from %(day)s on. What is left of your pass comes back then."
     ),

@@ -13,7 +13,7 @@ from django.views.decorators.http import require_POST
 
 from accounts.requests import SignedInRequest
 from attribution import explain
-from datanets import media, records, sentences
+from datanets import media, records, sentences, thefts
 from datanets import services as datanets
 from datanets.columns import columns_of
 from datanets.models import Datanet, Record
@@ -54,6 +54,9 @@ def record(request: HttpRequest, record_id: int) -> HttpResponse:
         "copies": found.copies.count(),
         "reported": request.user.is_authenticated
         and found.reports.filter(reporter=request.user).order_by("-created_at").first(),
+        "may_dispute": request.user.pk != found.contributor_id
+        and found.status in (Record.Status.APPROVED, Record.Status.WITHDRAWN),
+        "theft": thefts.about(found, seen_by_user=request.user) if request.user.is_authenticated else None,
         "lines": found.lines.select_related("epoch").order_by("-amount_nano")[:10] if insider else [],
     }
     return render(request, "marketplace/explore/record.html", context)

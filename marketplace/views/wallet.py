@@ -19,7 +19,7 @@ from django.views.decorators.http import require_POST
 from accounts.requests import SignedInRequest
 from ledger import services as ledger
 
-from .. import movements, promotion, wallets
+from .. import holds, movements, promotion, statements, wallets
 from ..errors import MarketplaceError, sentence_of
 from ..forms_earn import DestinationForm, PromotionForm, WithdrawalForm
 from ..models import Access, ListedModel, PayoutDestination, PromotionTransfer, Withdrawal
@@ -132,7 +132,11 @@ def wallet_promotion(request: SignedInRequest) -> HttpResponse:
 @login_required
 def wallet_pending(request: SignedInRequest) -> HttpResponse:
     """What waits for its window to end: each arrival, and each move into the wallet."""
-    context = _statement(request, "pending") | {"money": wallets.summary(request.user)}
+    lots = statements.waiting(request.user)
+    context = _statement(request, "pending") | {
+        "money": wallets.summary(request.user, lots=lots),
+        "held": [(lot, holds.sentence(lot)) for lot in lots if lot.state == "held"],
+    }
     return render(request, "marketplace/wallet/pending.html", context)
 
 

@@ -6,7 +6,7 @@ import base64
 
 from django.core.files.uploadedfile import SimpleUploadedFile
 
-from tests.api.test_authorisation import ROLES
+from tests.api.test_authorisation import CLAIMANT, DISPUTED, ROLES, THEFT
 
 MAY = "may"  # is answered, or refused for another reason than who asks
 LOGIN = "login"  # is led to the sign-in page
@@ -29,6 +29,9 @@ POLICIES = {
     "curators, else unseen": {"anonymous": LOGIN, "stranger": 404, "member": MAY, "owner": 404, "admin": 404},
     "curators, else forbidden": {"anonymous": LOGIN, "stranger": 403, "member": MAY, "owner": MAY, "admin": 403},
     "callers": {"anonymous": LOGIN, "stranger": 403, "member": MAY, "owner": MAY, "admin": 403},
+    "parties and deciders": {"anonymous": LOGIN, "stranger": 404, "member": MAY, "owner": MAY, "admin": MAY},
+    "one party, seen by deciders": {"anonymous": LOGIN, "stranger": 404, "member": 403, "owner": MAY, "admin": 403},
+    "deciders, seen by parties": {"anonymous": LOGIN, "stranger": 404, "member": MAY, "owner": 403, "admin": MAY},
     "admins, else unseen": dict.fromkeys(ROLES, 404) | {"admin": MAY},
     "uploads": {"anonymous": 401, "stranger": 404, "member": 404, "owner": MAY, "admin": 404},
 }
@@ -49,6 +52,7 @@ _UNLISTED = {"owner": "model_owner", "slug": "unlisted"}
 _CLOSED = {"slug": "closed"}
 _ON_REQUEST = {"slug": "on_request"}
 _REVIEWED = {"submission_id": "in_review"}
+_THEFT = {"dispute_id": "theft_id"}
 _TUS = {"HTTP_TUS_RESUMABLE": "1.0.0"}
 _BYTES = {"data": b"1", "content_type": "application/offset+octet-stream", "HTTP_UPLOAD_OFFSET": "0"}
 
@@ -129,6 +133,23 @@ ACCESS: dict[tuple[str, ...], tuple] = {
         None,
         {"record_id": "rejected_id"},
     ),
+    ("get", "record_theft"): ("signed in", SENDER, None, {}),
+    ("post", "record_theft"): (
+        "all but its contributor",
+        SENDER,
+        lambda ids: {"records": ids["record_id"]} | THEFT,
+        {},
+    ),
+    ("get", "thefts"): ("signed in", PLAIN, None, {}),
+    ("get", "theft"): ("parties and deciders", DISPUTED, None, _THEFT),
+    ("post", "theft_answer"): ("one party, seen by deciders", DISPUTED, {"text": "They are mine."}, _THEFT),
+    ("post", "theft_decide"): (
+        "deciders, seen by parties",
+        DISPUTED,
+        {"answer": "uphold", "note": "The paper is older."},
+        _THEFT,
+    ),
+    ("post", "theft_withdraw"): ("one party, seen by deciders", CLAIMANT, {}, _THEFT),
     # Submissions
     ("get", "contribute"): ("signed in", SENDER, None, {}),
     ("get", "contribute_new"): ("signed in", SENDER, None, {}),

@@ -29,6 +29,9 @@ POLICIES = {
     "owner, seen by its author": {"anonymous": 401, "stranger": 404, "member": 403, "owner": OK, "admin": 404},
     "curators, else unseen": {"anonymous": 401, "stranger": 404, "member": OK, "owner": 404, "admin": 404},
     "curators, else forbidden": {"anonymous": 401, "stranger": 403, "member": OK, "owner": OK, "admin": 403},
+    "parties and deciders": {"anonymous": 401, "stranger": 404, "member": OK, "owner": OK, "admin": OK},
+    "one party, seen by deciders": {"anonymous": 401, "stranger": 404, "member": 403, "owner": OK, "admin": 403},
+    "deciders, seen by parties": {"anonymous": 401, "stranger": 404, "member": OK, "owner": 403, "admin": OK},
     "admins, else unseen": {"anonymous": 404, "stranger": 404, "member": 404, "owner": 404, "admin": OK},
 }
 
@@ -38,15 +41,19 @@ MODEL = ("dan", "devi")
 SENDER = ("carol", "alice")
 BUYER = ("alice", "dan")
 PAYEE = ("dan", "alice")
+DISPUTED, CLAIMANT = ("carol", "bob"), ("carol", "dan")
 PLAIN = ("dan", "alice")
 
 _D = "datanets/<slug:owner>/<slug:slug>/"
 _M = "models/<slug:owner>/<slug:slug>/"
 _S = "submissions/<uuid:submission_id>/"
 _R = "reviews/submissions/<uuid:submission_id>/"
+_T = "theft-disputes/<uuid:dispute_id>/"
 _A = "admin/payout-runs/<uuid:run_id>/"
 _AS_MODEL = {"owner": "model_owner", "slug": "model_slug"}
 _REVIEWED = {"submission_id": "in_review"}
+_THEFT = {"dispute_id": "theft_id"}
+THEFT = {"statement": "They are mine.", "evidence": "My paper has them."}
 NEW_DATANET = {"name": "Mine", "purpose": "Tests", "kind": "text", "licence": "CC0-1.0", "rights_statement": "I may."}
 NEW_MODEL = {"name": "Mine", "purpose": "Tests", "engine": "linear"}
 PRICES = {"price_call_nano": "1", "price_in_nano": "0", "price_out_nano": "0"}
@@ -140,6 +147,23 @@ ACCESS = {
         {"answer": "dismiss", "note": "It is fine."},
         {},
     ),
+    ("get", "theft-disputes/"): ("signed in", PLAIN, None, {}),
+    ("post", "theft-disputes/"): (
+        "all but its contributor",
+        SENDER,
+        lambda ids: {"records": [ids["record_id"]]} | THEFT,
+        {},
+    ),
+    ("get", "theft-disputes/to-decide/"): ("signed in", PLAIN, None, {}),
+    ("get", _T): ("parties and deciders", DISPUTED, None, _THEFT),
+    ("post", f"{_T}answer/"): ("one party, seen by deciders", DISPUTED, {"text": "They are mine."}, _THEFT),
+    ("post", f"{_T}decision/"): (
+        "deciders, seen by parties",
+        DISPUTED,
+        {"answer": "uphold", "note": "The paper is older."},
+        _THEFT,
+    ),
+    ("post", f"{_T}withdraw/"): ("one party, seen by deciders", CLAIMANT, {}, _THEFT),
     # The shop
     ("get", "models/"): ("everybody", MODEL, None, {}),
     ("post", "models/"): ("signed in", MODEL, NEW_MODEL, {}),
@@ -372,6 +396,8 @@ def _ask(client, world, operation, body, ids, *, instead=None) -> int:
     method, route = operation
     values = {**world.ids, **{name: world.ids[other] for name, other in ids.items()}, **(instead or {})}
     address = "/api/v1/" + re.sub(r"<\w+:(\w+)>", lambda found: str(values[found[1]]), route)
+    if callable(body):
+        body = body(world.ids)
     if isinstance(body, dict):
         body = {name: _filled(name, world) if value is FILLED else value for name, value in body.items()}
     with transaction.atomic():

@@ -39,6 +39,7 @@ PAGES = {
     "review of provenance": ("carol", "/en/review/{in_review}/?tab=provenance"),
     "appeals": ("frank", "/en/review/appeals/"),
     "reported records": ("carol", "/en/review/reports/"),
+    "theft disputes": ("carol", "/en/thefts/"),
     "my models": ("devi", "/en/build/models/"),
     "my model": ("devi", "/en/build/models/{model_id}/"),
     "keys": ("dan", "/en/build/keys/"),
@@ -131,6 +132,7 @@ def _more(ids: dict, count: int, mark: str) -> None:
     newest = f"contributor_id = {user('alice')} AND status = 'approved' ORDER BY id DESC OFFSET n - 1 LIMIT 1"
     of_new_record = f"(SELECT id FROM datanets_record WHERE {newest})"
     _copies("datanets_report", f"id = '{ids['report_id']}'", count, id=NEW_ID, record_id=of_new_record)
+    _copies("datanets_theftdispute", f"id = '{ids['theft_id']}'", count, id=NEW_ID)
     _copies("datanets_rulechange", "true", count, after="""'"Name it"'""")
     _copies("marketplace_modelterms", f"model_id = '{ids['model_id']}'", count)
     _copies("marketplace_pricelist", f"model_id = '{ids['model_id']}'", count, id=NEW_ID)

@@ -17,7 +17,7 @@ from datanets import services as datanets
 from datanets.models import Record
 from ledger import services as ledger
 from ledger.publication import Publication
-from marketplace import access, disputes, holds, keys, payouts, people, publishing, refunds, tokens, wallets
+from marketplace import access, disputes, holds, keys, payouts, people, publishing, refunds, thefts, tokens, wallets
 from marketplace.models import Call, PayoutRun
 from tests.datanets.cast import make_datanet, send, table, upload, waiting
 from tests.marketplace.pages.world import call, fund, measured, person, settle, small_shop
@@ -108,6 +108,8 @@ def build(books) -> World:
     refunds.approve(asked_back, by=person("ben"), reason="It said so twice.")
     (lot,) = ledger.lots_of(asked_back.pk)
     hold = holds.hold(lot.id, by=person("ben"), reason="A stolen card.")
+    bobs = Record.objects.filter(contributor=person("bob"), datanet=tumours, status="approved").order_by("id")[0]
+    theft = thefts.open_dispute([bobs], by=person("dan"), statement="It is mine.", evidence="My paper has it.")
 
     # Money out: one item sent, one in a draft run, one waiting
     alice = person("alice")
@@ -167,6 +169,7 @@ def build(books) -> World:
             "asked_back": asked_back.pk,
             "dispute_id": dispute.pk,
             "hold_id": hold.pk,
+            "theft_id": theft.pk,
             "receipt_id": call_id,
             "epoch_id": line.epoch_id,
             "role": "data",

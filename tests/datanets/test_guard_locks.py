@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
-from datanets import checking, reports, submissions
+from datanets import checking, reports, submissions, thefts
 from datanets.models import Record
 from tests.datanets.cast import approve_all, make_datanet, measured, person, send, table, upload
 from tests.datanets.races import race
@@ -35,6 +35,24 @@ def test_reports_sent_at_once_share_one_limit_of_the_day(books, settings):
     answers = race(books, *acts, behind="LOCK TABLE datanets_report IN SHARE MODE")
 
     assert sorted(type(answer).__name__ for answer in answers) == ["Report", "TooMany"]
+
+
+def test_theft_disputes_opened_at_once_share_one_limit_and_one_record(books, settings):
+    """Fails without the locks of the person's row and of the records: both look before either is stored."""
+    settings.THEFT_DISPUTES_RUNNING_MAX = 1
+    submission = send(make_datanet(), table(measured(3)))
+    approve_all(submission)
+    first, second, third = submission.records.order_by("id")
+    said = {"statement": "It is mine.", "evidence": "My paper."}
+
+    def at_once(*claims):
+        known = [(record, person(name)) for record, name in claims]
+        acts = [lambda one=one, by=by: thefts.open_dispute([one], by=by, **said) for one, by in known]
+        answers = race(books, *acts, behind="LOCK TABLE datanets_theftdispute IN SHARE MODE")
+        return sorted(type(answer).__name__ for answer in answers)
+
+    assert at_once((first, "dan"), (second, "dan")) == ["TheftDispute", "TooMany"]
+    assert at_once((third, "frank"), (third, "grace")) == ["NotReady", "TheftDispute"]
 
 
 def test_a_file_that_another_worker_checks_is_left_alone(books):
