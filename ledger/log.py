@@ -211,9 +211,10 @@ def _source(entry_id: UUID) -> Journal | Fact | None:
 def _opening(entry_id: UUID, leaf: Leaf | None) -> Opening | None:
     """Read what the entry commits to, unsaved: a plain posting's opening is filled in from the journal."""
     opening = Opening.objects.filter(pk=entry_id).first()
-    if opening and (opening.type is None or (leaf and leaf.type != opening.type)):
-        return plain_opening(entry_id)
-    return opening
+    # Before it has a leaf, a plain posting has no opening; afterwards that means it was erased.
+    if opening is None and leaf or opening and opening.type and (not leaf or leaf.type == opening.type):
+        return opening
+    return plain_opening(entry_id)
 
 
 def plain_opening(entry_id: UUID) -> Opening | None:
@@ -221,7 +222,7 @@ def plain_opening(entry_id: UUID) -> Opening | None:
     posting = posting_of(entry_id)
     if posting is None:
         return None
-    opening = Opening.objects.get(pk=entry_id)
+    opening = Opening.objects.filter(pk=entry_id).first() or Opening(pk=entry_id)
     moves = [{"source": m.source, "target": m.target, "amount": str(m.amount_nano)} for m in posting.moves]
     opening.type, opening.public = POSTING_MADE, {"kind": posting.kind.value}
     opening.private, opening.split = {"moves": moves}, None

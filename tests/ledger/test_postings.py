@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from uuid import uuid4
 
 import pytest
@@ -158,6 +159,36 @@ def test_moves_that_make_no_sense_are_refused(books_of_module, moves, error):
             reference=f"test:{uuid4()}",
             moves=[ledger.Move(*move) for move in moves],
         )
+
+
+@pytest.mark.parametrize(
+    ("accounts", "amounts", "error"),
+    [
+        ([DAN, ALICE], "[-5, 4]", ledger.Unbalanced),
+        ([DAN, ALICE, BOB], "[-5, 5]", ledger.Unbalanced),
+        ([DAN, ALICE, ALICE], "[-5, 2, 3]", ledger.Unbalanced),
+        ([DAN, DAN], "[-5, 5]", ledger.Unbalanced),
+        ([DAN, ALICE], "[0, 0]", ledger.BadAmount),
+        ([DAN, ALICE, BOB], "[-5, 5, 0]", ledger.Unbalanced),
+        ([DAN, ALICE], "[5, -5]", ledger.BadAmount),
+        ([DAN, ALICE, BOB], "[-5, 8, -3]", ledger.BadAmount),
+        ([DAN, ALICE], "[-0.5, 0.5]", ledger.BadAmount),
+        ([DAN, ALICE], '["-5", "5"]', ledger.BadAmount),
+        ([DAN, ALICE], "[-9999999999999999999, 9999999999999999999]", ledger.BadAmount),
+        ([DAN, ALICE], "[-2000000000000000000, 2000000000000000000]", ledger.BadAmount),
+        ([DAN], "[-5]", ledger.BadAmount),
+        ([], "[]", ledger.BadAmount),
+        ([DAN, "pending:1"], "[-5, 5]", ledger.BadAmount),
+        (["pending:1", DAN], "[-5, 5]", ledger.LotUnavailable),
+    ],
+)
+def test_the_database_refuses_by_itself_what_python_would_not_send(books_of_module, accounts, amounts, error):
+    if not ledger.balance_nano(DAN):
+        books_of_module.deposit(DAN, 100)
+    for beside in ([], [payment(DAN, ALICE, 1).said()]):
+        said = payment(DAN, ALICE, 1).said() | {"accounts": accounts, "amounts": json.loads(amounts)}
+        with pytest.raises(error):
+            database.rows("SELECT ledger_post(%s)", json.dumps([said, *beside]))
 
 
 FEES, NOBODY, PENDING = chart.FEES, "wallet:987654321", chart.pending(1)
