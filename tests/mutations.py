@@ -168,6 +168,32 @@ REMOVALS = [
         "A repeat after a lost answer would be an error, and callers would make up a new id.",
     ),
     Removal(
+        "amounts_are_whole",
+        "ledger/sql/post.sql",
+        " AND said !~ '[2-9][0-9]{18}|[0-9]{20}'",
+        "",
+        ("tests/ledger/test_postings.py::test_the_database_refuses_by_itself_what_python_would_not_send",),
+        "A caller that passes by Python would get an error of the server's, which nobody knows how to answer.",
+    ),
+    Removal(
+        "plain_posting_into_pending",
+        "ledger/sql/post.sql",
+        """\
+    AND (p->>'accounts' LIKE '%, "pending:%') = (p->>'vest_after_s' IS NOT NULL)
+""",
+        "",
+        ("tests/ledger/test_postings.py::test_a_posting_alone_is_booked_or_refused_as_it_is_beside_another",),
+        "Money would lie in a pending account without a lot, and never vest.",
+    ),
+    Removal(
+        "plain_posting_from_pending",
+        "ledger/sql/post.sql",
+        """p->>'accounts' NOT LIKE '["pending:%' AND """,
+        "",
+        ("tests/ledger/test_postings.py::test_the_database_refuses_by_itself_what_python_would_not_send",),
+        "A pending account would pay from no lot, and its lots would no longer add up to its balance.",
+    ),
+    Removal(
         "reused_id_is_refused",
         "ledger/sql/post.sql",
         "IF coalesce(cardinality(ids), 0) <> said THEN",

@@ -27,8 +27,8 @@ $$;
 -- written, and `ledger_book` decides what it is.
 CREATE FUNCTION ledger_book_plain(p jsonb, from_hold uuid, OUT payer bigint, OUT amount bigint) LANGUAGE plpgsql AS $$
 DECLARE
-  numbers bigint[] := ARRAY(SELECT (SELECT a.id FROM ledger_account a WHERE a.code = c)
-                            FROM jsonb_array_elements_text(p->'accounts') c);
+  numbers bigint[] := ARRAY(SELECT (SELECT a.id FROM ledger_account a WHERE a.code = u.code)
+                            FROM (SELECT jsonb_array_elements_text(p->'accounts') AS code) u);
 BEGIN
   INSERT INTO ledger_journal AS j (id, kind, reference, accounts, amounts, vest_after_s, hold_id, payload)
   SELECT (p->>'id')::uuid, p->>'kind', p->>'reference', numbers, ledger_amounts(p->>'amounts'),
@@ -60,7 +60,9 @@ BEGIN
   FOR attempt IN 1..2 LOOP
     WITH said AS MATERIALIZED (
       SELECT s.*, ledger_amounts(s.amounts) AS nano,
-        ARRAY(SELECT (SELECT a.id FROM ledger_account a WHERE a.code = c) FROM unnest(s.accounts) c) AS numbers,
+        -- An index look-up each, not a join, whatever the planner believes of how many there are.
+        ARRAY(SELECT (SELECT a.id FROM ledger_account a WHERE a.code = u.code)
+              FROM (SELECT unnest(s.accounts) AS code) u) AS numbers,
         s.accounts[1] LIKE 'pending:%' AS from_pending,
         ',' || array_to_string(s.accounts[2:], ',') LIKE '%,pending:%' AS into_pending
       FROM ROWS FROM (jsonb_to_recordset(postings) AS (id uuid, kind text, reference text, accounts text[], amounts text,
@@ -97,7 +99,8 @@ BEGIN
     )
     SELECT array_agg(b.id), array_agg(b.payer), array_agg(b.amount), array_agg(b.takes_from), array_agg(b.hold_id),
       (SELECT count(*) FROM said),
-      (SELECT array_agg(u.code) FROM said s, unnest(s.accounts, s.numbers) AS u(code, number) WHERE u.number IS NULL)
+      (SELECT array_agg(u.code) FROM said s, unnest(s.accounts, s.numbers) AS u(code, number)
+       WHERE array_position(s.numbers, NULL) IS NOT NULL AND u.number IS NULL)
     INTO ids, payers, amounts, lots, holds, said, unopened FROM booked b;
     EXIT WHEN unopened IS NULL;
     PERFORM ledger_open(unopened);
@@ -109,7 +112,8 @@ BEGIN
       vest_after_s int, takes_from uuid, entry jsonb) JOIN ledger_journal j ON j.id = s.id
     WHERE (j.kind, j.reference, j.accounts, j.amounts, j.vest_after_s, j.takes_from, j.payload)
       IS DISTINCT FROM (s.kind, s.reference,
-        ARRAY(SELECT (SELECT a.id FROM ledger_account a WHERE a.code = c) FROM unnest(s.accounts) c),
+        ARRAY(SELECT (SELECT a.id FROM ledger_account a WHERE a.code = u.code)
+              FROM (SELECT unnest(s.accounts) AS code) u),
         ledger_amounts(s.amounts), s.vest_after_s, s.takes_from, ledger_payload(s.entry))
     LIMIT 1;
     IF FOUND THEN

@@ -185,6 +185,7 @@ def test_moves_that_make_no_sense_are_refused(books_of_module, moves, error):
 def test_the_database_refuses_by_itself_what_python_would_not_send(books_of_module, accounts, amounts, error):
     if not ledger.balance_nano(DAN):
         books_of_module.deposit(DAN, 100)
+    database.rows("SELECT ledger_open(%s)", [DAN, ALICE, BOB, "pending:1"])  # or no posting would be a plain one
     for beside in ([], [payment(DAN, ALICE, 1).said()]):
         said = payment(DAN, ALICE, 1).said() | {"accounts": accounts, "amounts": json.loads(amounts)}
         with pytest.raises(error):
@@ -226,6 +227,7 @@ def test_a_posting_alone_is_booked_or_refused_as_it_is_beside_another(books_of_m
     if not ledger.balance_nano(DAN):
         books_of_module.deposit(DAN, 100)
         ledger.post_many([payment(DAN, target, 1) for target in (FEES, ALICE, BOB)])
+        ledger.post_many([payment(DAN, PENDING, 1, vest_after_s=60)])
     told = {"kind": ledger.Kind.ADJUSTMENT} | more
     asked = ledger.Posting(
         id=ledger.new_id(), reference=f"test:{uuid4()}", moves=[ledger.Move(*move) for move in moves], **told
