@@ -208,11 +208,25 @@ def posted_from_python(clients: int) -> float:
 
 
 def _post_for_a_while(payer: int, counts, place: int, together) -> None:
-    post_batch(1, payer)  # connects; the peer does the same
+    from ledger import chart
+    from ledger import services as ledger
+
+    source, payees = chart.wallet(payer), ((chart.FEES, 5), (f"{POOL}:data", 35), (f"{POOL}:curation", 5))
+
+    def post_one() -> None:
+        id = ledger.new_id()
+        ledger.post(
+            id=id,
+            kind=ledger.Kind.CALL_CHARGED,
+            reference=f"call:{id}",
+            moves=[ledger.Move(source, target, nano) for target, nano in payees],
+        )
+
+    post_one()  # connects; the peer does the same
     together.wait()
     end, done = time.monotonic() + SECONDS, 0
     while time.monotonic() < end:
-        post_batch(1, payer)
+        post_one()
         done += 1
     counts[place] = done
 
@@ -237,11 +251,11 @@ def charges(count: int, payer: int | None = None) -> list:
     return out
 
 
-def post_batch(count: int, payer: int | None = None) -> float:
+def post_batch(count: int) -> float:
     """Seconds to post so many at once."""
     from ledger import services as ledger
 
-    postings = charges(count, payer)
+    postings = charges(count)
     start = time.perf_counter()
     ledger.post_many(postings)
     return time.perf_counter() - start

@@ -21,7 +21,9 @@ def legs(moves: Iterable[tuple[str, str, int]], *, posting: str) -> tuple[list[s
     Raises:
         BadAmount, Unbalanced.
     """
-    payer, total_nano, received = None, 0, {}
+    payer: str | None = None
+    total_nano = 0
+    received: dict[str, int] = {}
     for source, target, nano in moves:
         # A float that happens to be whole would pass for one; it must not get that far. Nor must True.
         if type(nano) is not int or nano < 0:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import NamedTuple
 from uuid import UUID
 
 from ledger import database, receipts
@@ -32,8 +33,7 @@ class Kind(StrEnum):
     PROMOTION_RETURNED = "promotion_returned"
 
 
-@dataclass(frozen=True)
-class Move:
+class Move(NamedTuple):
     """An amount from one account to another; codes come from `chart`. A move of 0 is dropped: a split part may be 0."""
 
     source: str
@@ -96,8 +96,7 @@ class Posting:
     def said(self) -> dict:
         """The posting as the SQL functions read it. Raises BadAmount, Unbalanced, receipts.Malformed."""
         id = str(self.id)
-        moves = ((move.source, move.target, move.amount_nano) for move in self.moves)
-        accounts, amounts = legs(moves, posting=id)
+        accounts, amounts = legs(self.moves, posting=id)
         if self.entry:
             self.entry.check()
         return {

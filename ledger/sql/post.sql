@@ -45,8 +45,9 @@ BEGIN
   END IF;
 END $$;
 
--- Append to journal and openings, all or none. (Where the caller gave no entry, the log makes the opening.) Returns what is new, one place per posting; a repeat is silent, a reused
--- id raises OL002. `door` says who calls: post, draw (each posting then names its hold) or vest.
+-- Append to journal and openings, all or none. (Where the caller gave no entry, the log makes the opening.) Returns what
+-- is new, one place per posting; a repeat is silent, a reused id raises OL002. `door` says who calls: post, draw (each
+-- posting then names its hold) or vest.
 CREATE FUNCTION ledger_book(postings jsonb, door text, OUT ids uuid[], OUT payers bigint[], OUT amounts bigint[],
                             OUT lots uuid[], OUT holds uuid[])
 LANGUAGE plpgsql AS $$
