@@ -8,18 +8,20 @@ Each figure is the median of ROUNDS rounds in which what is compared takes turns
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import multiprocessing
 import statistics
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
 from bench import peers, report
 from bench.books import Books, books
+from devstack.services import DATABASE
 
 ROUNDS = 5
 SECONDS = 4
@@ -28,21 +30,18 @@ DEPOSIT_NANO = 10**13
 POOL = "pool:00000000-0000-0000-0000-000000000001:calls"
 
 # Four legs: a payer, the platform, the pools of data and of curation.
-MOVES = ",".join(
-    f'["wallet:%1$s","{target}",{nano}]'
-    for target, nano in (("platform:fees", 5), (f"{POOL}:data", 35), (f"{POOL}:curation", 5))
-)
+LEGS = f'"accounts":["wallet:%1$s","platform:fees","{POOL}:data","{POOL}:curation"],"amounts":[-45,5,35,5]'
 POST = f"""
 \\set payer random(1, {{payers}})
-SELECT ledger_post(format('[{{{{"id":"%2$s","kind":"call_charged","reference":"call:%2$s","moves":[{MOVES}]}}}}]',
+SELECT ledger_post(format('[{{{{"id":"%2$s","kind":"call_charged","reference":"call:%2$s",{LEGS}}}}}]',
                           :payer::int, id)::jsonb)
 FROM (SELECT gen_random_uuid() AS id) i;
 """
 # The row that this makes, into a table with the same columns and indexes, without a check or a lock.
 RAW = """
 \\set payer random(1, {payers})
-INSERT INTO raw_journal (id, kind, reference, accounts, amounts, payload)
-SELECT id, 'call_charged', 'call:' || id, ARRAY[:payer::bigint, 1, 2, 3], ARRAY[-45::bigint, 5, 35, 5], sha256(uuid_send(id))
+INSERT INTO raw_journal (id, kind, reference, accounts, amounts)
+SELECT id, 'call_charged', 'call:' || id, ARRAY[:payer::bigint, 1, 2, 3], ARRAY[-45::bigint, 5, 35, 5]
 FROM (SELECT gen_random_uuid() AS id) i;
 """
 
@@ -56,6 +55,13 @@ def posting(site: Books) -> None:
             lambda c=clients: site.pgbench(RAW.format(payers=PAYERS), clients=c, seconds=SECONDS),
         )
         show(f"posting / raw insert, {clients} clients", ours, raw, floor, "/s")
+    for wait_ms in (1, 2, 4):
+        with slow_commits(site, wait_ms):
+            ours, raw = in_turns(
+                lambda: site.pgbench(POST.format(payers=PAYERS), clients=1, seconds=SECONDS),
+                lambda: site.pgbench(RAW.format(payers=PAYERS), clients=1, seconds=SECONDS),
+            )
+        show(f"posting / raw insert, 1 client, a commit waits {wait_ms} ms more", ours, raw, ".90, goal .95", "/s")
     url = site.make_database("hordak")
     peers.run("peer_hordak.py", url, "setup")
     ours, hordak = in_turns(
@@ -164,16 +170,27 @@ def verify(site: Books) -> None:
 # --- What is timed
 
 
+@contextlib.contextmanager
+def slow_commits(site: Books, wait_ms: int) -> Iterator[None]:
+    """Let each commit sleep before it flushes, as on a disk that takes that long."""
+    settings = {"commit_delay": wait_ms * 1000, "commit_siblings": 0}
+    for name, number in settings.items():
+        site.ask(f"ALTER DATABASE {DATABASE} SET {name} = {number}")
+    try:
+        yield
+    finally:
+        for name in settings:
+            site.ask(f"ALTER DATABASE {DATABASE} RESET {name}")
+
+
 def posted_from_python(clients: int) -> float:
     """Postings per second of `ledger.post` from so many processes, each with a payer of its own."""
     from django.db import connections
 
     connections.close_all()
-    counts = multiprocessing.Array("l", clients)
-    started = [
-        multiprocessing.get_context("fork").Process(target=_post_for_a_while, args=(1 + n, counts, n))
-        for n in range(clients)
-    ]
+    context = multiprocessing.get_context("fork")
+    counts, together = context.Array("l", clients), context.Barrier(clients)
+    started = [context.Process(target=_post_for_a_while, args=(1 + n, counts, n, together)) for n in range(clients)]
     for one in started:
         one.start()
     for one in started:
@@ -181,10 +198,26 @@ def posted_from_python(clients: int) -> float:
     return sum(counts) / SECONDS
 
 
-def _post_for_a_while(payer: int, counts, place: int) -> None:
+def _post_for_a_while(payer: int, counts, place: int, together) -> None:
+    from ledger import chart
+    from ledger import services as ledger
+
+    source, payees = chart.wallet(payer), ((chart.FEES, 5), (f"{POOL}:data", 35), (f"{POOL}:curation", 5))
+
+    def post_one() -> None:
+        id = ledger.new_id()
+        ledger.post(
+            id=id,
+            kind=ledger.Kind.CALL_CHARGED,
+            reference=f"call:{id}",
+            moves=[ledger.Move(source, target, nano) for target, nano in payees],
+        )
+
+    post_one()  # connects; the peer does the same
+    together.wait()
     end, done = time.monotonic() + SECONDS, 0
     while time.monotonic() < end:
-        post_batch(1, payer)
+        post_one()
         done += 1
     counts[place] = done
 
@@ -223,11 +256,11 @@ def fill(site: Books, postings: int, *, log: bool = True) -> None:
     site.ask("VACUUM ANALYZE")
 
 
-def post_batch(count: int, payer: int | None = None) -> float:
+def post_batch(count: int) -> float:
     """Seconds to post so many at once."""
     from ledger import services as ledger
 
-    postings = charges(count, payer)
+    postings = charges(count)
     start = time.perf_counter()
     ledger.post_many(postings)
     return time.perf_counter() - start
@@ -266,12 +299,11 @@ def copy_rows(site: Books, count: int) -> float:
 
     lines = []
     for posting in charges(count):
-        payload = posting.id.hex * 2
-        lines.append(f"{posting.id}\tcall_charged\tcall:{posting.id}\t{{7,1,2,3}}\t{{-45,5,35,5}}\t\\\\x{payload}\n")
+        lines.append(f"{posting.id}\tcall_charged\tcall:{posting.id}\t{{7,1,2,3}}\t{{-45,5,35,5}}\n")
     connection = psycopg2.connect(site.postgres.url())
     start = time.perf_counter()
     with connection, connection.cursor() as cursor:
-        columns = "id, kind, reference, accounts, amounts, payload"
+        columns = "id, kind, reference, accounts, amounts"
         cursor.copy_expert(f"COPY raw_journal ({columns}) FROM STDIN", io.StringIO("".join(lines)))
     taken = time.perf_counter() - start
     connection.close()

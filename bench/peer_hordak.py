@@ -36,8 +36,7 @@ def make_accounts() -> None:
         Account.objects.create(name=f"payer{number}", code=f"9{number}", type=AccountType.liability, currencies=["EUR"])
 
 
-def post(url: str, number: int, seconds: float, counts) -> None:
-    set_up_django(url)
+def post(number: int, seconds: float, counts, together) -> None:
     from django.db import transaction
     from hordak.models import Account, Leg, Transaction
     from moneyed import Money
@@ -45,13 +44,19 @@ def post(url: str, number: int, seconds: float, counts) -> None:
     payer = Account.objects.get(name=f"payer{number}")
     payees = [Account.objects.get(name=name) for name in ("fees", "data", "curation")]
     parts = [Money(5, "EUR"), Money(35, "EUR"), Money(5, "EUR")]
-    end, done = time.monotonic() + seconds, 0
-    while time.monotonic() < end:
+
+    def post_one() -> None:
         with transaction.atomic():
             made = Transaction.objects.create()
             legs = [Leg(transaction=made, account=payer, debit=Money(45, "EUR"))]
             legs += [Leg(transaction=made, account=a, credit=part) for a, part in zip(payees, parts, strict=True)]
             Leg.objects.bulk_create(legs)
+
+    post_one()
+    together.wait()
+    end, done = time.monotonic() + seconds, 0
+    while time.monotonic() < end:
+        post_one()
         done += 1
     counts[number] = done
 
@@ -63,9 +68,10 @@ if __name__ == "__main__":
         make_accounts()
     else:
         clients, length_s = int(sys.argv[3]), float(sys.argv[4])
-        counted = multiprocessing.Array("l", clients)
+        set_up_django(database_url)
         context = multiprocessing.get_context("fork")
-        started = [context.Process(target=post, args=(database_url, n, length_s, counted)) for n in range(clients)]
+        counted, barrier = context.Array("l", clients), context.Barrier(clients)
+        started = [context.Process(target=post, args=(n, length_s, counted, barrier)) for n in range(clients)]
         for one in started:
             one.start()
         for one in started:

@@ -90,8 +90,9 @@ def draw(draws: Sequence[Draw]) -> set[UUID]:
     """
     if not draws:
         return set()
-    said = [{"hold_id": item.hold_id, "close": item.close, "posting": item.posting.said()} for item in draws]
-    return {row[0] for row in database.rows("SELECT ledger_draw(%s)", database.as_json(said))}
+    said = [item.posting.said() | {"hold_id": item.hold_id, "close": item.close} for item in draws]
+    new = database.texts("SELECT ledger_draw(%s)::text", database.as_json(said))
+    return {item.posting.id for item, told in zip(draws, said, strict=True) if told["id"] in new}
 
 
 def close(hold_id: UUID) -> int:

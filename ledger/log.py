@@ -47,7 +47,8 @@ class LogRow:
 class EntryRow:
     """One entry with what it commits to.
 
-    private, split, secret: None once erased. The salts of its openings come from the secret.
+    private, split, secret: None once erased. The salts of its openings come from the secret, which a plain posting has no
+        sooner than its leaf.
     leaf, leaf_index: As it stands in the log; None while it waits.
     vest_after_s: Of a posting into pending accounts: seconds from `at` until it vests.
     """
@@ -156,7 +157,7 @@ def entry_of(entry_id: UUID) -> EntryRow | None:
         vest_after_s=vest_after_s,
         leaf=entry,
         leaf_index=index,
-        secret=bytes(opening.secret) if opening else None,
+        secret=bytes(said[0]) if said[0] is not None else None,
     )
 
 
@@ -243,8 +244,8 @@ def _opening(entry_id: UUID, leaf_type: str | None, secret: Any, type: str | Non
 
     said: Its public, private and split values, as JSON.
     """
-    if secret is None:
-        return None
+    if secret is None and leaf_type is not None:
+        return None  # erased; before it has a leaf, a plain posting has no opening
     if type is None or leaf_type not in (None, type):
         return plain_opening(entry_id)
     public, private, split = (None if text is None else database.from_json(text) for text in said)
@@ -256,7 +257,7 @@ def plain_opening(entry_id: UUID) -> Opening | None:
     posting = posting_of(entry_id)
     if posting is None:
         return None
-    opening = Opening.objects.get(pk=entry_id)
+    opening = Opening.objects.filter(pk=entry_id).first() or Opening(pk=entry_id)
     moves = [{"source": m.source, "target": m.target, "amount": str(m.amount_nano)} for m in posting.moves]
     opening.type, opening.public = POSTING_MADE, {"kind": posting.kind.value}
     opening.private, opening.split = {"moves": moves}, None

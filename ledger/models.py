@@ -53,8 +53,8 @@ class Journal(models.Model):
     takes_from = models.UUIDField(null=True)
     #: The hold it was drawn from; null if the payer's available money paid.
     hold_id = models.UUIDField(null=True)
-    #: SHA-256 of everything the caller said, so that a repeat can be told from a reuse of the id.
-    payload = models.BinaryField()
+    #: SHA-256 of the entry that the caller gave, so that a repeat can be told from a reuse of the id; null: it gave none.
+    payload = models.BinaryField(null=True)
 
     class Meta:
         db_table = "ledger_journal"
@@ -236,7 +236,8 @@ class Opening(models.Model):
 
     entry_id = models.UUIDField(primary_key=True)
     secret = models.BinaryField()
-    #: Null: a plain posting, whose entry says its kind and commits to its moves (read from the journal).
+    #: Null: a plain posting, whose entry says its kind and commits to its moves (read from the journal). Its opening is
+    #: made with its leaf; where a caller gave an entry, with the posting.
     type = models.CharField(max_length=40, null=True)
     public = models.JSONField(null=True)
     private = models.JSONField(null=True)

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import NamedTuple
 from uuid import UUID
 
 from ledger import commitments, database
-from ledger.errors import BadAmount
+from ledger.legs import legs
 from ledger.models import Journal, LedgerAccount
 
 
@@ -32,8 +33,7 @@ class Kind(StrEnum):
     PROMOTION_RETURNED = "promotion_returned"
 
 
-@dataclass(frozen=True)
-class Move:
+class Move(NamedTuple):
     """An amount from one account to another; codes come from `chart`. A move of 0 is dropped: a split part may be 0."""
 
     source: str
@@ -94,18 +94,17 @@ class Posting:
     takes_from: UUID | None = None
 
     def said(self) -> dict:
-        """The posting as the SQL functions read it. Raises BadAmount, strict.Malformed."""
-        for move in self.moves:
-            # A float that happens to be whole would pass the database; it must not get that far.
-            if type(move.amount_nano) is not int or move.amount_nano < 0:
-                raise BadAmount("an amount is a whole number of nano-OPEN, 0 or more", posting=str(self.id))
+        """The posting as the SQL functions read it. Raises BadAmount, Unbalanced, strict.Malformed."""
+        id = str(self.id)
+        accounts, amounts = legs(self.moves, posting=id)
         if self.entry:
             self.entry.check()
         return {
-            "id": str(self.id),
+            "id": id,
             "kind": Kind(self.kind).value,
             "reference": self.reference,
-            "moves": [[move.source, move.target, move.amount_nano] for move in self.moves],
+            "accounts": accounts,
+            "amounts": amounts,
             "entry": self.entry.said() if self.entry else None,
             "vest_after_s": self.vest_after_s,
             "takes_from": self.takes_from,
@@ -153,8 +152,9 @@ def post_many(postings: Sequence[Posting]) -> set[UUID]:
     """Make all these postings, or none, in one round trip. Returns the ids that are new. Raises what `post` raises."""
     if not postings:
         return set()
-    said = database.as_json([posting.said() for posting in postings])
-    return {row[0] for row in database.rows("SELECT ledger_post(%s)", said)}
+    said = [posting.said() for posting in postings]
+    new = database.texts("SELECT ledger_post(%s)::text", database.as_json(said))
+    return {posting.id for posting, told in zip(postings, said, strict=True) if told["id"] in new}
 
 
 def posting_of(posting_id: UUID) -> PostingRow | None:

@@ -111,7 +111,7 @@ class Migration(migrations.Migration):
                 ('vest_after_s', models.IntegerField(null=True)),
                 ('takes_from', models.UUIDField(null=True)),
                 ('hold_id', models.UUIDField(null=True)),
-                ('payload', models.BinaryField()),
+                ('payload', models.BinaryField(null=True)),
             ],
             options={
                 'db_table': 'ledger_journal',

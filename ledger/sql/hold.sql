@@ -115,8 +115,9 @@ BEGIN
   RETURN released;
 END $$;
 
--- Public. Post from holds, all or none: what a posting moves was set aside before, so only the hold is tested.
--- A draw with "close" also releases the rest of its hold. Returns the ids that were new; a repeat draws nothing.
+-- Public. Post from holds, all or none: what a posting moves was set aside before, so only the hold is tested. Each is a
+-- posting (see ledger_post) with "hold_id" and "close"; to close also releases the rest of the hold. Returns the ids that
+-- were new; a repeat draws nothing.
 CREATE FUNCTION ledger_draw(draws jsonb) RETURNS SETOF uuid
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 DECLARE
@@ -128,19 +129,20 @@ DECLARE
   r record;
 BEGIN
   IF jsonb_array_length(draws) = 1 THEN
-    r := ledger_book_plain(draws->0->'posting', (draws->0->>'hold_id')::uuid);
+    r := ledger_book_plain(draws->0, (draws->0->>'hold_id')::uuid);
     IF r.payer IS NOT NULL THEN
-      ids := ARRAY[(draws->0->'posting'->>'id')::uuid];
+      ids := ARRAY[(draws->0->>'id')::uuid];
       holds := ARRAY[(draws->0->>'hold_id')::uuid];
       payers := ARRAY[r.payer];
       amounts := ARRAY[r.amount];
     END IF;
   END IF;
   IF ids IS NULL THEN
-    SELECT array_agg(b.posting_id), array_agg(b.hold_id), array_agg(b.payer), array_agg(b.amount)
-    INTO ids, holds, payers, amounts
-    FROM ledger_book((SELECT jsonb_agg((x->'posting') || jsonb_build_object('hold_id', x->'hold_id'))
-                      FROM jsonb_array_elements(draws) x), 'draw') b;
+    r := ledger_book(draws, 'draw');
+    ids := r.ids;
+    holds := r.holds;
+    payers := r.payers;
+    amounts := r.amounts;
   END IF;
   SELECT array_agg(DISTINCT (x->>'hold_id')::uuid) INTO closing
   FROM jsonb_array_elements(draws) x WHERE (x->>'close')::boolean;

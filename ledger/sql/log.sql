@@ -33,14 +33,16 @@ END $$;
 
 -- The next postings and facts without a leaf, in their order. Only below the oldest running transaction (see ledger_fold).
 CREATE FUNCTION ledger_unlogged(after_xid xid8, after_id uuid, at_most int)
-RETURNS TABLE (xid xid8, id uuid, at timestamptz, kind text, reference text, accounts bigint[], amounts bigint[])
+RETURNS TABLE (xid xid8, id uuid, at timestamptz, kind text, reference text, accounts bigint[], amounts bigint[],
+               is_plain boolean)
 LANGUAGE sql STABLE AS $$
   SELECT * FROM (
-    (SELECT j.xid, j.id, j.at, j.kind::text, j.reference::text, j.accounts, j.amounts FROM ledger_journal j
+    (SELECT j.xid, j.id, j.at, j.kind::text, j.reference::text, j.accounts, j.amounts, j.payload IS NULL
+     FROM ledger_journal j
      WHERE (j.xid, j.id) > (after_xid, after_id) AND j.xid < pg_snapshot_xmin(pg_current_snapshot())
      ORDER BY j.xid, j.id LIMIT at_most)
     UNION ALL
-    (SELECT f.xid, f.id, f.at, NULL, f.reference::text, NULL, NULL FROM ledger_fact f
+    (SELECT f.xid, f.id, f.at, NULL, f.reference::text, NULL, NULL, false FROM ledger_fact f
      WHERE (f.xid, f.id) > (after_xid, after_id) AND f.xid < pg_snapshot_xmin(pg_current_snapshot())
      ORDER BY f.xid, f.id LIMIT at_most)) u
   ORDER BY 1, 2 LIMIT at_most
@@ -54,12 +56,17 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
   c ledger_cursor;
+  seed bytea := ledger_new_secret();
 BEGIN
   SELECT * INTO c FROM ledger_cursor WHERE name = 'log';
   IF NOT EXISTS (SELECT FROM ledger_unlogged(c.xid, c.posting, 1)) THEN
     RETURN;  -- an idle round takes no lock, so no transaction id
   END IF;
   SELECT * INTO c FROM ledger_cursor WHERE name = 'log' FOR UPDATE;
+  -- A plain posting has nothing to keep but the secret its leaf needs now.
+  INSERT INTO ledger_opening (entry_id, secret)
+  SELECT u.id, sha256(seed || uuid_send(u.id)) FROM ledger_unlogged(c.xid, c.posting, at_most) u WHERE u.is_plain
+  ON CONFLICT (entry_id) DO NOTHING;
   RETURN QUERY
   SELECT c.next_index - 1 + row_number() OVER (ORDER BY u.xid, u.id), u.id, u.at, u.reference, o.secret,
     coalesce(o.type, 'posting.made')::text,

@@ -25,12 +25,11 @@ BEGIN
     FROM person p WHERE l.id = ANY (due) AND l.account_id = p.account_id
   )
   SELECT jsonb_agg(jsonb_build_object('id', p.vesting_id, 'kind', 'vesting', 'reference', 'vesting:' || p.vesting_id,
-    'moves', jsonb_build_array(jsonb_build_array(a.code, replace(a.code, 'pending:', 'wallet:'), p.amount))))
+    'accounts', jsonb_build_array(a.code, replace(a.code, 'pending:', 'wallet:')),
+    'amounts', jsonb_build_array(-p.amount, p.amount)))
   INTO postings FROM person p JOIN ledger_account a ON a.id = p.account_id;
-  FOR r IN SELECT b.payer, sum(b.amount)::bigint AS amount FROM ledger_book(postings, 'vest') b
-           GROUP BY b.payer ORDER BY b.payer LOOP
-    PERFORM ledger_debit(r.payer, r.amount);
-  END LOOP;
+  r := ledger_book(postings, 'vest');
+  PERFORM ledger_debit_many(r.payers, r.amounts);
   RETURN cardinality(due);
 END $$;
 

@@ -17,6 +17,7 @@ import orjson
 
 from attribution import content, payloads
 from ledger import chart, ids
+from ledger.legs import legs
 from marketplace import pricing, splitting
 
 from .catalogue import Version
@@ -181,14 +182,16 @@ def _posting(
         developer_id=version.owner_id,
         owner_ids=version.owner_ids,
     )
-    moves = [[call.payer, account, part_nano] for _role, account, part_nano in targets if part_nano]
+    moves = ((call.payer, account, part_nano) for _role, account, part_nano in targets)
+    accounts, amounts = legs(moves, posting=str(call.id))
     # The ledger refuses a window where nothing moves into a pending account.
-    has_pending = any(account.startswith("pending:") for _role, account, part_nano in targets if part_nano)
+    has_pending = any(account.startswith("pending:") for account in accounts)
     return {
         "id": str(call.id),
         "kind": "call_charged",
         "reference": f"call:{call.id}",
-        "moves": moves,
+        "accounts": accounts,
+        "amounts": amounts,
         "entry": {
             "type": "call.charged",
             "public": {

@@ -44,8 +44,7 @@ BEGIN
   END IF;
 
   -- Money: a call is charged in the statement that inserts it, from its lease, or by its payer if the lease is gone.
-  SELECT jsonb_agg(jsonb_build_object('hold_id', x->'hold_id', 'close', coalesce(x->'close', 'false'),
-                                      'posting', x->'posting'))
+  SELECT jsonb_agg((x->'posting') || jsonb_build_object('hold_id', x->'hold_id', 'close', coalesce(x->'close', 'false')))
   INTO said FROM jsonb_array_elements(calls) x
   WHERE (x->'call'->>'id')::uuid = ANY (fresh) AND jsonb_typeof(x->'posting') = 'object'
     AND jsonb_typeof(x->'hold_id') = 'string';

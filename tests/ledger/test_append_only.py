@@ -10,7 +10,7 @@ import pytest
 from ledger import errors, privileges, sequencer
 from ledger import services as ledger
 from tests.books import as_role
-from tests.ledger.builders import DAN, hold, payment, witnesses
+from tests.ledger.builders import ALICE, DAN, charge_entry, hold, payment, witnesses
 
 ADDED_TO_ONLY = ("account", "journal", "entry", "fact", "leaf", "node", "checkpoint")
 KEPT = ("spend", "position", "hold", "lot", "cursor")
@@ -154,12 +154,15 @@ def test_the_application_works_with_the_books_and_the_sequencer_moves_them_forwa
 
 def test_an_opening_is_kept_until_its_leaf_exists_and_never_changed(books):
     books.deposit(DAN, 100)
-    id = ledger.statement_of(DAN)[0].posting_id
+    made, plain = payment(DAN, ALICE, 24, entry=charge_entry(24)), payment(DAN, ALICE, 1)
+    for posting in (made, plain):
+        ledger.post_many([posting])
 
-    assert ledger.erase_openings([id]) == 0
+    assert ledger.erase_openings([made.id, plain.id]) == 0
     with books.connect() as owner:
         assert refusal(owner, "DELETE FROM ledger_opening") == errors.AppendOnly.sqlstate
         assert refusal(owner, "UPDATE ledger_opening SET type = 'x'") == errors.AppendOnly.sqlstate
+    assert ledger.entry_of(plain.id).private["moves"][0]["amount"] == "1", "what it says stands in the journal"
     sequencer.log()
-    assert ledger.erase_openings([id]) == 1
-    assert ledger.entry_of(id).private is None
+    assert ledger.erase_openings([made.id, plain.id]) == 2
+    assert ledger.entry_of(made.id).private is ledger.entry_of(plain.id).private is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from uuid import uuid4
 
 import pytest
@@ -160,6 +161,37 @@ def test_moves_that_make_no_sense_are_refused(books_of_module, moves, error):
         )
 
 
+@pytest.mark.parametrize(
+    ("accounts", "amounts", "error"),
+    [
+        ([DAN, ALICE], "[-5, 4]", ledger.Unbalanced),
+        ([DAN, ALICE, BOB], "[-5, 5]", ledger.Unbalanced),
+        ([DAN, ALICE, ALICE], "[-5, 2, 3]", ledger.Unbalanced),
+        ([DAN, DAN], "[-5, 5]", ledger.Unbalanced),
+        ([DAN, ALICE], "[0, 0]", ledger.BadAmount),
+        ([DAN, ALICE, BOB], "[-5, 5, 0]", ledger.Unbalanced),
+        ([DAN, ALICE], "[5, -5]", ledger.BadAmount),
+        ([DAN, ALICE, BOB], "[-5, 8, -3]", ledger.BadAmount),
+        ([DAN, ALICE], "[-0.5, 0.5]", ledger.BadAmount),
+        ([DAN, ALICE], '["-5", "5"]', ledger.BadAmount),
+        ([DAN, ALICE], "[-9999999999999999999, 9999999999999999999]", ledger.BadAmount),
+        ([DAN, ALICE], "[-2000000000000000000, 2000000000000000000]", ledger.BadAmount),
+        ([DAN], "[-5]", ledger.BadAmount),
+        ([], "[]", ledger.BadAmount),
+        ([DAN, "pending:1"], "[-5, 5]", ledger.BadAmount),
+        (["pending:1", DAN], "[-5, 5]", ledger.LotUnavailable),
+    ],
+)
+def test_the_database_refuses_by_itself_what_python_would_not_send(books_of_module, accounts, amounts, error):
+    if not ledger.balance_nano(DAN):
+        books_of_module.deposit(DAN, 100)
+    database.rows("SELECT ledger_open(%s)", [DAN, ALICE, BOB, "pending:1"])  # or no posting would be a plain one
+    for beside in ([], [payment(DAN, ALICE, 1).said()]):
+        said = payment(DAN, ALICE, 1).said() | {"accounts": accounts, "amounts": json.loads(amounts)}
+        with pytest.raises(error):
+            database.rows("SELECT ledger_post(%s)", json.dumps([said, *beside]))
+
+
 FEES, NOBODY, PENDING = chart.FEES, "wallet:987654321", chart.pending(1)
 
 
@@ -195,6 +227,7 @@ def test_a_posting_alone_is_booked_or_refused_as_it_is_beside_another(books_of_m
     if not ledger.balance_nano(DAN):
         books_of_module.deposit(DAN, 100)
         ledger.post_many([payment(DAN, target, 1) for target in (FEES, ALICE, BOB)])
+        ledger.post_many([payment(DAN, PENDING, 1, vest_after_s=60)])
     told = {"kind": ledger.Kind.ADJUSTMENT} | more
     asked = ledger.Posting(
         id=ledger.new_id(), reference=f"test:{uuid4()}", moves=[ledger.Move(*move) for move in moves], **told
