@@ -159,8 +159,9 @@ def why_record(record: Record) -> RecordExplanation:
     )
     fees_nano = RecordFee.objects.filter(record=record).aggregate(total=Sum("amount_nano"))["total"] or 0
     earned_nano = (totals["amount"] or 0) + fees_nano
-    leader_id = _leader_of(record)
-    newest = [] if totals["amount"] else _newest_of(record)
+    was_frozen = record.added_in is not None  # else no version and no model has it
+    leader_id = _leader_of(record) if was_frozen else None
+    newest = _newest_of(record) if was_frozen and not totals["amount"] else []
     reason = "" if totals["amount"] else "refunded" if totals["paid"] else _reason(record, leader_id, newest)
     worst = min(newest, key=lambda row: row.net, default=None)
     return RecordExplanation(

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from django.db import connection
-from django.db.models import QuerySet, Sum
+from django.db.models import F, QuerySet, Sum, Value
 
 from attribution import disputed
 from attribution.models import Epoch, Line, Reversal, Transfer, TransferReturn
@@ -108,18 +108,28 @@ def lots_behind(charge_id: UUID, *, model_id: UUID) -> list[ledger.LotRow]:
     return lots + list(_lots_of_authors(moved).values())
 
 
-def totals_of(charge_ids: Collection[UUID] | QuerySet) -> dict[tuple[str, int | None], int]:
-    """(role, payee) -> nano over the lines of these charges; payee None is the unattributed account."""
-    rows = Line.objects.filter(source_id__in=charge_ids).values("role", "payee_id").annotate(total=Sum("amount_nano"))
-    return {(row["role"], row["payee_id"]): row["total"] for row in rows}
+def changes(*, refunded: QuerySet, moved: QuerySet[Transfer]) -> Counter[tuple[str, int | None]]:
+    """(role, payee) -> nano, signed: what changed hands after it was settled.
 
-
-def moved_totals_of(charge_ids: Collection[UUID] | QuerySet) -> Counter[int]:
-    """Payee -> nano that these charges took from authors instead of from the contributors their lines name, signed."""
-    found: Counter[int] = Counter()
-    for back in TransferReturn.objects.filter(charge_id__in=charge_ids).select_related("transfer"):
-        found[back.transfer.author_id] += back.amount_nano
-        found[back.transfer.payee_id] -= back.amount_nano
+    refunded: the ids of settled charges that went back: their lines are taken from who was paid.
+    moved: what theft disputes gave to authors. Of a refunded charge it is the author who gives back, not the contributor.
+    """
+    back = TransferReturn.objects.filter(charge_id__in=refunded)
+    data = Value(Line.Role.DATA)
+    parts: list[tuple[QuerySet, str | Value, str, int]] = [
+        (Line.objects.filter(source_id__in=refunded), "role", "payee_id", -1),
+        (moved, data, "author_id", 1),
+        (moved, data, "payee_id", -1),
+        (back, data, "transfer__author_id", -1),
+        (back, data, "transfer__payee_id", 1),
+    ]
+    first, *rest = (
+        rows.order_by().values_list(role, payee).annotate(Sum(F("amount_nano") * sign))
+        for rows, role, payee, sign in parts
+    )
+    found: Counter[tuple[str, int | None]] = Counter()
+    for role, payee_id, nano in first.union(*rest, all=True):
+        found[role, payee_id] += nano
     return found
 
 

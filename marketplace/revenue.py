@@ -228,14 +228,9 @@ def _from_business(period: Period) -> tuple[Counter[Key], int]:
         opening_nano -= sum(explain.posted_totals(until=period.since).values())
     # Of a call that was settled, a refund takes the lines back instead of its part of the pools.
     settled = period.of(Refund.objects.filter(status=Refund.Status.MADE, was_settled=True), "made_at")
-    for (role, payee_id), amount_nano in reversals.totals_of(settled.values("call_id")).items():
-        found[_payee_role(role, payee_id), payee_id] -= amount_nano
-    for payee_id, amount_nano in reversals.moved_totals_of(settled.values("call_id")).items():
-        found["contributor", payee_id] -= amount_nano
-    moved = period.of(Transfer.objects.all(), "at").values_list("author_id", "payee_id")
-    for author_id, payee_id, amount_nano in moved.annotate(Sum("amount_nano")):
-        found["contributor", author_id] += amount_nano
-        found["contributor", payee_id] -= amount_nano
+    moved = period.of(Transfer.objects.all(), "at")
+    for (role, payee_id), amount_nano in reversals.changes(refunded=settled.values("call_id"), moved=moved).items():
+        found[_payee_role(role, payee_id), payee_id] += amount_nano
     for developer_id, amount_nano in _paid_out_of_wallets(period):
         found["developer", developer_id] -= amount_nano
     return found, opening_nano

@@ -185,7 +185,7 @@ def test_what_is_settled_after_a_won_dispute_pays_the_author_and_the_next_versio
     settle(books, epochs_later=2)
 
     why = explain.why_call(made)
-    paid = {share.record_id: share.payee_id for share in why.records if share.amount_nano}
+    paid = explain.payees_of(why)
     assert (paid[record.pk], paid[other.pk]) == (person("frank").pk, person("alice").pk)
     line = Line.objects.get(payee=person("frank"), source_id=made)
     found = explain_lines.sum_of(line)
