@@ -124,7 +124,7 @@ def changes(*, refunded: QuerySet, moved: QuerySet[Transfer]) -> Counter[tuple[s
         (back, data, "transfer__payee_id", 1),
     ]
     first, *rest = (
-        rows.order_by().values_list(role, payee).annotate(Sum(F("amount_nano") * sign))
+        rows.order_by().values_list(role, payee).annotate(total=Sum(F("amount_nano") * sign))
         for rows, role, payee, sign in parts
     )
     found: Counter[tuple[str, int | None]] = Counter()
