@@ -23,7 +23,9 @@ def run(arguments: list[str]) -> int:
     named = any(Path(argument.split("::")[0]).exists() for argument in arguments if not argument.startswith("-"))
     chosen = any(argument.startswith(("-n", "--numprocesses", "--dist")) for argument in arguments)
     if not named and not chosen:
-        arguments = ["-n", str(WORKERS), "--dist", "loadfile", *arguments]
+        # In the order of the folders: pytest-xdist would keep the files with the fewest tests for the end, which are the
+        # longest stories, and one worker would wait for the other.
+        arguments = ["-n", str(WORKERS), "--dist", "loadfile", "--no-loadscope-reorder", *arguments]
     folder = Path(tempfile.mkdtemp(prefix="openledger-tests-"))
     folder.chmod(0o711)
     environment = {name: value for name, value in os.environ.items() if name not in ("DATABASE_URL", "REDIS_URL")}
