@@ -167,12 +167,13 @@ def _copy(template: str, blocker) -> Iterator[Books]:
     with blocker.unblock():
         connections.close_all()
         _administer(f"CREATE DATABASE {name} TEMPLATE {template}")
+        before = connection.settings_dict["NAME"]  # the copy of the module, where a test beside it asks for its own
         connection.settings_dict["NAME"] = name
         try:
             yield Books(name)
         finally:
             connections.close_all()
-            connection.settings_dict["NAME"] = template
+            connection.settings_dict["NAME"] = before
             # Not WITH (FORCE): that would also try to end an autovacuum worker, which the owner may not.
             _administer(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
