@@ -1,4 +1,4 @@
-"""Who may review whom: curators of the Datanet, never the contributor, never their organisation."""
+"""Who may judge whom: curators of the Datanet, never the contributor, never their organisation."""
 
 from __future__ import annotations
 
@@ -20,12 +20,16 @@ def require_reviewer(submission: Submission, curator: User) -> None:
 
 def require_unrelated(submission: Submission, curator: User) -> None:
     """Raises SelfReview."""
-    contributor = submission.contributor
-    if contributor.pk == curator.pk:
+    if submission.contributor_id == curator.pk:
         raise SelfReview
-    theirs, ours = contributor.organisation.strip().casefold(), curator.organisation.strip().casefold()
-    if theirs and theirs == ours:
+    if are_colleagues(submission.contributor, curator):
         raise SelfReview(_("You cannot review records of your own organisation. Nothing was changed."))
+
+
+def are_colleagues(one: User, other: User) -> bool:
+    """Whether both name the same organisation; who names none has no colleagues."""
+    theirs = one.organisation.strip().casefold()
+    return bool(theirs) and theirs == other.organisation.strip().casefold()
 
 
 def may_review(submission: Submission, curator: User) -> bool:

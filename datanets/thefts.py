@@ -15,9 +15,9 @@ from django.utils.translation import gettext as _
 
 from accounts.models import User
 
-from . import services
+from . import relations, services
 from .errors import Invalid, NotAllowed, NotReady, SelfReview, TooMany
-from .models import DisputedRecord, Membership, Record, TheftDispute
+from .models import Datanet, DisputedRecord, Membership, Record, TheftDispute
 
 RECORDS_MAX = 50
 TEXT_CHARS_MAX = 4000
@@ -130,9 +130,8 @@ def require_decider(dispute: TheftDispute, user: User) -> None:
 
     Raises SelfReview, NotAllowed.
     """
-    ours = user.organisation.strip().casefold()
     for party in (dispute.claimant, dispute.contributor):
-        if user.pk == party.pk or (ours and ours == party.organisation.strip().casefold()):
+        if user.pk == party.pk or relations.are_colleagues(user, party):
             raise SelfReview(_("You are a party to this dispute, or of a party’s organisation. Others decide."))
     if not (user.is_staff or services.can_curate(user, dispute.datanet)):
         raise NotAllowed(_("Curators of the Datanet and administrators decide theft disputes."))
@@ -143,8 +142,7 @@ def to_decide(user: User) -> QuerySet[TheftDispute]:
     found = TheftDispute.objects.filter(status__in=TheftDispute.RUNNING, decide_by__gt=clock())
     found = found.exclude(claimant=user).exclude(contributor=user).exclude(status=Status.UPHELD, first_by=user)
     if not user.is_staff:
-        mine = Membership.objects.filter(user=user, role__in=[Membership.Role.OWNER, Membership.Role.CURATOR])
-        found = found.filter(datanet__in=mine.values("datanet"))
+        found = found.filter(datanet__in=Datanet.objects.curated_by(user))
     if ours := user.organisation.strip():
         found = found.exclude(claimant__organisation__iexact=ours).exclude(contributor__organisation__iexact=ours)
     return found.select_related("datanet__owner", "claimant", "contributor").order_by("opened_at", "pk")
@@ -172,8 +170,7 @@ def seen_by(user: User) -> QuerySet[TheftDispute]:
     )
     if user.is_staff:
         return found
-    mine = Membership.objects.filter(user=user, role__in=[Membership.Role.OWNER, Membership.Role.CURATOR])
-    return found.filter(Q(claimant=user) | Q(contributor=user) | Q(datanet__in=mine.values("datanet")))
+    return found.filter(Q(claimant=user) | Q(contributor=user) | Q(datanet__in=Datanet.objects.curated_by(user)))
 
 
 def about(record: Record, *, seen_by_user: User) -> TheftDispute | None:

@@ -25,12 +25,11 @@ from ledger import services as ledger
 
 from . import audit, holds, notifications, refunds
 from .errors import AlreadyRefunded, Invalid, NotAllowed, NotBookedYet, NotReady, WindowOver
-from .models import Call, Dispute, Payback, Refund
+from .models import ERASED, Call, Dispute, Payback, Refund
 
 logger = logging.getLogger(__name__)
 
 TEXT_CHARS_MAX = 400
-ERASED = "\u2014"
 
 
 @transaction.atomic

@@ -25,10 +25,9 @@ from ledger import services as ledger
 
 from . import audit, notifications
 from .errors import Invalid, NotAllowed, NotReady
-from .models import Dispute, LotHold
+from .models import ERASED, Dispute, LotHold
 
 REASON_CHARS_MAX = 400
-ERASED = "\u2014"  # a hold by an admin must have a reason
 BY_DISPUTE, BY_ADMIN = "dispute", "admin"  # what the ledger, and so the payee, is told of who holds
 
 

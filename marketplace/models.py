@@ -17,6 +17,7 @@ from django.utils.translation import gettext_lazy as _
 USER = settings.AUTH_USER_MODEL
 SUPPLY_NANO = 10**18
 FREE_CALLS_MAX = 1000  # of one model, to one account a day
+ERASED = "\u2014"  # stands for words that were erased, where there must be some
 
 
 def amount(**kwargs) -> models.BigIntegerField:

@@ -39,7 +39,7 @@ def export(user: User) -> dict[str, Any]:
             Report.objects.filter(reporter=user).order_by("created_at"),
             *("id", "record_id", "reason", "text", "status", "note", "created_at", "closed_at"),
         ),
-        "theft_disputes": _rows(
+        "theft_disputes": _Few(
             datanet_thefts.of_party(user),
             *("id", "claimant_id", "contributor_id", "status", "statement", "evidence", "answer", "note", "opened_at"),
             "ended_at",

@@ -26,10 +26,10 @@ from datanets.models import Record, TheftDispute
 
 from . import audit, holds, notifications
 from .errors import NotBookedYet
+from .models import ERASED
 
 logger = logging.getLogger(__name__)
 
-ERASED = "\u2014"
 Status = TheftDispute.Status
 
 

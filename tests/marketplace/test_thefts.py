@@ -19,7 +19,7 @@ from datanets.models import Record, TheftDispute
 from ledger import chart, sequencer
 from ledger import services as ledger
 from marketplace import earnings, errors, holds, publishing, refunds, statements, thefts
-from marketplace.models import AuditEvent, Call, LotHold, Notification
+from marketplace.models import ERASED, AuditEvent, Call, LotHold, Notification
 from tests.datanets.races import race
 from tests.marketplace.pages.world import admin, call, fund, settle, small_shop
 from tests.marketplace.test_verify import editing
@@ -271,7 +271,7 @@ def test_who_is_told_what_of_a_dispute(books, version):
     for name in ("frank", "alice", "carol", "ada"):
         thefts.forget_words_of(person(name))
     ended.refresh_from_db()
-    assert {ended.statement, ended.evidence, ended.answer, ended.first_note, ended.note} == {thefts.ERASED}
+    assert {ended.statement, ended.evidence, ended.answer, ended.first_note, ended.note} == {ERASED}
     assert ended.status == "won"
 
 
