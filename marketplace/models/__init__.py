@@ -1,0 +1,53 @@
+"""The shop on top: listings, prices, training, access, keys, calls, wallets, payouts. Amounts are integer nano-OPEN.
+
+Every row that causes a posting holds that posting's id, made once, in Python: a retry re-reads it (design of the ledger).
+
+The modules follow the business; `from marketplace.models import Call` is the one way to all of them.
+"""
+
+from .access import Access, PassRefund
+from .calls import Call, CallContent, FreeCall, Idempotency
+from .earnings import LotHold, UnattributedRelease
+from .fields import ERASED, SUPPLY_NANO
+from .keys import SCOPES, ApiKey, all_scopes
+from .listings import FREE_CALLS_MAX, DatanetTerms, ListedModel, ModelTerms, PriceList, SplitRule
+from .notices import AuditEvent, DemoProgress, Notification
+from .payouts import PayoutDestination, PayoutRun, Withdrawal
+from .refunds import Dispute, Payback, Refund
+from .training import ModelVersion, TrainingRun
+from .wallets import Deposit, PromotionTransfer
+
+__all__ = [
+    "Access",
+    "ApiKey",
+    "AuditEvent",
+    "Call",
+    "CallContent",
+    "DatanetTerms",
+    "DemoProgress",
+    "Deposit",
+    "Dispute",
+    "ERASED",
+    "FREE_CALLS_MAX",
+    "FreeCall",
+    "Idempotency",
+    "ListedModel",
+    "LotHold",
+    "ModelTerms",
+    "ModelVersion",
+    "Notification",
+    "PassRefund",
+    "Payback",
+    "PayoutDestination",
+    "PayoutRun",
+    "PriceList",
+    "PromotionTransfer",
+    "Refund",
+    "SCOPES",
+    "SUPPLY_NANO",
+    "SplitRule",
+    "TrainingRun",
+    "UnattributedRelease",
+    "Withdrawal",
+    "all_scopes",
+]

@@ -1,0 +1,64 @@
+"""Money that comes in, and what developers set aside of it for free calls."""
+
+from __future__ import annotations
+
+import uuid
+
+from django.db import models
+from django.db.models import F, Q
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from .fields import USER, amount
+
+
+class Deposit(models.Model):
+    """Money in: recorded by an admin with a unique outside reference, above a limit by two."""
+
+    class Status(models.TextChoices):
+        WAITING = "waiting", _("Waiting for a second admin")
+        POSTED = "posted", _("Posted")
+        REFUSED = "refused", _("Refused")
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    user = models.ForeignKey(USER, on_delete=models.PROTECT, related_name="deposits")
+    amount_nano = amount()
+    external_reference = models.CharField(max_length=120, unique=True)
+    is_test = models.BooleanField(default=False)
+    status = models.CharField(max_length=8, choices=Status.choices, default=Status.WAITING)
+    posting_id = models.UUIDField(unique=True)
+    recorded_by = models.ForeignKey(USER, on_delete=models.PROTECT, related_name="+")
+    approved_by = models.ForeignKey(USER, null=True, blank=True, on_delete=models.PROTECT, related_name="+")
+    created_at = models.DateTimeField(default=timezone.now)
+    posted_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(name="deposit_is_positive", condition=Q(amount_nano__gt=0)),
+            models.CheckConstraint(
+                name="deposit_is_approved_by_another",
+                condition=Q(approved_by__isnull=True) | ~Q(approved_by=F("recorded_by")),
+            ),
+        ]
+
+
+class PromotionTransfer(models.Model):
+    """Money that a developer set aside for free calls, or took back. Its reference makes repeating it harmless."""
+
+    class Direction(models.TextChoices):
+        FUND = "fund", _("Set aside for free calls")
+        TAKE_BACK = "take_back", _("Take back into the wallet")
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    user = models.ForeignKey(USER, on_delete=models.PROTECT, related_name="promotion_transfers")
+    direction = models.CharField(max_length=9, choices=Direction.choices)
+    amount_nano = amount()
+    reference = models.CharField(max_length=64)
+    posting_id = models.UUIDField(unique=True)
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["user", "reference"], name="promotion_reference_counts_once"),
+            models.CheckConstraint(name="promotion_transfer_is_positive", condition=Q(amount_nano__gt=0)),
+        ]
