@@ -17,7 +17,7 @@ from accounts.models import User
 
 from . import relations, services
 from .errors import Invalid, NotAllowed, NotReady, SelfReview, TooMany
-from .models import Datanet, DisputedRecord, Membership, Record, TheftDispute
+from .models import Datanet, DisputedRecord, Record, TheftDispute
 
 RECORDS_MAX = 50
 TEXT_CHARS_MAX = 4000
@@ -150,10 +150,8 @@ def to_decide(user: User) -> QuerySet[TheftDispute]:
 
 def deciders_of(dispute: TheftDispute) -> QuerySet[User]:
     """Who is told of a dispute, to decide on it."""
-    curating = Membership.objects.filter(
-        datanet=dispute.datanet_id, role__in=[Membership.Role.OWNER, Membership.Role.CURATOR]
-    )
-    found = User.objects.filter(Q(pk__in=curating.values("user")) | Q(is_staff=True), is_active=True)
+    curators = relations.curators_of(dispute.datanet_id)
+    found = User.objects.filter(Q(pk__in=curators) | Q(is_staff=True), is_active=True)
     return found.exclude(pk__in=[dispute.claimant_id, dispute.contributor_id, dispute.first_by_id or 0])
 
 
