@@ -148,11 +148,13 @@ def to_decide(user: User) -> QuerySet[TheftDispute]:
     return found.select_related("datanet__owner", "claimant", "contributor").order_by("opened_at", "pk")
 
 
-def deciders_of(dispute: TheftDispute) -> QuerySet[User]:
-    """Who is told of a dispute, to decide on it."""
+def deciders_of(dispute: TheftDispute) -> list[User]:
+    """Who may decide on a dispute now, and is told so."""
     curators = relations.curators_of(dispute.datanet_id)
     found = User.objects.filter(Q(pk__in=curators) | Q(is_staff=True), is_active=True)
-    return found.exclude(pk__in=[dispute.claimant_id, dispute.contributor_id, dispute.first_by_id or 0])
+    found = found.exclude(pk__in=[dispute.claimant_id, dispute.contributor_id, dispute.first_by_id or 0])
+    parties = (dispute.claimant, dispute.contributor)
+    return [user for user in found if not any(relations.are_colleagues(user, party) for party in parties)]
 
 
 def of_party(user: User) -> QuerySet[TheftDispute]:
