@@ -14,7 +14,7 @@ from accounts.models import User
 
 from . import services, states
 from .errors import Invalid, NotAllowed, NotReady, SelfReview
-from .models import Appeal, Membership, Record, Review, Submission
+from .models import Appeal, Datanet, Record, Review, Submission
 from .relations import may_review
 
 ANSWERED_WITHIN = timedelta(days=7)
@@ -39,9 +39,8 @@ def appeal(record: Record, *, by: User, text: str) -> Appeal:
 
 def open_appeals(curator: User) -> QuerySet[Appeal]:
     """The appeals this curator may answer, those due first."""
-    mine = Membership.objects.filter(user=curator, role__in=[Membership.Role.OWNER, Membership.Role.CURATOR])
     voted = Review.objects.filter(record=OuterRef("record"), curator=curator)
-    found = Appeal.objects.filter(status=Appeal.Status.OPEN, record__datanet__in=mine.values("datanet"))
+    found = Appeal.objects.filter(status=Appeal.Status.OPEN, record__datanet__in=Datanet.objects.curated_by(curator))
     found = found.exclude(Exists(voted)).exclude(record__contributor=curator)
     if curator.organisation.strip():
         found = found.exclude(record__contributor__organisation__iexact=curator.organisation.strip())

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+from uuid import UUID
+
+from django.db.models import QuerySet
 from django.utils.translation import gettext as _
 
 from accounts.models import User
 
 from . import services
 from .errors import NotAllowed, SelfReview
-from .models import Submission
+from .models import Membership, Submission
+
+
+def curating() -> QuerySet[Membership]:
+    """What makes somebody a curator, Datanet by Datanet: the roles that `Datanet.objects.curated_by` names."""
+    return Membership.objects.filter(role__in=[Membership.Role.OWNER, Membership.Role.CURATOR])
+
+
+def curators_of(datanet_id: UUID) -> QuerySet[User]:
+    """Who reviews in a Datanet; `services.can_curate` asks it of one person."""
+    return User.objects.filter(pk__in=curating().filter(datanet=datanet_id).values("user"))
 
 
 def require_reviewer(submission: Submission, curator: User) -> None:

@@ -14,8 +14,8 @@ from accounts.models import User
 
 from . import records, states
 from .errors import Invalid, NotAllowed, NotReady, TooMany
-from .models import Membership, Record, Report
-from .relations import require_reviewer
+from .models import Datanet, Record, Report
+from .relations import curators_of, require_reviewer
 
 COUNTED_OVER = timedelta(days=1)
 
@@ -51,9 +51,8 @@ def report(record: Record, *, by: User, reason: Report.Reason | str, text: str) 
 
 def open_reports(curator: User) -> QuerySet[Report]:
     """The reports this curator may decide on, the oldest first."""
-    mine = Membership.objects.filter(user=curator, role__in=[Membership.Role.OWNER, Membership.Role.CURATOR])
     reported = Report.objects.filter(record=OuterRef("record"), reporter=curator, status=Report.Status.OPEN)
-    found = Report.objects.filter(status=Report.Status.OPEN, record__datanet__in=mine.values("datanet"))
+    found = Report.objects.filter(status=Report.Status.OPEN, record__datanet__in=Datanet.objects.curated_by(curator))
     found = found.exclude(Exists(reported)).exclude(contributor=curator)
     if curator.organisation.strip():
         found = found.exclude(contributor__organisation__iexact=curator.organisation.strip())
@@ -62,12 +61,7 @@ def open_reports(curator: User) -> QuerySet[Report]:
 
 def curators_for(report: Report) -> QuerySet[User]:
     """Who may decide on a report, as far as the Datanet's memberships say."""
-    reviewing = Membership.objects.filter(
-        datanet=report.record.datanet_id, role__in=[Membership.Role.OWNER, Membership.Role.CURATOR]
-    )
-    return User.objects.filter(pk__in=reviewing.values("user")).exclude(
-        pk__in=[report.contributor_id, report.reporter_id]
-    )
+    return curators_of(report.record.datanet_id).exclude(pk__in=[report.contributor_id, report.reporter_id])
 
 
 @transaction.atomic

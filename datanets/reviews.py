@@ -20,7 +20,7 @@ from accounts.models import User
 from . import states
 from .appeals import appeal, decide_appeal, open_appeals
 from .errors import Invalid, NotAllowed, NotReady, SelfReview
-from .models import Appeal, Claim, Datanet, Membership, Record, Review, Submission
+from .models import Appeal, Claim, Datanet, Record, Review, Submission
 from .relations import may_review, require_reviewer
 from .reports import open_reports
 from .votes import Vote, outcome
@@ -239,8 +239,7 @@ def votes_of(record: Record, *, viewer: User) -> QuerySet[Review]:
 
 
 def _reviewable(curator: User, datanet: Datanet | None) -> QuerySet[Submission]:
-    mine = Membership.objects.filter(user=curator, role__in=[Membership.Role.OWNER, Membership.Role.CURATOR])
-    found = Submission.objects.filter(datanet__in=mine.values("datanet")).exclude(contributor=curator)
+    found = Submission.objects.filter(datanet__in=Datanet.objects.curated_by(curator)).exclude(contributor=curator)
     if curator.organisation.strip():
         found = found.exclude(contributor__organisation__iexact=curator.organisation.strip())
     return found.filter(datanet=datanet) if datanet is not None else found

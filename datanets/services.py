@@ -198,7 +198,7 @@ def can_curate(user: Visitor, datanet: Datanet) -> bool:
 
 def curates_any(user: User) -> bool:
     """Whether somebody reviews in any Datanet at all."""
-    return Membership.objects.filter(user=user, role__in=[Role.OWNER, Role.CURATOR]).exists()
+    return Datanet.objects.curated_by(user).exists()
 
 
 def can_own(user: Visitor, datanet: Datanet) -> bool:

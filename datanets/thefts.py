@@ -17,7 +17,7 @@ from accounts.models import User
 
 from . import relations, services
 from .errors import Invalid, NotAllowed, NotReady, SelfReview, TooMany
-from .models import Datanet, DisputedRecord, Membership, Record, TheftDispute
+from .models import Datanet, DisputedRecord, Record, TheftDispute
 
 RECORDS_MAX = 50
 TEXT_CHARS_MAX = 4000
@@ -148,13 +148,13 @@ def to_decide(user: User) -> QuerySet[TheftDispute]:
     return found.select_related("datanet__owner", "claimant", "contributor").order_by("opened_at", "pk")
 
 
-def deciders_of(dispute: TheftDispute) -> QuerySet[User]:
-    """Who is told of a dispute, to decide on it."""
-    curating = Membership.objects.filter(
-        datanet=dispute.datanet_id, role__in=[Membership.Role.OWNER, Membership.Role.CURATOR]
-    )
-    found = User.objects.filter(Q(pk__in=curating.values("user")) | Q(is_staff=True), is_active=True)
-    return found.exclude(pk__in=[dispute.claimant_id, dispute.contributor_id, dispute.first_by_id or 0])
+def deciders_of(dispute: TheftDispute) -> list[User]:
+    """Who may decide on a dispute now, and is told so."""
+    curators = relations.curators_of(dispute.datanet_id)
+    found = User.objects.filter(Q(pk__in=curators) | Q(is_staff=True), is_active=True)
+    found = found.exclude(pk__in=[dispute.claimant_id, dispute.contributor_id, dispute.first_by_id or 0])
+    parties = (dispute.claimant, dispute.contributor)
+    return [user for user in found if not any(relations.are_colleagues(user, party) for party in parties)]
 
 
 def of_party(user: User) -> QuerySet[TheftDispute]:

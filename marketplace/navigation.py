@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from accounts.models import User
-from datanets.models import Membership
+from datanets import relations
 from ledger import chart
 from ledger import services as ledger
 
@@ -37,7 +37,7 @@ def for_request(request: HttpRequest) -> dict:
         return {"demo_progress": _demo_progress([(step, done_at is not None) for step, done_at in steps])}
     curates, unread, steps_of_demo = (
         User.objects.annotate(
-            curates=Exists(Membership.objects.filter(user=OuterRef("pk"), role__in=["curator", "owner"])),
+            curates=Exists(relations.curating().filter(user=OuterRef("pk"))),
             unread=Count("notifications", filter=Q(notifications__read_at__isnull=True)),
             demo=ArraySubquery(steps.values(told=JSONObject(step="step", done_at="done_at"))),
         )

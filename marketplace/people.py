@@ -15,8 +15,8 @@ from django.db.models import Exists, OuterRef, Q
 from django.utils.translation import gettext as _
 
 from accounts.models import ApiToken, Consent, User
+from datanets import relations
 from datanets import thefts as datanet_thefts
-from datanets.models import Membership
 from ledger import chart
 from ledger import services as ledger
 
@@ -46,7 +46,7 @@ _SECOND_FACTORS = (Authenticator.Type.TOTP, Authenticator.Type.WEBAUTHN)
 
 
 def _is_trusted() -> Q:
-    decides = Membership.objects.filter(user=OuterRef("pk"), role__in=[Membership.Role.CURATOR, Membership.Role.OWNER])
+    decides = relations.curating().filter(user=OuterRef("pk"))
     is_paid = PayoutDestination.objects.filter(user=OuterRef("pk"))
     return Q(is_staff=True) | Exists(decides) | Exists(is_paid)
 

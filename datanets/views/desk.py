@@ -20,7 +20,7 @@ from accounts.requests import SignedInRequest
 from datanets import records, reviews, sentences
 from datanets.checks import CHECKS_FOR
 from datanets.forms import DecisionForm
-from datanets.models import CheckResult, Claim, Datanet, Membership, Record, Review, Submission
+from datanets.models import CheckResult, Claim, Datanet, Record, Review, Submission
 
 from . import reading, submission_page
 
@@ -204,8 +204,7 @@ def _next(queue: list[Submission], submission: Submission) -> Submission | None:
 
 def curated_by(curator: User) -> list[Datanet]:
     """The Datanets somebody reviews, by name."""
-    mine = Membership.objects.filter(user=curator, role__in=[Membership.Role.OWNER, Membership.Role.CURATOR])
-    return list(Datanet.objects.filter(pk__in=mine.values("datanet")).select_related("owner").order_by("name"))
+    return list(Datanet.objects.curated_by(curator).select_related("owner").order_by("name"))
 
 
 def query_of(where: dict, **more) -> str:

@@ -9,7 +9,6 @@ import nh3
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.core.exceptions import PermissionDenied
-from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import path, reverse
@@ -25,7 +24,7 @@ from accounts.requests import SignedInRequest
 from datanets import appeals, relations, reviews, services
 from datanets.errors import DatanetError
 from datanets.forms import AppealAnswerForm, DecisionForm
-from datanets.models import Datanet, Membership, Record, Review, Submission
+from datanets.models import Datanet, Record, Review, Submission
 
 from . import desk, reading
 
@@ -246,13 +245,8 @@ def _where(request: SignedInRequest, told) -> dict:
     state = told.get("state", "open")
     datanet = None
     if pk := _uuid_or_none(told.get("datanet", "")):
-        datanet = Datanet.objects.filter(pk=pk, memberships__in=_reviewing(request.user)).first()
+        datanet = Datanet.objects.curated_by(request.user).filter(pk=pk).first()
     return {"state": state if state in dict(desk.STATES) else "open", "datanet": datanet}
-
-
-def _reviewing(user: User) -> QuerySet[Membership]:
-    """What makes somebody a curator, Datanet by Datanet."""
-    return Membership.objects.filter(user=user, role__in=[Membership.Role.OWNER, Membership.Role.CURATOR])
 
 
 def _require_curator(user: User) -> None:

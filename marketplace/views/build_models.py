@@ -20,7 +20,7 @@ from accounts.models import User
 from accounts.requests import SignedInRequest
 from attribution.models import Artifact
 from datanets import licences
-from datanets.models import Datanet, Membership, Version
+from datanets.models import Datanet, Version
 from ledger import chart
 from ledger import services as ledger
 
@@ -289,11 +289,7 @@ def build_train(request: SignedInRequest, model_id: UUID) -> HttpResponse:
 
 def _trainable(user: User, model: ListedModel) -> QuerySet[Version]:
     """The newest version of each Datanet that this person may read and this engine can learn from."""
-    readable = Datanet.objects.visible_to(user)
-    if not user.is_staff:
-        roles = [Membership.Role.OWNER, Membership.Role.CURATOR, Membership.Role.READER]
-        member = Membership.objects.filter(user=user, role__in=roles).values("datanet_id")
-        readable = readable.filter(access=Datanet.Access.OPEN) | readable.filter(pk__in=member)
+    readable = Datanet.objects.readable_by(user)
     if model.engine == ListedModel.Engine.RETRIEVAL:
         readable = readable.filter(kind=Datanet.Kind.TEXT)
     newest = Version.objects.filter(datanet__in=readable.values("pk")).order_by("datanet_id", "-number")

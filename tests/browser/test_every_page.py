@@ -23,6 +23,7 @@ pytestmark = pytest.mark.browser
 DESK, PHONE = {"width": 1440, "height": 900}, {"width": 390, "height": 844}
 EVERYTHING = {"runOnly": {"type": "tag", "values": TAGS}, "resultTypes": ["violations"]}
 COLOURS = {"runOnly": {"type": "rule", "values": ["color-contrast", "link-in-text-block"]}}  # all that a theme changes
+BROKEN_DATES = "[...document.querySelectorAll('.table time')].filter(date => date.getClientRects().length > 1).length"
 
 
 def test_every_kind_of_page_passes_axe_in_both_themes_and_fits_a_phone(site, market, browser, client):  # noqa: F811
@@ -95,5 +96,7 @@ def problems(page: Page) -> list[str]:
     page.set_viewport_size(PHONE)
     if (pixels := sideways(page)) > 0:
         found.append(f"{page.url}: {pixels} px hang over the edge of a phone")
+    if dates := page.evaluate(BROKEN_DATES):
+        found.append(f"{page.url}: {dates} dates of tables go on in a second line on a phone")
     page.set_viewport_size(DESK)
     return found

@@ -14,6 +14,7 @@ from attribution import explain, explain_lines, settlement, traces
 from attribution import verify as attribution_verify
 from attribution.models import Epoch, Line, RecordEpoch, RecordFee, Transfer
 from datanets import errors as datanet_errors
+from datanets import services
 from datanets import verify as datanets_verify
 from datanets.models import Record, TheftDispute
 from ledger import chart, sequencer
@@ -249,8 +250,21 @@ def test_fees_that_disputed_records_earned_are_held_and_move_like_calls(books, s
     assert nothing_is_wrong()
 
 
-def test_who_is_told_what_of_a_dispute(books, version):
-    dispute = opened()
+def test_who_is_told_what_of_a_dispute_and_colleagues_of_a_party_are_told_nothing(books, version):
+    # Given a curator and an administrator who are colleagues of a party
+    [record, *_others] = earners()
+    services.add_curator(record.datanet, user=person("heidi"), by=person("erin"))
+    colleagues = [
+        (person("frank"), "clinic"),
+        (person("heidi"), " Clinic "),
+        (person("alice"), "Lab"),
+        (admin("bea"), "lab"),
+    ]
+    for one, organisation in colleagues:
+        one.organisation = organisation
+        one.save(update_fields=["organisation"])
+
+    dispute = opened(record)
     thefts.answer(dispute, by=person("alice"), text="I measured them myself.")
     ended = won(dispute)
     told = {}
@@ -260,6 +274,7 @@ def test_who_is_told_what_of_a_dispute(books, version):
     assert told["frank"] == ["theft_answered", "theft_won"]
     assert told["carol"] == ["theft_to_decide"]
     assert set(told["erin"]) == {"theft_to_decide"}  # the owner may give the second decision, too
+    assert told.keys() == {"alice", "frank", "carol", "erin", "ada"}
     acts = AuditEvent.objects.filter(target=f"theft:{ended.pk}").order_by("pk").values_list("act", "actor__username")
     assert list(acts) == [
         ("open_theft_dispute", "frank"),
