@@ -91,8 +91,8 @@ def draw(draws: Sequence[Draw]) -> set[UUID]:
     if not draws:
         return set()
     said = [item.posting.said() | {"hold_id": item.hold_id, "close": item.close} for item in draws]
-    new = database.texts("SELECT ledger_draw(%s)::text", database.as_json(said))
-    return {item.posting.id for item, told in zip(draws, said, strict=True) if told["id"] in new}
+    told = database.as_json(said)
+    return database.told_of((item.posting.id for item in draws), "SELECT ledger_draw(%s)::text", told)
 
 
 def close(hold_id: UUID) -> int:

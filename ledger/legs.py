@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from uuid import UUID
 
 from ledger.chart import SUPPLY_NANO
 from ledger.errors import BadAmount, Unbalanced
 
 
-def legs(moves: Iterable[tuple[str, str, int]], *, posting: str) -> tuple[list[str], list[int]]:
+def legs(moves: Iterable[tuple[str, str, int]], *, posting: UUID | str) -> tuple[list[str], list[int]]:
     """Add the moves up, per payee, in the order of their first move.
 
     Args:
@@ -27,15 +28,15 @@ def legs(moves: Iterable[tuple[str, str, int]], *, posting: str) -> tuple[list[s
     for source, target, nano in moves:
         # A float that happens to be whole would pass for one; it must not get that far. Nor must True.
         if type(nano) is not int or nano < 0:
-            raise BadAmount("an amount is a whole number of nano-OPEN, 0 or more", posting=posting)
+            raise BadAmount("an amount is a whole number of nano-OPEN, 0 or more", posting=str(posting))
         if nano == 0:
             continue
         if payer is None:
             payer = source
         if source != payer or target == payer:
-            raise Unbalanced("the moves of a posting share one payer, who is not a payee", posting=posting)
+            raise Unbalanced("the moves of a posting share one payer, who is not a payee", posting=str(posting))
         received[target] = received.get(target, 0) + nano
         total_nano += nano
     if payer is None or total_nano > SUPPLY_NANO:
-        raise BadAmount("nothing to move, or more than the supply", posting=posting)
+        raise BadAmount("nothing to move, or more than the supply", posting=str(posting))
     return [payer, *received], [-total_nano, *received.values()]

@@ -13,6 +13,8 @@ from ledger import commitments, database
 from ledger.legs import legs
 from ledger.models import Journal, LedgerAccount
 
+_POST = "SELECT ledger_post(%s)::text"
+
 
 class Kind(StrEnum):
     """Why money moved. The list is closed, here and in the database."""
@@ -95,20 +97,23 @@ class Posting:
 
     def said(self) -> dict:
         """The posting as the SQL functions read it. Raises BadAmount, Unbalanced, strict.Malformed."""
-        id = str(self.id)
-        accounts, amounts = legs(self.moves, posting=id)
-        if self.entry:
-            self.entry.check()
-        return {
-            "id": id,
+        accounts, amounts = legs(self.moves, posting=self.id)
+        said: dict[str, object] = {
+            "id": self.id,
             "kind": Kind(self.kind).value,
             "reference": self.reference,
             "accounts": accounts,
             "amounts": amounts,
-            "entry": self.entry.said() if self.entry else None,
-            "vest_after_s": self.vest_after_s,
-            "takes_from": self.takes_from,
         }
+        # What a posting has not is not said: in a batch of a thousand three nulls each are an eighth of what is read.
+        if self.entry is not None:
+            self.entry.check()
+            said["entry"] = self.entry.said()
+        if self.vest_after_s is not None:
+            said["vest_after_s"] = self.vest_after_s
+        if self.takes_from is not None:
+            said["takes_from"] = self.takes_from
+        return said
 
 
 @dataclass(frozen=True)
@@ -145,16 +150,16 @@ def post(
         InsufficientFunds, SupplyExceeded, PayloadMismatch, ReferenceTaken, UnknownAccount, Unbalanced, BadAmount,
         LotUnavailable; strict.Malformed if the log could not publish the entry.
     """
-    return bool(post_many([Posting(id, kind, reference, moves, entry, vest_after_s, takes_from)]))
+    said = Posting(id, kind, reference, moves, entry, vest_after_s, takes_from).said()
+    return bool(database.rows(_POST, database.as_json([said])))
 
 
 def post_many(postings: Sequence[Posting]) -> set[UUID]:
     """Make all these postings, or none, in one round trip. Returns the ids that are new. Raises what `post` raises."""
     if not postings:
         return set()
-    said = [posting.said() for posting in postings]
-    new = database.texts("SELECT ledger_post(%s)::text", database.as_json(said))
-    return {posting.id for posting, told in zip(postings, said, strict=True) if told["id"] in new}
+    said = database.as_json([posting.said() for posting in postings])
+    return database.told_of((posting.id for posting in postings), _POST, said)
 
 
 def posting_of(posting_id: UUID) -> PostingRow | None:
