@@ -236,8 +236,8 @@ def test_a_long_statement_is_read_page_by_page_with_as_many_queries(books, clien
 
 
 ON_SCREEN = re.compile(
-    r'<tr><td>.*?/r/(?P<receipt_id>[0-9a-f-]{36})\b.*?<data [^>]*value="(?P<amount_nano>-?\d+)".*?'
-    r'<data [^>]*value="(?P<balance_after_nano>-?\d+)".*?</tr>',
+    r'<tr><td>(?:(?!</tr>).)*?<data [^>]*value="(?P<amount_nano>-?\d+)".*?'
+    r'<data [^>]*value="(?P<balance_after_nano>-?\d+)".*?/r/(?P<receipt_id>[0-9a-f-]{36})\b.*?</tr>',
     re.DOTALL,
 )
 ADDRESSES = {"wallet": "wallet/", "pending": "wallet/pending/", "promotion": "wallet/promotion/"}
@@ -303,7 +303,7 @@ def _screen(client, address: str, *, between) -> list[tuple[str, str, str]]:
     found, url = [], f"/en/{address}"
     while url:
         text = page(client, url)
-        found += [tuple(row.values()) for row in map(re.Match.groupdict, ON_SCREEN.finditer(text))]
+        found += [_money(row.groupdict()) for row in ON_SCREEN.finditer(text)]
         following = re.search(r'href="([^"]+)" rel="next"', text)
         url = following[1] if following else ""
         between()
