@@ -15,8 +15,8 @@ from .models import Membership, Submission
 
 
 def curating() -> QuerySet[Membership]:
-    """What makes somebody a curator, Datanet by Datanet: the roles that `Datanet.objects.curated_by` names."""
-    return Membership.objects.filter(role__in=[Membership.Role.OWNER, Membership.Role.CURATOR])
+    """What makes somebody a curator, Datanet by Datanet; of one person `Datanet.objects.curated_by` tells which."""
+    return Membership.objects.filter(role__in=Membership.CURATING)
 
 
 def curators_of(datanet_id: UUID) -> QuerySet[User]:

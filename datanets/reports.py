@@ -15,7 +15,7 @@ from accounts.models import User
 from . import records, states
 from .errors import Invalid, NotAllowed, NotReady, TooMany
 from .models import Datanet, Record, Report
-from .relations import curators_of, require_reviewer
+from .relations import are_colleagues, curators_of, require_reviewer
 
 COUNTED_OVER = timedelta(days=1)
 
@@ -59,9 +59,10 @@ def open_reports(curator: User) -> QuerySet[Report]:
     return found.select_related("record__datanet").order_by("created_at", "pk")
 
 
-def curators_for(report: Report) -> QuerySet[User]:
-    """Who may decide on a report, as far as the Datanet's memberships say."""
-    return curators_of(report.record.datanet_id).exclude(pk__in=[report.contributor_id, report.reporter_id])
+def deciders_of(report: Report) -> list[User]:
+    """Who may decide on a report, and is told of it."""
+    found = curators_of(report.record.datanet_id).exclude(pk__in=[report.contributor_id, report.reporter_id])
+    return [user for user in found if not are_colleagues(user, report.contributor)]
 
 
 @transaction.atomic

@@ -83,7 +83,7 @@ def report_record(record: Record, *, by: User, reason: str, text: str) -> Report
     """
     report = reports.report(record, by=by, reason=reason, text=text)
     audit.record(by, "report_record", f"record:{record.pk}", report=str(report.pk), reason=reason)
-    told, address = list(reports.curators_for(report)), reverse("review_reports")
+    told, address = reports.deciders_of(report), reverse("review_reports")
     if not told:
         told, address = list(User.objects.filter(is_staff=True)), reverse("record", args=[record.pk])
     for person in told:

@@ -39,8 +39,8 @@ class DatanetQuerySet(models.QuerySet):
         """Curators and the owner review. An administrator does not, unless made a curator."""
         if user is None or not user.is_authenticated:
             return self.none()
-        roles = [Membership.Role.OWNER, Membership.Role.CURATOR]
-        return self.filter(pk__in=Membership.objects.filter(user=user, role__in=roles).values("datanet_id"))
+        curates = Membership.objects.filter(user=user, role__in=Membership.CURATING)
+        return self.filter(pk__in=curates.values("datanet_id"))
 
 
 class Datanet(models.Model):
@@ -100,6 +100,9 @@ class Membership(models.Model):
         CURATOR = "curator", _("Curator")
         CONTRIBUTOR = "contributor", _("Contributor")
         READER = "reader", _("Reader")
+
+    #: The roles that review.
+    CURATING = (Role.OWNER, Role.CURATOR)
 
     datanet = models.ForeignKey(Datanet, on_delete=models.CASCADE, related_name="memberships")
     user = models.ForeignKey(USER, on_delete=models.PROTECT, related_name="memberships")

@@ -164,7 +164,7 @@ def test_nobody_decides_on_a_report_of_their_own_record_or_one_they_filed():
     for party in ("alice", "carol"):
         assert not reports.open_reports(person(party)).exists()
     assert set(reports.open_reports(person("erin"))) == {mine, theirs}
-    assert set(reports.curators_for(theirs)) == {person("carol"), person("erin")}
+    assert set(reports.deciders_of(theirs)) == {person("carol"), person("erin")}
 
 
 def test_a_colleague_of_the_contributor_decides_on_no_report_of_their_record():
@@ -175,8 +175,9 @@ def test_a_colleague_of_the_contributor_decides_on_no_report_of_their_record():
     carol.save()
 
     with pytest.raises(SelfReview):
-        reports.decide(reported(record), curator=carol, withdraw=False, note="It is fine.")
+        reports.decide(report := reported(record), curator=carol, withdraw=False, note="It is fine.")
     assert not reports.open_reports(carol).exists()
+    assert reports.deciders_of(report) == [person("erin")]
 
 
 @pytest.mark.parametrize(
