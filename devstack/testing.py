@@ -25,7 +25,10 @@ def run(arguments: list[str]) -> int:
     if not named and not chosen:
         # In the order of the folders: pytest-xdist would keep the files with the fewest tests for the end, which are the
         # longest stories, and one worker would wait for the other.
-        arguments = ["-n", str(WORKERS), "--dist", "loadfile", "--no-loadscope-reorder", *arguments]
+        # A worker that ends itself, as at faulthandler_timeout, ends the run: pytest-xdist would give the files that it had
+        # finished to another one, and wait for them for ever.
+        spread = ["-n", str(WORKERS), "--dist", "loadfile", "--no-loadscope-reorder", "--max-worker-restart", "0"]
+        arguments = [*spread, *arguments]
     folder = Path(tempfile.mkdtemp(prefix="openledger-tests-"))
     folder.chmod(0o711)
     environment = {name: value for name, value in os.environ.items() if name not in ("DATABASE_URL", "REDIS_URL")}
