@@ -245,8 +245,10 @@ def _judged_through(session):
     from ledger import verify
 
     class Through:
-        def chunked_cursor(self):
+        def cursor(self):
             return session.cursor()
+
+        chunked_cursor = cursor
 
     before = verify.connection, verify._one_snapshot
     verify.connection, verify._one_snapshot = Through(), lambda: session.cursor()

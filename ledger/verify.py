@@ -9,12 +9,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
 import rfc8785
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -260,9 +260,10 @@ def failures() -> list[Failure]:
     """Check every invariant of the ledger. Returns at most ROWS_SHOWN wrong rows per check; [] if all hold."""
     found = []
     with _one_snapshot():
-        for invariant, sentence, query in _CHECKS:
-            for row in _rows(f"{_LEGS} SELECT * FROM ({query}) q LIMIT {ROWS_SHOWN}"):  # noqa: S608
-                found.append(Failure(invariant, str(row[0]), sentence.format(*row)))
+        with connection.cursor() as cursor:
+            for invariant, sentence, query in _CHECKS:
+                cursor.execute(f"{_LEGS} SELECT * FROM ({query}) q LIMIT {ROWS_SHOWN}")  # noqa: S608
+                found += [Failure(invariant, str(row[0]), sentence.format(*row)) for row in cursor.fetchall()]
         found += _log_failures()
         found += _commitment_failures()
     return found
@@ -281,7 +282,7 @@ def _log_failures() -> list[Failure]:
     for expected, (index, entry, stored) in enumerate(leaves):
         if index != expected:
             return [*found, Failure("I9", str(expected), f"leaf {expected} is missing; the next one is {index}")]
-        digest = hashlib.sha256(b"\x00" + rfc8785.dumps(json.loads(entry))).digest()
+        digest = hashlib.sha256(b"\x00" + _canonical(orjson.loads(entry))).digest()
         if digest != bytes(stored):
             found.append(Failure("I9", str(index), f"leaf {index} does not hash to what was stored for it"))
         level = 0
@@ -396,20 +397,20 @@ def _is_valid(line: str, key: tuple[str, bytes, bytes], read: Callable[[bytes], 
 def _commitment_failures() -> list[Failure]:
     """I9: a leaf commits to what is kept in its opening, and says of its posting what the journal says."""
     found = []
-    for index, entry, secret, private, split, kind, hour, paid, moves in _rows(
+    codes = dict(_rows("SELECT id, code FROM ledger_account"))
+    for index, entry, secret, private, split, kind, hour, accounts, amounts in _rows(
         """SELECT l.index, l.entry::text, o.secret, o.private::text, o.split::text, j.kind,
-             to_char(coalesce(j.at, f.at) AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24'), -j.amounts[1],
-             (SELECT jsonb_agg(jsonb_build_object('source', s.code, 'target', t.code, 'amount', u.amount::text) ORDER BY n)
-              FROM unnest(j.accounts, j.amounts) WITH ORDINALITY AS u(account, amount, n)
-              JOIN ledger_account t ON t.id = u.account JOIN ledger_account s ON s.id = j.accounts[1] WHERE n > 1)::text
+             to_char(coalesce(j.at, f.at) AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24'), j.accounts, j.amounts
            FROM ledger_leaf l LEFT JOIN ledger_opening o ON o.entry_id = l.entry_id
            LEFT JOIN ledger_journal j ON j.id = l.entry_id LEFT JOIN ledger_fact f ON f.id = l.entry_id
            ORDER BY l.index"""
     ):
-        entry = json.loads(entry)
+        entry = orjson.loads(entry)
         is_plain, is_charge = entry["type"] == "posting.made", entry["type"].endswith(".charged")
-        values = {"moves": json.loads(moves)} if is_plain and moves else json.loads(private or "{}")
-        lines = [] if is_plain else json.loads(split or "null") or []
+        moves = _moves(codes, accounts or [], amounts or [])
+        paid = -amounts[0] if amounts else None
+        values = {"moves": moves} if is_plain and moves else orjson.loads(private or "{}")
+        lines = [] if is_plain else orjson.loads(split or "null") or []
         wrong = []
         if secret is not None and not _opens(entry.get("commit", {}), bytes(secret), values, lines):
             wrong.append("does not commit to what is kept for it")
@@ -419,14 +420,17 @@ def _commitment_failures() -> list[Failure]:
             wrong.append(f"is not about a posting of kind {kind}")
         if is_charge and secret is not None and values.get("price") != str(paid):
             wrong.append(f"commits to the price {values.get('price')}, and {paid} was paid")
-        if (
-            is_charge
-            and secret is not None
-            and _per_payee(lines, "payee") != _per_payee(json.loads(moves or "[]"), "target")
-        ):
+        if is_charge and secret is not None and _per_payee(lines, "payee") != _per_payee(moves, "target"):
             wrong.append("commits to a split that is not what the posting's payees received")
         found += [Failure("I9", str(index), f"leaf {index} {what}") for what in wrong]
     return found[:ROWS_SHOWN]
+
+
+def _moves(codes: dict[int, str], accounts: list[int], amounts: list[int]) -> list[dict[str, str]]:
+    """What an entry commits to of a posting that said nothing else: from the payer, who is first, to each payee."""
+    named = [codes.get(account, f"unknown account {account}") for account in accounts]
+    legs = zip(named[1:], amounts[1:], strict=True)
+    return [{"source": named[0], "target": payee, "amount": str(nano)} for payee, nano in legs]
 
 
 def _per_payee(rows: list, name: str) -> dict[str, int]:
@@ -449,7 +453,13 @@ def _opens(commit: dict, secret: bytes, values: dict, lines: list) -> bool:
 
 def _commitment(secret: bytes, name: str, value: Any) -> str:
     salt = hmac.digest(secret, name.encode(), "sha256")
-    return hashlib.sha256(b"open-commit/1\n" + name.encode() + b"\n" + salt + rfc8785.dumps(value)).hexdigest()
+    return hashlib.sha256(b"open-commit/1\n" + name.encode() + b"\n" + salt + _canonical(value)).hexdigest()
+
+
+def _canonical(value: Any) -> bytes:
+    """RFC 8785. Entries hold no floats: where all is ASCII, orjson writes the same bytes, in a tenth of the time."""
+    written = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    return written if written.isascii() else rfc8785.dumps(value)
 
 
 def _rows(query: str) -> Iterator[tuple]:
@@ -467,6 +477,11 @@ def _one_snapshot() -> Iterator[None]:
             with connection.cursor() as cursor:
                 # Read-only: a long look takes no transaction id, so it never stalls the fold.
                 cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+                # The planner cannot know how many legs and numbered rows there are. It would join them one by one, which is
+                # a trillion steps for a million postings; what remains are hashes and sorts, in memory.
+                cursor.execute("SET LOCAL enable_nestloop = off")
+                cursor.execute("SET LOCAL cursor_tuple_fraction = 1")
+                cursor.execute("SET LOCAL work_mem = '128MB'")
                 # So it may last longer than the role's other transactions, where the server limits them.
                 cursor.execute("SELECT set_config(name, '0', true) FROM pg_settings WHERE name = 'transaction_timeout'")
         yield
