@@ -48,13 +48,13 @@ def value(sql: str, *parameters: Any) -> Any:
     return rows(sql, *parameters)[0][0]
 
 
-def told_of(ids: Iterable[UUID], sql: str, *parameters: Any) -> set[UUID]:
-    """Run one statement, and return those of the ids whose texts stand in its first column: nearly always all.
+def new_among(ids: Iterable[UUID], sql: str, *parameters: Any) -> set[UUID]:
+    """Run one statement whose first column holds, as text, the ids that were new. Returns these of `ids`.
 
-    For batches: to make UUIDs of a thousand texts takes longer than to write them.
+    Nearly always that is all of them; to make UUIDs of a thousand texts takes longer than to write their rows.
     """
-    asked, told = set(ids), {row[0] for row in rows(sql, *parameters)}
-    return asked if len(told) == len(asked) else {id for id in asked if str(id) in told}
+    asked, new = set(ids), {row[0] for row in rows(sql, *parameters)}
+    return asked if len(new) == len(asked) else {id for id in asked if str(id) in new}
 
 
 def as_json(said: object) -> str:

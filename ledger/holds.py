@@ -90,9 +90,8 @@ def draw(draws: Sequence[Draw]) -> set[UUID]:
     """
     if not draws:
         return set()
-    said = [item.posting.said() | {"hold_id": item.hold_id, "close": item.close} for item in draws]
-    told = database.as_json(said)
-    return database.told_of((item.posting.id for item in draws), "SELECT ledger_draw(%s)::text", told)
+    said = database.as_json([item.posting.said() | {"hold_id": item.hold_id, "close": item.close} for item in draws])
+    return database.new_among((item.posting.id for item in draws), "SELECT ledger_draw(%s)::text", said)
 
 
 def close(hold_id: UUID) -> int:

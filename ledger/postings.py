@@ -159,7 +159,7 @@ def post_many(postings: Sequence[Posting]) -> set[UUID]:
     if not postings:
         return set()
     said = database.as_json([posting.said() for posting in postings])
-    return database.told_of((posting.id for posting in postings), _POST, said)
+    return database.new_among((posting.id for posting in postings), _POST, said)
 
 
 def posting_of(posting_id: UUID) -> PostingRow | None:
