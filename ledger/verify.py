@@ -408,7 +408,7 @@ def _commitment_failures() -> list[Failure]:
         entry = orjson.loads(entry)
         is_plain, is_charge = entry["type"] == "posting.made", entry["type"].endswith(".charged")
         moves = _moves(codes, accounts or [], amounts or [])
-        paid = -amounts[0] if amounts else None
+        paid = -amounts[0] if amounts and amounts[0] is not None else None
         values = {"moves": moves} if is_plain and moves else orjson.loads(private or "{}")
         lines = [] if is_plain else orjson.loads(split or "null") or []
         wrong = []
@@ -429,8 +429,9 @@ def _commitment_failures() -> list[Failure]:
 def _moves(codes: dict[int, str], accounts: list[int], amounts: list[int]) -> list[dict[str, str]]:
     """What an entry commits to of a posting that said nothing else: from the payer, who is first, to each payee."""
     named = [codes.get(account, f"unknown account {account}") for account in accounts]
-    legs = zip(named[1:], amounts[1:], strict=True)
-    return [{"source": named[0], "target": payee, "amount": str(nano)} for payee, nano in legs]
+    # Where somebody took the CHECK of the journal away, a leg may lack its half; I1 names that posting.
+    whole = [(payee, nano) for payee, nano in zip(named[1:], amounts[1:], strict=False) if nano is not None]
+    return [{"source": named[0], "target": payee, "amount": str(nano)} for payee, nano in whole]
 
 
 def _per_payee(rows: list, name: str) -> dict[str, int]:

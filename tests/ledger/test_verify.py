@@ -31,6 +31,12 @@ REDIRECTED = """
 # One edit each: what it does, and the invariant that must notice.
 EDITS = {
     "a posting is unbalanced": ("I1", "UPDATE ledger_journal SET amounts[1] = amounts[1] - 1 WHERE kind = 'deposit'"),
+    "a posting lost an amount": (
+        "I1",
+        "UPDATE ledger_journal SET amounts = amounts[1:cardinality(amounts) - 1] WHERE kind = 'call_charged'",
+    ),
+    "a posting has no amount for its payer": ("I1", "UPDATE ledger_journal SET amounts[1] = NULL"),
+    "a payee is nobody": ("I2", "UPDATE ledger_journal SET accounts[2] = 987654321 WHERE kind = 'access_charged'"),
     "money moves between payees": (
         "I2",
         "UPDATE ledger_journal SET amounts = ARRAY[amounts[1], amounts[2] + 1, amounts[3] - 1] WHERE kind = 'call_charged'",
