@@ -70,6 +70,9 @@ def states_of(name: str) -> Iterator[str]:
         yield f"/fr/contribute/{rejected.submission_id}/"
     if name == "dan":
         yield f"/r/{failed_call(person('dan'))}"
+        yield "/fr/build/usage/"  # with calls: who came before had none
+        yield "/fr/wallet/"
+        yield "/fr/build/keys/"
 
 
 def the_error_pages(page: Page) -> Iterator[str]:
