@@ -25,6 +25,10 @@ EVERYTHING = {"runOnly": {"type": "tag", "values": TAGS}, "resultTypes": ["viola
 COLOURS = {"runOnly": {"type": "rule", "values": ["color-contrast", "link-in-text-block"]}}  # all that a theme changes
 BROKEN_DATES = "[...document.querySelectorAll('.table time')].filter(date => date.getClientRects().length > 1).length"
 
+OVERFULL = (
+    "[...document.querySelectorAll('.rail a, .flow-l li')].filter(row => row.scrollWidth > row.clientWidth).length"
+)
+
 
 def test_every_kind_of_page_passes_axe_in_both_themes_and_fits_a_phone(site, market, browser, client):  # noqa: F811
     context = browser.new_context(base_url=site, viewport=DESK, color_scheme="light", reduced_motion="reduce")
@@ -96,7 +100,10 @@ def problems(page: Page) -> list[str]:
         for violation in Axe().run(page, options=rules).response["violations"]:
             targets = [node["target"] for node in violation["nodes"]][:4]
             found.append(f"{theme} {page.url}: {violation['id']} {targets}")
+    rows = page.evaluate(OVERFULL)
     page.set_viewport_size(PHONE)
+    if rows + page.evaluate(OVERFULL):
+        found.append(f"{page.url}: a row of the rail, or of the split, is wider than its place")
     if (pixels := sideways(page)) > 0:
         found.append(f"{page.url}: {pixels} px hang over the edge of a phone")
     if dates := page.evaluate(BROKEN_DATES):
