@@ -208,7 +208,7 @@ CHECKS = (
         "charge {0} stands before the last cut and is in {1} epochs of its model",
         """
         SELECT l.entry_id, count(e.id) FROM ledger_leaf l
-        LEFT JOIN covered e ON e.id = l.entry_id AND e.model_id::text = l.entry ->> 'model_id'
+        LEFT JOIN covered e ON e.id = l.entry_id AND e.model_id::text = l.body ->> 'model_id'
         WHERE l.type IN ('call.charged', 'access.charged', 'training.charged')
           AND l.index < (SELECT max(end_leaf) FROM attribution_cut)
         GROUP BY 1 HAVING count(e.id) <> 1 ORDER BY 1 LIMIT 1
@@ -229,9 +229,9 @@ CHECKS = (
         """
         SELECT e.id FROM attribution_epoch e LEFT JOIN ledger_fact f ON f.id = e.id
         LEFT JOIN ledger_leaf l ON l.entry_id = e.id
-        WHERE e.status = 'posted' AND (f.id IS NULL OR l.entry IS NOT NULL AND
-              (l.entry ->> 'model_id', l.entry ->> 'epoch', l.entry ->> 'pool', l.entry ->> 'paid',
-               l.entry ->> 'unattributed', l.entry ->> 'lines_root') IS DISTINCT FROM
+        WHERE e.status = 'posted' AND (f.id IS NULL OR l.index IS NOT NULL AND
+              (l.body ->> 'model_id', l.body ->> 'epoch', l.body ->> 'pool', l.body ->> 'paid',
+               l.body ->> 'unattributed', l.body ->> 'lines_root') IS DISTINCT FROM
               (e.model_id::text, e.number::text, e.pool_nano::text, e.paid_nano::text, e.unattributed_nano::text,
                e.lines_root))
         ORDER BY 1 LIMIT 1

@@ -53,7 +53,7 @@ def entries(*, before: int | None, limit: int, wanted: Mapping[str, str]) -> lis
     if type := clear.pop("type", ""):
         found = found.filter(type=type)
     if clear:
-        found = found.filter(entry__contains=clear)
+        found = found.filter(body__contains=clear)
     if before is not None:
         found = found.filter(index__lt=before)
     return [_entry(leaf) for leaf in found[:limit]]

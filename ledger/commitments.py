@@ -19,6 +19,8 @@ from ledger import merkle, strict
 ENTRY_VERSION = "open-entry/1"
 SECRET_BYTES = 32
 
+_HEADER = ("v", "type", "id")
+
 PAD = {"payee": "", "role": "pad", "item": "", "amount": "0"}
 
 _HOUR = re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3])")
@@ -62,7 +64,7 @@ ENTRY_TYPES: dict[str, EntryType] = {
     CONSENT_WITHDRAWN: EntryType(("datanet_id",), ("contributor", "records")),
     WITHDRAWAL_SENT: EntryType(("run",), ("payee", "amount", "destination")),
     KEY_ROTATED: EntryType(("old", "new", "old_signature", "new_signature")),
-    POSTING_MADE: EntryType(("kind",), ("moves",)),
+    POSTING_MADE: EntryType(("kind",), ("posting",)),
 }
 
 
@@ -170,6 +172,16 @@ def lines_root(lines: Sequence[Mapping[str, object]], secret: bytes) -> str:
         for level, index, digest in merkle.positions(merkle.new_nodes(0, hashes, _nothing_stored))
     }
     return merkle.root(len(hashes), lambda level, index: nodes[level, index]).hex()
+
+
+def body_of(entry: Mapping[str, object]) -> dict[str, object]:
+    """Return what an entry says besides its version, type and id, which a row has in columns or as a constant."""
+    return {name: value for name, value in entry.items() if name not in _HEADER}
+
+
+def with_header(type: str, id: object, body: Mapping[str, object]) -> dict[str, object]:
+    """Return the entry of this type and id that says `body`: the reverse of `body_of`."""
+    return {"v": ENTRY_VERSION, "type": type, "id": str(id), **body}
 
 
 def leaf_bytes(entry: Mapping[str, object]) -> bytes:

@@ -111,7 +111,7 @@ class BehindWitness(LedgerError):
 
 
 _BY_SQLSTATE = {error.sqlstate: error for error in LedgerError.__subclasses__() if error.sqlstate}
-_BY_CONSTRAINT = {"ledger_reference_once": ReferenceTaken, "ledger_posting_balances": Unbalanced}
+_BY_CONSTRAINT = {"ledger_posting_balances": Unbalanced}
 
 
 def of(error: BaseException) -> LedgerError | None:

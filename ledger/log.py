@@ -40,7 +40,6 @@ class LogRow:
     id: UUID
     type: str
     public: dict
-    reference: str
 
 
 @dataclass(frozen=True)
@@ -120,15 +119,15 @@ def entries(
     if types is not None:
         found = found.filter(type__in=types)
     if public_filter:
-        found = found.filter(entry__contains=dict(public_filter))
+        found = found.filter(body__contains=dict(public_filter))
     for leaf in found.iterator():
-        yield LogRow(leaf.index, leaf.entry_id, leaf.type, _public(leaf.entry), leaf.reference)
+        yield LogRow(leaf.index, leaf.entry_id, leaf.type, _public(leaf.body))
 
 
 def entry_of(entry_id: UUID) -> EntryRow | None:
     """Read one entry, before or after it was sequenced; None if there is none."""
     found = database.rows(
-        """SELECT s.reference, s.at, s.vest_after_s, l.index, l.type, l.entry::text,
+        """SELECT s.reference, s.at, s.vest_after_s, l.index, l.type, l.body::text,
                   o.secret, o.type, o.public::text, o.private::text, o.split::text
            FROM (SELECT id, reference, at, vest_after_s FROM ledger_journal WHERE id = %s
                  UNION ALL SELECT id, reference, at, NULL FROM ledger_fact WHERE id = %s) s
@@ -138,11 +137,13 @@ def entry_of(entry_id: UUID) -> EntryRow | None:
     )
     if not found:
         return None
-    reference, at, vest_after_s, index, leaf_type, leaf, *said = found[0]
+    reference, at, vest_after_s, index, leaf_type, body, *said = found[0]
     opening = _opening(entry_id, leaf_type, *said)
-    entry = None if leaf is None else database.from_json(leaf)
-    if entry is not None:
-        type, public = leaf_type, _public(entry)
+    entry = None
+    if index is not None:
+        body = database.from_json(body)
+        entry = commitments.with_header(leaf_type, entry_id, body)
+        type, public = leaf_type, _public(body)
     else:  # an opening is kept at least until its leaf exists
         assert opening is not None and opening.type is not None
         type, public = opening.type, opening.public or {}
@@ -202,7 +203,8 @@ def erase_openings(entry_ids: Iterable[UUID]) -> int:
 
 
 def stored(wanted: Sequence[tuple[int, int]]) -> merkle.HashSource:
-    """Read stored hashes of the tree, (level, index), in one query."""
+    """Read hashes of the tree, (level, index), in one query: what is kept of them, the others follow."""
+    kept = merkle.kept_under(wanted)
     found = {
         (level, index): bytes(digest)
         for level, index, digest in database.rows(
@@ -210,11 +212,11 @@ def stored(wanted: Sequence[tuple[int, int]]) -> merkle.HashSource:
                FROM unnest(%s::int[], %s::bigint[]) AS w(level, index)
                LEFT JOIN ledger_node n ON n.level = w.level AND n.index = w.index
                LEFT JOIN ledger_leaf l ON w.level = 0 AND l.index = w.index""",
-            [level for level, _ in wanted],
-            [index for _, index in wanted],
+            [level for level, _ in kept],
+            [index for _, index in kept],
         )
     }
-    return lambda level, index: found[level, index]
+    return merkle.source_of(found)
 
 
 def _witnessed() -> QuerySet[Cosignature, Any]:
@@ -235,8 +237,8 @@ def _heads(found: QuerySet[Checkpoint]) -> Iterator[Head]:
         yield Head(size, bytes(root), note + lines, note, [one["witness"] for one in said])
 
 
-def _public(leaf: dict) -> dict:
-    return {name: value for name, value in leaf.items() if name not in ("v", "type", "id", "hour", "commit")}
+def _public(body: dict) -> dict:
+    return {name: value for name, value in body.items() if name not in ("hour", "commit")}
 
 
 def _opening(entry_id: UUID, leaf_type: str | None, secret: Any, type: str | None, *said: str | None) -> Opening | None:
@@ -260,5 +262,5 @@ def plain_opening(entry_id: UUID) -> Opening | None:
     opening = Opening.objects.filter(pk=entry_id).first() or Opening(pk=entry_id)
     moves = [{"source": m.source, "target": m.target, "amount": str(m.amount_nano)} for m in posting.moves]
     opening.type, opening.public = POSTING_MADE, {"kind": posting.kind.value}
-    opening.private, opening.split = {"moves": moves}, None
+    opening.private, opening.split = {"posting": {"reference": posting.reference, "moves": moves}}, None
     return opening

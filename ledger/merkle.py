@@ -13,12 +13,14 @@ Source: RFC 6962 section 2.1 (the tree and the proofs), RFC 9162 sections 2.1.3.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 HashSource = Callable[[int, int], bytes]
 
 HASH_BYTES = 32
+#: A table of hashes keeps every fourth level. Those between are 14/15 of all, and each follows from at most eight kept ones.
+KEPT_EVERY = 4
 EMPTY_ROOT = hashlib.sha256(b"").digest()
 
 
@@ -196,6 +198,26 @@ def required_nodes(compute: Callable[..., object], *sizes: int) -> list[tuple[in
 
     compute(*sizes, record)
     return list(dict.fromkeys(wanted))
+
+
+def kept_under(wanted: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """List the hashes of kept levels, (level, index), that these follow from. `source_of` needs no others."""
+    found = []
+    for level, index in wanted:
+        above = level % KEPT_EVERY
+        found += [(level - above, place) for place in range(index << above, (index + 1) << above)]
+    return list(dict.fromkeys(found))
+
+
+def source_of(kept: Mapping[tuple[int, int], bytes]) -> HashSource:
+    """Answer for every level out of the hashes of the kept ones. Raises KeyError for what does not follow from them."""
+
+    def hash_at(level: int, index: int) -> bytes:
+        if level % KEPT_EVERY == 0:
+            return kept[level, index]
+        return node_hash(hash_at(level - 1, 2 * index), hash_at(level - 1, 2 * index + 1))
+
+    return hash_at
 
 
 def _subtree(low: int, high: int, hash_at: HashSource) -> bytes:

@@ -11,6 +11,8 @@ from django.contrib.postgres.indexes import BrinIndex
 from django.db import models
 from django.db.models import F, Q
 
+from ledger import commitments, merkle
+
 _NOW = models.Func(function="clock_timestamp", output_field=models.DateTimeField())
 
 
@@ -53,17 +55,14 @@ class Journal(models.Model):
     takes_from = models.UUIDField(null=True)
     #: The hold it was drawn from; null if the payer's available money paid.
     hold_id = models.UUIDField(null=True)
-    #: SHA-256 of the entry that the caller gave, so that a repeat can be told from a reuse of the id; null: it gave none.
+    #: SHA-256 of the reference and the entry that the caller gave, so that a repeat can be told from a reuse of the id;
+    #: null: it gave none.
     payload = models.BinaryField(null=True)
 
     class Meta:
         db_table = "ledger_journal"
-        constraints = [
-            models.UniqueConstraint(name="ledger_reference_once", fields=["kind", "reference"]),
-            models.CheckConstraint(name="ledger_vest_after_is_positive", condition=Q(vest_after_s__gte=0)),
-        ]
         indexes = [
-            models.Index(name="ledger_journal_order", fields=["xid", "id"]),
+            models.Index(name="ledger_journal_order", fields=["xid"]),
             BrinIndex(name="ledger_journal_at", fields=["at"]),
         ]
 
@@ -84,11 +83,10 @@ class Spend(models.Model):
         db_table = "ledger_spend"
         constraints = [
             models.CheckConstraint(
-                name="ledger_spend_is_not_negative",
-                condition=Q(granted_nano__gte=0, debited_nano__gte=0, held_nano__gte=0),
-            ),
-            models.CheckConstraint(
-                name="ledger_no_overdraft", condition=Q(granted_nano__gte=F("debited_nano") + F("held_nano"))
+                name="ledger_no_overdraft",
+                condition=Q(
+                    granted_nano__gte=F("debited_nano") + F("held_nano"), debited_nano__gte=0, held_nano__gte=0
+                ),
             ),
         ]
 
@@ -224,6 +222,7 @@ class Fact(models.Model):
     at = models.DateTimeField(db_default=_NOW)
     shard = models.SmallIntegerField(db_default=0)
     reference = models.CharField(max_length=200)
+    #: SHA-256 of the reference and the entry.
     payload = models.BinaryField()
 
     class Meta:
@@ -236,8 +235,8 @@ class Opening(models.Model):
 
     entry_id = models.UUIDField(primary_key=True)
     secret = models.BinaryField()
-    #: Null: a plain posting, whose entry says its kind and commits to its moves (read from the journal). Its opening is
-    #: made with its leaf; where a caller gave an entry, with the posting.
+    #: Null: a plain posting, whose entry says its kind and commits to its reference and moves (read from the journal). Its
+    #: opening is made with its leaf; where a caller gave an entry, with the posting.
     type = models.CharField(max_length=40, null=True)
     public = models.JSONField(null=True)
     private = models.JSONField(null=True)
@@ -248,22 +247,37 @@ class Opening(models.Model):
 
 
 class Leaf(models.Model):
-    """One entry of the public log, as anybody may see it. Append-only; `hash` is of its canonical JSON."""
+    """One entry of the public log, as anybody may see it. Append-only."""
 
     index = models.BigIntegerField(primary_key=True)
     entry_id = models.UUIDField(unique=True)
     type = models.CharField(max_length=40)
-    reference = models.CharField(max_length=200)
-    entry = models.JSONField()
+    #: What the entry says besides its version, type and id.
+    body = models.JSONField()
+    #: Of the canonical JSON of the whole entry.
     hash = models.BinaryField()
 
     class Meta:
         db_table = "ledger_leaf"
-        indexes = [models.Index(name="ledger_leaf_type", fields=["type", "index"])]
+        indexes = [
+            # The common types are nearly every leaf: whoever asks for one finds it from the newest backwards.
+            models.Index(
+                name="ledger_leaf_type",
+                fields=["type", "index"],
+                condition=~Q(
+                    type__in=[commitments.POSTING_MADE, commitments.CALL_CHARGED, commitments.CALL_ATTRIBUTED]
+                ),
+            )
+        ]
+
+    @property
+    def entry(self) -> dict:
+        """The entry as it is hashed and shown."""
+        return commitments.with_header(self.type, self.entry_id, self.body)
 
 
 class Node(models.Model):
-    """The hash of a complete subtree of the log above the leaves. Append-only."""
+    """The hash of a complete subtree of the log, of those levels above the leaves that `merkle` keeps. Append-only."""
 
     pk = models.CompositePrimaryKey("level", "index")
     level = models.SmallIntegerField()
@@ -272,7 +286,12 @@ class Node(models.Model):
 
     class Meta:
         db_table = "ledger_node"
-        constraints = [models.CheckConstraint(name="ledger_node_is_inner", condition=Q(level__gt=0))]
+        constraints = [
+            models.CheckConstraint(
+                name="ledger_node_is_kept",
+                condition=Q(level__in=range(merkle.KEPT_EVERY, 64, merkle.KEPT_EVERY)),
+            )
+        ]
 
 
 class Checkpoint(models.Model):

@@ -164,15 +164,7 @@ def post_many(postings: Sequence[Posting]) -> set[UUID]:
 
 def posting_of(posting_id: UUID) -> PostingRow | None:
     """Read one posting."""
-    return _row(Journal.objects.filter(pk=posting_id).first())
-
-
-def posting_by_reference(kind: Kind, reference: str) -> PostingRow | None:
-    """Read the one posting of this kind with this reference."""
-    return _row(Journal.objects.filter(kind=Kind(kind).value, reference=reference).first())
-
-
-def _row(posting: Journal | None) -> PostingRow | None:
+    posting = Journal.objects.filter(pk=posting_id).first()
     if posting is None:
         return None
     codes = LedgerAccount.objects.in_bulk(posting.accounts)

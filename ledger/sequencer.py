@@ -63,15 +63,15 @@ def log(limit: int = 1000) -> int:
         hashes = [commitments.leaf_hash(entry) for entry in entries]
         neighbours = [(level, (first >> level) - 1) for level in range(first.bit_length()) if first >> level & 1]
         _leaves, *inner_runs = merkle.new_nodes(first, hashes, public_log.stored(neighbours))
-        inner = list(merkle.positions(inner_runs))
+        kept = list(merkle.positions([run for run in inner_runs if run.level % merkle.KEPT_EVERY == 0]))
         return database.value(
             "SELECT ledger_append(%s, %s::uuid[], %s, %s::jsonb[], %s::bytea[], %s::int[], %s::bigint[], %s::bytea[])",
             first,
             [row[1] for row in found],
             [entry["type"] for entry in entries],
-            [database.as_json(entry) for entry in entries],
+            [database.as_json(commitments.body_of(entry)) for entry in entries],
             hashes,
-            *([node[part] for node in inner] for part in range(3)),
+            *([node[part] for node in kept] for part in range(3)),
         )
 
 

@@ -76,7 +76,7 @@ from ledger.outbox import (
     outbox_payload,
     pending_outbox,
 )
-from ledger.postings import Entry, Kind, Move, Posting, PostingRow, post, post_many, posting_by_reference, posting_of
+from ledger.postings import Entry, Kind, Move, Posting, PostingRow, post, post_many, posting_of
 
 __all__ = [
     "AppendOnly",
@@ -150,7 +150,6 @@ __all__ = [
     "pending_outbox",
     "post",
     "post_many",
-    "posting_by_reference",
     "posting_of",
     "receipt",
     "receipt_of",

@@ -179,24 +179,22 @@ def _asked(asked: str) -> dict[str, str]:
 
 def _published_of(ids: Collection[str]) -> tuple[list[UUID], list[str]]:
     """Of these Datanets the entries of their versions; of these models, and those that learned from them, the ids."""
-    published = Leaf.objects.filter(type=commitments.VERSION_PUBLISHED, entry__datanet_id__in=ids)
+    published = Leaf.objects.filter(type=commitments.VERSION_PUBLISHED, body__datanet_id__in=ids)
     versions = list(published.values_list("entry_id", flat=True))
-    learned = Q(entry__versions__has_any_keys=[str(id) for id in versions])
-    found = Leaf.objects.filter(Q(entry__model_id__in=ids) | learned, type=commitments.MODEL_PUBLISHED).order_by(
-        "index"
-    )
+    learned = Q(body__versions__has_any_keys=[str(id) for id in versions])
+    found = Leaf.objects.filter(Q(body__model_id__in=ids) | learned, type=commitments.MODEL_PUBLISHED).order_by("index")
     return versions, list(dict.fromkeys(leaf.entry["model_id"] for leaf in found[:MODELS_FOUND]))
 
 
 def _entries_about(versions: Iterable[UUID], models: Iterable[str]) -> QuerySet[Leaf]:
     """These publications, and what these models published and settled. Of calls there are too many to search."""
-    about = Q(type__in=[commitments.MODEL_PUBLISHED, commitments.EPOCH_SETTLED], entry__model_id__in=list(models))
+    about = Q(type__in=[commitments.MODEL_PUBLISHED, commitments.EPOCH_SETTLED], body__model_id__in=list(models))
     return Leaf.objects.filter(Q(entry_id__in=list(versions)) | about)
 
 
 def _settled(models: Iterable[str] | None):
     found = Leaf.objects.filter(type=commitments.EPOCH_SETTLED)
-    return found if models is None else found.filter(entry__model_id__in=list(models))
+    return found if models is None else found.filter(body__model_id__in=list(models))
 
 
 def _epochs(models: Iterable[str] | None = None) -> list[dict]:
@@ -216,11 +214,11 @@ def _totals_per_model(models: Iterable[str] | None = None) -> list[dict]:
     """What the settled epochs of each model add up to, largest first."""
 
     def total(name: str) -> Sum:
-        return Sum(Cast(KT(f"entry__{name}"), BigIntegerField()))
+        return Sum(Cast(KT(f"body__{name}"), BigIntegerField()))
 
     return list(
         _settled(models)
-        .annotate(model_id=KT("entry__model_id"))
+        .annotate(model_id=KT("body__model_id"))
         .values("model_id")
         .annotate(
             epochs=Count("index"), pool_nano=total("pool"), paid_nano=total("paid"), left_nano=total("unattributed")

@@ -171,7 +171,7 @@ def _is_holder(entry: ledger.EntryRow, user: User) -> bool:
             # One commitment opens all legs: only for somebody who is the only person in them.
             people = {
                 chart.user_of(code)
-                for move in (entry.private or {}).get("moves", ())
+                for move in (entry.private or {}).get("posting", {}).get("moves", ())
                 for code in (move["source"], move["target"])
             }
             return people - {None} == {user.pk}

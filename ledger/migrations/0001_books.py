@@ -115,8 +115,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 'db_table': 'ledger_journal',
-                'indexes': [models.Index(fields=['xid', 'id'], name='ledger_journal_order'), django.contrib.postgres.indexes.BrinIndex(fields=['at'], name='ledger_journal_at')],
-                'constraints': [models.UniqueConstraint(fields=('kind', 'reference'), name='ledger_reference_once'), models.CheckConstraint(condition=models.Q(('vest_after_s__gte', 0)), name='ledger_vest_after_is_positive')],
+                'indexes': [models.Index(fields=['xid'], name='ledger_journal_order'), django.contrib.postgres.indexes.BrinIndex(fields=['at'], name='ledger_journal_at')],
             },
         ),
         migrations.CreateModel(
@@ -125,13 +124,12 @@ class Migration(migrations.Migration):
                 ('index', models.BigIntegerField(primary_key=True, serialize=False)),
                 ('entry_id', models.UUIDField(unique=True)),
                 ('type', models.CharField(max_length=40)),
-                ('reference', models.CharField(max_length=200)),
-                ('entry', models.JSONField()),
+                ('body', models.JSONField()),
                 ('hash', models.BinaryField()),
             ],
             options={
                 'db_table': 'ledger_leaf',
-                'indexes': [models.Index(fields=['type', 'index'], name='ledger_leaf_type')],
+                'indexes': [models.Index(condition=models.Q(('type__in', ['posting.made', 'call.charged', 'call.attributed']), _negated=True), fields=['type', 'index'], name='ledger_leaf_type')],
             },
         ),
         migrations.CreateModel(
@@ -158,7 +156,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 'db_table': 'ledger_node',
-                'constraints': [models.CheckConstraint(condition=models.Q(('level__gt', 0)), name='ledger_node_is_inner')],
+                'constraints': [models.CheckConstraint(condition=models.Q(('level__in', range(4, 64, 4))), name='ledger_node_is_kept')],
             },
         ),
         migrations.CreateModel(
@@ -203,7 +201,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 'db_table': 'ledger_spend',
-                'constraints': [models.CheckConstraint(condition=models.Q(('debited_nano__gte', 0), ('granted_nano__gte', 0), ('held_nano__gte', 0)), name='ledger_spend_is_not_negative'), models.CheckConstraint(condition=models.Q(('granted_nano__gte', django.db.models.expressions.CombinedExpression(models.F('debited_nano'), '+', models.F('held_nano')))), name='ledger_no_overdraft')],
+                'constraints': [models.CheckConstraint(condition=models.Q(('debited_nano__gte', 0), ('granted_nano__gte', django.db.models.expressions.CombinedExpression(models.F('debited_nano'), '+', models.F('held_nano'))), ('held_nano__gte', 0)), name='ledger_no_overdraft')],
             },
         ),
         migrations.CreateModel(

@@ -9,7 +9,7 @@ DECLARE
 BEGIN
   WITH said AS (
     SELECT DISTINCT ON ((f->>'id')::uuid) (f->>'id')::uuid AS id, f->>'reference' AS reference, f->'entry' AS entry,
-      sha256(convert_to(jsonb_build_array(f->'reference', f->'entry')::text, 'UTF8')) AS payload
+      ledger_payload(f->>'reference', f->'entry') AS payload
     FROM jsonb_array_elements(facts) WITH ORDINALITY t(f, n) ORDER BY (f->>'id')::uuid, n
   ), recorded AS (
     INSERT INTO ledger_fact (id, reference, payload) SELECT id, reference, payload FROM said ORDER BY id
@@ -23,7 +23,7 @@ BEGIN
   SELECT array_agg(id) INTO ids FROM recorded;
   IF coalesce(cardinality(ids), 0) <> jsonb_array_length(facts) THEN
     SELECT k.id INTO reused FROM jsonb_array_elements(facts) f JOIN ledger_fact k ON k.id = (f->>'id')::uuid
-    WHERE k.payload <> sha256(convert_to(jsonb_build_array(f->'reference', f->'entry')::text, 'UTF8')) LIMIT 1;
+    WHERE k.payload <> ledger_payload(f->>'reference', f->'entry') LIMIT 1;
     IF FOUND THEN
       PERFORM ledger_refuse('OL002', 'this fact id was used for something else', jsonb_build_object('fact', reused));
     END IF;
@@ -71,39 +71,38 @@ BEGIN
   SELECT c.next_index - 1 + row_number() OVER (ORDER BY u.xid, u.id), u.id, u.at, u.reference, o.secret,
     coalesce(o.type, 'posting.made')::text,
     CASE WHEN o.type IS NULL THEN jsonb_build_object('kind', u.kind) ELSE coalesce(o.public, '{}') END,
-    CASE WHEN o.type IS NULL THEN ledger_moves(u.accounts, u.amounts) ELSE coalesce(o.private, '{}') END, o.split
+    CASE WHEN o.type IS NULL THEN ledger_plain(u.reference, u.accounts, u.amounts) ELSE coalesce(o.private, '{}') END, o.split
   FROM ledger_unlogged(c.xid, c.posting, at_most) u JOIN ledger_opening o ON o.entry_id = u.id;
 END $$;
 
--- What a plain posting commits to: its moves, amounts as decimal strings.
-CREATE FUNCTION ledger_moves(accounts bigint[], amounts bigint[]) RETURNS jsonb LANGUAGE sql STABLE AS $$
-  SELECT jsonb_build_object('moves', jsonb_agg(jsonb_build_object('source', s.code, 'target', t.code,
-                                                                  'amount', u.amount::text) ORDER BY u.n))
+-- What a plain posting commits to: its reference and moves, amounts as decimal strings.
+CREATE FUNCTION ledger_plain(reference text, accounts bigint[], amounts bigint[]) RETURNS jsonb LANGUAGE sql STABLE AS $$
+  SELECT jsonb_build_object('posting', jsonb_build_object('reference', reference, 'moves',
+    jsonb_agg(jsonb_build_object('source', s.code, 'target', t.code, 'amount', u.amount::text) ORDER BY u.n)))
   FROM unnest(accounts, amounts) WITH ORDINALITY AS u(account, amount, n)
   JOIN ledger_account t ON t.id = u.account JOIN ledger_account s ON s.id = accounts[1]
   WHERE u.n > 1
 $$;
 
--- Public, for the sequencer: store leaves and inner nodes, and move the cursor. The ids must be exactly those that come
+-- Public, for the sequencer: store leaves and kept nodes, and move the cursor. The ids must be exactly those that come
 -- next, so neither a second sequencer nor a mistaken one can skip, repeat or invent an entry.
-CREATE FUNCTION ledger_append(first_index bigint, ids uuid[], types text[], entries jsonb[], hashes bytea[],
+CREATE FUNCTION ledger_append(first_index bigint, ids uuid[], types text[], bodies jsonb[], hashes bytea[],
                               node_levels int[], node_indexes bigint[], node_hashes bytea[]) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 DECLARE
   c ledger_cursor;
   expected uuid[];
-  refs text[];
   last_xid xid8;
 BEGIN
   SELECT * INTO c FROM ledger_cursor WHERE name = 'log' FOR UPDATE;
-  SELECT array_agg(u.id ORDER BY u.xid, u.id), array_agg(u.reference ORDER BY u.xid, u.id), max(u.xid)
-  INTO expected, refs, last_xid FROM ledger_unlogged(c.xid, c.posting, cardinality(ids)) u;
+  SELECT array_agg(u.id ORDER BY u.xid, u.id), max(u.xid) INTO expected, last_xid
+  FROM ledger_unlogged(c.xid, c.posting, cardinality(ids)) u;
   IF c.next_index <> first_index OR expected IS DISTINCT FROM ids THEN
     PERFORM ledger_refuse('OL014', 'these are not the next entries of the log', jsonb_build_object('index', first_index));
   END IF;
-  INSERT INTO ledger_leaf (index, entry_id, type, reference, entry, hash)
-  SELECT first_index + n - 1, id, type, reference, entry, hash
-  FROM unnest(ids, types, refs, entries, hashes) WITH ORDINALITY AS t(id, type, reference, entry, hash, n);
+  INSERT INTO ledger_leaf (index, entry_id, type, body, hash)
+  SELECT first_index + n - 1, id, type, body, hash
+  FROM unnest(ids, types, bodies, hashes) WITH ORDINALITY AS t(id, type, body, hash, n);
   INSERT INTO ledger_node (level, index, hash)
   SELECT level, index, hash FROM unnest(node_levels, node_indexes, node_hashes) AS t(level, index, hash);
   UPDATE ledger_cursor SET next_index = next_index + cardinality(ids), xid = last_xid, posting = ids[cardinality(ids)],
@@ -147,7 +146,7 @@ DROP FUNCTION ledger_erase(uuid[]);
 DROP FUNCTION ledger_cosign(bigint, text, text);
 DROP FUNCTION ledger_sign(bigint, bytea, text);
 DROP FUNCTION ledger_append(bigint, uuid[], text[], jsonb[], bytea[], int[], bigint[], bytea[]);
-DROP FUNCTION ledger_moves(bigint[], bigint[]);
+DROP FUNCTION ledger_plain(text, bigint[], bigint[]);
 DROP FUNCTION ledger_next_entries(int);
 DROP FUNCTION ledger_unlogged(xid8, uuid, int);
 DROP FUNCTION ledger_record(jsonb);

@@ -1,11 +1,12 @@
 -- Posting: append to the journal, then debit the payers. Credits wait for the fold, so nobody queues on a payee.
 -- Lock order of every function here: journal, holds, lots, spend rows; each kind sorted by its id.
 
--- A digest of the entry a caller gave, for telling a repeat from a reuse of the id: the rest of a posting stands in its row,
--- what an entry says may be erased. jsonb prints keys in one order, so this is stable. (STABLE, as what it calls is: only
--- then PostgreSQL inlines it.)
-CREATE FUNCTION ledger_payload(entry jsonb) RETURNS bytea LANGUAGE sql STABLE PARALLEL SAFE AS $$
-  SELECT sha256(convert_to(nullif(entry, 'null')::text, 'UTF8'))
+-- A digest of the reference and the entry a caller gave, for telling a repeat from a reuse of the id: the rest of a posting
+-- stands in its row, what an entry says may be erased. Null if it gave none. jsonb prints keys in one order, so this is
+-- stable. (STABLE, as what it calls is: only then PostgreSQL inlines it.)
+CREATE FUNCTION ledger_payload(reference text, entry jsonb) RETURNS bytea LANGUAGE sql STABLE PARALLEL SAFE AS $$
+  SELECT CASE WHEN entry <> 'null' THEN sha256(convert_to(jsonb_build_array(reference, entry->'type', entry->'public',
+    entry->'private', entry->'split')::text, 'UTF8')) END
 $$;
 
 -- The amounts of a posting: what the payer pays, negative, then what each payee gets. Null unless they are whole and near
@@ -13,7 +14,7 @@ $$;
 -- one long one costs as much as three index look-ups.)
 CREATE FUNCTION ledger_amounts(said text) RETURNS bigint[] LANGUAGE sql STABLE PARALLEL SAFE AS $$
   SELECT CASE WHEN said ~ '^\[-[0-9]+(, [0-9]+)+\]$' AND said !~ '[2-9][0-9]{18}|[0-9]{20}'
-              THEN translate(said, '[]', '{}')::bigint[] END
+              THEN ('{' || substr(said, 2, length(said) - 2) || '}')::bigint[] END
 $$;
 
 -- 32 bytes nobody can guess: two random UUIDs are 244 random bits. (pgcrypto is not everywhere.) The secrets of a batch
@@ -29,14 +30,18 @@ CREATE FUNCTION ledger_book_plain(p jsonb, from_hold uuid, OUT payer bigint, OUT
 DECLARE
   numbers bigint[] := ARRAY(SELECT (SELECT a.id FROM ledger_account a WHERE a.code = u.code)
                             FROM (SELECT jsonb_array_elements_text(p->'accounts') AS code) u);
+  -- As text once: to write an array of JSON takes as long as a look-up.
+  said_accounts text := p->>'accounts';
+  said_amounts text := p->>'amounts';
+  nano bigint[] := ledger_amounts(said_amounts);
 BEGIN
   INSERT INTO ledger_journal AS j (id, kind, reference, accounts, amounts, vest_after_s, hold_id, payload)
-  SELECT (p->>'id')::uuid, p->>'kind', p->>'reference', numbers, ledger_amounts(p->>'amounts'),
-    (p->>'vest_after_s')::int, from_hold, ledger_payload(p->'entry')
-  WHERE array_position(numbers, NULL) IS NULL AND ledger_amounts(p->>'amounts') IS NOT NULL
-    AND p->>'accounts' NOT LIKE '["pending:%' AND p->>'takes_from' IS NULL AND p->>'kind' <> 'vesting'
-    AND (p->>'accounts' LIKE '%, "pending:%') = (p->>'vest_after_s' IS NOT NULL)
-  ON CONFLICT (id) DO NOTHING
+  SELECT (p->>'id')::uuid, p->>'kind', p->>'reference', numbers, nano,
+    (p->>'vest_after_s')::int, from_hold, ledger_payload(p->>'reference', p->'entry')
+  WHERE array_position(numbers, NULL) IS NULL AND nano IS NOT NULL
+    AND said_accounts NOT LIKE '["pending:%' AND p->>'takes_from' IS NULL AND p->>'kind' <> 'vesting'
+    AND (said_accounts LIKE '%, "pending:%') = (p->>'vest_after_s' IS NOT NULL)
+  ON CONFLICT DO NOTHING
   RETURNING j.accounts[1], -j.amounts[1] INTO payer, amount;
   IF payer IS NOT NULL AND p->>'entry' IS NOT NULL THEN
     INSERT INTO ledger_opening (entry_id, secret, type, public, private, split)
@@ -46,8 +51,8 @@ BEGIN
 END $$;
 
 -- Append to journal and openings, all or none. (Where the caller gave no entry, the log makes the opening.) Returns what
--- is new, one place per posting; a repeat is silent, a reused id raises OL002. `door` says who calls: post, draw (each
--- posting then names its hold) or vest.
+-- is new, one place per posting; a repeat is silent, a reused id raises OL002, a taken reference OL003. `door` says who
+-- calls: post, draw (each posting then names its hold) or vest.
 CREATE FUNCTION ledger_book(postings jsonb, door text, OUT ids uuid[], OUT payers bigint[], OUT amounts bigint[],
                             OUT lots uuid[], OUT holds uuid[])
 LANGUAGE plpgsql AS $$
@@ -55,7 +60,8 @@ LANGUAGE plpgsql AS $$
 DECLARE
   said int;
   unopened text[];
-  reused uuid;
+  refused uuid;
+  is_known boolean;
   seed bytea := ledger_new_secret();
 BEGIN
   FOR attempt IN 1..2 LOOP
@@ -65,14 +71,14 @@ BEGIN
         ARRAY(SELECT (SELECT a.id FROM ledger_account a WHERE a.code = u.code)
               FROM (SELECT unnest(s.accounts) AS code) u) AS numbers,
         s.accounts[1] LIKE 'pending:%' AS from_pending,
-        ',' || array_to_string(s.accounts[2:], ',') LIKE '%,pending:%' AS into_pending
+        array_to_string(s.accounts, ',') LIKE '%,pending:%' AS into_pending  -- no code has a comma
       FROM ROWS FROM (jsonb_to_recordset(postings) AS (id uuid, kind text, reference text, accounts text[], amounts text,
         vest_after_s int, takes_from uuid, hold_id uuid, entry jsonb)) WITH ORDINALITY
         AS s(id, kind, reference, accounts, amounts, vest_after_s, takes_from, hold_id, entry, n)
     ), booked AS (
       INSERT INTO ledger_journal AS j (id, kind, reference, accounts, amounts, vest_after_s, takes_from, hold_id, payload)
       SELECT s.id, s.kind, s.reference, s.numbers, s.nano, s.vest_after_s, s.takes_from,
-        CASE door WHEN 'draw' THEN s.hold_id END, ledger_payload(s.entry)
+        CASE door WHEN 'draw' THEN s.hold_id END, ledger_payload(s.reference, s.entry)
       FROM said s
       -- Who has no account yet gets one first; then this is said again. What is still unknown then fails the CHECK.
       WHERE (attempt = 2 OR NOT EXISTS (SELECT FROM said u WHERE array_position(u.numbers, NULL) IS NOT NULL))
@@ -90,7 +96,9 @@ BEGIN
                                jsonb_build_object('posting', s.id))
           END IS NULL
       ORDER BY s.id, s.n
-      ON CONFLICT (id) DO NOTHING
+      -- Of the id or of the reference: told of the id alone, the second of two that post the same at once is sometimes
+      -- refused for its reference, since PostgreSQL goes on to that index when it has met the id in the first.
+      ON CONFLICT DO NOTHING
       RETURNING j.id, j.accounts[1] AS payer, -j.amounts[1] AS amount, j.takes_from, j.hold_id, j.payload
     ), opened AS (
       INSERT INTO ledger_opening (entry_id, secret, type, public, private, split)
@@ -108,18 +116,21 @@ BEGIN
   END LOOP;
 
   IF coalesce(cardinality(ids), 0) <> said THEN
-    SELECT j.id INTO reused
+    SELECT s.id, j.id IS NOT NULL INTO refused, is_known
     FROM jsonb_to_recordset(postings) AS s(id uuid, kind text, reference text, accounts text[], amounts text,
-      vest_after_s int, takes_from uuid, entry jsonb) JOIN ledger_journal j ON j.id = s.id
+      vest_after_s int, takes_from uuid, entry jsonb) LEFT JOIN ledger_journal j ON j.id = s.id
     WHERE (j.kind, j.reference, j.accounts, j.amounts, j.vest_after_s, j.takes_from, j.payload)
       IS DISTINCT FROM (s.kind, s.reference,
         ARRAY(SELECT (SELECT a.id FROM ledger_account a WHERE a.code = u.code)
               FROM (SELECT unnest(s.accounts) AS code) u),
-        ledger_amounts(s.amounts), s.vest_after_s, s.takes_from, ledger_payload(s.entry))
-    LIMIT 1;
-    IF FOUND THEN
+        ledger_amounts(s.amounts), s.vest_after_s, s.takes_from, ledger_payload(s.reference, s.entry))
+    ORDER BY 2 DESC LIMIT 1;
+    IF is_known THEN
       PERFORM ledger_refuse('OL002', 'this posting id was used for something else',
-                            jsonb_build_object('posting', reused));
+                            jsonb_build_object('posting', refused));
+    ELSIF FOUND THEN
+      PERFORM ledger_refuse('OL003', 'a posting of this kind with this reference exists under another id',
+                            jsonb_build_object('posting', refused));
     END IF;
   END IF;
 END $$;
@@ -217,4 +228,4 @@ DROP FUNCTION ledger_book(jsonb, text);
 DROP FUNCTION ledger_book_plain(jsonb, uuid);
 DROP FUNCTION ledger_new_secret();
 DROP FUNCTION ledger_amounts(text);
-DROP FUNCTION ledger_payload(jsonb);
+DROP FUNCTION ledger_payload(text, jsonb);

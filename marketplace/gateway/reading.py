@@ -49,7 +49,7 @@ def receipt_of(cursor: Cursor, *, call_id: UUID, buyer_id: int, part: str, quoru
             404, f"This call ended as {call[0]} and cost nothing, so there is no receipt.", code="no_receipt"
         )
     entry_id = payloads.attributed_entry_id(call_id) if part else call_id
-    cursor.execute("SELECT index, entry FROM ledger_leaf WHERE entry_id = %s", [str(entry_id)])
+    cursor.execute("SELECT index, type, body FROM ledger_leaf WHERE entry_id = %s", [str(entry_id)])
     leaf = cursor.fetchone()
     if leaf is None:
         if part:
@@ -64,7 +64,7 @@ def receipt_of(cursor: Cursor, *, call_id: UUID, buyer_id: int, part: str, quoru
             ends_at = datetime.fromtimestamp((now_s // epoch_s + 1) * epoch_s, UTC)
             return 202, {"status": "waiting", "epoch_ends_at": ends_at.isoformat(timespec="seconds")}
         return 202, {"status": "waiting"}
-    index, entry = leaf
+    index, type, body = leaf
     head = _head(cursor, quorum)
     if head is None or head[0] <= index:
         return 202, {"status": "sequenced"}
@@ -73,6 +73,7 @@ def receipt_of(cursor: Cursor, *, call_id: UUID, buyer_id: int, part: str, quoru
     cursor.execute("SELECT private, split, secret FROM ledger_opening WHERE entry_id = %s", [str(entry_id)])
     opening = cursor.fetchone()
     opened = commitments.openings(opening[0], opening[1], bytes(opening[2])) if opening else None
+    entry = commitments.with_header(type, entry_id, body)
     return 200, receipts.build_receipt(entry, opened, index, hashes, signed)
 
 
@@ -153,15 +154,15 @@ def _head(cursor: Cursor, quorum: int) -> tuple[int, str] | None:
 
 def _stored(cursor: Cursor, index: int, size: int) -> merkle.HashSource:
     wanted = merkle.required_nodes(merkle.inclusion_proof, index, size)
+    kept = merkle.kept_under(wanted)
     cursor.execute(
         """SELECT w.level, w.index, coalesce(n.hash, l.hash)
            FROM unnest(%s::int[], %s::bigint[]) AS w(level, index)
            LEFT JOIN ledger_node n ON n.level = w.level AND n.index = w.index
            LEFT JOIN ledger_leaf l ON w.level = 0 AND l.index = w.index""",
-        [[level for level, _ in wanted], [index for _, index in wanted]],
+        [[level for level, _ in kept], [index for _, index in kept]],
     )
-    found = {(level, place): bytes(digest) for level, place, digest in cursor.fetchall()}
-    return lambda level, place: found[level, place]
+    return merkle.source_of({(level, place): bytes(digest) for level, place, digest in cursor.fetchall()})
 
 
 def _call(row: tuple) -> dict[str, Any]:

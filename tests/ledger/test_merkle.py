@@ -201,6 +201,20 @@ def test_the_nodes_a_proof_needs_are_known_before_they_are_read(data, size):
         assert fewer == compute(*arguments, store.hash_at)
 
 
+@given(st.data(), st.integers(1, 2000))
+def test_what_is_kept_of_the_nodes_gives_all_of_them(data, size):
+    store = Store(some_leaves(size))
+    kept = {node: digest for node, digest in store.items() if node[0] % merkle.KEPT_EVERY == 0}
+    wanted = data.draw(st.lists(st.sampled_from(sorted(store)), max_size=40))
+
+    read = merkle.kept_under(wanted)
+    hash_at = merkle.source_of({node: kept[node] for node in read})
+
+    assert [hash_at(*node) for node in wanted] == [store[node] for node in wanted]
+    assert len(read) <= 8 * len(wanted)
+    assert len(kept) - size <= size // 15, "a fifteenth of a node for each leaf"
+
+
 def test_impossible_requests_are_refused():
     store = Store(some_leaves(4))
     with pytest.raises(ValueError):

@@ -110,6 +110,29 @@ def test_a_reference_is_taken_for_ever_but_per_kind(books):
     assert ledger.post_many([payment(DAN, ALICE, 1, reference="call:7", kind=ledger.Kind.REFUND)])
 
 
+def test_references_of_every_shape_are_taken_once(books):
+    books.deposit(DAN, 100)
+    half = "0199c0de-0000-7000"
+    shapes = [
+        f"call:{half}-8000-000000000012",
+        f"call:{half}-8000-000000000012:2",
+        f"refund:{half}-8000-000000000012",
+        f"call:{half}-8000-000000000013",
+        f"call:{half}",
+        "call:zzzzzzzz-zzzz-7zzz-zzzz-zzzzzzzzzzzz",
+        "call:é",
+        "7",
+    ]
+    ledger.post_many([payment(DAN, ALICE, 1, reference=shape) for shape in shapes])
+
+    for shape in shapes:
+        with pytest.raises(ledger.ReferenceTaken):
+            ledger.post_many([payment(DAN, ALICE, 1, reference=shape)])
+    with pytest.raises(ledger.ReferenceTaken):
+        ledger.post_many([payment(DAN, ALICE, 1, reference="twice") for _ in range(2)])
+    assert ledger.balance_nano(DAN) == 100 - len(shapes)
+
+
 def test_a_batch_is_all_or_nothing(books):
     books.deposit(DAN, 100)
 
@@ -117,7 +140,6 @@ def test_a_batch_is_all_or_nothing(books):
         ledger.post_many([payment(DAN, ALICE, 60), payment(DAN, ALICE, 60)])
 
     assert ledger.balance_nano(DAN) == 100
-    assert ledger.posting_by_reference(ledger.Kind.ADJUSTMENT, "none") is None
 
 
 def test_a_batch_may_have_many_payers(books):

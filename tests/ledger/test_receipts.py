@@ -155,7 +155,7 @@ def test_an_unknown_type_and_a_time_finer_than_the_hour_are_refused():
         commitments.build_entry("call.settled", "x", "2026-11-22T07", {}, {}, None, SECRET)
     for hour in ["2026-11-22T07:12", "2026-11-22", "2026-13-22T07", "2026-11-22T24", "2026-11-22T07\n"]:
         with pytest.raises(Malformed):
-            commitments.build_entry("posting.made", "x", hour, {"kind": "deposit"}, {"moves": []}, None, SECRET)
+            commitments.build_entry("posting.made", "x", hour, {"kind": "deposit"}, {"posting": {}}, None, SECRET)
 
 
 def test_the_hour_is_that_of_utc():

@@ -152,7 +152,7 @@ def test_missing_files_come_back_and_wrong_ones_are_told_and_kept(books, caplog)
     # Given an entry that was changed in the books: it is not published under its old hash
     with closing(books.connect("DATABASE_SUPERUSER_URL")) as session, session, session.cursor() as cursor:
         cursor.execute("SET session_replication_role = replica")
-        cursor.execute("""UPDATE ledger_leaf SET entry = entry || '{"rule": "b"}' WHERE index = 601""")
+        cursor.execute("""UPDATE ledger_leaf SET body = body || '{"rule": "b"}' WHERE index = 601""")
     shutil.rmtree(folder())
     with pytest.raises(CommandError, match=r"does not give its hash\. Run: manage.py verify"):
         call_command("tiles")

@@ -47,7 +47,14 @@ EDITS = {
     ),
     "a posting is gone": ("I2", "DELETE FROM ledger_journal WHERE kind = 'access_charged'"),
     "a payee is another": ("I2", "UPDATE ledger_journal SET accounts[2] = 1 WHERE kind = 'access_charged'"),
-    "a posting has another reference": ("I9", "UPDATE ledger_journal SET reference = reference || '!'"),
+    "a posting has another reference": (
+        "I9",
+        "UPDATE ledger_journal SET reference = reference || '!' WHERE payload IS NULL",
+    ),
+    "a charge has another reference": (
+        "I9",
+        "UPDATE ledger_journal SET reference = reference || '!' WHERE payload IS NOT NULL",
+    ),
     "a posting is another kind": ("I9", "UPDATE ledger_journal SET kind = 'refund' WHERE kind = 'adjustment'"),
     "a charge is another kind": ("I9", "UPDATE ledger_journal SET kind = 'refund' WHERE kind = 'access_charged'"),
     "a posting is older": ("I9", "UPDATE ledger_journal SET at = at - interval '1 day' WHERE kind = 'deposit'"),
@@ -72,19 +79,26 @@ EDITS = {
     "a hold is released by hand": ("I5", "UPDATE ledger_spend SET held_nano = 0"),
     "a draw is forgotten": ("I5", "UPDATE ledger_hold SET drawn_nano = 0"),
     "a hold is closed by hand": ("I5", "UPDATE ledger_hold SET closed_at = opened_at, ending = 'closed'"),
-    "a leaf says something else": ("I9", 'UPDATE ledger_leaf SET entry = entry || \'{"hour": "2020-01-01T00"}\''),
+    "a leaf says something else": ("I9", 'UPDATE ledger_leaf SET body = body || \'{"hour": "2020-01-01T00"}\''),
     "a leaf and its hash say something else": (
         "I9",
         "UPDATE ledger_leaf SET hash = sha256('x') WHERE index = 1",
     ),
+    "a leaf says nothing": ("I9", "UPDATE ledger_leaf SET body = 'null' WHERE index = 1"),
+    "a leaf commits to nothing": ("I9", """UPDATE ledger_leaf SET body = body || '{"commit": 1}' WHERE index = 1"""),
     "two leaves are swapped": (
         "I9",
-        "UPDATE ledger_leaf l SET entry = o.entry, hash = o.hash FROM ledger_leaf o WHERE l.index + o.index = 1",
+        "UPDATE ledger_leaf l SET body = o.body, hash = o.hash FROM ledger_leaf o WHERE l.index + o.index = 1",
     ),
     "a leaf is gone": ("I9", "DELETE FROM ledger_leaf WHERE index = 2"),
     "the last leaf is gone": ("I9", "DELETE FROM ledger_leaf WHERE index = (SELECT max(index) FROM ledger_leaf)"),
-    "an inner node is changed": ("I9", "UPDATE ledger_node SET hash = sha256('x') WHERE level = 2"),
-    "an inner node is gone": ("I9", "DELETE FROM ledger_node WHERE level = 1"),
+    "a leaf is of another type": ("I9", "UPDATE ledger_leaf SET type = 'rule.other' WHERE type = 'rule.adopted'"),
+    "a leaf has another id": ("I9", "UPDATE ledger_leaf SET entry_id = gen_random_uuid() WHERE index = 1"),
+    "a leaf says its id twice": ("I9", "UPDATE ledger_leaf SET body = body || jsonb_build_object('id', entry_id)"),
+    "an inner node is changed": ("I9", "UPDATE ledger_node SET hash = sha256('x')"),
+    "an inner node is gone": ("I9", "DELETE FROM ledger_node"),
+    "an inner node stands elsewhere": ("I9", "UPDATE ledger_node SET index = index + 1"),
+    "an inner node is over nothing": ("I9", "INSERT INTO ledger_node VALUES (4, 1, sha256('x'))"),
     "a root is changed": ("I9", "UPDATE ledger_checkpoint SET root = sha256('x')"),
     "a note is changed": ("I9", "UPDATE ledger_checkpoint SET note = replace(note, E'\\n', E'\\n1')"),
     "a head is larger than the log": ("I9", "UPDATE ledger_checkpoint SET size = size + 1"),
@@ -141,6 +155,7 @@ def full(books_of_module):
     books_of_module.fold()
     ledger.post_many([payment(chart.pending(1), DAN, 4, kind=ledger.Kind.REFUND, takes_from=later.id)])
     sequencer.vest()
+    ledger.post_many([payment(DAN, ALICE, 1) for _ in range(8)])  # enough leaves for a node
     books_of_module.fold()
     books_of_module.log()
     assert verify.failures() == []

@@ -514,9 +514,9 @@ def _commitment(field: str, salt: str, value: object) -> str:
 
 
 def _entries() -> list[dict]:
-    """The whole public log."""
+    """What every entry of the public log says."""
     with connection.cursor() as cursor:
-        cursor.execute("SELECT entry::text FROM ledger_leaf")
+        cursor.execute("SELECT body::text FROM ledger_leaf")
         return [json.loads(row[0]) for row in cursor.fetchall()]
 
 
