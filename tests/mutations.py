@@ -247,10 +247,10 @@ REMOVALS = [
         "posting_id_is_used_once",
         "ledger/sql/post.sql",
         """\
-      ON CONFLICT DO NOTHING
-      RETURNING j.id, j.accounts[1] AS payer, -j.amounts[1] AS amount, j.takes_from, j.hold_id, j.payload
+        ON CONFLICT (id) DO NOTHING
+        RETURNING j.id, j.accounts[1] AS payer, -j.amounts[1] AS amount, j.takes_from, j.hold_id, j.payload
 """,
-        "      RETURNING j.id, j.accounts[1] AS payer, -j.amounts[1] AS amount, j.takes_from, j.hold_id, j.payload\n",
+        "        RETURNING j.id, j.accounts[1] AS payer, -j.amounts[1] AS amount, j.takes_from, j.hold_id, j.payload\n",
         ("tests/ledger/test_postings.py::test_a_repeated_posting_does_nothing",),
         "A repeat after a lost answer would be an error, and callers would make up a new id.",
     ),

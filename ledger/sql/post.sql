@@ -61,75 +61,89 @@ DECLARE
   said int;
   unopened text[];
   refused uuid;
-  is_known boolean;
+  are_open boolean := false;
+  is_taken boolean := false;
+  broken text;
   seed bytea := ledger_new_secret();
 BEGIN
-  FOR attempt IN 1..2 LOOP
-    WITH said AS MATERIALIZED (
-      SELECT s.*, ledger_amounts(s.amounts) AS nano,
-        -- An index look-up each, not a join, whatever the planner believes of how many there are.
-        ARRAY(SELECT (SELECT a.id FROM ledger_account a WHERE a.code = u.code)
-              FROM (SELECT unnest(s.accounts) AS code) u) AS numbers,
-        s.accounts[1] LIKE 'pending:%' AS from_pending,
-        array_to_string(s.accounts, ',') LIKE '%,pending:%' AS into_pending  -- no code has a comma
-      FROM ROWS FROM (jsonb_to_recordset(postings) AS (id uuid, kind text, reference text, accounts text[], amounts text,
-        vest_after_s int, takes_from uuid, hold_id uuid, entry jsonb)) WITH ORDINALITY
-        AS s(id, kind, reference, accounts, amounts, vest_after_s, takes_from, hold_id, entry, n)
-    ), booked AS (
-      INSERT INTO ledger_journal AS j (id, kind, reference, accounts, amounts, vest_after_s, takes_from, hold_id, payload)
-      SELECT s.id, s.kind, s.reference, s.numbers, s.nano, s.vest_after_s, s.takes_from,
-        CASE door WHEN 'draw' THEN s.hold_id END, ledger_payload(s.reference, s.entry)
-      FROM said s
-      -- Who has no account yet gets one first; then this is said again. What is still unknown then fails the CHECK.
-      WHERE (attempt = 2 OR NOT EXISTS (SELECT FROM said u WHERE array_position(u.numbers, NULL) IS NOT NULL))
-        AND CASE
-          WHEN s.nano IS NULL
-            THEN ledger_refuse('OL006', 'amounts are whole nano-OPEN: what is paid, negative, then what each receives',
-                               jsonb_build_object('posting', s.id))
-          WHEN s.into_pending <> (s.vest_after_s IS NOT NULL)
-            THEN ledger_refuse('OL006', 'vest_after_s is for moves into pending accounts, and those need it',
-                               jsonb_build_object('posting', s.id))
-          WHEN (door = 'vest') <> (s.kind = 'vesting')
-            THEN ledger_refuse('OL013', 'only the ledger vests', jsonb_build_object('posting', s.id))
-          WHEN (s.from_pending AND door <> 'vest') <> (s.takes_from IS NOT NULL)
-            THEN ledger_refuse('OL013', 'takes_from names the lot a pending account pays from',
-                               jsonb_build_object('posting', s.id))
-          END IS NULL
-      ORDER BY s.id, s.n
-      -- Of the id or of the reference: told of the id alone, the second of two that post the same at once is sometimes
-      -- refused for its reference, since PostgreSQL goes on to that index when it has met the id in the first.
-      ON CONFLICT DO NOTHING
-      RETURNING j.id, j.accounts[1] AS payer, -j.amounts[1] AS amount, j.takes_from, j.hold_id, j.payload
-    ), opened AS (
-      INSERT INTO ledger_opening (entry_id, secret, type, public, private, split)
-      SELECT DISTINCT ON (b.id) b.id, sha256(seed || uuid_send(b.id)), s.entry->>'type', s.entry->'public',
-        s.entry->'private', nullif(s.entry->'split', 'null')
-      FROM booked b JOIN said s ON s.id = b.id WHERE b.payload IS NOT NULL ORDER BY b.id, s.n
-    )
-    SELECT array_agg(b.id), array_agg(b.payer), array_agg(b.amount), array_agg(b.takes_from), array_agg(b.hold_id),
-      (SELECT count(*) FROM said),
-      (SELECT array_agg(u.code) FROM said s, unnest(s.accounts, s.numbers) AS u(code, number)
-       WHERE array_position(s.numbers, NULL) IS NOT NULL AND u.number IS NULL)
-    INTO ids, payers, amounts, lots, holds, said, unopened FROM booked b;
-    EXIT WHEN unopened IS NULL;
-    PERFORM ledger_open(unopened);
+  LOOP
+    BEGIN
+      WITH said AS MATERIALIZED (
+        SELECT s.*, ledger_amounts(s.amounts) AS nano,
+          -- An index look-up each, not a join, whatever the planner believes of how many there are.
+          ARRAY(SELECT (SELECT a.id FROM ledger_account a WHERE a.code = u.code)
+                FROM (SELECT unnest(s.accounts) AS code) u) AS numbers,
+          s.accounts[1] LIKE 'pending:%' AS from_pending,
+          array_to_string(s.accounts, ',') LIKE '%,pending:%' AS into_pending  -- no code has a comma
+        FROM ROWS FROM (jsonb_to_recordset(postings) AS (id uuid, kind text, reference text, accounts text[], amounts text,
+          vest_after_s int, takes_from uuid, hold_id uuid, entry jsonb)) WITH ORDINALITY
+          AS s(id, kind, reference, accounts, amounts, vest_after_s, takes_from, hold_id, entry, n)
+      ), booked AS (
+        INSERT INTO ledger_journal AS j (id, kind, reference, accounts, amounts, vest_after_s, takes_from, hold_id, payload)
+        SELECT s.id, s.kind, s.reference, s.numbers, s.nano, s.vest_after_s, s.takes_from,
+          CASE door WHEN 'draw' THEN s.hold_id END, ledger_payload(s.reference, s.entry)
+        FROM said s
+        -- Who has no account yet gets one first; then this is said again. What is still unknown then fails the CHECK.
+        WHERE (are_open OR NOT EXISTS (SELECT FROM said u WHERE array_position(u.numbers, NULL) IS NOT NULL))
+          AND CASE
+            WHEN s.nano IS NULL
+              THEN ledger_refuse('OL006', 'amounts are whole nano-OPEN: what is paid, negative, then what each receives',
+                                 jsonb_build_object('posting', s.id))
+            WHEN s.into_pending <> (s.vest_after_s IS NOT NULL)
+              THEN ledger_refuse('OL006', 'vest_after_s is for moves into pending accounts, and those need it',
+                                 jsonb_build_object('posting', s.id))
+            WHEN (door = 'vest') <> (s.kind = 'vesting')
+              THEN ledger_refuse('OL013', 'only the ledger vests', jsonb_build_object('posting', s.id))
+            WHEN (s.from_pending AND door <> 'vest') <> (s.takes_from IS NOT NULL)
+              THEN ledger_refuse('OL013', 'takes_from names the lot a pending account pays from',
+                                 jsonb_build_object('posting', s.id))
+            END IS NULL
+        ORDER BY s.id, s.n
+        ON CONFLICT (id) DO NOTHING
+        RETURNING j.id, j.accounts[1] AS payer, -j.amounts[1] AS amount, j.takes_from, j.hold_id, j.payload
+      ), opened AS (
+        INSERT INTO ledger_opening (entry_id, secret, type, public, private, split)
+        SELECT DISTINCT ON (b.id) b.id, sha256(seed || uuid_send(b.id)), s.entry->>'type', s.entry->'public',
+          s.entry->'private', nullif(s.entry->'split', 'null')
+        FROM booked b JOIN said s ON s.id = b.id WHERE b.payload IS NOT NULL ORDER BY b.id, s.n
+      )
+      SELECT array_agg(b.id), array_agg(b.payer), array_agg(b.amount), array_agg(b.takes_from), array_agg(b.hold_id),
+        (SELECT count(*) FROM said),
+        (SELECT array_agg(u.code) FROM said s, unnest(s.accounts, s.numbers) AS u(code, number)
+         WHERE array_position(s.numbers, NULL) IS NOT NULL AND u.number IS NULL)
+      INTO ids, payers, amounts, lots, holds, said, unopened FROM booked b;
+      EXIT WHEN unopened IS NULL;
+      PERFORM ledger_open(unopened);
+      are_open := true;
+    EXCEPTION WHEN unique_violation THEN
+      GET STACKED DIAGNOSTICS broken = CONSTRAINT_NAME;
+      IF broken <> 'ledger_reference_once' THEN
+        RAISE;
+      ELSIF is_taken THEN
+        SELECT s.id INTO refused FROM jsonb_to_recordset(postings) AS s(id uuid, kind text, reference text)
+        JOIN ledger_journal j ON ledger_reference_key(j.kind, j.reference) = ledger_reference_key(s.kind, s.reference)
+        WHERE j.id <> s.id LIMIT 1;
+        PERFORM ledger_refuse('OL003', 'a posting of this kind with this reference exists under another id',
+                              jsonb_build_object('posting', refused));
+      END IF;
+      -- Or somebody has posted just the same at this moment: PostgreSQL may meet the reference before the id. By now it is
+      -- committed, and the next look finds it.
+      is_taken := true;
+    END;
   END LOOP;
 
   IF coalesce(cardinality(ids), 0) <> said THEN
-    SELECT s.id, j.id IS NOT NULL INTO refused, is_known
+    SELECT j.id INTO refused
     FROM jsonb_to_recordset(postings) AS s(id uuid, kind text, reference text, accounts text[], amounts text,
-      vest_after_s int, takes_from uuid, entry jsonb) LEFT JOIN ledger_journal j ON j.id = s.id
+      vest_after_s int, takes_from uuid, entry jsonb) JOIN ledger_journal j ON j.id = s.id
     WHERE (j.kind, j.reference, j.accounts, j.amounts, j.vest_after_s, j.takes_from, j.payload)
       IS DISTINCT FROM (s.kind, s.reference,
         ARRAY(SELECT (SELECT a.id FROM ledger_account a WHERE a.code = u.code)
               FROM (SELECT unnest(s.accounts) AS code) u),
         ledger_amounts(s.amounts), s.vest_after_s, s.takes_from, ledger_payload(s.reference, s.entry))
-    ORDER BY 2 DESC LIMIT 1;
-    IF is_known THEN
+    LIMIT 1;
+    IF FOUND THEN
       PERFORM ledger_refuse('OL002', 'this posting id was used for something else',
-                            jsonb_build_object('posting', refused));
-    ELSIF FOUND THEN
-      PERFORM ledger_refuse('OL003', 'a posting of this kind with this reference exists under another id',
                             jsonb_build_object('posting', refused));
     END IF;
   END IF;
