@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from contextlib import closing
+from contextlib import closing, contextmanager
 
 from django.conf import settings
 
@@ -21,12 +21,15 @@ def hold_of(owner: str):
     return id
 
 
+@contextmanager
 def alive(books, name: str):
-    """A connection that says, as long as it is open, that a gateway of this name lives."""
-    session = books.connect()
-    session.autocommit = True
-    session.cursor().execute("SELECT pg_advisory_lock_shared(hashtextextended(%s, 0))", [name])
-    return closing(session)
+    """A connection that says, as long as this lasts, that a gateway of this name lives."""
+    with closing(books.connect()) as session:
+        session.autocommit = True
+        session.cursor().execute("SELECT pg_advisory_lock_shared(hashtextextended(%s, 0))", [name])
+        yield
+        # Of a closed connection the server hears later than the next statement of another.
+        session.cursor().execute("SELECT pg_advisory_unlock_shared(hashtextextended(%s, 0))", [name])
 
 
 def open_ids() -> set:
