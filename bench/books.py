@@ -71,6 +71,9 @@ def books() -> Iterator[Books]:
             django.setup()
             yield Books(postgres)
         finally:
+            from django.db import connections
+
+            connections.close_all()  # the next cluster is another
             postgres.stop()
 
 

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from django.db.models import Subquery
+
 from ledger import database
-from ledger.models import Entry, Leaf
+from ledger.models import Entry, Leaf, LedgerAccount
 from ledger.postings import Kind
 
 
@@ -165,7 +167,10 @@ def statement_of(
     until: datetime | None = None,
 ) -> list[StatementRow]:
     """Read an account's statement, newest first; the next page comes with `after=rows[-1].cursor`."""
-    found = Entry.objects.filter(account__code=account)
+    # By the number of one account the newest lines are the end of the index. By a join all its lines are sorted first: of
+    # the platform's account, with a line for each call, that is the whole history for every page.
+    number = LedgerAccount.objects.filter(code=account).values("pk")
+    found = Entry.objects.filter(account_id=Subquery(number))
     if after is not None:
         found = found.filter(seq__lt=after)
     if since is not None:

@@ -6,7 +6,8 @@ import json
 from uuid import uuid4
 
 import pytest
-from django.db import transaction
+from django.db import connection, transaction
+from django.test.utils import CaptureQueriesContext
 
 from ledger import chart, database, verify
 from ledger import services as ledger
@@ -327,6 +328,22 @@ def test_a_statement_reads_newest_first_page_by_page(books):
     assert second[-1].kind is ledger.Kind.DEPOSIT
     assert ledger.statement_of(DAN, until=second[-1].at) == []
     assert len(ledger.statement_of(DAN, since=second[-1].at)) == 4
+
+
+def test_a_page_of_a_long_statement_reads_no_more_than_its_own_lines(books):
+    books.deposit(DAN, 10_000)
+    ledger.post_many([payment(DAN, chart.FEES, 1) for _ in range(3000)])
+    books.fold()
+    connection.cursor().execute("ANALYZE")
+
+    with CaptureQueriesContext(connection) as asked:
+        assert len(ledger.statement_of(chart.FEES, limit=50)) == 50
+
+    with connection.cursor() as cursor:
+        cursor.execute("EXPLAIN " + asked.captured_queries[0]["sql"])
+        plan = "\n".join(row[0] for row in cursor.fetchall())
+    assert "Index Scan Backward using ledger_entry_pkey" in plan
+    assert "Sort" not in plan
 
 
 def test_totals_come_from_statements_and_movements_from_the_journal(books):
