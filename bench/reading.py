@@ -26,8 +26,8 @@ SHOWN: list[tuple[str, str, str]] = []
 
 # One leaf of a thousand is a settled epoch, and of the first hundred thousand each thousandth publishes a model or version.
 LEAVES = """
-INSERT INTO ledger_leaf (index, entry_id, type, body, hash)
-SELECT n, gen_random_uuid(), type,
+INSERT INTO ledger_leaf (index, reference_digest, entry_id, type, body, hash)
+SELECT n, n, gen_random_uuid(), type,
   jsonb_build_object('hour', '2026-01-01T00',
                      'commit', jsonb_build_object('price', encode(sha256(n::text::bytea), 'hex'),
                                                   'buyer', encode(sha256((-n)::text::bytea), 'hex'))) || clear,

@@ -56,7 +56,7 @@ FREE = {
 
 
 def fill() -> None:
-    """Books with every kind of row, in several heads."""
+    """Books with every kind of row, in several heads; what some entries commit to is erased."""
     from ledger import chart, sequencer
     from ledger import services as ledger
     from tests.ledger.builders import ALICE, BOB, DAN, charge_entry, hold, payment
@@ -73,8 +73,9 @@ def fill() -> None:
         ledger.post_many([payment(chart.WORLD, who, 10_000, kind=ledger.Kind.DEPOSIT)])
         settle()
     for number in range(5):
+        charge, fact = ledger.new_id(), ledger.new_id()
         ledger.post(
-            id=ledger.new_id(),
+            id=charge,
             kind=ledger.Kind.ACCESS_CHARGED,
             reference=f"access:{number}",
             moves=[ledger.Move(DAN, chart.FEES, 12), ledger.Move(DAN, chart.pending(2), 12)],
@@ -86,10 +87,13 @@ def fill() -> None:
         soon, later = (payment(DAN, chart.pending(1), 10, vest_after_s=seconds) for seconds in (0, 3600))
         ledger.post_many([soon, later])
         entry = ledger.Entry("rule.adopted", {"rule": "r", "parts": [number]})
-        ledger.record_fact(id=ledger.new_id(), reference=f"rule:{number}", entry=entry)
+        ledger.record_fact(id=fact, reference=f"rule:{number}", entry=entry)
         settle()
-        ledger.post_many([payment(chart.pending(1), DAN, 4, kind=ledger.Kind.REFUND, takes_from=later.id)])
+        refund = payment(chart.pending(1), DAN, 4, kind=ledger.Kind.REFUND, takes_from=later.id)
+        ledger.post_many([refund])
         settle()
+        if number < 2:  # somebody asked to be forgotten
+            ledger.erase_openings([charge, fact, soon.id, refund.id])
 
 
 class Tamperer:
@@ -285,7 +289,12 @@ def new_history(site: Books) -> bool:
         """DELETE FROM ledger_cosignature; DELETE FROM ledger_checkpoint; DELETE FROM ledger_node; DELETE FROM ledger_leaf;
            UPDATE ledger_cursor SET next_index = 0, xid = '0', posting = '00000000-0000-0000-0000-000000000000'
              WHERE name = 'log';
-           UPDATE ledger_journal SET kind = 'adjustment' WHERE kind = 'deposit'""",
+           UPDATE ledger_journal SET kind = 'adjustment' WHERE kind = 'deposit';
+           INSERT INTO ledger_opening (entry_id, secret) SELECT id, sha256('made up') FROM ledger_journal
+             ON CONFLICT DO NOTHING;
+           INSERT INTO ledger_opening (entry_id, secret, type, public)
+             SELECT id, sha256('made up'), 'rule.adopted', '{"rule": "r", "parts": [0]}' FROM ledger_fact
+             ON CONFLICT DO NOTHING""",
         write_anew=True,
     )
 

@@ -250,6 +250,8 @@ class Leaf(models.Model):
     """One entry of the public log, as anybody may see it. Append-only."""
 
     index = models.BigIntegerField(primary_key=True)
+    #: Of the kind and the reference it was logged with. Private, and still there when its opening is erased.
+    reference_digest = models.BigIntegerField()
     entry_id = models.UUIDField(unique=True)
     type = models.CharField(max_length=40)
     #: What the entry says besides its version, type and id.

@@ -407,8 +407,10 @@ def _commitment_failures() -> list[Failure]:
     """I9: a leaf commits to what is kept in its opening, and says of its posting what the journal says."""
     found = []
     codes = dict(_rows("SELECT id, code FROM ledger_account"))
-    for index, type, id, body, secret, private, split, kind, reference, hour, accounts, amounts in _rows(
+    for index, type, id, body, secret, private, split, kind, reference, is_other, hour, accounts, amounts in _rows(
         """SELECT l.index, l.type, l.entry_id, l.body::text, o.secret, o.private::text, o.split::text, j.kind, j.reference,
+             l.reference_digest IS DISTINCT FROM
+               ('x' || left(md5(coalesce(j.kind, '') || ' ' || coalesce(j.reference, f.reference)), 16))::bit(64)::bigint,
              to_char(coalesce(j.at, f.at) AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24'), j.accounts, j.amounts
            FROM ledger_leaf l LEFT JOIN ledger_opening o ON o.entry_id = l.entry_id
            LEFT JOIN ledger_journal j ON j.id = l.entry_id LEFT JOIN ledger_fact f ON f.id = l.entry_id
@@ -424,6 +426,8 @@ def _commitment_failures() -> list[Failure]:
         wrong = []
         if secret is not None and not _opens(entry.get("commit", {}), bytes(secret), values, lines):
             wrong.append("does not commit to what is kept for it")
+        if is_other:
+            wrong.append("was made for another kind and reference than its row says")
         if entry.get("hour") != hour:
             wrong.append(f"says {entry.get('hour')}, its row says {hour}")
         if (is_plain and entry.get("kind") != kind) or (is_charge and type.replace(".", "_") != kind):

@@ -122,6 +122,7 @@ class Migration(migrations.Migration):
             name='Leaf',
             fields=[
                 ('index', models.BigIntegerField(primary_key=True, serialize=False)),
+                ('reference_digest', models.BigIntegerField()),
                 ('entry_id', models.UUIDField(unique=True)),
                 ('type', models.CharField(max_length=40)),
                 ('body', models.JSONField()),

@@ -84,6 +84,11 @@ CREATE FUNCTION ledger_plain(reference text, accounts bigint[], amounts bigint[]
   WHERE u.n > 1
 $$;
 
+-- Eight bytes by which a leaf knows what its posting was for. (A fact has no kind.)
+CREATE FUNCTION ledger_reference_digest(kind text, reference text) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+  SELECT ('x' || left(md5(coalesce(kind, '') || ' ' || reference), 16))::bit(64)::bigint
+$$;
+
 -- Public, for the sequencer: store leaves and kept nodes, and move the cursor. The ids must be exactly those that come
 -- next, so neither a second sequencer nor a mistaken one can skip, repeat or invent an entry.
 CREATE FUNCTION ledger_append(first_index bigint, ids uuid[], types text[], bodies jsonb[], hashes bytea[],
@@ -92,17 +97,19 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 DECLARE
   c ledger_cursor;
   expected uuid[];
+  digests bigint[];
   last_xid xid8;
 BEGIN
   SELECT * INTO c FROM ledger_cursor WHERE name = 'log' FOR UPDATE;
-  SELECT array_agg(u.id ORDER BY u.xid, u.id), max(u.xid) INTO expected, last_xid
-  FROM ledger_unlogged(c.xid, c.posting, cardinality(ids)) u;
+  SELECT array_agg(u.id ORDER BY u.xid, u.id),
+    array_agg(ledger_reference_digest(u.kind, u.reference) ORDER BY u.xid, u.id), max(u.xid)
+  INTO expected, digests, last_xid FROM ledger_unlogged(c.xid, c.posting, cardinality(ids)) u;
   IF c.next_index <> first_index OR expected IS DISTINCT FROM ids THEN
     PERFORM ledger_refuse('OL014', 'these are not the next entries of the log', jsonb_build_object('index', first_index));
   END IF;
-  INSERT INTO ledger_leaf (index, entry_id, type, body, hash)
-  SELECT first_index + n - 1, id, type, body, hash
-  FROM unnest(ids, types, bodies, hashes) WITH ORDINALITY AS t(id, type, body, hash, n);
+  INSERT INTO ledger_leaf (index, reference_digest, entry_id, type, body, hash)
+  SELECT first_index + n - 1, digest, id, type, body, hash
+  FROM unnest(digests, ids, types, bodies, hashes) WITH ORDINALITY AS t(digest, id, type, body, hash, n);
   INSERT INTO ledger_node (level, index, hash)
   SELECT level, index, hash FROM unnest(node_levels, node_indexes, node_hashes) AS t(level, index, hash);
   UPDATE ledger_cursor SET next_index = next_index + cardinality(ids), xid = last_xid, posting = ids[cardinality(ids)],
@@ -146,6 +153,7 @@ DROP FUNCTION ledger_erase(uuid[]);
 DROP FUNCTION ledger_cosign(bigint, text, text);
 DROP FUNCTION ledger_sign(bigint, bytea, text);
 DROP FUNCTION ledger_append(bigint, uuid[], text[], jsonb[], bytea[], int[], bigint[], bytea[]);
+DROP FUNCTION ledger_reference_digest(text, text);
 DROP FUNCTION ledger_plain(text, bigint[], bigint[]);
 DROP FUNCTION ledger_next_entries(int);
 DROP FUNCTION ledger_unlogged(xid8, uuid, int);

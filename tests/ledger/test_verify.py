@@ -55,6 +55,18 @@ EDITS = {
         "I9",
         "UPDATE ledger_journal SET reference = reference || '!' WHERE payload IS NOT NULL",
     ),
+    "an erased charge has another reference": (
+        "I9",
+        "DELETE FROM ledger_opening; UPDATE ledger_journal SET reference = reference || '!' WHERE payload IS NOT NULL",
+    ),
+    "an erased posting has another kind": (
+        "I9",
+        "DELETE FROM ledger_opening; UPDATE ledger_journal SET kind = 'adjustment' WHERE kind = 'call_charged'",
+    ),
+    "an erased fact is about something else": (
+        "I9",
+        "DELETE FROM ledger_opening; UPDATE ledger_fact SET reference = 'other'",
+    ),
     "a posting is another kind": ("I9", "UPDATE ledger_journal SET kind = 'refund' WHERE kind = 'adjustment'"),
     "a charge is another kind": ("I9", "UPDATE ledger_journal SET kind = 'refund' WHERE kind = 'access_charged'"),
     "a posting is older": ("I9", "UPDATE ledger_journal SET at = at - interval '1 day' WHERE kind = 'deposit'"),
@@ -94,6 +106,7 @@ EDITS = {
     "the last leaf is gone": ("I9", "DELETE FROM ledger_leaf WHERE index = (SELECT max(index) FROM ledger_leaf)"),
     "a leaf is of another type": ("I9", "UPDATE ledger_leaf SET type = 'rule.other' WHERE type = 'rule.adopted'"),
     "a leaf has another id": ("I9", "UPDATE ledger_leaf SET entry_id = gen_random_uuid() WHERE index = 1"),
+    "a leaf is about another reference": ("I9", "UPDATE ledger_leaf SET reference_digest = reference_digest + 1"),
     "a leaf says its id twice": ("I9", "UPDATE ledger_leaf SET body = body || jsonb_build_object('id', entry_id)"),
     "an inner node is changed": ("I9", "UPDATE ledger_node SET hash = sha256('x')"),
     "an inner node is gone": ("I9", "DELETE FROM ledger_node"),
@@ -182,6 +195,21 @@ def test_an_edit_by_the_superuser_is_found(full, edit, monkeypatch):
 
         assert invariant in {failure.invariant for failure in found}
         assert all(failure.row and failure.sentence for failure in found)
+    finally:
+        session.rollback()
+        session.close()
+
+
+def test_books_whose_openings_are_all_erased_add_up(full, monkeypatch):
+    session = full.connect("DATABASE_SUPERUSER_URL")
+    try:
+        with session.cursor() as cursor:
+            cursor.execute("SET session_replication_role = replica; DELETE FROM ledger_opening")
+            assert cursor.rowcount > 0
+        monkeypatch.setattr(verify, "connection", _Through(session))
+        monkeypatch.setattr(verify, "_one_snapshot", lambda: session.cursor())
+
+        assert verify.failures() == []
     finally:
         session.rollback()
         session.close()
