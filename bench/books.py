@@ -73,7 +73,7 @@ def books() -> Iterator[Books]:
         finally:
             from django.db import connections
 
-            connections.close_all()  # the next cluster is another
+            connections.close_all()  # before their server goes
             postgres.stop()
 
 
