@@ -272,14 +272,28 @@ def is_found(session, log_vkeys: list[str], witness_vkeys: list[str]) -> bool:
 
 
 def older_copy(site: Books) -> bool:
-    """The end of the log is cut off everywhere, as in a copy from before the last head. Found by the witnesses?"""
+    """The end of the books is cut off everywhere, as in a copy from before the last head. Found by the witnesses?"""
     return _is_refused_after(
         site,
         """DELETE FROM ledger_cosignature WHERE size > 20; DELETE FROM ledger_checkpoint WHERE size > 20;
+           DELETE FROM ledger_journal j USING ledger_leaf l WHERE l.index >= 20 AND j.id = l.entry_id;
+           DELETE FROM ledger_fact f USING ledger_leaf l WHERE l.index >= 20 AND f.id = l.entry_id;
            DELETE FROM ledger_leaf WHERE index >= 20;
            DELETE FROM ledger_node WHERE (index + 1) << level > 20;
-           UPDATE ledger_cursor SET next_index = 20 WHERE name = 'log'""",
+           UPDATE ledger_cursor c SET next_index = 20, posting = l.entry_id, xid = coalesce(j.xid, f.xid)
+             FROM ledger_leaf l LEFT JOIN ledger_journal j ON j.id = l.entry_id LEFT JOIN ledger_fact f ON f.id = l.entry_id
+             WHERE c.name = 'log' AND l.index = 19""",
     )
+
+
+def older_copy_that_grew(site: Books) -> bool:
+    """That copy goes on with other postings until it is longer than the head that the witnesses saw."""
+    from ledger import chart
+    from ledger import services as ledger
+    from tests.ledger.builders import ALICE, payment
+
+    ledger.post_many([payment(chart.WORLD, ALICE, 1, kind=ledger.Kind.DEPOSIT) for _ in range(500)])
+    return _is_refused_after(site, "SELECT", write_anew=True)
 
 
 def new_history(site: Books) -> bool:
@@ -299,7 +313,8 @@ def new_history(site: Books) -> bool:
     )
 
 
-ATTACKS = (older_copy, new_history)
+# In this order, on the same books: the last goes on where the one before it stopped.
+ATTACKS = (new_history, older_copy, older_copy_that_grew)
 
 
 def _is_refused_after(site: Books, statements: str, *, write_anew: bool = False) -> bool:

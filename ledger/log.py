@@ -202,6 +202,11 @@ def erase_openings(entry_ids: Iterable[UUID]) -> int:
     return database.value("SELECT ledger_erase(%s::uuid[])", list(entry_ids))
 
 
+def root(size: int) -> bytes:
+    """The root over the first `size` leaves, which must be there."""
+    return merkle.root(size, stored(merkle.required_nodes(merkle.root, size)))
+
+
 def stored(wanted: Sequence[tuple[int, int]]) -> merkle.HashSource:
     """Read hashes of the tree, (level, index), in one query: what is kept of them, the others follow."""
     kept = merkle.kept_under(wanted)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -178,6 +179,15 @@ def check_log_signature(checkpoint: Checkpoint, log_vkey: str) -> None:
         raise Untrusted("the checkpoint is not signed by this log")
     if not key.verifies(found[0], checkpoint.text.encode()):
         raise Untrusted("the log's signature does not verify")
+
+
+def is_signed_by_any(checkpoint: Checkpoint, log_vkeys: Iterable[str]) -> bool:
+    """Whether a checkpoint is of the log that one of these keys belongs to, and signed by it."""
+    for vkey in log_vkeys:
+        with suppress(Untrusted):
+            check_log_signature(checkpoint, vkey)
+            return True
+    return False
 
 
 def cosigners(checkpoint: Checkpoint, witness_vkeys: Iterable[str]) -> dict[str, int]:

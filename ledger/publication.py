@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
-from ledger import commitments, durable, log, merkle, notes, tiles
-from ledger.errors import OutOfStep
+from ledger import commitments, durable, keys, log, merkle, notes, tiles
+from ledger.errors import BehindWitness, OutOfStep
 from ledger.models import Leaf, Node
 
 logger = logging.getLogger(__name__)
@@ -124,6 +124,26 @@ class Publication:
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         durable.write(path, content, mode=READABLE)
+
+
+def check_not_behind_published(folder: Path) -> None:
+    """Refuse to start on books that lack the head which was published last, whether a witness answers or not.
+
+    Raises:
+        BehindWitness: readers have a head, signed by this log, that is not in these books.
+    """
+    path = folder / tiles.CHECKPOINT
+    if not path.exists():
+        return
+    before = notes.parse_checkpoint(path.read_text(encoding="utf-8"))
+    if not notes.is_signed_by_any(before, keys.log_vkeys()):
+        return  # another log's folder: `Publication` tells
+    is_kept = before.size <= log.head(quorum=False).size
+    if not is_kept or log.root(before.size) != before.root:
+        raise BehindWitness(
+            f"{path} shows a head of size {before.size} that is not in these books: this database is an old copy, or its log "
+            "was changed. Restore the newest copy."
+        )
 
 
 def _kept_head(bundle: int) -> bytes:

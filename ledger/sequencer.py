@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 
 from django.conf import settings
 from django.db import connection, transaction
@@ -89,7 +90,7 @@ def sign_and_witness() -> int:
     size = public_log.log_size()
     newest = public_log.head(quorum=False)
     if size > newest.size:
-        root = merkle.root(size, public_log.stored(merkle.required_nodes(merkle.root, size)))
+        root = public_log.root(size)
         note = notes.sign_checkpoint(notes.checkpoint_text(settings.LOG_ORIGIN, size, root), *keys.signing_keys())
         try:
             # Committed here, before a witness or a reader sees it: whatever dies now, no other head is signed.
@@ -114,14 +115,21 @@ def sign_and_witness() -> int:
 def check_not_behind_witness() -> None:
     """Refuse to start on a database that was restored from before the last witnessed head. Raises BehindWitness.
 
-    A witness that does not answer cannot be asked; `sign_and_witness` raises as soon as it does.
+    A witness that does not answer cannot be asked; `sign_and_witness` raises as soon as it does. Fewer than the quorum is an
+    error in the log: `publication.check_not_behind_published` is then all that remembers.
     """
     newest = public_log.head(quorum=False)
     text = notes.checkpoint_text(settings.LOG_ORIGIN, newest.size, newest.root)
     note = newest.note or notes.sign_checkpoint(text, *keys.signing_keys())
-    for asked in settings.WITNESSES:
-        # "Extends itself" is true for the witness only if this is its own last head.
-        _ask(asked, newest.size, newest.size, note)
+    # "Extends itself" is true for a witness only if this is its own last head.
+    answered = [asked for asked in settings.WITNESSES if _ask(asked, newest.size, newest.size, note)]
+    if len(answered) < settings.WITNESS_QUORUM:
+        logger.error(
+            "%s of %s witnesses answered, %s are needed: nobody can say for sure that this database is the newest copy",
+            len(answered),
+            len(settings.WITNESSES),
+            settings.WITNESS_QUORUM,
+        )
 
 
 def vest(limit: int = 1000) -> int:
@@ -228,11 +236,23 @@ def _ask(asked: dict, old_size: int, size: int, note: str) -> str:
                     "database is an old copy, or its log was changed. Restore the newest copy."
                 ) from conflict
             old_size = conflict.size
-        except witness.WitnessError as error:
-            # Paid calls go on, receipts wait; `lag` shows for how long.
-            logger.warning("no cosignature from %s: %s", asked["url"], error)
-            _ask_again_at[asked["url"]] = time.monotonic() + WITNESS_PAUSE_S
-            return ""
+        except witness.WitnessRefused as refused:
+            if refused.status == HTTPStatus.UNPROCESSABLE_ENTITY:
+                # Our own proof fails only where the tree below it is not the one that the witness saw.
+                raise BehindWitness(
+                    f"{asked['url']} has cosigned a head of size {old_size} that this log of size {size} does not extend: this "
+                    "database is an old copy that went on, or its log was changed. Restore the newest copy."
+                ) from refused
+            return _pause(asked, refused)
+        except witness.WitnessUnreachable as error:
+            return _pause(asked, error)
+    return ""
+
+
+def _pause(asked: dict, error: Exception) -> str:
+    """Leave a witness alone for a while. Paid calls go on, receipts wait; `lag` shows for how long."""
+    logger.warning("no cosignature from %s: %s", asked["url"], error)
+    _ask_again_at[asked["url"]] = time.monotonic() + WITNESS_PAUSE_S
     return ""
 
 

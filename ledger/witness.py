@@ -177,11 +177,7 @@ class Witness:
         return Answer(HTTPStatus.OK, notes.cosign_checkpoint(checkpoint.text, self.key, now_s))
 
     def _is_signed(self, checkpoint: notes.Checkpoint) -> bool:
-        for vkey in self._vkeys[checkpoint.origin]:
-            with suppress(notes.Untrusted):
-                notes.check_log_signature(checkpoint, vkey)
-                return True
-        return False
+        return notes.is_signed_by_any(checkpoint, self._vkeys[checkpoint.origin])
 
     def _head_file(self, origin: str) -> Path:
         return self._state / f"head-{hashlib.sha256(origin.encode()).hexdigest()[:16]}.txt"

@@ -136,7 +136,8 @@ def test_the_proxy_serves_the_files_of_the_log_that_the_sequencer_writes(service
     for path, block in blocks.items():
         assert f"alias {path};" in block
         assert ("immutable" in block) == (path != "/log/checkpoint")
-    assert "log:/log:ro" in services["proxy"]["volumes"]
+    for reader in ("proxy", "setup"):  # setup compares the last published head with the database
+        assert "log:/log:ro" in services[reader]["volumes"]
     writers = {name for name, service in services.items() if "log:/log" in service.get("volumes", ())}
     assert writers == {"sequencer"}
     assert services["sequencer"]["environment"]["LOG_DIR"] == "/log"

@@ -123,6 +123,26 @@ def test_a_database_restored_from_before_the_first_head_is_refused_too(books, mo
             sequencer.check_not_behind_witness()
 
 
+def test_an_old_copy_that_went_on_beyond_the_witnessed_head_is_refused_too(books, monkeypatch, tmp_path):
+    books.deposit(DAN, 100)
+    with witnesses(tmp_path, count=1) as told:
+        monkeypatch.setattr(settings, "WITNESSES", told)
+        books.log()
+        before = ledger.head()
+        ledger.post_many([payment(DAN, ALICE, 1)])
+        books.log()
+        # Restored from before that posting, it grew longer than the head that the witness saw while nobody asked.
+        forget_after(books, before.size)
+        ledger.post_many([payment(DAN, ALICE, 2), payment(DAN, ALICE, 3)])
+        sequencer.log()
+        assert ledger.log_size() == before.size + 2
+
+        with pytest.raises(ledger.BehindWitness, match="of size 2 that this log of size 3 does not extend"):
+            sequencer.sign_and_witness()
+        with pytest.raises(ledger.BehindWitness, match="that this log of size 3 does not extend"):
+            sequencer.check_not_behind_witness()
+
+
 def test_a_fact_is_recorded_once(books):
     id = ledger.new_id()
 

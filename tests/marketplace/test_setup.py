@@ -12,6 +12,7 @@ from django.db import connection
 
 from ledger import sequencer
 from ledger import services as ledger
+from ledger.publication import Publication
 from marketplace.management.commands.setup import grant_rights, refuse_a_forgetful_server, refuse_an_old_copy
 from tests.ledger.builders import ALICE, DAN, payment, witnesses
 from tests.ledger.test_log import forget_after
@@ -36,6 +37,35 @@ def test_a_site_on_an_old_copy_does_not_start(restored):
         refuse_an_old_copy()
     with pytest.raises(ledger.BehindWitness):
         call_command("sequencer", "--once")
+
+
+def test_a_site_on_an_old_copy_does_not_start_while_the_witnesses_are_away(books, settings, caplog):
+    settings.WITNESSES, settings.WITNESS_QUORUM = [], 0
+    books.deposit(DAN, 100)
+    books.log()
+    before = ledger.head()
+    ledger.post_many([payment(DAN, ALICE, 1)])
+    books.log()
+    Publication(settings.LOG_DIR).step()
+    refuse_an_old_copy()
+
+    # Given an older copy, and nobody who could tell but the files that everybody has read
+    forget_after(books, before.size)
+    settings.WITNESSES = [{"url": "http://127.0.0.1:1", "vkey": ledger.log_vkey()}]
+    settings.WITNESS_QUORUM = 1
+
+    with pytest.raises(CommandError, match=r"shows a head of size 2 that is not in these books.*Restore the newest copy"):
+        refuse_an_old_copy()
+    with pytest.raises(ledger.BehindWitness):
+        call_command("sequencer", "--once")
+    assert "0 of 1 witnesses answered, 1 are needed" in caplog.text
+
+    # Grown beyond it, it is another history
+    ledger.post_many([payment(DAN, ALICE, 2), payment(DAN, ALICE, 3)])
+    sequencer.log()
+    sequencer.sign_and_witness()
+    with pytest.raises(CommandError, match="is not in these books"):
+        refuse_an_old_copy()
 
 
 def test_a_site_on_a_server_that_forgets_commits_does_not_start(db):

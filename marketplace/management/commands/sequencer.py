@@ -17,7 +17,7 @@ from django.db import InterfaceError, OperationalError, connection
 
 from attribution import settlement
 from ledger import sequencer
-from ledger.publication import Publication
+from ledger.publication import Publication, check_not_behind_published
 from marketplace import reaping
 
 logger = logging.getLogger("ledger.sequencer")
@@ -50,6 +50,7 @@ class Command(BaseCommand):
                         continue
                     # Under the lock: another one that is at work moves the head while we ask.
                     sequencer.check_not_behind_witness()
+                    check_not_behind_published(Path(settings.LOG_DIR))
                     self._work(once=once)
             except (OperationalError, InterfaceError):
                 # Postgres restarts: every step is one transaction, so the next round goes on where it stood.

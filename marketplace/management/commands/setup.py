@@ -1,5 +1,7 @@
 """`manage.py setup`: everything between an empty database and a site that can start. Repeating it changes nothing."""
 
+from pathlib import Path
+
 from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
@@ -7,6 +9,7 @@ from django.db import connection
 
 from ledger import privileges, sequencer
 from ledger import services as ledger
+from ledger.publication import check_not_behind_published
 from marketplace import privileges as shop_privileges
 
 # The browsable API is off: its files would only be compressed and never served.
@@ -66,11 +69,11 @@ def refuse_an_old_copy() -> None:
 
     A running sequencer has asked the witnesses itself, and moves the head while we would.
     """
-    if not settings.WITNESSES:
-        return
     with sequencer.only_one("sequencer") as mine:
         if mine:
             try:
-                sequencer.check_not_behind_witness()
+                if settings.WITNESSES:
+                    sequencer.check_not_behind_witness()
+                check_not_behind_published(Path(settings.LOG_DIR))
             except ledger.BehindWitness as old:
                 raise CommandError(f"The site does not start. {old}") from old
