@@ -9,14 +9,21 @@ from uuid import UUID
 
 import orjson
 import psycopg2
-from django.db import DEFAULT_DB_ALIAS, Error, connections
+from django.db import DEFAULT_DB_ALIAS, Error, InterfaceError, OperationalError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from ledger import errors
 
 
+class BooksUnavailable(OperationalError):
+    """The database is away or ended the connection: what was asked is done whole or not at all. Repeat it by its id.
+
+    No LedgerError: the books have refused nothing.
+    """
+
+
 def rows(sql: str, *parameters: Any) -> list[tuple]:
-    """Run one statement and return its rows. Raises a LedgerError where the ledger refuses."""
+    """Run one statement and return its rows. Raises a LedgerError where the ledger refuses, BooksUnavailable."""
     # Looked up once: `django.db.connection` looks it up again for each attribute.
     connection = connections[DEFAULT_DB_ALIAS]
     try:
@@ -27,8 +34,20 @@ def rows(sql: str, *parameters: Any) -> list[tuple]:
         refused = errors.of(error)
         if refused is not None:
             raise refused from error
+        if _is_gone(connection, error):
+            connection.errors_occurred = True  # whoever takes it next looks whether it works
+            raise BooksUnavailable(f"the database is away: {error}".strip()) from error
         with connection.wrap_database_errors:  # to whoever catches it, it is Django's
             raise
+
+
+def _is_gone(connection: BaseDatabaseWrapper, error: Exception) -> bool:
+    """Whether the connection is gone, and not a statement refused."""
+    if isinstance(error, InterfaceError | psycopg2.InterfaceError):
+        return True
+    if not isinstance(error, OperationalError | psycopg2.OperationalError):
+        return False
+    return connection.connection is None or connection.connection.closed != 0
 
 
 def _cursor(connection: BaseDatabaseWrapper) -> Any:

@@ -18,6 +18,7 @@ from ledger.balances import (
     statement_of,
     total_by_prefix,
 )
+from ledger.database import BooksUnavailable
 from ledger.errors import (
     AppendOnly,
     BadAmount,
@@ -83,6 +84,7 @@ __all__ = [
     "BadAmount",
     "Balance",
     "BehindWitness",
+    "BooksUnavailable",
     "Draw",
     "Entry",
     "EntryRow",

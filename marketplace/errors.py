@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 
-from django.db import IntegrityError, OperationalError
+from django.db import IntegrityError, InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils.translation import gettext as _
@@ -105,11 +105,11 @@ def describe(exception: Exception) -> tuple[int, str, str] | None:
             logger.warning("the ledger refused: %s %s", exception.code, exception)
         said = LEDGER_SENTENCES.get(exception.code, LEDGER_REFUSED)
         return LEDGER_STATUS.get(exception.code, 409), exception.code, str(said)
-    if isinstance(exception, OperationalError):
+    if isinstance(exception, OperationalError | InterfaceError):
         return (
             503,
             "database_unavailable",
-            _("The database does not answer. Nothing was changed; try again in a minute."),
+            _("The database does not answer. Look in a minute whether this was done before you repeat it."),
         )
     if isinstance(exception, RedisError):  # limits are counted there: without them nobody guesses passwords
         return 503, "cache_unavailable", _("A part of this site does not answer now. Try again in a minute.")

@@ -12,6 +12,7 @@ from attribution.models import Trace
 from attribution.payloads import TOPIC
 from ledger import chart, receipts
 from ledger import services as ledger
+from marketplace.gateway import reading
 from marketplace.models import Call
 from tests.gateway.shop import CALL_NANO, OPEN
 
@@ -243,6 +244,26 @@ def test_a_buyer_reads_calls_usage_credits_and_receipts_and_nobody_elses(gateway
     assert gateway.get(f"/v1/receipts/{receipt_id}", key=other_key).status_code == 404
     assert gateway.get("/v1/calls", key=other_key).json()["data"] == []
     assert gateway.get("/v1/receipts/zzz", key=key).status_code == 404
+
+
+def test_a_receipt_stays_proved_however_many_heads_wait_for_witnesses(gateway, shop):
+    # Given a charged call under a head that a witness has cosigned
+    dan, key = shop.buyer("dan-proved", OPEN)
+    call_id = uuid.UUID(gateway.classify(key).json()["open"]["receipt_id"])
+    shop.books.fold()
+    shop.books.log()
+    size = ledger.head().size
+    with shop.books.connect("DATABASE_SUPERUSER_URL") as session, session.cursor() as cursor:
+        asked = {"call_id": call_id, "buyer_id": dan.pk, "part": "", "quorum": 1, "epoch_s": 120}
+        assert reading.receipt_of(cursor, **asked) == (202, {"status": "sequenced"})
+        cursor.execute("SELECT ledger_cosign(%s, 'w', 'a line')", [size])
+        before = reading.receipt_of(cursor, **asked)
+        assert before[0] == 200
+
+        # When the log grows for days without one, then it is still the newest that counts
+        cursor.execute("INSERT INTO ledger_checkpoint (size, root, note) VALUES (%s, '', 'n')", [size + 200_000])
+        assert reading.receipt_of(cursor, **asked) == before
+        session.rollback()
 
 
 def test_calls_come_in_pages(gateway, shop):

@@ -6,11 +6,12 @@ import json
 from uuid import uuid4
 
 import pytest
-from django.db import connection, transaction
+from django.db import close_old_connections, connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 from ledger import chart, database, verify
 from ledger import services as ledger
+from marketplace.errors import describe
 from tests.ledger.builders import ALICE, BOB, DAN, payment
 
 
@@ -424,3 +425,38 @@ def test_a_persons_account_names_the_person(code, user_id):
 @pytest.mark.parametrize("code", ["world", "platform:fees", "bounty:1d3bb4ac-a044-4a48-9e89-6734160c0af9"])
 def test_other_accounts_name_nobody(code):
     assert chart.user_of(code) is None
+
+
+def test_a_posting_that_meets_a_restarting_server_is_refused_by_name_and_booked_once_when_it_is_repeated(books):
+    books.deposit(DAN, 100)
+    said = payment(DAN, ALICE, 10)
+
+    def end_connection() -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_backend_pid()")
+            [(pid,)] = cursor.fetchall()
+        with books.connect("DATABASE_SUPERUSER_URL") as session, session.cursor() as other:
+            other.execute("SELECT pg_terminate_backend(%s, 10000)", [pid])
+
+    # Its connection has ended: nothing was booked, and whoever takes the connection next gets another one
+    end_connection()
+    with pytest.raises(ledger.BooksUnavailable, match="the database is away"):
+        ledger.post_many([said])
+    with pytest.raises(ledger.BooksUnavailable):
+        ledger.post_many([said])
+    assert describe(ledger.BooksUnavailable())[:2] == (503, "database_unavailable")
+    close_old_connections()
+    assert ledger.balance(DAN).available_nano == 100
+
+    # It ends inside a transaction: all of it is undone
+    with pytest.raises(ledger.BooksUnavailable), transaction.atomic():
+        ledger.post_many([payment(DAN, ALICE, 1)])
+        end_connection()
+        ledger.post_many([said])
+    close_old_connections()
+    assert ledger.balance(DAN).available_nano == 100
+
+    assert ledger.post_many([said]) == {said.id}
+    assert ledger.post_many([said]) == set()
+    assert ledger.balance(DAN).available_nano == 90
+    assert verify.failures() == []
