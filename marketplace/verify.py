@@ -41,7 +41,7 @@ WITH charge AS (
 )
 """
 
-INVARIANTS = ("I4", "I5", "I6", "I7", "I9")
+INVARIANTS = ("I4", "I5", "I6", "I7", "I9", "I12")
 
 CHECKS = (
     (
@@ -280,6 +280,34 @@ CHECKS = (
         WHERE s.amount IS DISTINCT FROM r.amount
           AND (NOT EXISTS (SELECT FROM ledger_fact f WHERE f.reference = 'refund:' || id)
                OR EXISTS (SELECT FROM ledger_opening o WHERE o.type = 'refund.made' AND o.public ->> 'reverses' = id::text))
+        ORDER BY 1 LIMIT 1
+        """,
+    ),
+    (
+        # What is held twice is held until the later end; one without an end is for ever.
+        "I12",
+        "lot {0} is to be held until {1}; in the books it is held until {2}, vested at {3}",
+        """
+        SELECT l.id, coalesce(h.until::text, 'somebody lets it go'),
+               CASE WHEN l.held_at IS NULL THEN 'never' ELSE coalesce(l.held_until::text, 'somebody lets it go') END,
+               coalesce(l.vested_at::text, 'no time')
+        FROM marketplace_lothold h JOIN ledger_lot l ON l.id = h.lot_id
+        WHERE h.released_at IS NULL AND coalesce(h.until, 'infinity') > now()
+          AND (l.held_at IS NULL OR l.vested_at IS NOT NULL
+               OR coalesce(l.held_until, 'infinity') < coalesce(h.until, 'infinity'))
+        ORDER BY 1 LIMIT 1
+        """,
+    ),
+    (
+        # A lot that a theft dispute froze from its first moment has no row of its own.
+        "I12",
+        "lot {0} is held by {1}, and nobody holds it",
+        """
+        SELECT l.id, l.held_by FROM ledger_lot l
+        WHERE l.held_at IS NOT NULL AND l.vested_at IS NULL AND coalesce(l.held_until, 'infinity') > now()
+          AND NOT EXISTS (SELECT FROM marketplace_lothold h WHERE h.lot_id = l.id AND h.released_at IS NULL)
+          AND (l.held_by <> 'theft'
+               OR NOT EXISTS (SELECT FROM datanets_theftdispute t WHERE t.status IN ('open', 'upheld')))
         ORDER BY 1 LIMIT 1
         """,
     ),

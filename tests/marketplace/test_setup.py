@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 from contextlib import closing
+from io import StringIO
 
 import psycopg2
 import pytest
@@ -37,6 +39,10 @@ def test_a_site_on_an_old_copy_does_not_start(restored):
         refuse_an_old_copy()
     with pytest.raises(ledger.BehindWitness):
         call_command("sequencer", "--once")
+    told = StringIO()
+    with pytest.raises(CommandError):
+        call_command("verify", stderr=told)
+    assert re.search("I9 head 1: .* has cosigned a head of size 2 that is not ours", told.getvalue())
 
 
 def test_a_site_on_an_old_copy_does_not_start_while_the_witnesses_are_away(books, settings, caplog):

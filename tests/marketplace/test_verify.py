@@ -27,7 +27,7 @@ from datanets import verify as datanets_verify
 from datanets.models import Record
 from ledger import commitments, database
 from ledger.models import Leaf, Opening
-from marketplace import access, payouts, promotion, publishing, refunds, wallets
+from marketplace import access, holds, payouts, promotion, publishing, refunds, wallets
 from marketplace import verify as shop_verify
 from marketplace.models import Call, PayoutRun
 from tests.books import Books
@@ -43,6 +43,7 @@ VERSION = "(SELECT id FROM datanets_version LIMIT 1)"
 LEADER = "(SELECT leader_id FROM datanets_versionfollower ORDER BY leader_id LIMIT 1)"
 
 
+HELD = "(SELECT lot_id FROM marketplace_lothold LIMIT 1)"
 REFUNDED = "(SELECT call_id FROM marketplace_refund WHERE {} ORDER BY call_id LIMIT 1)".format
 # Refunds of settled lines, by who earned of another's charge.
 OUT_OF_LINES = "kind = 'refund' AND takes_from IN (SELECT id FROM attribution_plannedposting)"
@@ -56,6 +57,20 @@ def one_of(table: str, condition: str = "true") -> str:
 # What is edited: the invariant that must notice, a part of the sentence, the statement.
 EDITS: dict[ModuleType, dict[str, tuple[str, str, str]]] = {
     shop_verify: {
+        "a held lot is let go by hand": (
+            *("I12", "is to be held until"),
+            f"UPDATE ledger_lot SET held_at = NULL, held_until = NULL WHERE id = {HELD} RETURNING id",
+        ),
+        "a held lot is let go sooner": (
+            *("I12", "is to be held until"),
+            f"UPDATE ledger_lot SET held_until = now() + interval '1 minute' WHERE id = {HELD} RETURNING id",
+        ),
+        "a lot is held for nobody": (
+            *("I12", "and nobody holds it"),
+            "UPDATE ledger_lot SET held_at = now(), held_by = 'admin' WHERE "
+            + one_of("ledger_lot", "held_at IS NULL AND vested_at IS NULL")
+            + " RETURNING id",
+        ),
         "a call costs more than it was charged": (
             *("I4", "and was charged"),
             f"UPDATE marketplace_call SET cost_nano = cost_nano + 1, data_nano = data_nano + 1 WHERE id = {CALL} RETURNING id",
@@ -506,6 +521,8 @@ def world(books_of_module) -> Iterator[Books]:
         call(version, dan, radius=15.0, free=True)
         books.fold()
         books.log()
+        [(lot_id,)] = database.rows("SELECT id FROM ledger_lot WHERE vested_at IS NULL ORDER BY due_at, id LIMIT 1")
+        holds.hold(lot_id, by=erin, reason="The papers are missing.")
         assert nothing_is_wrong()
         yield books
 
