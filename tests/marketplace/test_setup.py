@@ -60,7 +60,9 @@ def test_a_site_on_an_old_copy_does_not_start_while_the_witnesses_are_away(books
     settings.WITNESSES = [{"url": "http://127.0.0.1:1", "vkey": ledger.log_vkey()}]
     settings.WITNESS_QUORUM = 1
 
-    with pytest.raises(CommandError, match=r"shows a head of size 2 that is not in these books.*Restore the newest copy"):
+    with pytest.raises(
+        CommandError, match=r"shows a head of size 2 that is not in these books.*Restore the newest copy"
+    ):
         refuse_an_old_copy()
     with pytest.raises(ledger.BehindWitness):
         call_command("sequencer", "--once")
