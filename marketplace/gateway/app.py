@@ -14,6 +14,7 @@ import psycopg2
 from psycopg2.errors import LockNotAvailable, QueryCanceled
 
 from . import config, reading
+from .artifacts import Artifacts
 from .calls import PaidCalls
 from .capture import Capture
 from .catalogue import CHANNEL, Shelf, described, uuid_of
@@ -52,7 +53,8 @@ class Application:
         # A demo answers under its name and under its number.
         twin = site.replace("//localhost", "//127.0.0.1") if settings.DEMO_STATE else site
         self._sites = {site.encode(), twin.encode()}
-        self._shelf = Shelf()
+        self._artifacts = Artifacts()
+        self._shelf = Shelf(self._artifacts)
         # Its name is on its leases and on the lock that says it lives.
         self._process = f"gateway:{uuid.uuid4()}"
 
@@ -97,7 +99,7 @@ class Application:
             field_keys=settings.FIELD_KEYS,
             allow=settings.OUTBOUND_ALLOW,
         )
-        self._engines = Engines(self._upstreams)
+        self._engines = Engines(self._upstreams, self._artifacts)
         self._leases = Leases(self._leases_db, owner=self._process, generation=time.time_ns() // 1_000_000)
         self._limits = Limits(self._limits_db)
         parts = Parts(
@@ -140,6 +142,7 @@ class Application:
         await self._leases.close_all()
         await self._upstreams.client.close()
         self._engines.stop()
+        self._artifacts.stop()
         for thread in (self._leases_db, self._catalogue_db, self._reading_db, self._limits_db):
             await asyncio.to_thread(thread.stop)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -13,6 +14,8 @@ from uuid import UUID
 from psycopg2.extensions import cursor as Cursor
 
 from marketplace import pricing
+
+from .artifacts import Artifacts
 
 MODEL_PATH = re.compile(r"^([a-z0-9-]{1,40}/[a-z0-9-]{1,60})(?:@v([1-9]\d{0,5}))?$")
 CHANNEL = "openledger_catalogue"
@@ -123,15 +126,46 @@ def load(cursor: Cursor) -> Catalogue:
 
 
 class Shelf:
-    """Holds the catalogue in force. Written by the catalogue's thread, read by the event loop: one reference."""
+    """Holds the catalogue in force. Written by the threads that read it and artifacts, read by the event loop: one reference.
 
-    def __init__(self) -> None:
+    Where a newer version is published the older one answers until the artifact of the newer one is read.
+    """
+
+    def __init__(self, artifacts: Artifacts) -> None:
         self.now = Catalogue()
         self.loaded = threading.Event()
+        self._artifacts = artifacts
+        self._lock = threading.Lock()
+        self._latest = self.now
 
     def reload(self, cursor: Cursor) -> None:
-        self.now = load(cursor)
+        self._latest = load(cursor)
+        self._put_in_force()
         self.loaded.set()
+
+    def _put_in_force(self) -> None:
+        reads: list[Future] = []
+        with self._lock:
+            latest = self._latest
+            newest = dict(latest.newest)
+            replaced = set()
+            for path, served in self.now.newest.items():
+                version = newest.get(path)
+                if version is None or version.artifact_sha256 == served.artifact_sha256:
+                    continue
+                still = latest.versions[path].get(served.number)
+                if still is not None and has_bundle(version) and self._artifacts.has(served.artifact_sha256):
+                    read = self._artifacts.read(version.artifact_sha256)
+                    if not read.done():
+                        newest[path] = still  # its price list and its rule are the latest ones
+                        reads.append(read)
+                        continue
+                replaced.add(served.artifact_sha256)
+            self.now = replace(latest, newest=newest)
+        for sha256 in replaced - {version.artifact_sha256 for version in newest.values()}:
+            self._artifacts.let_go(sha256)
+        for read in reads:
+            read.add_done_callback(lambda _: self._put_in_force())
 
 
 def described(version: Version) -> dict[str, Any]:
@@ -171,6 +205,11 @@ def described(version: Version) -> dict[str, Any]:
 
 
 CHAT_ENGINES = ("retrieval", "connected")
+
+
+def has_bundle(version: Version) -> bool:
+    """Whether answers need the version's artifact here. A connected model's own server has what it needs."""
+    return version.engine != "connected"
 
 
 def endpoints_of(version: Version) -> list[str]:
