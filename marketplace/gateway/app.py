@@ -13,11 +13,11 @@ from urllib.parse import parse_qsl
 import psycopg2
 from psycopg2.errors import LockNotAvailable, QueryCanceled
 
-from . import config, reading
+from . import config, offloop, reading
 from .artifacts import Artifacts
 from .calls import PaidCalls
 from .capture import Capture
-from .catalogue import CHANNEL, Shelf, described, uuid_of
+from .catalogue import CHANNEL, MODEL_BYTES, Shelf, described, listed, uuid_of
 from .chatting import Chats
 from .database import DatabaseThread
 from .engines import Engines
@@ -262,14 +262,14 @@ class Application:
             version = catalogue.find(name)
             if version is None or not (version.listed or (key is not None and key.may_see(version))):
                 raise unknown_model(name)
-            await reply.json(200, described(version))
+            await reply.json(200, described(version, catalogue, pinned="@" in name))
             return
         seen = [
             version
-            for path, version in sorted(catalogue.newest.items())
+            for _, version in sorted(catalogue.newest.items())
             if version.listed or (key is not None and key.may_see(version))
         ]
-        await reply.json(200, {"object": "list", "data": [described(version) for version in seen]})
+        await reply.payload(200, await offloop.run(MODEL_BYTES * len(seen), listed, seen, catalogue))
 
     async def _health(self, reply: Reply) -> None:
         down = self._catalogue_db.is_down or not self._shelf.loaded.is_set()
