@@ -645,9 +645,9 @@ CREATE TRIGGER version_is_immutable BEFORE UPDATE ON datanets_version
     Removal(
         "large_models_leave_the_loop",
         "marketplace/gateway/engines.py",
-        "    if bundle.artifact.engine == \"linear\":\n"
-        "        return int(arrays[\"theta\"].size) <= config.INLINE_MULTIPLICATIONS_MAX\n",
-        "    if bundle.artifact.engine == \"linear\":\n        return True\n",
+        '    if bundle.artifact.engine == "linear":\n'
+        '        return int(arrays["theta"].size) <= config.INLINE_MULTIPLICATIONS_MAX\n',
+        '    if bundle.artifact.engine == "linear":\n        return True\n',
         ("tests/gateway/test_loop.py::test_only_few_numbers_are_multiplied_on_the_loop",),
         "While a large model answers, nobody else would be heard.",
     ),

@@ -72,11 +72,11 @@ class Artifacts:
 def _read(sha256: str) -> Bundle:
     try:
         return bundles.read(sha256)
-    except (FileNotFoundError, ValueError) as error:
+    except (OSError, ValueError, LookupError) as error:
         logger.error("artifact %s is refused: %s", sha256, error)
         raise Refused from error
 
 
 def _may_be_tried_again(found: Future[Bundle]) -> bool:
-    refused = found.exception() if found.done() else None
-    return isinstance(refused, Refused) and refused.until_s < time.monotonic()
+    failed = found.exception() if found.done() else None
+    return failed is not None and not (isinstance(failed, Refused) and failed.until_s > time.monotonic())

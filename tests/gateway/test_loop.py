@@ -122,16 +122,22 @@ def test_no_step_of_the_loop_is_long_whatever_is_asked(shop, models, tmp_path, s
     assert not all(of_round), of_round
 
 
-def test_the_gateway_loads_neither_the_orm_nor_redis():
+def test_the_gateway_loads_neither_the_orm_nor_redis_and_numpy_has_one_thread():
     """import-linter sees our own modules; this is for what others bring with them."""
-    program = "import sys, marketplace.gateway.app; print(*sys.modules)"
-    environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "marketplace.settings"}
+    program = """
+import sys
+import marketplace.gateway.__main__
+print(*sys.modules)
+import threadpoolctl
+print(*{pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"})
+"""
+    environment = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
 
-    loaded = subprocess.run(
-        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
-    )
+    told = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
 
-    assert {"django.db", "django.apps", "redis"}.isdisjoint(loaded.stdout.split())
+    modules, threads = told.stdout.splitlines()
+    assert {"django.db", "django.apps", "redis"}.isdisjoint(modules.split())
+    assert threads == "1"
 
 
 def bundle(engine: str, shape: tuple[int, int], *, kind: str = "tabular", columns: int = 2) -> Bundle:
