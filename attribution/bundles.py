@@ -14,7 +14,7 @@ import numpy as np
 import rfc8785
 
 from attribution.engines import Artifact, from_files
-from attribution.engines.artifact import ARRAYS_FILE, SETTINGS_FILE, content_hash
+from attribution.engines.artifact import ARRAYS_FILE, SETTINGS_FILE, Buffer, content_hash
 from attribution.roster import Roster
 from datanets import storage
 
@@ -74,18 +74,24 @@ def save(files: dict[str, bytes], sha256: str) -> int:
     return sum(len(data) for data in files.values())
 
 
-@lru_cache(maxsize=CACHED_MAX)
-def load(sha256: str) -> Bundle:
-    """Read a bundle, checking its hash. Kept in memory: a bundle never changes.
+def read(sha256: str) -> Bundle:
+    """Read a bundle, checking its hash. Its arrays stay in their file, mapped: processes share one copy of them.
 
     Raises:
         FileNotFoundError: there is none. ValueError: its files do not have that hash.
     """
-    files = {name: storage.get(_key(sha256, name)) for name in (SETTINGS_FILE, ARRAYS_FILE, SERVING_FILE)}
+    files: dict[str, Buffer] = {name: storage.get(_key(sha256, name)) for name in (SETTINGS_FILE, SERVING_FILE)}
+    files[ARRAYS_FILE] = storage.mapped(_key(sha256, ARRAYS_FILE))
     if content_hash(files) != sha256:
         raise ValueError("The artifact's files do not have the hash they are stored under.")
-    serving = json.loads(files.pop(SERVING_FILE))
+    serving = json.loads(bytes(files.pop(SERVING_FILE)))
     return Bundle(artifact=from_files(files), serving=serving, sha256=sha256)
+
+
+@lru_cache(maxsize=CACHED_MAX)
+def load(sha256: str) -> Bundle:
+    """`read`, or what was read before: a bundle never changes."""
+    return read(sha256)
 
 
 def _key(sha256: str, name: str) -> str:

@@ -7,6 +7,7 @@ contributor.
 
 from __future__ import annotations
 
+import mmap
 import os
 import re
 import shutil
@@ -62,6 +63,17 @@ def put(key: str, data: bytes | Readable) -> int:
 def get(key: str) -> bytes:
     """All bytes under a key. Raises FileNotFoundError."""
     return _path(key).read_bytes()
+
+
+def mapped(key: str) -> memoryview:
+    """All bytes under a key, mapped: they stay in the file until they are looked at, and belong to no process's heap.
+
+    What was mapped stays as it was when the key is replaced or deleted. Raises FileNotFoundError.
+    """
+    with _path(key).open("rb") as file:
+        if not os.fstat(file.fileno()).st_size:  # nothing cannot be mapped
+            return memoryview(b"")
+        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
 
 def open_file(key: str) -> BinaryIO:

@@ -13,10 +13,11 @@ from urllib.parse import parse_qsl
 import psycopg2
 from psycopg2.errors import LockNotAvailable, QueryCanceled
 
-from . import config, reading
+from . import config, offloop, reading
+from .artifacts import Artifacts
 from .calls import PaidCalls
 from .capture import Capture
-from .catalogue import CHANNEL, Shelf, described, uuid_of
+from .catalogue import CHANNEL, MODEL_BYTES, Shelf, described, listed, uuid_of
 from .chatting import Chats
 from .database import DatabaseThread
 from .engines import Engines
@@ -52,7 +53,8 @@ class Application:
         # A demo answers under its name and under its number.
         twin = site.replace("//localhost", "//127.0.0.1") if settings.DEMO_STATE else site
         self._sites = {site.encode(), twin.encode()}
-        self._shelf = Shelf()
+        self._artifacts = Artifacts()
+        self._shelf = Shelf(self._artifacts)
         # Its name is on its leases and on the lock that says it lives.
         self._process = f"gateway:{uuid.uuid4()}"
 
@@ -97,7 +99,7 @@ class Application:
             field_keys=settings.FIELD_KEYS,
             allow=settings.OUTBOUND_ALLOW,
         )
-        self._engines = Engines(self._upstreams)
+        self._engines = Engines(self._upstreams, self._artifacts)
         self._leases = Leases(self._leases_db, owner=self._process, generation=time.time_ns() // 1_000_000)
         self._limits = Limits(self._limits_db)
         parts = Parts(
@@ -140,6 +142,7 @@ class Application:
         await self._leases.close_all()
         await self._upstreams.client.close()
         self._engines.stop()
+        self._artifacts.stop()
         for thread in (self._leases_db, self._catalogue_db, self._reading_db, self._limits_db):
             await asyncio.to_thread(thread.stop)
 
@@ -259,14 +262,14 @@ class Application:
             version = catalogue.find(name)
             if version is None or not (version.listed or (key is not None and key.may_see(version))):
                 raise unknown_model(name)
-            await reply.json(200, described(version))
+            await reply.json(200, described(version, catalogue, pinned="@" in name))
             return
         seen = [
             version
-            for path, version in sorted(catalogue.newest.items())
+            for _, version in sorted(catalogue.newest.items())
             if version.listed or (key is not None and key.may_see(version))
         ]
-        await reply.json(200, {"object": "list", "data": [described(version) for version in seen]})
+        await reply.payload(200, await offloop.run(MODEL_BYTES * len(seen), listed, seen, catalogue))
 
     async def _health(self, reply: Reply) -> None:
         down = self._catalogue_db.is_down or not self._shelf.loaded.is_set()

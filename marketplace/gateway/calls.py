@@ -18,7 +18,7 @@ import psycopg2
 
 from marketplace import pricing
 
-from . import bodies, failpoints, streaming
+from . import bodies, failpoints, offloop, streaming
 from .catalogue import CHAT_ENGINES, Version
 from .charging import Call, Outcome, request_digest
 from .chatting import Prepared as PreparedChat
@@ -55,11 +55,11 @@ class PaidCalls:
         try:
             reply.add(parts.limits.headers(key))
             raw = await read_body(scope, receive)
-            fields = json_object(raw)
+            fields = await offloop.run(len(raw), json_object, raw)
             version = self._find(key, bodies.model_name(fields))
             _check_endpoint(version, endpoint)
             terms = _terms(scope, fields)
-            body_sha256 = request_digest(scope["path"], raw)
+            body_sha256 = await offloop.run(len(raw), request_digest, scope["path"], raw)
             call = Call(
                 version=version,
                 buyer_id=key.owner_id,
@@ -68,6 +68,7 @@ class PaidCalls:
                 streamed=endpoint in CHATS and fields.get("stream") is True,
                 request_sha256=body_sha256.hex(),
                 idempotency_key=header(scope, b"idempotency-key"),
+                request_bytes=len(raw),
             )
             reply.headers[b"x-receipt-id"] = str(call.id).encode()
             with self._noting_refusals(call, entered):
@@ -89,7 +90,8 @@ class PaidCalls:
         key.require("call")
         entered = parts.limits.enter(key)
         try:
-            fields = json_object(await read_body(scope, receive))
+            raw = await read_body(scope, receive)
+            fields = await offloop.run(len(raw), json_object, raw)
             version = self._find(key, bodies.model_name(fields))
             _check_access(key, version)
             _terms(scope, fields)
@@ -97,7 +99,7 @@ class PaidCalls:
             if version.engine not in CHAT_ENGINES:
                 bundle = await parts.engines.bundle(version.artifact_sha256)
                 endpoint = "predict" if bundle.artifact.settings.get("task") == "regression" else "classify"
-            prepared = await self._prepare(version, fields, endpoint)
+            prepared = await self._prepare(version, fields, endpoint, size_bytes=len(raw))
         finally:
             parts.limits.leave(entered)
         worst_nano = _worst_nano(version, prepared)
@@ -142,7 +144,7 @@ class PaidCalls:
         parts = self._parts
         try:
             with self._noting_refusals(call, entered):
-                prepared = await self._prepare(call.version, fields, call.endpoint)
+                prepared = await self._prepare(call.version, fields, call.endpoint, size_bytes=call.request_bytes)
                 worst_nano = _worst_nano(call.version, prepared)
                 _check_price(call.version, terms)
                 parts.limits.reserve_tokens(entered, prepared.prompt_tokens + prepared.max_tokens)
@@ -200,12 +202,16 @@ class PaidCalls:
         failpoints.hit("after_answer")
         return outcome
 
-    async def _prepare(self, version: Version, fields: dict[str, Any], endpoint: str) -> Prepared:
+    async def _prepare(self, version: Version, fields: dict[str, Any], endpoint: str, *, size_bytes: int) -> Prepared:
         if endpoint in CHATS:
-            request = bodies.chat_request(
-                fields, completion=endpoint == "completions", foreign=bool(version.upstream_url)
+            request = await offloop.run(
+                size_bytes,
+                bodies.chat_request,
+                fields,
+                completion=endpoint == "completions",
+                foreign=bool(version.upstream_url),
             )
-            return await self._parts.chats.prepare(version, request)
+            return await self._parts.chats.prepare(version, request, size_bytes=size_bytes)
         prepared = await self._parts.engines.prepare(version, fields, endpoint=endpoint)
         bodies.nothing_else(fields)
         return prepared

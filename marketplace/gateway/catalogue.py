@@ -5,22 +5,27 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
+import orjson
 from psycopg2.extensions import cursor as Cursor
 
 from marketplace import pricing
 
+from .artifacts import Artifacts
+
 MODEL_PATH = re.compile(r"^([a-z0-9-]{1,40}/[a-z0-9-]{1,60})(?:@v([1-9]\d{0,5}))?$")
 CHANNEL = "openledger_catalogue"
+MODEL_BYTES = 2000  # of one in the list, about
 
 _MODELS = """SELECT model_id::text, version_id::text, number, owner_id, owner, slug, name, purpose, engine, access_mode,
   pass_price_nano, pass_days, free_calls_per_day, context_tokens, max_output_tokens, upstream_url, upstream_model,
-  upstream_key_token, artifact_sha256, created_at, listed, rule_id::text, rule_sha256, rule_parts, owner_ids, datanets, task,
-  attribution_method, metrics, record_count FROM gateway_models"""
+  upstream_key_token, artifact_sha256, created_at, listed, retire_from, rule_id::text, rule_sha256, rule_parts, owner_ids,
+  datanets, task, attribution_method, metrics, record_count FROM gateway_models"""
 _PRICES = """SELECT model_id::text, price_list_id::text, sha256, price_call_nano, price_in_nano, price_out_nano
 FROM gateway_prices"""
 _WITHDRAWN = "SELECT record_id FROM gateway_withdrawn WHERE datanet_id = ANY (%s::uuid[])"
@@ -60,6 +65,7 @@ class Version:
     artifact_sha256: str
     created_at: datetime
     listed: bool
+    retire_from: datetime | None
     rule_id: str
     rule_sha256: str
     rule_parts: Mapping[str, int]
@@ -123,28 +129,64 @@ def load(cursor: Cursor) -> Catalogue:
 
 
 class Shelf:
-    """Holds the catalogue in force. Written by the catalogue's thread, read by the event loop: one reference."""
+    """Holds the catalogue in force. Written by the threads that read it and artifacts, read by the event loop: one reference.
 
-    def __init__(self) -> None:
+    Where a newer version is published the older one answers until the artifact of the newer one is read.
+    """
+
+    def __init__(self, artifacts: Artifacts) -> None:
         self.now = Catalogue()
         self.loaded = threading.Event()
+        self._artifacts = artifacts
+        self._lock = threading.Lock()
+        self._latest = self.now
 
     def reload(self, cursor: Cursor) -> None:
-        self.now = load(cursor)
+        self._latest = load(cursor)
+        self._put_in_force()
         self.loaded.set()
 
+    def _put_in_force(self) -> None:
+        reads: list[Future] = []
+        with self._lock:
+            latest = self._latest
+            newest = dict(latest.newest)
+            replaced = set()
+            for path, served in self.now.newest.items():
+                version = newest.get(path)
+                if version is None or version.artifact_sha256 == served.artifact_sha256:
+                    continue
+                still = latest.versions[path].get(served.number)
+                if still is not None and has_bundle(version) and self._artifacts.has(served.artifact_sha256):
+                    read = self._artifacts.read(version.artifact_sha256)
+                    if not read.done():
+                        newest[path] = still  # its price list and its rule are the latest ones
+                        reads.append(read)
+                        continue
+                replaced.add(served.artifact_sha256)
+            self.now = replace(latest, newest=newest)
+        for sha256 in replaced - {version.artifact_sha256 for version in newest.values()}:
+            self._artifacts.let_go(sha256)
+        for read in reads:
+            read.add_done_callback(lambda _: self._put_in_force())
 
-def described(version: Version) -> dict[str, Any]:
-    """A model as `GET /v1/models` tells it. OpenAI's four fields, and ours."""
+
+def described(version: Version, catalogue: Catalogue, *, pinned: bool = False) -> dict[str, Any]:
+    """A model as `GET /v1/models` tells it. OpenAI's four fields, and ours. `pinned`: it was asked for as `owner/model@v3`."""
     prices = version.price_list.prices
+    others = catalogue.versions[version.model_path]
     return {
-        "id": version.model_path,
+        "id": version.path if pinned else version.model_path,
         "object": "model",
         "created": int(version.created_at.timestamp()),
         "owned_by": version.owner,
         "name": version.name,
         "description": version.purpose,
         "version": f"v{version.number}",
+        "versions": [others[number].path for number in sorted(others, reverse=True)],
+        "retires_at": version.retire_from.astimezone(UTC).isoformat(timespec="seconds")
+        if version.retire_from
+        else None,
         "kind": version.engine,
         "endpoints": endpoints_of(version),
         "context_length": version.context_tokens if version.engine in CHAT_ENGINES else None,
@@ -170,7 +212,17 @@ def described(version: Version) -> dict[str, Any]:
     }
 
 
+def listed(versions: Sequence[Version], catalogue: Catalogue) -> bytes:
+    """The list of `GET /v1/models`, as it is sent."""
+    return orjson.dumps({"object": "list", "data": [described(version, catalogue) for version in versions]})
+
+
 CHAT_ENGINES = ("retrieval", "connected")
+
+
+def has_bundle(version: Version) -> bool:
+    """Whether answers need the version's artifact here. A connected model's own server has what it needs."""
+    return version.engine != "connected"
 
 
 def endpoints_of(version: Version) -> list[str]:

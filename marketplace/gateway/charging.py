@@ -37,6 +37,7 @@ class Call:
     request_sha256: str
     idempotency_key: str = ""
     free: bool = False
+    request_bytes: int = 0
     id: UUID = field(default_factory=ids.new_id)
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
@@ -142,6 +143,11 @@ def charge(call: Call, outcome: Outcome, *, content_key: str, kept_s: int, vest_
                 ),
             }
     return Charge(cost_nano, row, response, response_bytes)
+
+
+def stored_bytes(call: Call, outcome: Outcome) -> int:
+    """About how much `charge` has to write and seal: the request, and the answer at some eight bytes a token."""
+    return call.request_bytes + 8 * outcome.answer_tokens
 
 
 def request_digest(path: str, raw: bytes) -> bytes:

@@ -14,7 +14,7 @@ from psycopg2.extensions import cursor as Cursor
 from attribution.bundles import Bundle
 from attribution.engines import retrieval
 
-from . import config
+from . import config, offloop
 from .bodies import ChatRequest, question_of
 from .catalogue import Shelf, Version
 from .database import DatabaseThread
@@ -64,8 +64,11 @@ class Chats:
     def __init__(self, *, upstreams: Upstreams, engines: Engines, database: DatabaseThread, shelf: Shelf):
         self._upstreams, self._engines, self._database, self._shelf = upstreams, engines, database, shelf
 
-    async def prepare(self, version: Version, request: ChatRequest) -> Prepared:
+    async def prepare(self, version: Version, request: ChatRequest, *, size_bytes: int) -> Prepared:
         """Find passages, build the prompt, count it, and force a token cap.
+
+        Args:
+            size_bytes: Of the request as it came.
 
         Raises:
             ApiError: 400 the messages do not fit the context; 5xx the models process does not answer.
@@ -84,7 +87,7 @@ class Chats:
             if upstream.bundled:
                 prompt_tokens = await self._upstreams.count_tokens(messages=messages)
             else:
-                prompt_tokens = len(orjson.dumps(body)) + config.PROMPT_MARGIN_TOKENS
+                prompt_tokens = len(await offloop.run(size_bytes, orjson.dumps, body)) + config.PROMPT_MARGIN_TOKENS
             room = version.context_tokens - prompt_tokens if upstream.bundled else wanted
             if room >= min(wanted, 64) or not passages:
                 break

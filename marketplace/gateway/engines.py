@@ -7,7 +7,6 @@ import base64
 import binascii
 import io
 import time
-from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -15,16 +14,17 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from attribution import bundles, features
+from attribution import features
+from attribution.bundles import Bundle
 from attribution.engines import ENGINES, Answer
 
 from . import config
+from .artifacts import Artifacts
 from .catalogue import Version
 from .charging import Outcome
-from .errors import ApiError, invalid
+from .errors import invalid
 from .upstreams import Upstreams
 
-BUNDLES_KEPT = 24
 IMAGE_BYTES_MAX = 3 * 1024 * 1024
 IMAGE_PIXELS_MAX = 4096 * 4096
 _FORMATS = ("PNG", "JPEG", "WEBP")
@@ -35,7 +35,7 @@ TEXT_CHARS_MAX = 20_000
 class Prepared:
     """An input that can be answered. Text becomes features only after the money is reserved: embedding is work."""
 
-    bundle: bundles.Bundle
+    bundle: Bundle
     prompt_tokens: int  # at most
     vector: np.ndarray | None
     text: str = ""
@@ -43,31 +43,18 @@ class Prepared:
 
 
 class Engines:
-    """Keeps the bundles of the models that are called, and one thread for what is too long for the event loop."""
+    """Answers from the artifacts of the models that are called; one thread for what is too long for the event loop."""
 
-    def __init__(self, upstreams: Upstreams):
-        self._upstreams = upstreams
+    def __init__(self, upstreams: Upstreams, artifacts: Artifacts):
+        self._upstreams, self._artifacts = upstreams, artifacts
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="engines")
-        self._bundles: OrderedDict[str, bundles.Bundle] = OrderedDict()
 
     def stop(self) -> None:
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    async def bundle(self, sha256: str) -> bundles.Bundle:
-        """The bundle of an artifact, from memory or, checked, from storage. Raises ApiError 503."""
-        found = self._bundles.get(sha256)
-        if found is None:
-            try:
-                found = await self.in_thread(bundles.load, sha256)
-            except (FileNotFoundError, ValueError) as error:
-                raise ApiError(
-                    503, "The model's files cannot be read. Nothing was charged.", code="model_unavailable"
-                ) from error
-            self._bundles[sha256] = found
-            if len(self._bundles) > BUNDLES_KEPT:
-                self._bundles.popitem(last=False)
-        self._bundles.move_to_end(sha256)
-        return found
+    async def bundle(self, sha256: str) -> Bundle:
+        """The bundle of an artifact. Raises ApiError 503."""
+        return await self._artifacts.bundle(sha256)
 
     async def in_thread(self, act, *arguments) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._thread, act, *arguments)
@@ -92,9 +79,12 @@ class Engines:
             if spec["kind"] == "tabular":
                 if not isinstance(given, dict):
                     raise invalid("input must be an object: a value for each column.", "input")
-                vector = features.transform(spec, [given])[0]
+                if len(spec["names"]) <= config.INLINE_COLUMNS_MAX:
+                    vector = features.transform(spec, [given])[0]
+                else:
+                    vector = (await self.in_thread(features.transform, spec, [given]))[0]
             else:
-                vector = await self.in_thread(_image_features, spec, _image_bytes(given))
+                vector = await self.in_thread(_image_features, spec, given)
         except ValueError as problem:
             raise invalid(str(problem), "input") from None
         return Prepared(bundle, 0, vector)
@@ -102,7 +92,6 @@ class Engines:
     async def answer(self, version: Version, prepared: Prepared, *, endpoint: str, call_id: str) -> Outcome:
         """Answer. Raises ApiError."""
         bundle, vector, tokens = prepared.bundle, prepared.vector, 0
-        on_loop = vector is not None and _multiplications(bundle) <= config.INLINE_MULTIPLICATIONS_MAX
         if vector is None:
             embedding, tokens = await self._upstreams.embed(prepared.text, input_type="passage")
             vector = features.transform(bundle.serving["spec"], [embedding])[0]
@@ -110,7 +99,7 @@ class Engines:
         engine = ENGINES[bundle.artifact.engine]
         found: Answer = (
             engine.answer(bundle.artifact, vector)
-            if on_loop
+            if runs_on_the_loop(bundle)
             else await self.in_thread(engine.answer, bundle.artifact, vector)
         )
         outputs = dict(found.outputs)
@@ -131,10 +120,15 @@ class Engines:
         return Outcome("succeeded", prompt_tokens=tokens, response=response, context=found.context)
 
 
-def _multiplications(bundle: bundles.Bundle) -> int:
-    arrays = bundle.artifact.arrays
-    matrix = arrays["theta"] if bundle.artifact.engine == "linear" else arrays["X"]
-    return int(matrix.size)
+def runs_on_the_loop(bundle: Bundle) -> bool:
+    """Whether an answer is computed on the event loop: a table's numbers, and classes x features of them at most."""
+    spec, arrays = bundle.serving["spec"], bundle.artifact.arrays
+    if spec["kind"] != "tabular" or len(spec["names"]) > config.INLINE_COLUMNS_MAX:
+        return False
+    if bundle.artifact.engine == "linear":
+        return int(arrays["theta"].size) <= config.INLINE_MULTIPLICATIONS_MAX
+    # Neighbours are sorted by distance as well: some ten multiplications' time for each of them.
+    return int(arrays["X"].size) + 10 * len(arrays["X"]) <= config.INLINE_MULTIPLICATIONS_MAX
 
 
 def _image_bytes(given: Any) -> bytes:
@@ -152,7 +146,8 @@ def _image_bytes(given: Any) -> bytes:
     return raw
 
 
-def _image_features(spec: dict, raw: bytes) -> np.ndarray:
+def _image_features(spec: dict, given: Any) -> np.ndarray:
+    raw = _image_bytes(given)
     try:
         with Image.open(io.BytesIO(raw), formats=_FORMATS) as picture:
             if picture.width * picture.height > IMAGE_PIXELS_MAX:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import re
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+import orjson
 from psycopg2.extensions import cursor as Cursor
 
 from attribution import content
 
+from . import offloop
 from .charging import Call
 from .database import DatabaseThread
 from .errors import ApiError, Unavailable, invalid
@@ -87,9 +88,11 @@ class Idempotency:
         if stored is None:
             raise ApiError(409, "The stored answer was erased. Use a new key.", code="idempotency_erased", retry=False)
         call_id = UUID(answered_by)
-        opened = content.open_sealed(self._content_key, call_id, bytes(stored[0]), bytes(stored[1]))
-        kept = json.loads(opened)
+        kept = await offloop.run(len(stored[0]), self._opened, call_id, bytes(stored[0]), bytes(stored[1]))
         return Replay(call_id, bool(kept["streamed"]), kept["response"])
+
+    def _opened(self, call_id: UUID, sealed: bytes, sealed_key: bytes) -> dict[str, Any]:
+        return orjson.loads(content.open_sealed(self._content_key, call_id, sealed, sealed_key))
 
     async def free(self, call: Call) -> None:
         """Give the key back: the call was refused. While the database is away it is given back later.

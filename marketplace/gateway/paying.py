@@ -10,9 +10,10 @@ import psycopg2
 
 from ledger import errors as ledger_errors
 
+from . import offloop
 from .capture import Capture, FreeCallTaken, KeyTaken
 from .catalogue import Shelf
-from .charging import Call, Charge, Outcome, charge
+from .charging import Call, Charge, Outcome, charge, stored_bytes
 from .chatting import Chats
 from .engines import Engines
 from .errors import ApiError, Unavailable, free_call_lost, insufficient, internal, outcome_unknown
@@ -61,7 +62,7 @@ async def store(parts: Parts, call: Call, reservation: Reservation, outcome: Out
             out to have been stored. Or it was refused and nothing was charged: 402 (the lease had expired and the wallet
             is empty), 409, 500, 503 (a free call that could not be kept).
     """
-    done = _charge(parts, call, outcome)
+    done = await offloop.run(stored_bytes(call, outcome), _charge, parts, call, outcome)
     row = {**done.row, "hold_id": reservation.hold_id if done.cost_nano else None}
     try:
         lease_gone = await parts.capture.store(row)

@@ -109,18 +109,27 @@ def calls_of(cursor: Cursor, *, buyer_id: int, query: dict[str, str]) -> dict[st
 
 
 def usage_of(cursor: Cursor, *, buyer_id: int, query: dict[str, str]) -> dict[str, Any]:
-    """Calls, tokens and cost per day and model, over the last `days` (30). Free calls cost nothing here."""
+    """Calls, tokens and cost per day and model, with `by=key` also per key, over the last `days` (30). Free ones cost 0."""
+    columns = {"day": "to_char(finished_at AT TIME ZONE 'UTC', 'YYYY-MM-DD')", "model": "model", "status": "status"}
+    if query.get("by"):
+        if query["by"] != "key":
+            raise invalid("by can only be key.", "by")
+        columns["key_id"] = "key_id::text"
     days = _whole(query, "days", 30, USAGE_DAYS_MAX)
     since = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=days - 1)
+    groups = ", ".join(map(str, range(1, len(columns) + 1)))
     cursor.execute(
-        """SELECT to_char(finished_at AT TIME ZONE 'UTC', 'YYYY-MM-DD') AS day, model, status, count(*),
-                  count(*) FILTER (WHERE free), sum(prompt_tokens), sum(answer_tokens),
-                  coalesce(sum(cost_nano) FILTER (WHERE NOT free), 0)
-           FROM gateway_calls WHERE buyer_id = %s AND finished_at >= %s GROUP BY 1, 2, 3 ORDER BY 1, 2, 3""",
+        f"""SELECT {", ".join(columns.values())}, count(*), count(*) FILTER (WHERE free), sum(prompt_tokens),
+                   sum(answer_tokens), coalesce(sum(cost_nano) FILTER (WHERE NOT free), 0)
+            FROM gateway_calls WHERE buyer_id = %s AND finished_at >= %s
+            GROUP BY {groups} ORDER BY {groups}""",  # noqa: S608 - our own words
         [buyer_id, since],
     )
-    names = ("day", "model", "status", "calls", "free_calls", "prompt_tokens", "answer_tokens", "cost_nano")
-    rows = [dict(zip(names, (*row[:4], *map(int, row[4:])), strict=True)) for row in cursor.fetchall()]
+    counted = ("calls", "free_calls", "prompt_tokens", "answer_tokens", "cost_nano")
+    rows = [
+        dict(zip(columns, row, strict=False)) | dict(zip(counted, map(int, row[len(columns) :]), strict=True))
+        for row in cursor.fetchall()
+    ]
     total_nano = sum(row["cost_nano"] for row in rows)
     return {"object": "list", "data": rows, "cost_nano": total_nano, "cost": pricing.nano_to_open(total_nano)}
 

@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 
@@ -76,6 +78,29 @@ def test_files_that_were_changed_are_refused_before_they_are_read():
         from_files(files, sha256=first.sha256)
 
 
+def stored_as(header, data: bytes) -> dict[str, bytes]:
+    """The two files of an artifact, with arrays laid out as `header` says."""
+    text = json.dumps(header).encode()
+    arrays = len(text).to_bytes(8, "little") + text + data
+    return {"artifact.json": artifact().to_files()["artifact.json"], "arrays.safetensors": arrays}
+
+
+def test_an_artifacts_arrays_are_views_of_the_file_they_came_in():
+    files = artifact().to_files()
+
+    read = from_files(files).arrays["theta"]
+
+    assert np.shares_memory(read, np.frombuffer(files["arrays.safetensors"], np.uint8))
+
+
+def test_one_nan_among_millions_is_found():
+    numbers = np.zeros((1025, 1025))
+    numbers[-1, -1] = np.nan
+
+    with pytest.raises(ValueError, match="Array theta"):
+        artifact(arrays={"theta": numbers})
+
+
 @pytest.mark.parametrize(
     "files",
     [
@@ -84,6 +109,13 @@ def test_files_that_were_changed_are_refused_before_they_are_read():
         {"artifact.json": b"{}", "arrays.safetensors": b"no"},
         {"artifact.json": b"[1", "arrays.safetensors": artifact().to_files()["arrays.safetensors"]},
         {"artifact.json": b"{}", "arrays.safetensors": artifact().to_files()["arrays.safetensors"]},
+        stored_as({"x": {"dtype": "F64", "shape": [1], "data_offsets": [0, 8]}}, b"\0" * 9),
+        stored_as({"x": {"dtype": "F64", "shape": [1], "data_offsets": [0, 8]}}, b"\0" * 7),
+        stored_as({"x": {"dtype": "F64", "shape": [1], "data_offsets": [8, 16]}}, b"\0" * 16),
+        stored_as({"x": {"dtype": "F64", "shape": [2], "data_offsets": [0, 8]}}, b"\0" * 8),
+        stored_as({"x": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}, b"\0" * 8),
+        stored_as({name: {"dtype": "I64", "shape": [1], "data_offsets": [0, 8]} for name in "xy"}, b"\0" * 8),
+        stored_as(["x"], b""),
     ],
 )
 def test_malformed_files_are_a_value_error(files):

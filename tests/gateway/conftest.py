@@ -79,10 +79,10 @@ def application_url(books) -> str:
 
 
 @contextlib.contextmanager
-def running_gateway(books, **environment: str) -> Iterator[Gateway]:
+def running_gateway(books, *, module: str = "marketplace.gateway", **environment: str) -> Iterator[Gateway]:
     """The process, connected as the application's role."""
     process, port = start_on_a_port(
-        ["marketplace.gateway"],
+        [module],
         environment={
             "DATABASE_URL": application_url(books),
             "WITNESS_QUORUM": "0",
