@@ -295,7 +295,8 @@ def main() -> None:
     print(f"{given.kills} kills ({told}), {count} postings, {len(wrong)} wrong")
     print("\n".join(wrong[:20]))
     if not given.no_report:
-        rows = [(f"kills -9 of {victim}", str(number), "-") for victim, number in sorted(run.killed.items())]
+        rows = [("seed", given.seed, "-")]
+        rows += [(f"kill -9: {victim}", str(number), "-") for victim, number in sorted(run.killed.items())]
         rows.append(("statements of an order, died at before and after each", str(of_order), "all"))
         rows.append(("statements of a sequencer's round, died at before and after each", str(of_round), "all"))
         rows += [("postings", f"{count:,}", "-"), ("wrong", str(len(wrong)), "0")]
