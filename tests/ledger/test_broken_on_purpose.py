@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 
@@ -18,15 +19,18 @@ def told_by(module: str, *arguments: str) -> str:
     return done.stdout
 
 
-def test_kills_at_random_moments_lose_double_and_overdraw_nothing():
-    told = told_by("bench.faults", "--kills", "12", "--seed", "7")
+def test_kills_at_each_statement_and_at_random_moments_lose_double_and_overdraw_nothing():
+    told = told_by("bench.faults", "--kills", "12", "--seed", "7", "--no-report")
 
+    of_order, of_round = map(int, re.findall(r"(\d+) (?:statements of an order|of a round)", told))
+    assert of_order >= 6, "an act of several statements, and what follows it"
+    assert of_round >= 20, "every step of a round with witnesses"
     assert "12 kills" in told
-    assert "0 wrong" in told
+    assert " 0 wrong" in told
 
 
 def test_edits_at_random_places_are_found_and_what_leaves_no_trace_by_the_witnesses():
-    told = told_by("bench.tampering", "--edits", "150", "--seed", "7")
+    told = told_by("bench.tampering", "--edits", "150", "--seed", "7", "--no-report")
 
     assert "150 edits" in told
     assert told.rstrip().endswith("0 not found")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from celery import Celery, current_app
 from django.db import connection, transaction
 
 from ledger import database, sequencer, verify
@@ -86,6 +87,22 @@ def test_a_dead_broker_loses_nothing(books):
     assert len(ledger.pending_outbox()) == 3
     make_due(books)
     assert books.round()["relayed"] == 3
+
+
+def test_a_broker_that_is_away_is_not_waited_for(books, monkeypatch):
+    # The loop that rings also folds, vests and signs: it once stood still for six seconds a round.
+    def refuse(seconds):
+        raise AssertionError(f"it waits {seconds} s for the broker")
+
+    ledger.enqueue(topic=TOPIC, reference="call:1", payload={})
+    monkeypatch.setattr("kombu.utils.functional.sleep", refuse)
+    ours = current_app._get_current_object()
+    Celery("away", broker="redis://127.0.0.1:1/0").set_current()
+    try:
+        assert sequencer.relay() == 0
+    finally:
+        ours.set_current()
+    assert len(ledger.pending_outbox()) == 1
 
 
 def test_two_relays_ring_each_row_once(books):
