@@ -55,6 +55,11 @@ def test_an_older_site_gets_the_sequencers_role_at_its_next_start_and_keeps_its_
         with closing(psycopg2.connect(after.url(services.SEQUENCER_ROLE))) as session, session.cursor() as cursor:
             cursor.execute("SELECT n FROM kept")
             assert cursor.fetchone() == (7,)
+            # And what it refuses then stands in its log without the row
+            cursor.execute("CREATE TEMPORARY TABLE words (word text UNIQUE)")
+            with pytest.raises(psycopg2.errors.UniqueViolation):
+                cursor.execute("INSERT INTO words VALUES ('kanari'), ('kanari')")
+        assert "words_word_key" in after.log.read_text() and "kanari" not in after.log.read_text()
         assert {name: word for name, word in load_secrets(tmp_path).items() if name in old} == old
     finally:
         before.stop()
