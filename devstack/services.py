@@ -29,6 +29,8 @@ SUPERUSER = "postgres"
 ROLES = (SUPERUSER, OWNER_ROLE, APP_ROLE, SEQUENCER_ROLE)
 POSTGRES_OLDEST = 15
 TRANSACTION_MAX = "10min"  # longer than any act of the site; verify lifts it for itself
+# What PostgreSQL writes of an error by itself, its statement and its detail, quotes rows; and no erasure reaches its log.
+QUOTES_NO_ROW = {"log_min_error_statement": "panic", "log_error_verbosity": "terse"}
 
 
 class Postgres:
@@ -91,7 +93,7 @@ class Postgres:
         }
 
     def test_environment(self) -> dict[str, str]:
-        """What a test run needs: an owner that creates databases, and the others for processes and tests that tamper."""
+        """What a test run needs: an owner that creates databases, the others for processes and tests that tamper, the log."""
         owner = self.url(OWNER_ROLE)
         return {
             "DATABASE_URL": owner,
@@ -99,6 +101,7 @@ class Postgres:
             "DATABASE_APP_URL": self.url(APP_ROLE),
             "DATABASE_SEQUENCER_URL": self.url(SEQUENCER_ROLE),
             "DATABASE_SUPERUSER_URL": self.url(SUPERUSER),
+            "DATABASE_LOG": str(self.log),
             "APP_DB_ROLE": APP_ROLE,
             "SEQUENCER_DB_ROLE": SEQUENCER_ROLE,
         }
@@ -162,6 +165,7 @@ class Postgres:
             "max_wal_size": "2GB",
             "jit": "off",
             "timezone": "UTC",
+            **QUOTES_NO_ROW,
         }
         if self.ephemeral:
             settings |= {

@@ -83,13 +83,21 @@ class Invalid(MarketplaceError):
     message = gettext_lazy("A value is not acceptable. Nothing was changed.")
 
 
-LEDGER_STATUS = {"insufficient_funds": 402, "payload_mismatch": 422, "unknown_account": 404}
+# Any other is 409: the books are in another state than the caller believed, and trying again may help.
+LEDGER_STATUS = {
+    "insufficient_funds": 402,
+    "unknown_account": 404,
+    "payload_mismatch": 422,
+    "unbalanced": 422,
+    "bad_amount": 422,
+}
 # What the books say of themselves names accounts, in English: that is for the log. People get these.
 LEDGER_SENTENCES = {
     "insufficient_funds": gettext_lazy(
         "Your wallet holds too little for this. Nothing was charged. Add OPEN to it, then try again."
     ),
     "payload_mismatch": gettext_lazy("This was asked before, with other values. Nothing was changed."),
+    "bad_amount": gettext_lazy("The books cannot move this amount. Nothing was changed; give another one."),
     "lot_unavailable": gettext_lazy("This money was paid out or moved already. Nothing was changed."),
     "supply_exceeded": gettext_lazy("There is not that much OPEN in the world. Nothing was changed."),
 }

@@ -1,15 +1,20 @@
-"""Words that can be searched for, and the search: tables, storage, tiles, Redis, the log, with what is sealed opened.
+"""Words that can be searched for, and the search: tables, storage, tiles, Redis, every log, with what is sealed opened.
 
 The list of where to write them is the models' own: a text field that the story of tests/marketplace/test_erasure.py
 neither writes to nor knows as never personal fails it, so a new field is thought about before it can keep somebody's words.
 """
 
+import base64
 import io
 import json
+import os
 import re
 import secrets
+from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
+import pyarrow.parquet as pq
 from django.apps import apps
 from django.conf import settings as site
 from django.contrib.postgres.fields import ArrayField
@@ -133,17 +138,45 @@ class Canaries:
         return {self.placed[word] for word in self.placed if any(word.encode() in part.lower() for part in hay)}
 
 
-def everywhere(caplog) -> dict[str, list[bytes]]:
-    """Everything there is, with what is sealed opened as far as the site's keys open it."""
+def everywhere(caplog, capfd) -> dict[str, list[bytes]]:
+    """Everything there is, with what is sealed or packed opened as far as that is possible.
+
+    "output" is what this process and those that it started (gateway, models) wrote since the last search.
+    """
+    stored = [path for path in Path(site.STORAGE_DIR).rglob("*") if path.is_file()]
     return {
         "database": [*tables().values(), *_unsealed()],
-        "storage": [path.read_bytes() for path in Path(site.STORAGE_DIR).rglob("*") if path.is_file()]
-        + [str(path).encode() for path in Path(site.STORAGE_DIR).rglob("*")],
+        "storage": [part for path in stored for part in (str(path).encode(), *_unpacked(path))],
         "tiles": _tiles(),
         "redis": _redis(),
         "log": [caplog.text.encode()],
+        "log of the database": [Path(os.environ["DATABASE_LOG"]).read_bytes()],
+        "output": [part.encode() for part in capfd.readouterr()],
         "public log": [json.dumps(row.public).encode() for row in ledger.entries(0, ledger.log_size())],
     }
+
+
+class Digests:
+    """The SHA-256 digests that these bytes hold: as they are, in hexadecimal, or in base64."""
+
+    def __init__(self, hay: Iterable[bytes]) -> None:
+        told = b"\n".join(hay)
+        self._written = {bytes.fromhex(one.decode()) for one in re.findall(rb"(?=([0-9a-f]{64}))", told.lower())}
+        runs = re.findall(rb"(?<![A-Za-z0-9+/])[A-Za-z0-9+/]{43}=", told)
+        self._written |= {base64.b64decode(one) for one in runs}
+        # Every eight bytes that follow each other: of a digest that is there, the first eight are among them.
+        self._plain = np.unique(
+            np.concatenate(
+                [np.frombuffer(told[start : start + (len(told) - start) // 8 * 8], dtype=">u8") for start in range(8)]
+            )
+        )
+
+    def among(self, digests: Iterable[bytes]) -> set[bytes]:
+        """Those of these digests that are there."""
+        asked = list(digests)
+        heads = np.array([int.from_bytes(one[:8], "big") for one in asked], dtype="u8")
+        plain = np.isin(heads, self._plain)
+        return {one for one, found in zip(asked, plain, strict=True) if found or one in self._written}
 
 
 def tables() -> dict[str, bytes]:
@@ -169,6 +202,12 @@ def _unsealed() -> list[bytes]:
     return found + [listings.open_field(token).encode() for token in set(re.findall(r"gAAAA[\w=-]{60,}", text))]
 
 
+def _unpacked(path: Path) -> list[bytes]:
+    """A stored file; of a Parquet file, whose columns are packed, also its rows."""
+    found = path.read_bytes()
+    return [found, repr(pq.read_table(path).to_pylist()).encode()] if found.startswith(b"PAR1") else [found]
+
+
 def _tiles() -> list[bytes]:
     """The public log as files: entries, hashes, heads."""
     folder = Path(site.LOG_DIR)
@@ -177,8 +216,16 @@ def _tiles() -> list[bytes]:
 
 
 def _redis() -> list[bytes]:
+    """Keys and values, read by their kind: a dump may be packed, and hides a word that stands in it twice."""
     client = cache._cache.get_client()  # Django names no other way to the connection
-    return [part for key in client.scan_iter() for part in (key, client.dump(key) or b"")]
+    read = {
+        b"string": client.get,
+        b"list": lambda key: client.lrange(key, 0, -1),
+        b"hash": client.hgetall,
+        b"set": client.smembers,
+        b"zset": lambda key: client.zrange(key, 0, -1),
+    }
+    return [part for key in client.scan_iter() for part in (key, repr(read[client.type(key)](key)).encode())]
 
 
 def unwritten(canary: Canaries) -> list[str]:

@@ -65,6 +65,27 @@ REMOVALS = [
         "the sealed content of a call, and its key, would outlive the call's own term and an erasure",
     ),
     Removal(
+        "what_a_database_error_quotes",
+        "marketplace/logs.py",
+        '_QUOTED.sub("(what it quotes is left out)", super().format(record))',
+        "super().format(record)",
+        (
+            "tests/marketplace/test_logs.py::test_a_line_about_a_refused_row_names_the_rule_and_quotes_nothing",
+            "tests/marketplace/test_erasure.py::test_a_canary_in_everything_a_person_gave_is_found_nowhere_after_their_erasure",
+        ),
+        "the log of the site would keep what an erased person wrote, in the detail of a refused row",
+    ),
+    Removal(
+        "statements_in_the_log_of_the_database",
+        "devstack/services.py",
+        '"log_min_error_statement": "panic", ',
+        "",
+        (
+            "tests/devstack/test_services.py::test_an_older_site_gets_the_sequencers_role_at_its_next_start_and_keeps_its_data",
+        ),
+        "PostgreSQL's log would keep the values of every statement that it refused",
+    ),
+    Removal(
         "words_that_an_erasure_empties",
         "datanets/erasure.py",
         "    _erase_words(user)\n",

@@ -50,6 +50,17 @@ def test_a_receipt_is_verified_in_the_browser_and_a_changed_byte_is_refused(brow
     expect(result).to_contain_text("Not verified.")
     expect(result.locator("li.bad").first).to_be_visible()
     assert accessibility_problems(page) == []
+    # A file that is dropped on the page is verified as one that is chosen
+    for dropped, said in ((content, "Verified in your browser."), (changed, "Not verified.")):
+        _drop(page, dropped, name=f"{said.split()[0]}.json")
+        expect(result).to_contain_text(f"{said.split()[0]}.json")
+        expect(result).to_contain_text(said)
+    # And the page's own receipt is refused, where what the site sends is not what the log has
+    page.route(f"**/r/{charge}.json", lambda route: route.fulfill(body=changed, content_type="application/json"))
+    page.reload()
+    expect(page.locator("#receipt-result")).to_contain_text("Not verified.")
+    expect(page.locator("#receipt-steps li.bad").first).to_be_visible()
+    expect(page.locator("#receipt-result")).not_to_contain_text("Verified in your browser.")
     assert complaints == []
 
 
@@ -90,6 +101,19 @@ def test_without_javascript_the_server_verifies_receipt_and_file(browser, site, 
     page.locator("#receipt-input").set_input_files(receipt_file(content))
     page.get_by_role("button", name="Verify", exact=True).click()
     expect(page.locator("main")).to_contain_text("Verified by this server.")
+
+
+def _drop(page: Page, content: bytes, *, name: str) -> None:
+    """What a browser tells the page when somebody lets a file go over it."""
+    dropped = page.evaluate_handle(
+        """([bytes, name]) => {
+            const dropped = new DataTransfer();
+            dropped.items.add(new File([new Uint8Array(bytes)], name, { type: "application/json" }));
+            return dropped;
+        }""",
+        [list(content), name],
+    )
+    page.locator("[data-drop]").dispatch_event("drop", {"dataTransfer": dropped})
 
 
 def _complaints(page: Page) -> list[str]:

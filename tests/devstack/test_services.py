@@ -29,6 +29,25 @@ def test_each_process_that_runs_tests_has_a_cluster_with_the_three_roles_of_a_si
         ]
 
 
+def test_no_transaction_of_a_role_that_runs_stalls_the_fold_for_long():
+    """The same in the cluster that `up` starts and in compose's; docs/ledger.md tells it."""
+    expected = {"idle_in_transaction_session_timeout=60s", "transaction_timeout=10min"}
+    with psycopg2.connect(os.environ["DATABASE_SUPERUSER_URL"]) as connection, connection.cursor() as cursor:
+        if connection.server_version < 170_000:
+            expected.remove("transaction_timeout=10min")
+        cursor.execute("SELECT rolname, rolconfig FROM pg_roles WHERE rolname LIKE 'openledger%'")
+        found = {name: set(limits or ()) for name, limits in cursor.fetchall()}
+    assert found == {
+        services.OWNER_ROLE: set(),
+        services.APP_ROLE: expected,
+        services.SEQUENCER_ROLE: expected,
+    }
+    script = (Path(services.__file__).parents[1] / "deploy/initdb/10-roles.sh").read_text()
+    for role in (services.APP_ROLE, services.SEQUENCER_ROLE):
+        assert f"ALTER ROLE {role} SET idle_in_transaction_session_timeout = '60s';" in script
+        assert f"ALTER ROLE {role} SET transaction_timeout = '10min';" in script
+
+
 def test_an_older_site_gets_the_sequencers_role_at_its_next_start_and_keeps_its_data(tmp_path):
     # Given a site from before the sequencer had a role: neither a password of it, nor the role
     for folder in (tmp_path, *tmp_path.parents):
@@ -55,6 +74,11 @@ def test_an_older_site_gets_the_sequencers_role_at_its_next_start_and_keeps_its_
         with closing(psycopg2.connect(after.url(services.SEQUENCER_ROLE))) as session, session.cursor() as cursor:
             cursor.execute("SELECT n FROM kept")
             assert cursor.fetchone() == (7,)
+            # And what it refuses then stands in its log without the row
+            cursor.execute("CREATE TEMPORARY TABLE words (word text UNIQUE)")
+            with pytest.raises(psycopg2.errors.UniqueViolation):
+                cursor.execute("INSERT INTO words VALUES ('kanari'), ('kanari')")
+        assert "words_word_key" in after.log.read_text() and "kanari" not in after.log.read_text()
         assert {name: word for name, word in load_secrets(tmp_path).items() if name in old} == old
     finally:
         before.stop()

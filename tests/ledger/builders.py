@@ -7,8 +7,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
 
+import requests
+
 from ledger import chart, keys, witness
 from ledger import services as ledger
+from tests.processes import start_on_a_port
 
 ALICE, BOB, DAN = chart.wallet(1), chart.wallet(2), chart.wallet(4)
 
@@ -68,3 +71,32 @@ def witnesses(folder: Path, count: int = 3) -> Iterator[list[dict]]:
             server.server_close()
             thread.join(10)
             made.close()
+
+
+@contextmanager
+def witness_processes(folder: Path, count: int = 2) -> Iterator[list[dict]]:
+    """The same, each as the process that a site runs."""
+    running, told = [], []
+    try:
+        for number in range(count):
+            name = f"witness{number}.example"
+            arguments = ["--state", str(folder / name), "--name", name, "--log-vkey", *keys.log_vkeys()]
+            process, port = start_on_a_port(["ledger.witness", *arguments], environment={}, is_up=_is_up)
+            running.append(process)
+            told.append({"url": f"http://127.0.0.1:{port}", "vkey": _health(port)["vkey"]})
+        yield told
+    finally:
+        for process in running:
+            process.terminate()
+            process.wait(20)
+
+
+def _is_up(_process: object, port: int) -> bool:
+    try:
+        return _health(port)["status"] == "ok"
+    except requests.ConnectionError:
+        return False
+
+
+def _health(port: int) -> dict:
+    return requests.get(f"http://127.0.0.1:{port}/health", timeout=10).json()

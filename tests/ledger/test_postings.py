@@ -102,6 +102,27 @@ def test_an_id_cannot_be_used_for_something_else(books, change):
     assert ledger.balance_nano(DAN) == 940
 
 
+def test_every_act_on_the_books_is_one_statement(books):
+    """So each is whole or not at all without a transaction around it, and costs one way to the server."""
+    books.deposit(DAN, 1000)
+    lease = ledger.new_id()
+    one, *many = (payment(DAN, ALICE, 1) for _ in range(4))
+    acts = {
+        "post": lambda: ledger.post(id=one.id, kind=one.kind, reference=one.reference, moves=one.moves),
+        "post_many": lambda: ledger.post_many(many),
+        "hold": lambda: ledger.hold(id=lease, account=DAN, amount_nano=100, expires_in_s=60),
+        "draw": lambda: ledger.draw([ledger.Draw(lease, payment(DAN, BOB, 2)) for _ in range(3)]),
+        "close": lambda: ledger.close(lease),
+    }
+    for name, act in acts.items():
+        with CaptureQueriesContext(connection) as asked:
+            act()
+        assert len(asked) == 1, (name, asked.captured_queries)
+
+    assert ledger.balance_nano(DAN) == 1000 - 4 - 6
+    assert ledger.open_holds(DAN) == []
+
+
 def test_a_reference_is_taken_for_ever_but_per_kind(books):
     books.deposit(DAN, 100)
     ledger.post_many([payment(DAN, ALICE, 1, reference="call:7")])

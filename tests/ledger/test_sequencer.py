@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import closing
+
+import psycopg2
 import pytest
 from celery import Celery, current_app
 from django.db import connection, transaction
 
-from ledger import database, sequencer, verify
+from ledger import chart, database, sequencer, strict, verify
 from ledger import services as ledger
 from tests.books import at_once
-from tests.ledger.builders import ALICE, DAN, payment
+from tests.ledger.builders import ALICE, DAN, hold, payment
 
 TOPIC = "attribution.tasks.trace_call"
 
@@ -156,6 +160,95 @@ def test_what_is_late_is_an_error_in_the_log(books, caplog):
     assert sequencer.report_late() == ["outbox_s"]
     assert [record.levelname for record in caplog.records] == ["ERROR"]
     assert "outbox is late" in caplog.text
+
+
+def test_an_open_write_in_another_database_is_reported_and_what_it_stalled_is_folded_after_it(books, caplog):
+    books.deposit(DAN, 100)
+    with closing(psycopg2.connect(os.environ["DATABASE_OWNER_URL"])) as elsewhere:
+        elsewhere.cursor().execute("SELECT pg_current_xact_id()")  # what a first write takes
+        ledger.post_many([payment(DAN, ALICE, 1)])
+        _everything_was_booked_hours_ago(books)
+
+        assert books.fold() == 0
+        assert (sequencer.lag()["fold_rows"], ledger.balance_nano(ALICE)) == (1, 0)
+        assert sequencer.report_late() == ["fold_s", "log_s"]
+        assert "fold is late" in caplog.text
+
+    assert books.fold() == 1
+    books.log()
+    assert (sequencer.report_late(), ledger.balance_nano(ALICE)) == ([], 1)
+    assert verify.failures() == []
+
+
+def test_after_hours_without_a_sequencer_some_rounds_do_all_of_it(books):
+    """More than one round's work of each kind: credits, earnings that were due, holds that nobody closed."""
+    people, leases = 1_200, 600
+    books.deposit(DAN, 100_000)
+    earnings = [
+        ledger.Posting(
+            id=ledger.new_id(),
+            kind=ledger.Kind.ADJUSTMENT,
+            reference=f"earned:{first}",
+            moves=[ledger.Move(DAN, chart.pending(number), 5) for number in range(first, first + 100)],
+            vest_after_s=60,
+        )
+        for first in range(10_000, 10_000 + people, 100)
+    ]
+    ledger.post_many([*earnings, *(payment(DAN, ALICE, 1) for _ in range(5_000))])
+    for _ in range(leases):
+        hold(DAN, 10)
+    _everything_was_booked_hours_ago(books)
+    left_nano = 100_000 - people * 5 - 5_000
+    assert ledger.balance_nano(DAN) == left_nano - leases * 10
+
+    rounds = [books.round() for _ in range(4)]
+
+    assert {name: sum(one[name] for one in rounds) for name in ("expired", "vested")} == {
+        "expired": leases,
+        "vested": people,
+    }
+    assert rounds[0]["expired"] < leases and rounds[0]["folded"] < 5_000 + len(earnings), "one round was not enough"
+    books.fold()
+    books.log()
+    wallets = ledger.balances([chart.wallet(number) for number in range(10_000, 10_000 + people)])
+    assert {balance.available_nano for balance in wallets.values()} == {5}
+    assert (ledger.balance_nano(ALICE), ledger.balance_nano(DAN), ledger.open_holds(DAN)) == (5_000, left_nano, [])
+    assert sequencer.report_late() == []
+    assert verify.failures() == []
+
+
+def test_the_fold_goes_on_while_the_log_cannot(books):
+    books.deposit(DAN, 100)
+    books.log()
+    ledger.record_fact(
+        id=ledger.new_id(), reference="rule:1", entry=ledger.Entry("rule.adopted", {"rule": "r", "parts": []})
+    )
+    _edit(books, "UPDATE ledger_opening SET type = 'no.such.type' WHERE type = 'rule.adopted'")
+
+    for paid_nano in (1, 2, 3):
+        ledger.post_many([payment(DAN, ALICE, 1)])
+        with pytest.raises(strict.Malformed, match="no entry type"):
+            books.round()
+        assert ledger.balance_nano(ALICE) == paid_nano
+    assert (sequencer.lag()["fold_rows"], sequencer.lag()["log_rows"]) == (0, 4)
+
+    _edit(books, "UPDATE ledger_opening SET type = 'rule.adopted' WHERE type = 'no.such.type'")
+    assert books.round()["logged"] == 4
+    assert verify.failures() == []
+
+
+def _everything_was_booked_hours_ago(books) -> None:
+    _edit(
+        books,
+        "UPDATE ledger_journal SET at = at - interval '6 hours';"
+        "UPDATE ledger_hold SET opened_at = opened_at - interval '6 hours', expires_at = expires_at - interval '6 hours'",
+    )
+
+
+def _edit(books, statements: str) -> None:
+    """As the superuser, whom no trigger stops."""
+    with books.connect("DATABASE_SUPERUSER_URL") as session:
+        session.cursor().execute(f"SET LOCAL session_replication_role = replica; {statements}")
 
 
 def test_a_task_nobody_finishes_for_an_hour_is_a_failure(books):

@@ -1,11 +1,11 @@
 """The two verifiers of outsiders, one file of Python and one module of the browser, against the example receipts.
 
 The vectors in tests/ledger/vectors were made by another program than ours; nothing here may regenerate them.
-EVERY_BIT=1 flips all 82,000 bits of the two receipts instead of a sample (one to three minutes).
+The Python file is asked about every bit in test_verify_every_bit.py; the browser's module and the server's own check are
+here about a sample, and with EVERY_BIT=1 about all 82,000 of the two receipts (one to three minutes).
 """
 
 import base64
-import functools
 import json
 import os
 import shutil
@@ -25,19 +25,10 @@ VECTORS = Path(__file__).parent / "vectors"
 NAMES = ["example_receipt.json", "example_receipt_contributor.json"]
 LOG_VKEY = (VECTORS / "log.vkey").read_text().strip()
 WITNESS_VKEYS = (VECTORS / "wit.vkey").read_text().split()
-STEP = 1 if os.environ.get("EVERY_BIT") else 7
+SAMPLE = 1 if os.environ.get("EVERY_BIT") else 19  # odd: it meets each bit of a byte as often
 
 LOG = verify_receipt.vkey(LOG_VKEY, 1)
 WITNESSES = [verify_receipt.vkey(vkey, 4) for vkey in WITNESS_VKEYS]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _signatures_are_checked_once():
-    """Most flips leave most signatures as they were; the answer for equal arguments is remembered."""
-    original = verify_receipt.is_signed
-    verify_receipt.is_signed = functools.cache(original)
-    yield
-    verify_receipt.is_signed = original
 
 
 def run(*arguments):
@@ -134,21 +125,6 @@ def test_the_verifier_is_one_short_file_of_the_standard_library():
 
 
 # --- Changed receipts ---
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_every_changed_bit_is_refused_when_all_witnesses_are_asked_for(name):
-    data = (VECTORS / name).read_bytes()
-    assert is_verified(data, 3)
-    assert [bit for bit in range(0, len(data) * 8, STEP) if is_verified(flipped(data, bit), 3)] == []
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_with_two_of_three_every_changed_bit_outside_the_cosignatures_is_refused(name):
-    data = (VECTORS / name).read_bytes()
-    assert is_verified(data, 2)
-    bits = [place * 8 + bit for place in without_cosignatures(data) for bit in range(8)]
-    assert [bit for bit in bits[::STEP] if is_verified(flipped(data, bit), 2)] == []
 
 
 def rewritten(change):
@@ -298,7 +274,7 @@ def test_the_browser_refuses_changed_bits(tmp_path):
     for name in NAMES:
         data = (VECTORS / name).read_bytes()
         outside = [place * 8 + bit for place in without_cosignatures(data) for bit in range(8)]
-        cases += [case(data, 3, range(3, len(data) * 8, STEP * 7)), case(data, 2, outside[:: STEP * 7])]
+        cases += [case(data, 3, range(0, len(data) * 8, SAMPLE)), case(data, 2, outside[::SAMPLE])]
     for result in in_node(cases, tmp_path):
         assert result["ok"]
         assert result["passed"] == []
@@ -361,6 +337,6 @@ def test_server_and_browser_judge_the_keys_of_a_changed_log_alike(tmp_path):
 def test_the_server_refuses_changed_bits():
     for name in NAMES:
         data = (VECTORS / name).read_bytes()
-        for bit in range(5, len(data) * 8, STEP * 7):
+        for bit in range(0, len(data) * 8, SAMPLE):
             steps = receipts.verify_receipt(flipped(data, bit), LOG_VKEY, WITNESS_VKEYS, 3)
             assert not all(step.ok for step in steps), bit

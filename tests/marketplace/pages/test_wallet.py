@@ -15,6 +15,7 @@ from ledger import chart
 from ledger import services as ledger
 from marketplace import access, movements, payouts, wallets
 from marketplace.models import PayoutDestination, Withdrawal
+from tests.ledger.builders import hold, payment
 from tests.marketplace.pages.world import admin, fund, person, small_shop
 from tests.shop import OPEN, make_model, wallet_nano
 
@@ -271,6 +272,41 @@ def test_a_statement_says_the_same_on_screen_in_its_files_and_in_the_api(books, 
     assert {str(table.schema.field(name).type) for name in movements.WHOLE} == {"int64"}
     assert rows[0]["balance_after_nano"] == str(sum(int(row["amount_nano"]) for row in rows))
     assert all(row["amount"].replace(".", "").lstrip("0") == row["amount_nano"] for row in rows)
+
+
+def test_a_statement_tells_debits_draws_and_refunds_alike_everywhere_and_no_hold(books, signed_in, alice):
+    wallet, bob = chart.wallet(alice.pk), chart.wallet(person("bob").pk)
+    fund(books, alice, 5)
+    ledger.post_many([payment(wallet, chart.FEES, 7), payment(wallet, bob, 2 * OPEN + 1)])
+    lease = hold(wallet, OPEN)
+    ledger.draw([ledger.Draw(lease, payment(wallet, bob, 24_000_000)), ledger.Draw(lease, payment(wallet, bob, 1))])
+    books.fold()
+    ledger.post_many([payment(bob, wallet, 24_000_000, kind=ledger.Kind.REFUND)])
+    books.fold()
+    books.log()
+
+    screen = _screen(signed_in, ADDRESSES["wallet"], between=lambda: None)
+    api = _api(signed_in, "/api/v1/wallet/statement/", between=lambda: None)
+    text = b"".join(signed_in.get("/en/wallet/wallet.csv").streaming_content).decode()
+    table = pq.read_table(io.BytesIO(b"".join(signed_in.get("/en/wallet/wallet.parquet").streaming_content)))
+
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert screen == [_money(row) for row in rows] == [_money(row) for row in api]
+    assert [{k: str(v) for k, v in row.items()} for row in table.to_pylist()] == rows
+    amounts = [int(row["amount_nano"]) for row in rows]
+    assert amounts[0] == 24_000_000 and amounts[-1] == 5 * OPEN
+    assert sorted(amounts[1:-1]) == [-2 * OPEN - 1, -24_000_000, -7, -1]
+    # The text is the number with nine decimals, the sign before it, in the file and in the API
+    assert {row["amount"] for row in rows} == {
+        *("5.000000000", "0.024000000", "-0.024000000", "-0.000000007", "-0.000000001", "-2.000000001")
+    }
+    assert [(one["amount_open"], one["balance_after_open"]) for one in api] == [
+        (row["amount"], row["balance_after"]) for row in rows
+    ]
+    # What is set aside has not moved: the last balance counts it, what is available does not
+    assert ledger.balance(wallet).held_nano == OPEN - 24_000_001
+    assert int(rows[0]["balance_after_nano"]) == sum(amounts)
+    assert sum(amounts) == ledger.balance(wallet).available_nano + ledger.balance(wallet).held_nano
 
 
 def test_a_statement_is_its_owners_alone(books, signed_in, client):

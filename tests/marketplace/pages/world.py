@@ -48,11 +48,13 @@ def call(
     texture: float = 17.0,
     free: bool = False,
     kept: dict | None = None,
+    request: bytes = b"",
 ) -> UUID:
     """A paid call to a linear model, answered and captured as the gateway does it. Returns its id.
 
     free: It is the buyer's next free call, paid by the developer's promotion wallet.
     kept: Further content that is kept under seal.
+    request: The body that was sent.
     """
     bundle = bundles.load(version.artifact_sha256)
     inputs = features.transform(bundle.serving["spec"], [{"radius": radius, "texture": texture}])[0]
@@ -60,18 +62,25 @@ def call(
     outcome = charging.Outcome(
         "succeeded", 3, 1, response=dict(answer.outputs), context=answer.context, kept=kept or {}
     )
-    return captured(version, buyer, outcome, free=free)
+    return captured(version, buyer, outcome, free=free, request=request)
 
 
 def captured(
-    version: ModelVersion, buyer: User, outcome: charging.Outcome, *, endpoint: str = "classify", free: bool = False
+    version: ModelVersion,
+    buyer: User,
+    outcome: charging.Outcome,
+    *,
+    endpoint: str = "classify",
+    free: bool = False,
+    request: bytes = b"",
 ) -> UUID:
     """Charge and store a call that ended so, as the gateway does it. Returns its id."""
     # A session as the gateway's: Django's own leaves JSON columns as text.
     with _session() as session, session.cursor() as cursor:
         listed = catalogue.load(cursor).find(version.path)
     key = ApiKey.objects.filter(owner=buyer).first() or keys.create(owner=buyer, name="test")[0]
-    made = charging.Call(listed, buyer.pk, str(key.pk), endpoint, False, "ab" * 32, free=free)
+    asked = charging.request_digest(f"/v1/{endpoint}", request).hex()
+    made = charging.Call(listed, buyer.pk, str(key.pk), endpoint, False, asked, free=free)
     charge = charging.charge(
         made,
         outcome,
@@ -82,8 +91,8 @@ def captured(
     )
     with connection.cursor() as cursor:
         if free:
-            asked = [buyer.pk, version.model_id, listed.free_calls_per_day, made.id, "gateway:test", 60]
-            cursor.execute("SELECT gateway_take_free_call(%s, %s, %s, %s, %s, %s)", asked)
+            taken = [buyer.pk, version.model_id, listed.free_calls_per_day, made.id, "gateway:test", 60]
+            cursor.execute("SELECT gateway_take_free_call(%s, %s, %s, %s, %s, %s)", taken)
         cursor.execute("SELECT count(*) FROM capture_calls(%s::jsonb)", [orjson.dumps([charge.row]).decode()])
     return made.id
 
