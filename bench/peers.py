@@ -1,4 +1,4 @@
-"""The virtual environment of the peers: made on first use, beside the benchmarks, never shipped."""
+"""The virtual environments of the peers: made on first use, beside the benchmarks, never shipped."""
 
 from __future__ import annotations
 
@@ -11,19 +11,24 @@ HERE = Path(__file__).resolve().parent
 
 def run(script: str, *arguments: str) -> str:
     """Run one of the peer scripts in the peers' environment; returns what it printed."""
-    done = subprocess.run([str(_python()), str(HERE / script), *arguments], stdout=subprocess.PIPE, text=True, cwd=HERE)
+    python = _made(HERE / ".venv", HERE / "requirements.txt")
+    done = subprocess.run([str(python), str(HERE / script), *arguments], stdout=subprocess.PIPE, text=True, cwd=HERE)
     if done.returncode:
         raise SystemExit(f"{script} failed")
     return done.stdout.strip()
 
 
-def _python() -> Path:
-    folder = HERE / ".venv"
+def litellm() -> Path:
+    """The Python of LiteLLM's environment: a hundred packages, so every one is checked against its hash."""
+    pinned = HERE / "requirements-litellm.txt"
+    return _made(HERE / ".venv-litellm", pinned, "--require-hashes", "--only-binary", ":all:")
+
+
+def _made(folder: Path, requirements: Path, *options: str) -> Path:
     python, installed = folder / "bin" / "python", folder / "installed.txt"
-    wanted = (HERE / "requirements.txt").read_text(encoding="utf-8")
+    wanted = requirements.read_text(encoding="utf-8")
     if not installed.exists() or installed.read_text(encoding="utf-8") != wanted:
         subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
-        install = [str(python), "-m", "pip", "install", "-q", "-r", str(HERE / "requirements.txt")]
-        subprocess.run(install, check=True)
+        subprocess.run([str(python), "-m", "pip", "install", "-q", *options, "-r", str(requirements)], check=True)
         installed.write_text(wanted, encoding="utf-8")
     return python
