@@ -76,6 +76,14 @@ REMOVALS = [
         "the log of the site would keep what an erased person wrote, in the detail of a refused row",
     ),
     Removal(
+        "lines_of_a_worker",
+        "marketplace/settings.py",
+        "CELERY_WORKER_HIJACK_ROOT_LOGGER = False",
+        "CELERY_WORKER_HIJACK_ROOT_LOGGER = True",
+        ("tests/marketplace/test_logs.py::test_a_worker_writes_the_lines_of_the_site",),
+        "a worker's log would quote the row of a database error",
+    ),
+    Removal(
         "statements_in_the_log_of_the_database",
         "devstack/services.py",
         '"log_min_error_statement": "panic", ',

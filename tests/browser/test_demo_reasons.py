@@ -32,7 +32,7 @@ from tests.datanets.pages.browsing import (  # noqa: F401  (two fixtures)
 pytestmark = pytest.mark.browser
 
 
-def test_four_records_that_no_call_paid_give_four_true_reasons(books, browser, site, tmp_path, monkeypatch):  # noqa: F811
+def test_four_records_that_no_call_paid_give_four_true_reasons(books, browser, site, tmp_path, monkeypatch, capfd):  # noqa: F811
     needs_the_chat_model()
     with loaded_demo(books, tmp_path, monkeypatch, site=site):
         mislabelled = first_record("max", loader.TUMOURS, reason="net_negative")
@@ -58,6 +58,9 @@ def test_four_records_that_no_call_paid_give_four_true_reasons(books, browser, s
         the_page_streams_an_answer_and_says_why(dan)
         who_cannot_pay_is_told_so_in_their_language(sign_in(browser, site, person("zoe")).new_page())
         a_second_start_leaves_the_demo_as_people_left_it()
+    # Neither gateway nor models process wrote what it was asked or answered: no erasure reaches their output
+    written = "".join(capfd.readouterr())
+    assert [word for word in (*calls.QUESTIONS, WORD) if word in written] == []
 
 
 # --- The records and their pages
@@ -206,12 +209,13 @@ def every_amount_follows_from_the_page(page: Page, call: Call) -> None:
 # --- A question
 
 
+WORD = "kanari-in-a-question"
 CHAT = f"models/devi/{loader.MODELS['chat']}/"
 
 
 def the_page_streams_an_answer_and_says_why(page: Page) -> None:
     page.goto(f"/en/{CHAT}")
-    page.get_by_label("Your question").fill(calls.QUESTIONS[0])
+    page.get_by_label("Your question").fill(f"{calls.QUESTIONS[0]} {WORD}")
     page.get_by_role("button", name="Send").click()
     answer = page.locator("#answer .ai")
     expect(answer.locator(".ai-ft")).to_contain_text("OPEN", timeout=60_000)

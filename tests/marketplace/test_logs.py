@@ -1,11 +1,14 @@
 """What the site writes into its log of a database error: which rule, and where; nothing of the row."""
 
 import logging
+import subprocess
+import sys
 
 import pytest
 from django.db import DataError, IntegrityError, connection, transaction
 
 from accounts.models import User
+from tests.processes import ROOT
 
 logger = logging.getLogger("marketplace.tests")
 WORDS = ("kanari", "of-two-lines")  # in values only: a traceback shows the lines of the program
@@ -40,6 +43,11 @@ def test_a_line_about_a_refused_row_names_the_rule_and_quotes_nothing(db, writte
 
 
 def test_a_worker_writes_the_lines_of_the_site():
-    from marketplace.celery import app
-
-    assert app.conf.worker_hijack_root_logger is False
+    """Celery would put its own handler in the place of the site's."""
+    program = (
+        "import django, logging; django.setup(); from marketplace.celery import app;"
+        "app.log.setup_logging_subsystem(loglevel='WARNING');"
+        "print([type(one.formatter).__name__ for one in logging.getLogger().handlers])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout == "['Line']\n", done.stderr

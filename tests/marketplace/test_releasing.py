@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import io
 from datetime import timedelta
 
 import pytest
 from django.conf import settings as site
 from django.utils import timezone
 
-from attribution import settlement
-from attribution.models import Epoch
+from attribution import bundles, settlement, traces
+from attribution.models import Epoch, Line, Trace
+from datanets import storage
 from ledger import chart
 from ledger import services as ledger
 from marketplace import disputes, refunds, releasing
 from marketplace.models import Call, UnattributedRelease
 from tests.datanets.races import race
-from tests.marketplace.pages.world import call, fund, settle
+from tests.marketplace.pages.world import call, fund, settle, small_shop
 from tests.shop import measured, nothing_is_wrong, person, published, trained
 
 LEFT = 9_600_000  # of a call of 24,000,000
@@ -51,6 +53,41 @@ def bounties() -> list[int]:
         ledger.balance_nano(chart.bounty(one))
         for one in {part[0] for r in UnattributedRelease.objects.all() for part in r.parts}
     )
+
+
+def test_after_three_failed_attributions_a_call_is_paid_to_nobody_and_says_why(books, settings):
+    # Given a call whose model's files cannot be read
+    settings.REVIEW_UNDO_S, settings.CHALLENGE_WINDOW_S = 0, 7 * 86400
+    version = small_shop(books)
+    fund(books, person("dan"), 10)
+    made = call(version, person("dan"))
+    books.fold()
+    books.log()
+    lost = {key: storage.get(key) for key in storage.keys_in(f"artifacts/{version.artifact_sha256}")}
+    storage.delete_all(lost)
+    bundles.load.cache_clear()
+
+    # When a worker has tried three times
+    reference = f"call:{made}"
+    for attempt in (1, 2):
+        with pytest.raises(FileNotFoundError):
+            traces.trace(reference)
+        [row] = ledger.pending_outbox(traces.TOPIC)
+        assert (row.reference, row.failures, Trace.objects.count()) == (reference, attempt, 0)
+    traces.trace(reference)
+
+    # Then it is settled without anybody, and nothing waits for it any more
+    stored = Trace.objects.get(charge_id=made)
+    assert (stored.status, stored.reason) == (Trace.Status.FAILED, traces.NOT_ATTRIBUTABLE)
+    assert ledger.pending_outbox(traces.TOPIC) == []
+    for key, data in lost.items():
+        storage.put(key, io.BytesIO(data))
+    settle(books, epochs_later=1)
+    assert ledger.balance_nano(chart.unattributed(version.model_id)) == LEFT
+    lines = Line.objects.filter(source_id=made).values_list("payee", "reason", "amount_nano")
+    assert {(payee, reason) for payee, reason, _nano in lines} == {(None, "not_attributable")}
+    assert sum(nano for _payee, _reason, nano in lines) == LEFT
+    assert nothing_is_wrong()
 
 
 def test_it_goes_to_the_bounties_in_proportion_to_records_once(books, one):
