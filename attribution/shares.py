@@ -21,6 +21,8 @@ BILLION = 1_000_000_000
 MILLION = 1_000_000
 BASIS_POINTS = 10_000
 INT64_TOTAL_MAX = 2**49  # 562,949 OPEN
+#: Weights. A charge has four parts: to make an array of them takes longer than to split it.
+ARRAY_PAYS_FROM = 32
 INT64_WHOLE_MAX = 2**61
 NORM_BITS = 40  # of each half of a score, so that halves of up to 2^22 scores add up in int64
 # Ties of every split in the product go to the earlier of these.
@@ -48,7 +50,7 @@ def largest_remainder(total: int, weights: Sequence[int], ties: Sequence[Any] | 
         return [0] * len(weights)
     if whole == 0:
         raise ValueError("There is an amount to split, but every weight is zero.")
-    if ties is None and total < INT64_TOTAL_MAX and whole < INT64_WHOLE_MAX:
+    if len(weights) >= ARRAY_PAYS_FROM and ties is None and total < INT64_TOTAL_MAX and whole < INT64_WHOLE_MAX:
         return _split_in_int64(total, np.array(weights, dtype=np.int64), whole).tolist()
     parts, remainders = [], []
     for weight in weights:

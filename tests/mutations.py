@@ -1079,6 +1079,14 @@ CREATE TRIGGER audit_log_is_append_only BEFORE UPDATE OR DELETE ON marketplace_a
         "Web and gateway would sell on a database that was restored from before the last witnessed head.",
     ),
     Removal(
+        "a_lease_is_not_raised_by_less_than_nothing",
+        "marketplace/gateway/leases.py",
+        "        if missing_nano <= 0:\n            return  # a call that ended meanwhile gave back enough\n",
+        "",
+        ("tests/gateway/test_leases.py::test_what_a_call_gives_back_before_a_lease_is_raised_is_enough_for_who_waits",),
+        "A call whose money had just come back would be refused with 500 by the books.",
+    ),
+    Removal(
         "an_old_copy_that_went_on_is_refused",
         "ledger/sequencer.py",
         "if refused.status == HTTPStatus.UNPROCESSABLE_ENTITY:",

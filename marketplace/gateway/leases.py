@@ -158,6 +158,8 @@ class Leases:
     async def _fill(self, account: str, lease: Lease | None, need_nano: int) -> None:
         """Take a hold, or raise the one there is: by several calls' worth, else by exactly what is missing."""
         missing_nano = need_nano - (lease.free_nano if lease else 0)
+        if missing_nano <= 0:
+            return  # a call that ended meanwhile gave back enough
         size = min(lease.size * 2, config.LEASE_CALLS_MAX) if lease else config.LEASE_CALLS_MIN
         wanted_nano = max(missing_nano, min(need_nano * size, SUPPLY_NANO))
         expires_at = time.monotonic() + config.LEASE_S
