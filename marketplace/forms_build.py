@@ -16,7 +16,8 @@ from accounts.models import User
 from attribution import fitting
 
 from .forms_explore import OpenField, amount_text
-from .models import FREE_CALLS_MAX, SCOPES, ListedModel
+from .keys import ORIGINS_MAX
+from .models import CALLS_AT_ONCE, CALLS_AT_ONCE_MAX, FREE_CALLS_MAX, ORIGIN_CHARS_MAX, SCOPES, ListedModel
 from .rules import DEFAULT_PARTS
 
 TOKENS = 1_000_000
@@ -232,14 +233,38 @@ class KeyForm(forms.Form):
             ("read", _("Read your calls and credits only")),
         ],
     )
+    spend_cap_day = OpenField(
+        label=_("Spend limit of a day, in OPEN"), required=False, help_text=_("It begins anew at midnight UTC.")
+    )
+    spend_cap_month = OpenField(
+        label=_("Spend limit of a month, in OPEN"),
+        required=False,
+        help_text=_("It begins anew on the first of the month, UTC."),
+    )
     spend_cap = OpenField(label=_("Spend limit, in OPEN"), required=False, help_text=_("In all. Empty: your wallet."))
-    requests_per_minute = forms.IntegerField(label=_("Requests per minute"), required=False, min_value=1)
-    tokens_per_minute = forms.IntegerField(label=_("Tokens per minute"), required=False, min_value=1)
+    requests_per_minute = forms.IntegerField(
+        label=_("Requests per minute"), required=False, min_value=1, max_value=2**31 - 1
+    )
+    tokens_per_minute = forms.IntegerField(
+        label=_("Tokens per minute"), required=False, min_value=1, max_value=2**31 - 1
+    )
+    calls_at_once = forms.IntegerField(
+        label=_("Calls at once"), required=False, min_value=1, max_value=CALLS_AT_ONCE_MAX, initial=CALLS_AT_ONCE
+    )
     expires_on = forms.DateField(
         label=_("Last day"), required=False, widget=forms.DateInput(attrs={"type": "date"}), help_text=_("In UTC.")
     )
     models = forms.ModelMultipleChoiceField(
         label=_("Only these models"), queryset=ListedModel.objects.none(), required=False, help_text=_("None: all.")
+    )
+    allowed_origins = forms.CharField(
+        label=_("Pages that may use it in a browser"),
+        required=False,
+        max_length=ORIGIN_CHARS_MAX * ORIGINS_MAX,
+        widget=forms.Textarea(attrs={"rows": 3, "spellcheck": "false"}),
+        help_text=_(
+            "One origin per line, such as https://app.example.org. Whoever opens such a page can read the key."
+        ),
     )
 
     def __init__(self, *args, models, **kwargs) -> None:
@@ -255,14 +280,32 @@ class KeyForm(forms.Form):
         return {
             "name": given["name"],
             "spend_cap_nano": given["spend_cap"],
+            "spend_cap_day_nano": given["spend_cap_day"],
+            "spend_cap_month_nano": given["spend_cap_month"],
             "requests_per_minute": given["requests_per_minute"],
             "tokens_per_minute": given["tokens_per_minute"],
+            "calls_at_once": given["calls_at_once"] or CALLS_AT_ONCE,
             "expires_at": datetime.combine(day + timedelta(days=1), time.min, timezone.get_current_timezone())
             if day
             else None,
             "scopes": [given["may"]] if given["may"] else SCOPES,
             "models": given["models"],
+            "allowed_origins": given["allowed_origins"].split(),
         }
+
+
+OVERLAPS = {
+    0: _("At once"),
+    3600: _("In one hour"),
+    86_400: _("In 24 hours"),
+    604_800: _("In 7 days"),
+}
+
+
+class KeyReplaceForm(forms.Form):
+    """When a replaced key ends."""
+
+    overlap_s = forms.TypedChoiceField(choices=list(OVERLAPS.items()), coerce=int, required=False, empty_value=0)
 
 
 class ProfileForm(forms.ModelForm):

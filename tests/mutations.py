@@ -643,6 +643,91 @@ CREATE TRIGGER version_is_immutable BEFORE UPDATE ON datanets_version
         "Every lease would be closed under the process that uses it.",
     ),
     Removal(
+        "dead_gateway_frees_its_part_of_a_cap",
+        "marketplace/reaping.py",
+        "            _end_key_leases_of(name)\n",
+        "",
+        ("tests/gateway/test_limits.py::test_a_killed_gateway_leaves_room_for_exactly_what_was_not_spent",),
+        "What a killed process had set aside would be missing from a key's cap until its lease expires.",
+    ),
+    Removal(
+        "call_is_counted_for_its_cap",
+        "marketplace/sql/capture.sql",
+        "    PERFORM gateway_count_spending(calls, fresh);\n",
+        "",
+        ("tests/gateway/test_limits.py::test_a_killed_gateway_leaves_room_for_exactly_what_was_not_spent",),
+        "A lease that ends would give back what was spent: a key could spend its cap again and again.",
+    ),
+    Removal(
+        "call_is_counted_once_for_its_cap",
+        "marketplace/sql/limits.sql",
+        "    WHERE n.call_id = ANY (fresh) GROUP BY 1\n",
+        "    GROUP BY 1\n",
+        ("tests/gateway/test_capture.py::test_a_call_that_is_sent_twice_counts_once_for_its_keys_cap",),
+        "A statement that is sent again, because the connection broke, would spend the cap twice.",
+    ),
+    Removal(
+        "cap_has_room",
+        "marketplace/sql/limits.sql",
+        "  IF room < lacking THEN\n",
+        "  IF false THEN\n",
+        (
+            "tests/gateway/test_limits.py"
+            "::test_sixty_four_calls_on_a_key_with_room_for_ten_make_exactly_ten_on_two_processes",
+        ),
+        "Where the cap ends the books would refuse, and the caller would be told that we failed.",
+    ),
+    Removal(
+        "no_key_uses_more_than_its_limit",
+        "marketplace/migrations/0001_initial.py",
+        """\
+        migrations.AddConstraint(
+            model_name='keyuse',
+            constraint=models.CheckConstraint(condition=models.Q(('used__gte', 0), ('leased__gte', 0), ('most__gte', django.db.models.expressions.CombinedExpression(models.F('used'), '+', models.F('leased')))), name='no_key_uses_more_than_its_limit'),
+        ),
+""",
+        "",
+        (
+            "tests/gateway/test_capture.py::test_a_call_whose_lease_of_the_cap_is_gone_counts_all_the_same_or_is_refused",
+        ),
+        "A process that was thought dead would spend beside its heirs what they have of the cap.",
+    ),
+    Removal(
+        "lease_of_a_limit_is_decremented",
+        "marketplace/gateway/allowances.py",
+        "        lease.free -= amount\n",
+        "",
+        ("tests/gateway/test_limits.py::test_a_key_runs_as_many_calls_at_once_as_it_says_over_two_processes",),
+        "One key would run as many calls at once as it likes.",
+    ),
+    Removal(
+        "tokens_are_reserved",
+        "marketplace/gateway/limits.py",
+        "key.tokens_per_minute, worst_tokens)",
+        "key.tokens_per_minute, 0)",
+        ("tests/gateway/test_limits.py::test_tokens_of_running_calls_count_before_they_are_spent",),
+        "Calls that run at once would all pass: none of them has used a token yet.",
+    ),
+    Removal(
+        "rate_is_one_for_all_processes",
+        "marketplace/sql/limits.sql",
+        "    remaining := remaining - taken;\n",
+        "",
+        ("tests/gateway/test_limits.py::test_requests_a_minute_are_one_limit_over_two_processes",),
+        "Each process would give a key its whole limit, again and again.",
+    ),
+    Removal(
+        "replaced_key_shares_its_limits",
+        "marketplace/sql/catalogue.sql",
+        "coalesce(k.limits_of_id, k.id) AS limits_id",
+        "k.id AS limits_id",
+        (
+            "tests/gateway/test_limits.py"
+            "::test_a_replaced_key_works_until_its_end_and_shares_its_limits_with_the_new_one",
+        ),
+        "Replacing a key would be a way around its caps.",
+    ),
+    Removal(
         "key_has_known_scopes",
         "marketplace/migrations/0001_initial.py",
         """\
