@@ -651,6 +651,90 @@ CREATE TRIGGER version_is_immutable BEFORE UPDATE ON datanets_version
         "What a killed process had set aside would be missing from a key's cap until its lease expires.",
     ),
     Removal(
+        "lock_of_a_limit",
+        "marketplace/sql/limits.sql",
+        "  WHERE u.key_id = of_key ORDER BY u.kind FOR UPDATE OF u;\n",
+        "  WHERE u.key_id = of_key ORDER BY u.kind;\n",
+        ("tests/gateway/test_limits.py::test_of_two_processes_that_meet_at_the_end_of_a_limit_one_is_told_so",),
+        "Two processes that meet at the end of a cap would both see room, and one of them would fail.",
+    ),
+    Removal(
+        "lock_of_a_rate",
+        "marketplace/sql/limits.sql",
+        """\
+  SELECT * INTO r FROM marketplace_keyrate x WHERE x.key_id = of_key AND x.kind = of_kind FOR UPDATE;
+  IF NOT FOUND THEN
+""",
+        """\
+  SELECT * INTO r FROM marketplace_keyrate x WHERE x.key_id = of_key AND x.kind = of_kind;
+  IF NOT FOUND THEN
+""",
+        ("tests/gateway/test_limits.py::test_of_two_processes_that_meet_at_the_end_of_a_limit_one_is_told_so",),
+        "Two processes that meet would both take the last requests of a minute.",
+    ),
+    Removal(
+        "no_lease_gives_more_than_it_has",
+        "marketplace/migrations/0001_initial.py",
+        """\
+        migrations.AddConstraint(
+            model_name='keylease',
+            constraint=models.CheckConstraint(condition=models.Q(('used__gte', 0), ('granted__gte', models.F('used'))), name='no_lease_gives_more_than_it_has'),
+        ),
+""",
+        "",
+        (
+            "tests/gateway/test_limits.py::test_the_database_refuses_limits_that_cannot_be[a lease gives more than it has]",
+        ),
+        "A mistake in the gateway would spend more of a cap than it leased.",
+    ),
+    Removal(
+        "key_runs_calls_at_once",
+        "marketplace/migrations/0001_initial.py",
+        """\
+        migrations.AddConstraint(
+            model_name='apikey',
+            constraint=models.CheckConstraint(condition=models.Q(('calls_at_once__range', (1, 1000))), name='key_runs_calls_at_once'),
+        ),
+""",
+        "",
+        ("tests/gateway/test_limits.py::test_the_database_refuses_limits_that_cannot_be[no call may run]",),
+        "A key could be without a limit of calls at once, or with none at all.",
+    ),
+    Removal(
+        "limit_is_counted_once",
+        "marketplace/migrations/0001_initial.py",
+        """\
+        migrations.AddConstraint(
+            model_name='keyuse',
+            constraint=models.UniqueConstraint(fields=('key', 'kind', 'starts_on'), name='limit_is_counted_once'),
+        ),
+""",
+        "",
+        ("tests/gateway/test_limits.py::test_the_database_refuses_limits_that_cannot_be[a limit is counted twice]",),
+        "Two processes that meet at a key's first call of a day would count on two rows.",
+    ),
+    Removal(
+        "rate_is_counted_once",
+        "marketplace/migrations/0001_initial.py",
+        """\
+        migrations.AddConstraint(
+            model_name='keyrate',
+            constraint=models.UniqueConstraint(fields=('key', 'kind'), name='rate_is_counted_once'),
+        ),
+""",
+        "",
+        ("tests/gateway/test_limits.py::test_the_database_refuses_limits_that_cannot_be[a rate is counted twice]",),
+        "Two processes that meet at a key's first call would each have a minute's limit.",
+    ),
+    Removal(
+        "answer_is_for_the_pages_of_its_key",
+        "marketplace/gateway/replies.py",
+        "        if self._origin in origins:\n",
+        "        if self._origin:\n",
+        ("tests/gateway/test_limits.py::test_a_page_calls_with_a_key_that_lists_its_origin_and_with_no_other",),
+        "Any page could read what a key that it found answers.",
+    ),
+    Removal(
         "call_is_counted_for_its_cap",
         "marketplace/sql/capture.sql",
         "    PERFORM gateway_count_spending(calls, fresh);\n",

@@ -216,6 +216,7 @@ class Allowances:
         self._ending.discard(lease)
         if self._leases.get(lease.place) is lease:
             del self._leases[lease.place]
+            self._sizes.pop(lease.place, None)
 
     def _forget(self) -> None:
         for place in [place for place, lock in self._asking.items() if place not in self._leases and not lock.locked()]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from functools import partial
 
 import pytest
 import requests
@@ -14,9 +15,10 @@ from django.utils import timezone
 
 from marketplace import keys
 from marketplace import verify as shop_verify
-from marketplace.models import ApiKey, Call, KeyLease, KeyUse
+from marketplace.models import ApiKey, Call, KeyLease, KeyRate, KeyUse
 from marketplace.reaping import Reaper
 from tests.books import as_role
+from tests.datanets.races import race
 from tests.gateway import shop as shops
 from tests.gateway.conftest import running_gateway, wait_until
 from tests.gateway.shop import CALL_NANO, OPEN
@@ -199,20 +201,68 @@ def shops_key(dan):
     return keys.create(owner=dan, name="test")[0].pk
 
 
-def test_the_database_lets_no_key_use_more_than_its_limit(shop):
-    dan, _ = shop.buyer("dan-facts")
-    key = ApiKey.objects.get(owner=dan)
-    today = timezone.now().date()
+def lease_of(key: ApiKey, amount_nano: int) -> str:
+    """SQL that leases a part of what a key may spend."""
+    return (
+        f"SELECT granted, short_of FROM gateway_lease_key(gen_random_uuid(), '{key.pk}', 'spend', 'gateway:x', 0, "
+        f"{amount_nano}, {amount_nano}, 0, 60)"
+    )
 
-    for broken in (
-        lambda: KeyUse.objects.create(key=key, kind="day", starts_on=today, most=10, used=6, leased=5),
-        lambda: KeyLease.objects.create(
-            id=key.pk, key=key, use="spend", process="p", day=today, granted=1, used=2, expires_at=timezone.now()
-        ),
-        lambda: ApiKey.objects.filter(pk=key.pk).update(calls_at_once=0),
-    ):
-        with pytest.raises(IntegrityError), transaction.atomic():
-            broken()
+
+def rate_of(key: ApiKey, need: int) -> str:
+    """SQL that takes requests from what a key has of 10 a minute."""
+    return f"SELECT taken FROM gateway_take_rate('{key.pk}', 'requests', 10, 0, {need}, 0)"
+
+
+def first_row(statement: str) -> tuple:
+    with connection.cursor() as cursor:
+        cursor.execute(statement)
+        return cursor.fetchone()
+
+
+def test_of_two_processes_that_meet_at_the_end_of_a_limit_one_is_told_so(shop):
+    # Given a key with room for ten, of a cap and of requests a minute
+    dan, _ = shop.buyer("dan-meets", spend_cap_nano=10)
+    key = ApiKey.objects.get(owner=dan)
+    first_row(lease_of(key, 1))
+    end_leases(key)
+    first_row(rate_of(key, 0))
+
+    # When a process takes six of it while another one does
+    [leased] = race(shop.books, partial(first_row, lease_of(key, 6)), behind=lease_of(key, 6))
+    [taken] = race(shop.books, partial(first_row, rate_of(key, 6)), behind=rate_of(key, 6))
+
+    # Then it gets nothing
+    assert leased == (0, "total")
+    assert taken == (0,)
+    end_leases(key)
+
+
+TODAY = timezone.now().date()
+BROKEN = {
+    "more is used than there is": lambda key: KeyUse.objects.create(
+        key=key, kind="day", starts_on=TODAY, most=10, used=6, leased=5
+    ),
+    "a lease gives more than it has": lambda key: KeyLease.objects.create(
+        id=key.pk, key=key, use="spend", process="p", day=TODAY, granted=1, used=2, expires_at=timezone.now()
+    ),
+    "a limit is counted twice": lambda key: KeyUse.objects.bulk_create(
+        KeyUse(key=key, kind="day", starts_on=TODAY, most=10) for _ in range(2)
+    ),
+    "a rate is counted twice": lambda key: KeyRate.objects.bulk_create(
+        KeyRate(key=key, kind="tokens", left=1, at=timezone.now()) for _ in range(2)
+    ),
+    "no call may run": lambda key: ApiKey.objects.filter(pk=key.pk).update(calls_at_once=0),
+    "calls without end may run": lambda key: ApiKey.objects.filter(pk=key.pk).update(calls_at_once=1001),
+}
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_the_database_refuses_limits_that_cannot_be(shop, what):
+    dan, _ = shop.buyer("dan-facts")
+
+    with pytest.raises(IntegrityError), transaction.atomic():
+        BROKEN[what](ApiKey.objects.filter(owner=dan).first())
 
 
 def test_a_page_calls_with_a_key_that_lists_its_origin_and_with_no_other(gateway, shop):
