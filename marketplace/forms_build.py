@@ -305,7 +305,7 @@ OVERLAPS = {
 class KeyReplaceForm(forms.Form):
     """When a replaced key ends."""
 
-    overlap_s = forms.TypedChoiceField(choices=list(OVERLAPS.items()), coerce=int, required=False, empty_value=0)
+    overlap_s = forms.TypedChoiceField(choices=list(OVERLAPS.items()), coerce=int, required=False, empty_value=None)
 
 
 class ProfileForm(forms.ModelForm):

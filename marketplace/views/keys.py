@@ -78,7 +78,7 @@ def build_key_replace(request: SignedInRequest, key_id: UUID) -> HttpResponse:
     key = get_object_or_404(ApiKey, pk=key_id, owner=request.user)
     form = KeyReplaceForm(request.POST)
     # What is none of the choices is refused by the service.
-    overlap_s = form.cleaned_data["overlap_s"] if form.is_valid() else -1
+    overlap_s = form.cleaned_data["overlap_s"] or 0 if form.is_valid() else -1
     _key, secret = keys.replace(key, by=request.user, overlap_s=overlap_s)
     request.session[_SESSION] = listings.seal_field(secret)
     messages.success(request, _("The key %(name)s is replaced: give its program the new secret.") % {"name": key.name})
