@@ -20,7 +20,7 @@ from accounts.requests import SignedInRequest
 
 from .. import keys, listings
 from ..errors import Invalid
-from ..forms_build import OVERLAPS, KeyForm, KeyReplaceForm
+from ..forms_keys import OVERLAPS, KeyForm, KeyReplaceForm
 from ..models import ApiKey
 
 KEYS_SHOWN = 200
