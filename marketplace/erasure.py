@@ -127,7 +127,7 @@ def _forget_quotes(user: User) -> None:
 def _forget_shop(user: User) -> None:
     disputes.forget_words_about(user)
     holds.forget_words_about(user)
-    ApiKey.objects.filter(owner=user).update(name="")
+    ApiKey.objects.filter(owner=user).update(name="", allowed_origins=[])
     PromotionTransfer.objects.filter(user=user).update(reference=Cast(F("pk"), CharField()))
     Withdrawal.objects.filter(user=user).update(destination_token="", destination_hint="", returned_reason="")
     ModelVersion.objects.filter(model__owner=user).update(notes="")

@@ -1,22 +1,20 @@
-"""Forms of developers and buyers: models, prices, training runs, keys, one's own profile."""
+"""Forms of developers and buyers: models, prices, training runs, one's own profile."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
 
 from django import forms
 from django.conf import settings
-from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from accounts.models import User
 from attribution import fitting
 
 from .forms_explore import OpenField, amount_text
-from .models import FREE_CALLS_MAX, SCOPES, ListedModel
+from .models import FREE_CALLS_MAX, ListedModel
 from .rules import DEFAULT_PARTS
 
 TOKENS = 1_000_000
@@ -214,54 +212,6 @@ class TrainForm(forms.Form):
             name: value
             for name, value in self.cleaned_data.items()
             if name in self.SETTINGS and value not in (None, "")
-        }
-
-
-class KeyForm(forms.Form):
-    """A new API key and what it may do."""
-
-    name = forms.CharField(
-        label=_("Name"), max_length=80, help_text=_("What uses it, so that you know which to revoke.")
-    )
-    may = forms.ChoiceField(
-        label=_("It may"),
-        required=False,
-        choices=[
-            ("", _("Call models, and read your calls and credits")),
-            ("call", _("Call models only")),
-            ("read", _("Read your calls and credits only")),
-        ],
-    )
-    spend_cap = OpenField(label=_("Spend limit, in OPEN"), required=False, help_text=_("In all. Empty: your wallet."))
-    requests_per_minute = forms.IntegerField(label=_("Requests per minute"), required=False, min_value=1)
-    tokens_per_minute = forms.IntegerField(label=_("Tokens per minute"), required=False, min_value=1)
-    expires_on = forms.DateField(
-        label=_("Last day"), required=False, widget=forms.DateInput(attrs={"type": "date"}), help_text=_("In UTC.")
-    )
-    models = forms.ModelMultipleChoiceField(
-        label=_("Only these models"), queryset=ListedModel.objects.none(), required=False, help_text=_("None: all.")
-    )
-
-    def __init__(self, *args, models, **kwargs) -> None:
-        super().__init__(*args, **kwargs)
-        chosen = self.fields["models"]
-        assert isinstance(chosen, forms.ModelMultipleChoiceField)
-        chosen.queryset = models
-        chosen.label_from_instance = lambda model: model.path  # type: ignore[method-assign,assignment]
-
-    def limits(self) -> dict:
-        given = self.cleaned_data
-        day = given["expires_on"]
-        return {
-            "name": given["name"],
-            "spend_cap_nano": given["spend_cap"],
-            "requests_per_minute": given["requests_per_minute"],
-            "tokens_per_minute": given["tokens_per_minute"],
-            "expires_at": datetime.combine(day + timedelta(days=1), time.min, timezone.get_current_timezone())
-            if day
-            else None,
-            "scopes": [given["may"]] if given["may"] else SCOPES,
-            "models": given["models"],
         }
 
 

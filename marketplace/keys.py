@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from django.db import connection, transaction
 from django.utils import timezone
@@ -11,11 +11,18 @@ from django.utils.translation import gettext as _
 
 from accounts.models import User
 
-from . import audit, keyformat
+from . import audit, keyformat, origins
 from .errors import Invalid, NotAllowed, NotReady
-from .models import SCOPES, ApiKey, ListedModel
+from .models import CALLS_AT_ONCE, CALLS_AT_ONCE_MAX, ORIGIN_CHARS_MAX, SCOPES, SUPPLY_NANO, ApiKey, ListedModel
 
 KEYS_MAX = 50
+ORIGINS_MAX = 20
+OVERLAPS_S = (
+    0,
+    3600,
+    86_400,
+    604_800,
+)  # for how long a replaced key may still work: its programs change over meanwhile
 
 
 @transaction.atomic
@@ -24,29 +31,40 @@ def create(
     owner: User,
     name: str,
     spend_cap_nano: int | None = None,
+    spend_cap_day_nano: int | None = None,
+    spend_cap_month_nano: int | None = None,
     requests_per_minute: int | None = None,
     tokens_per_minute: int | None = None,
+    calls_at_once: int = CALLS_AT_ONCE,
     expires_at: datetime | None = None,
     scopes: Iterable[str] = SCOPES,
     models: Iterable[ListedModel] = (),
+    allowed_origins: Iterable[str] = (),
     is_playground: bool = False,
 ) -> tuple[ApiKey, str]:
     """Create a key and return it with its secret, which nobody can read again.
 
     Raises:
-        Invalid: it has no name, may do nothing, a limit is not positive, it would expire in the past, or the owner has
-            too many.
+        Invalid: it has no name, may do nothing, a limit is not positive, an origin is none, it would expire in the past, or
+            the owner has too many.
     """
     if not name.strip():
         raise Invalid(_("Give the key a name, so that you know later what uses it."))
     if not (chosen := sorted(set(scopes))) or not set(chosen) <= set(SCOPES):
         raise Invalid(_("Choose what the key may do."))
-    limits = (spend_cap_nano, requests_per_minute, tokens_per_minute)
-    if any(limit is not None and limit <= 0 for limit in limits):
+    caps = {
+        "spend_cap_nano": spend_cap_nano,
+        "spend_cap_day_nano": spend_cap_day_nano,
+        "spend_cap_month_nano": spend_cap_month_nano,
+    }
+    limits = (*caps.values(), requests_per_minute, tokens_per_minute)
+    if any(limit is not None and not 0 < limit <= SUPPLY_NANO for limit in limits):
         raise Invalid(_("A limit is greater than 0. Leave it empty for none."))
+    if not 1 <= calls_at_once <= CALLS_AT_ONCE_MAX:
+        raise Invalid(_("A key runs 1 to %(most)s calls at once.") % {"most": CALLS_AT_ONCE_MAX})
     if expires_at is not None and expires_at <= timezone.now():
         raise Invalid(_("The key would have expired already. Choose a later date."))
-    if ApiKey.objects.filter(owner=owner, revoked_at__isnull=True).count() >= KEYS_MAX:
+    if ApiKey.objects.filter(owner=owner, revoked_at=None, replaced_until=None).count() >= KEYS_MAX:
         raise Invalid(_("You have the most keys one account can hold. Revoke one first."))
     secret = keyformat.new_secret()
     key = ApiKey.objects.create(
@@ -54,11 +72,13 @@ def create(
         name=name.strip(),
         sha256=keyformat.digest(secret),
         prefix=keyformat.shown_prefix(secret),
-        spend_cap_nano=spend_cap_nano,
+        **caps,
         requests_per_minute=requests_per_minute,
         tokens_per_minute=tokens_per_minute,
+        calls_at_once=calls_at_once,
         expires_at=expires_at,
         scopes=chosen,
+        allowed_origins=_origins(allowed_origins),
         is_playground=is_playground,
     )
     key.allowed_models.set(models)
@@ -67,29 +87,48 @@ def create(
 
 
 @transaction.atomic
-def replace(key: ApiKey, *, by: User) -> tuple[ApiKey, str]:
-    """Make a key with the same name, rights and limits, and stop the old one at once. What was spent counts anew.
+def replace(key: ApiKey, *, by: User, overlap_s: int = 0) -> tuple[ApiKey, str]:
+    """Make a key with the same name, rights and limits. The old one works for `overlap_s` more, or stops at once.
+
+    Both count on the same limits, and what was spent stays spent: replacing a key is no way around its caps.
 
     Raises:
-        NotAllowed: somebody else's key. NotReady: it does not work any more, or was made by a page for itself.
+        NotAllowed: somebody else's key. NotReady: it does not work any more, is replaced already, or was made by a page for
+            itself. Invalid: it cannot go on for that long.
     """
     key = ApiKey.objects.select_for_update().get(pk=key.pk)
     if key.owner_id != by.pk:
         raise NotAllowed(_("Only the owner of a key may replace it."))
+    if overlap_s not in OVERLAPS_S:
+        raise Invalid(_("Choose for how long the old key goes on working."))
     now = timezone.now()
-    if key.revoked_at is not None or (key.expires_at and key.expires_at <= now) or key.is_playground:
+    is_over = key.revoked_at is not None or (key.expires_at is not None and key.expires_at <= now)
+    if is_over or key.replaced_until is not None or key.is_playground:
         raise NotReady(_("Only a key that works can be replaced. Make a new one."))
-    revoke(key, by=by)
-    return create(
+    if overlap_s:
+        key.replaced_until = now + timedelta(seconds=overlap_s)
+        key.save(update_fields=["replaced_until"])
+        audit.record(by, "replace_key", f"key:{key.pk}", overlap_s=overlap_s)
+        _tell_gateways(key)
+    else:
+        revoke(key, by=by)
+    new, secret = create(
         owner=by,
         name=key.name,
         spend_cap_nano=key.spend_cap_nano,
+        spend_cap_day_nano=key.spend_cap_day_nano,
+        spend_cap_month_nano=key.spend_cap_month_nano,
         requests_per_minute=key.requests_per_minute,
         tokens_per_minute=key.tokens_per_minute,
+        calls_at_once=key.calls_at_once,
         expires_at=key.expires_at,
         scopes=key.scopes,
         models=key.allowed_models.all(),
+        allowed_origins=key.allowed_origins,
     )
+    new.limits_of_id = key.limits_of_id or key.pk
+    new.save(update_fields=["limits_of"])
+    return new, secret
 
 
 @transaction.atomic
@@ -101,6 +140,26 @@ def revoke(key: ApiKey, *, by: User) -> ApiKey:
         key.revoked_at = timezone.now()
         key.save(update_fields=["revoked_at"])
         audit.record(by, "revoke_key", f"key:{key.pk}")
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_notify('openledger_keys', %s)", [str(key.pk)])
+        _tell_gateways(key)
     return key
+
+
+def _origins(given: Iterable[str]) -> list[str]:
+    found = set()
+    for text in given:
+        try:
+            origin = origins.normalised(text)
+        except ValueError:
+            origin = ""
+        if not 0 < len(origin) <= ORIGIN_CHARS_MAX:
+            wrong = _("%(text)s is no origin of a page. Write it like https://app.example.org, without a path.")
+            raise Invalid(wrong % {"text": text[:ORIGIN_CHARS_MAX]})
+        found.add(origin)
+    if len(found) > ORIGINS_MAX:
+        raise Invalid(_("A key has at most %(most)s origins.") % {"most": ORIGINS_MAX})
+    return sorted(found)
+
+
+def _tell_gateways(key: ApiKey) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_notify('openledger_keys', %s)", [str(key.pk)])

@@ -47,7 +47,9 @@ def export(user: User) -> dict[str, Any]:
         "models": _Few(ListedModel.objects.filter(owner=user), "id", "slug", "name", "engine", "created_at"),
         "training_runs": _Few(TrainingRun.objects.filter(requested_by=user), "id", "status", "fee_nano", "created_at"),
         "passes": _Few(Access.objects.filter(buyer=user), "id", "mode", "price_nano", "starts_at", "ends_at"),
-        "api_keys": _Few(ApiKey.objects.filter(owner=user), "id", "name", "prefix", "created_at", "revoked_at"),
+        "api_keys": _Few(
+            ApiKey.objects.filter(owner=user), "id", "name", "prefix", "allowed_origins", "created_at", "revoked_at"
+        ),
         "calls": _rows(
             Call.objects.filter(buyer=user).order_by("started_at"),
             *("id", "endpoint", "status", "prompt_tokens", "answer_tokens", "cost_nano", "free"),

@@ -10,14 +10,7 @@ from psycopg2 import sql
 #: What the gateway reads and calls besides tables (marketplace/sql/).
 GATEWAY_VIEWS = (
     *("gateway_models", "gateway_prices", "gateway_keys", "gateway_accesses"),
-    *(
-        "gateway_withdrawn",
-        "gateway_passages",
-        "gateway_calls",
-        "gateway_spent",
-        "gateway_balances",
-        "gateway_free_calls",
-    ),
+    *("gateway_withdrawn", "gateway_passages", "gateway_calls", "gateway_balances", "gateway_free_calls"),
 )
 #: Only added to; a trigger refuses everybody else (marketplace/sql/immutable.sql, the second migration of datanets).
 IMMUTABLE = (
@@ -30,15 +23,20 @@ GATEWAY_FUNCTIONS = (
     "gateway_free_key(bigint, text, uuid)",
     "gateway_take_key(bigint, text, bytea, uuid, text, int)",
     "gateway_take_free_call(bigint, uuid, int, uuid, text, int)",
+    "gateway_lease_key(uuid, uuid, text, text, bigint, bigint, bigint, int, int)",
+    "gateway_keep_key_leases(uuid[], int)",
+    "gateway_end_key_lease(uuid)",
+    "gateway_take_rate(uuid, text, int, double precision, double precision, double precision)",
 )
-#: The sequencer closes epochs, posts their plans, and asks which gateways live. It sees nothing of people or their data.
+#: The sequencer closes epochs, posts their plans, asks which gateways live, and ends the leases of the others. It sees
+#: nothing of people or their data.
 SEQUENCER_TABLES = {
     "attribution_cut": "SELECT, INSERT",
     "attribution_epoch": "SELECT, INSERT, UPDATE",
     "attribution_plannedposting": "SELECT, UPDATE",
     "attribution_line": "SELECT",
 }
-SEQUENCER_FUNCTIONS = ("gateway_lives(text)",)
+SEQUENCER_FUNCTIONS = ("gateway_lives(text)", "gateway_key_lease_holders()", "gateway_end_key_leases_of(text)")
 
 
 def apply(connection: BaseDatabaseWrapper, *, role: str) -> None:

@@ -1,4 +1,4 @@
-"""Money that dead gateways still hold: released once they are surely dead, long before their leases expire."""
+"""What dead gateways still hold of money and of keys' limits: released once they are surely dead, long before it expires."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ALL_GENERATIONS = (1 << 63) - 1  # each life of a gateway has a name of its own
 
 
 class Reaper:
-    """Closes the holds of gateways that died, and remembers since when each looks dead. One per sequencer."""
+    """Ends the holds and leases of gateways that died, and remembers since when each looks dead. One per sequencer."""
 
     def __init__(self, *, grace_s: float = GRACE_S, every_s: float = EVERY_S):
         self._grace_s, self._every_s = grace_s, every_s
@@ -37,15 +37,22 @@ class Reaper:
         closed = 0
         for name in [name for name, since in self._dead_since.items() if now - since >= self._grace_s]:
             closed += ledger.close_holds_of(owner=name, below_generation=_ALL_GENERATIONS)
+            _end_key_leases_of(name)
             logger.info("released what the dead process %s held", name)
         return closed
 
 
 def _dead_gateways() -> list[str]:
-    """Gateways with open holds and without the lock that says they live."""
-    holders = ledger.holders("gateway:")
-    if not holders:
-        return []
+    """Gateways that hold something and are without the lock that says they live."""
     with connection.cursor() as cursor:
+        cursor.execute("SELECT gateway_key_lease_holders()")
+        holders = sorted({*ledger.holders("gateway:"), *(row[0] for row in cursor.fetchall())})
+        if not holders:
+            return []
         cursor.execute("SELECT name FROM unnest(%s::text[]) AS name WHERE NOT gateway_lives(name)", [holders])
         return [row[0] for row in cursor.fetchall()]
+
+
+def _end_key_leases_of(name: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT gateway_end_key_leases_of(%s)", [name])

@@ -166,6 +166,23 @@ CHECKS = (
         """,
     ),
     (
+        # Of a key and those that replaced it; free calls count for no cap. What runs is leased, and never used.
+        "I5",
+        "key {0} counts {2} of its limit ({1}) as used and {3} as leased; its calls cost {4}, its leases have {5}",
+        """
+        SELECT u.key_id, u.kind, u.used + coalesce(l.used, 0), u.leased, coalesce(c.cost, 0), coalesce(l.granted, 0)
+        FROM (SELECT key_id, kind, CASE kind WHEN 'at_once' THEN kind ELSE 'spend' END AS use,
+                     sum(used) AS used, sum(leased) AS leased FROM marketplace_keyuse GROUP BY 1, 2) u
+        LEFT JOIN (SELECT key_id, use, sum(used) AS used, sum(granted) AS granted FROM marketplace_keylease
+                   GROUP BY 1, 2) l USING (key_id, use)
+        LEFT JOIN (SELECT coalesce(k.limits_of_id, k.id) AS key_id, 'spend' AS use, sum(c.cost_nano) AS cost
+                   FROM marketplace_call c JOIN marketplace_apikey k ON k.id = c.key_id
+                   WHERE NOT c.free GROUP BY 1) c USING (key_id, use)
+        WHERE (u.used + coalesce(l.used, 0), u.leased) <> (coalesce(c.cost, 0), coalesce(l.granted, 0))
+        ORDER BY 1, 2 LIMIT 1
+        """,
+    ),
+    (
         "I4",
         "the fee of training run {0}, {1} nano, was charged as {2}, which does not fit its end",
         """

@@ -104,6 +104,7 @@ NEVER_PERSONAL = {
     "marketplace.DemoProgress": "the demo's own steps",
     "marketplace.FreeCall.process": "a process",
     "marketplace.Idempotency.process": "a process",
+    "marketplace.KeyLease.process": "a process",
     "marketplace.Refund.grounds": "a choice",
     "marketplace.UnattributedRelease": "ids and amounts",
     "marketplace.ListedModel.name": "published: others called, paid and cited it",

@@ -808,6 +808,175 @@ CREATE TRIGGER version_is_immutable BEFORE UPDATE ON datanets_version
         "Every lease would be closed under the process that uses it.",
     ),
     Removal(
+        "dead_gateway_frees_its_part_of_a_cap",
+        "marketplace/reaping.py",
+        "            _end_key_leases_of(name)\n",
+        "",
+        ("tests/gateway/test_limits.py::test_a_killed_gateway_leaves_room_for_exactly_what_was_not_spent",),
+        "What a killed process had set aside would be missing from a key's cap until its lease expires.",
+    ),
+    Removal(
+        "lock_of_a_limit",
+        "marketplace/sql/limits.sql",
+        "  WHERE u.key_id = of_key ORDER BY u.kind FOR UPDATE OF u;\n",
+        "  WHERE u.key_id = of_key ORDER BY u.kind;\n",
+        ("tests/gateway/test_limits.py::test_of_two_processes_that_meet_at_the_end_of_a_limit_one_is_told_so",),
+        "Two processes that meet at the end of a cap would both see room, and one of them would fail.",
+    ),
+    Removal(
+        "lock_of_a_rate",
+        "marketplace/sql/limits.sql",
+        """\
+  SELECT * INTO r FROM marketplace_keyrate x WHERE x.key_id = of_key AND x.kind = of_kind FOR UPDATE;
+  IF NOT FOUND THEN
+""",
+        """\
+  SELECT * INTO r FROM marketplace_keyrate x WHERE x.key_id = of_key AND x.kind = of_kind;
+  IF NOT FOUND THEN
+""",
+        ("tests/gateway/test_limits.py::test_of_two_processes_that_meet_at_the_end_of_a_limit_one_is_told_so",),
+        "Two processes that meet would both take the last requests of a minute.",
+    ),
+    Removal(
+        "no_lease_gives_more_than_it_has",
+        "marketplace/migrations/0001_initial.py",
+        """\
+        migrations.AddConstraint(
+            model_name='keylease',
+            constraint=models.CheckConstraint(condition=models.Q(('used__gte', 0), ('granted__gte', models.F('used'))), name='no_lease_gives_more_than_it_has'),
+        ),
+""",
+        "",
+        (
+            "tests/gateway/test_limits.py::test_the_database_refuses_limits_that_cannot_be[a lease gives more than it has]",
+        ),
+        "A mistake in the gateway would spend more of a cap than it leased.",
+    ),
+    Removal(
+        "key_runs_calls_at_once",
+        "marketplace/migrations/0001_initial.py",
+        """\
+        migrations.AddConstraint(
+            model_name='apikey',
+            constraint=models.CheckConstraint(condition=models.Q(('calls_at_once__range', (1, 1000))), name='key_runs_calls_at_once'),
+        ),
+""",
+        "",
+        ("tests/gateway/test_limits.py::test_the_database_refuses_limits_that_cannot_be[no call may run]",),
+        "A key could be without a limit of calls at once, or with none at all.",
+    ),
+    Removal(
+        "limit_is_counted_once",
+        "marketplace/migrations/0001_initial.py",
+        """\
+        migrations.AddConstraint(
+            model_name='keyuse',
+            constraint=models.UniqueConstraint(fields=('key', 'kind', 'starts_on'), name='limit_is_counted_once'),
+        ),
+""",
+        "",
+        ("tests/gateway/test_limits.py::test_the_database_refuses_limits_that_cannot_be[a limit is counted twice]",),
+        "Two processes that meet at a key's first call of a day would count on two rows.",
+    ),
+    Removal(
+        "rate_is_counted_once",
+        "marketplace/migrations/0001_initial.py",
+        """\
+        migrations.AddConstraint(
+            model_name='keyrate',
+            constraint=models.UniqueConstraint(fields=('key', 'kind'), name='rate_is_counted_once'),
+        ),
+""",
+        "",
+        ("tests/gateway/test_limits.py::test_the_database_refuses_limits_that_cannot_be[a rate is counted twice]",),
+        "Two processes that meet at a key's first call would each have a minute's limit.",
+    ),
+    Removal(
+        "answer_is_for_the_pages_of_its_key",
+        "marketplace/gateway/replies.py",
+        "        if self._origin in origins:\n",
+        "        if self._origin:\n",
+        ("tests/gateway/test_limits.py::test_a_page_calls_with_a_key_that_lists_its_origin_and_with_no_other",),
+        "Any page could read what a key that it found answers.",
+    ),
+    Removal(
+        "call_is_counted_for_its_cap",
+        "marketplace/sql/capture.sql",
+        "    PERFORM gateway_count_spending(calls, fresh);\n",
+        "",
+        ("tests/gateway/test_limits.py::test_a_killed_gateway_leaves_room_for_exactly_what_was_not_spent",),
+        "A lease that ends would give back what was spent: a key could spend its cap again and again.",
+    ),
+    Removal(
+        "call_is_counted_once_for_its_cap",
+        "marketplace/sql/limits.sql",
+        "    WHERE n.call_id = ANY (fresh) GROUP BY 1\n",
+        "    GROUP BY 1\n",
+        ("tests/gateway/test_capture.py::test_a_call_that_is_sent_twice_counts_once_for_its_keys_cap",),
+        "A statement that is sent again, because the connection broke, would spend the cap twice.",
+    ),
+    Removal(
+        "cap_has_room",
+        "marketplace/sql/limits.sql",
+        "  IF room < lacking THEN\n",
+        "  IF false THEN\n",
+        (
+            "tests/gateway/test_limits.py"
+            "::test_sixty_four_calls_on_a_key_with_room_for_ten_make_exactly_ten_on_two_processes",
+        ),
+        "Where the cap ends the books would refuse, and the caller would be told that we failed.",
+    ),
+    Removal(
+        "no_key_uses_more_than_its_limit",
+        "marketplace/migrations/0001_initial.py",
+        """\
+        migrations.AddConstraint(
+            model_name='keyuse',
+            constraint=models.CheckConstraint(condition=models.Q(('used__gte', 0), ('leased__gte', 0), ('most__gte', django.db.models.expressions.CombinedExpression(models.F('used'), '+', models.F('leased')))), name='no_key_uses_more_than_its_limit'),
+        ),
+""",
+        "",
+        (
+            "tests/gateway/test_capture.py::test_a_call_whose_lease_of_the_cap_is_gone_counts_all_the_same_or_is_refused",
+        ),
+        "A process that was thought dead would spend beside its heirs what they have of the cap.",
+    ),
+    Removal(
+        "lease_of_a_limit_is_decremented",
+        "marketplace/gateway/allowances.py",
+        "        lease.free -= amount\n",
+        "",
+        ("tests/gateway/test_limits.py::test_a_key_runs_as_many_calls_at_once_as_it_says_over_two_processes",),
+        "One key would run as many calls at once as it likes.",
+    ),
+    Removal(
+        "tokens_are_reserved",
+        "marketplace/gateway/limits.py",
+        "key.tokens_per_minute, worst_tokens)",
+        "key.tokens_per_minute, 0)",
+        ("tests/gateway/test_limits.py::test_tokens_of_running_calls_count_before_they_are_spent",),
+        "Calls that run at once would all pass: none of them has used a token yet.",
+    ),
+    Removal(
+        "rate_is_one_for_all_processes",
+        "marketplace/sql/limits.sql",
+        "    remaining := remaining - taken;\n",
+        "",
+        ("tests/gateway/test_limits.py::test_requests_a_minute_are_one_limit_over_two_processes",),
+        "Each process would give a key its whole limit, again and again.",
+    ),
+    Removal(
+        "replaced_key_shares_its_limits",
+        "marketplace/sql/catalogue.sql",
+        "coalesce(k.limits_of_id, k.id) AS limits_id",
+        "k.id AS limits_id",
+        (
+            "tests/gateway/test_limits.py"
+            "::test_a_replaced_key_works_until_its_end_and_shares_its_limits_with_the_new_one",
+        ),
+        "Replacing a key would be a way around its caps.",
+    ),
+    Removal(
         "key_has_known_scopes",
         "marketplace/migrations/0001_initial.py",
         """\

@@ -6,7 +6,7 @@ from rest_framework import serializers
 from rest_framework.response import Response
 
 from .. import keys, listings
-from ..models import SCOPES, ApiKey
+from ..models import CALLS_AT_ONCE_MAX, ORIGIN_CHARS_MAX, SCOPES, ApiKey
 from .base import ApiView, PageQuery, body_of, endpoint, find, page, page_of, require_fresh_session
 from .fields import Amount, Moment, Shown, Strict, Text, Whole, money
 
@@ -16,15 +16,24 @@ class KeyShown(Shown):
     name = serializers.CharField()
     prefix = serializers.CharField()
     spend_cap_nano, spend_cap_open = money("spend_cap_nano", nullable=True)
+    spend_cap_day_nano, spend_cap_day_open = money("spend_cap_day_nano", nullable=True)
+    spend_cap_month_nano, spend_cap_month_open = money("spend_cap_month_nano", nullable=True)
     requests_per_minute = serializers.IntegerField(allow_null=True)
     tokens_per_minute = serializers.IntegerField(allow_null=True)
+    calls_at_once = serializers.IntegerField()
     scopes = serializers.ListField(
         child=serializers.ChoiceField(SCOPES), help_text="call: models; read: calls, credits, receipts."
     )
     models = serializers.SerializerMethodField(help_text="Only these; empty: all.")
+    allowed_origins = serializers.ListField(
+        child=serializers.CharField(), help_text="Of pages that may call with it from a browser."
+    )
     expires_at = serializers.DateTimeField(allow_null=True)
     created_at = serializers.DateTimeField()
     last_used_at = serializers.DateTimeField(allow_null=True)
+    replaced_until = serializers.DateTimeField(
+        allow_null=True, help_text="Another key took its place; it works until then. Both share their limits."
+    )
     revoked_at = serializers.DateTimeField(allow_null=True)
 
     def get_models(self, key) -> list[str]:
@@ -38,11 +47,25 @@ class NewKeyShown(KeyShown):
 class NewKey(Strict):
     name = Text(max_length=80)
     spend_cap_nano = Amount(required=False)
+    spend_cap_day_nano = Amount(required=False)
+    spend_cap_month_nano = Amount(required=False)
     requests_per_minute = Whole(min_value=1, required=False)
     tokens_per_minute = Whole(min_value=1, required=False)
+    calls_at_once = Whole(min_value=1, max_value=CALLS_AT_ONCE_MAX, required=False)
     expires_at = Moment(required=False)
     scopes = serializers.ListField(child=serializers.ChoiceField(SCOPES), required=False, min_length=1, max_length=2)
     models = serializers.ListField(child=Text(max_length=101), required=False, max_length=50)
+    allowed_origins = serializers.ListField(
+        child=Text(max_length=ORIGIN_CHARS_MAX), required=False, max_length=keys.ORIGINS_MAX
+    )
+
+
+class Replacement(Strict):
+    overlap_s = Whole(
+        max_value=max(keys.OVERLAPS_S),
+        required=False,
+        help_text="For how long the old key still works: 0 (it stops at once), 3600, 86400 or 604800.",
+    )
 
 
 class KeysView(ApiView):
@@ -85,6 +108,24 @@ class KeyView(ApiView):
     def delete(self, request, key_id):
         keys.revoke(find(_mine(request), pk=key_id), by=request.user)
         return Response(status=204)
+
+
+class KeyReplaceView(ApiView):
+    """A key of the same name, rights and limits in place of another."""
+
+    @endpoint(
+        "keys_replace",
+        "Make a key in place of another, which works for overlap_s more. Needs a fresh session.",
+        body=Replacement,
+        answers=NewKeyShown,
+        status=201,
+    )
+    def post(self, request, key_id):
+        require_fresh_session(request)
+        old = find(_mine(request), pk=key_id)
+        key, secret = keys.replace(old, by=request.user, **body_of(request, Replacement))
+        key.secret = secret
+        return Response(NewKeyShown(key).data, status=201)
 
 
 def _mine(request):

@@ -94,6 +94,7 @@ urlpatterns = [
     path("accesses/", access.AccessesView.as_view()),
     path("keys/", keys.KeysView.as_view()),
     path("keys/<uuid:key_id>/", keys.KeyView.as_view()),
+    path("keys/<uuid:key_id>/replace/", keys.KeyReplaceView.as_view()),
     path("calls/", calls.CallsView.as_view()),
     path("calls/<uuid:call_id>/", calls.CallView.as_view()),
     path("calls/<uuid:call_id>/sample/", calls.CallSampleView.as_view()),

@@ -52,7 +52,7 @@ class Application:
         site = settings.SITE_URL
         # A demo answers under its name and under its number.
         twin = site.replace("//localhost", "//127.0.0.1") if settings.DEMO_STATE else site
-        self._sites = {site.encode(), twin.encode()}
+        self._sites = {site, twin}
         self._artifacts = Artifacts()
         self._shelf = Shelf(self._artifacts)
         # Its name is on its leases and on the lock that says it lives.
@@ -101,7 +101,7 @@ class Application:
         )
         self._engines = Engines(self._upstreams, self._artifacts)
         self._leases = Leases(self._leases_db, owner=self._process, generation=time.time_ns() // 1_000_000)
-        self._limits = Limits(self._limits_db)
+        self._limits = Limits(self._limits_db, process=self._process)
         parts = Parts(
             shelf=self._shelf,
             keyring=self._keyring,
@@ -133,13 +133,15 @@ class Application:
         for thread in (self._catalogue_db, self._leases_db, self._reading_db, self._limits_db, self._capture):
             thread.start()
         await asyncio.to_thread(self._shelf.loaded.wait, 10)
-        self._carer = asyncio.ensure_future(self._leases.look_after())
+        self._carers = [asyncio.ensure_future(part.look_after()) for part in (self._leases, self._limits)]
 
     async def stop(self) -> None:
         """After the last answer: give back what is held, then end the threads."""
-        self._carer.cancel()
+        for carer in self._carers:
+            carer.cancel()
         await asyncio.to_thread(self._capture.stop)
         await self._leases.close_all()
+        await self._limits.end_all()
         await self._upstreams.client.close()
         self._engines.stop()
         self._artifacts.stop()
@@ -155,14 +157,14 @@ class Application:
         await send({"type": "lifespan.shutdown.complete"})
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        origin = header(scope, b"origin").encode()
         named = header(scope, b"x-request-id")  # by the proxy in front
         reply = Reply(
             send,
             request_id=named if _REQUEST_ID.fullmatch(named) else "",
-            cross_origin=origin if origin in self._sites else b"",
+            origin=header(scope, b"origin"),
             without_body=scope["method"] == "HEAD",
         )
+        reply.allow_pages_of(self._sites)
         try:
             await self._route(scope, receive, reply)
         except ClientLeft:
@@ -182,6 +184,7 @@ class Application:
     async def _route(self, scope: Scope, receive: Receive, reply: Reply) -> None:
         path, method = scope["path"], scope["method"]
         if method == "OPTIONS":
+            reply.allow_pages_of(await self._keyring.origins(header(scope, b"origin"), known=self._sites))
             await reply.preflight()
         elif path in ("/health", "/healthz"):
             _only(method, "GET")
@@ -197,7 +200,8 @@ class Application:
             await self._models(scope, reply, path.removeprefix("/v1/models").removeprefix("/"))
         elif path == "/v1/embeddings":
             _only(method, "POST")
-            await self._keyring.authenticate(header(scope, b"authorization"))
+            key = await self._keyring.authenticate(header(scope, b"authorization"))
+            reply.allow_pages_of(key.allowed_origins)
             raise ApiError(404, "No embedding model is listed.", code="model_not_found", param="model")
         else:
             await self._look_up(scope, reply, path, method)
@@ -208,8 +212,9 @@ class Application:
             raise ApiError(404, "There is nothing at this address.", code="not_found")
         _only(method, "GET")
         key = await self._keyring.authenticate(header(scope, b"authorization"))
+        reply.allow_pages_of(key.allowed_origins)
         key.require("read")
-        entered = self._limits.enter(key)
+        entered = await self._limits.enter(key)
         try:
             reply.add(self._limits.headers(key))
             await self._read(scope, reply, path, key.owner_id)
@@ -257,6 +262,7 @@ class Application:
     async def _models(self, scope: Scope, reply: Reply, name: str) -> None:
         authorization = header(scope, b"authorization")
         key: Key | None = await self._keyring.authenticate(authorization) if authorization else None
+        reply.allow_pages_of(key.allowed_origins if key else ())
         catalogue = self._shelf.now
         if name:
             version = catalogue.find(name)

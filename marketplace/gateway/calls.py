@@ -20,7 +20,7 @@ from marketplace import pricing
 
 from . import bodies, failpoints, offloop, streaming
 from .catalogue import CHAT_ENGINES, Version
-from .charging import Call, Outcome, request_digest
+from .charging import Call, Charge, Outcome, request_digest
 from .chatting import Prepared as PreparedChat
 from .engines import Prepared as PreparedInput
 from .errors import ApiError, ClientLeft, Unavailable, insufficient, internal, invalid, unknown_model
@@ -50,8 +50,9 @@ class PaidCalls:
         if parts.is_down():
             raise Unavailable
         key = await parts.keyring.authenticate(header(scope, b"authorization"))
+        reply.allow_pages_of(key.allowed_origins)
         key.require("call")
-        entered = parts.limits.enter(key)
+        entered = await parts.limits.enter(key)
         try:
             reply.add(parts.limits.headers(key))
             raw = await read_body(scope, receive)
@@ -87,8 +88,9 @@ class PaidCalls:
         """Tell the most that a call would cost, without making it."""
         parts = self._parts
         key = await parts.keyring.authenticate(header(scope, b"authorization"))
+        reply.allow_pages_of(key.allowed_origins)
         key.require("call")
-        entered = parts.limits.enter(key)
+        entered = await parts.limits.enter(key)
         try:
             raw = await read_body(scope, receive)
             fields = await offloop.run(len(raw), json_object, raw)
@@ -147,11 +149,11 @@ class PaidCalls:
                 prepared = await self._prepare(call.version, fields, call.endpoint, size_bytes=call.request_bytes)
                 worst_nano = _worst_nano(call.version, prepared)
                 _check_price(call.version, terms)
-                parts.limits.reserve_tokens(entered, prepared.prompt_tokens + prepared.max_tokens)
+                await parts.limits.reserve_tokens(entered, prepared.prompt_tokens + prepared.max_tokens)
                 reservation = await parts.free_calls.reserve(call, worst_nano)
                 if reservation is None:
                     _check_cost(terms, worst_nano)
-                    await parts.limits.reserve_cost(entered, worst_nano)
+                    call.cap_id = await parts.limits.reserve_cost(entered, worst_nano)
                     reservation = await parts.leases.reserve(call.payer, worst_nano)
         except BaseException:
             await self._free_key(call)
@@ -159,7 +161,7 @@ class PaidCalls:
         gone = asyncio.ensure_future(wait_until_left(receive))
         try:
             outcome = await self._answered(call, prepared, reservation, reply, gone)
-            done = await store(parts, call, reservation, outcome)
+            done = await self._stored(call, entered, reservation, outcome)
             tokens = outcome.prompt_tokens + outcome.answer_tokens
             parts.limits.leave(entered, cost_nano=0 if call.free else done.cost_nano, tokens=tokens)
             failpoints.hit("before_last_byte")
@@ -201,6 +203,14 @@ class PaidCalls:
             raise known from error
         failpoints.hit("after_answer")
         return outcome
+
+    async def _stored(self, call: Call, entered: Pass, reservation: Reservation, outcome: Outcome) -> Charge:
+        try:
+            return await store(self._parts, call, reservation, outcome)
+        except ApiError as error:
+            if error.code == "outcome_unknown":
+                self._parts.limits.leave_unknown(entered)
+            raise
 
     async def _prepare(self, version: Version, fields: dict[str, Any], endpoint: str, *, size_bytes: int) -> Prepared:
         if endpoint in CHATS:

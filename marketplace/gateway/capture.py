@@ -40,7 +40,11 @@ class FreeCallTaken(Exception):
     """Another process gave this free call away: it thought this one dead."""
 
 
-_TAKEN = {"GW001": KeyTaken, "GW002": FreeCallTaken}  # by SQLSTATE of capture_calls
+class CapReached(Exception):
+    """The key's lease on its spend cap had ended (we were thought dead), and others have used what was in it."""
+
+
+_TAKEN = {"GW001": KeyTaken, "GW002": FreeCallTaken, "GW003": CapReached}  # by SQLSTATE of capture_calls
 
 
 @dataclass(eq=False)
@@ -77,7 +81,7 @@ class Capture:
 
         Raises:
             Unavailable: the database does not answer; whether the call was stored will be known when it does.
-            KeyTaken, FreeCallTaken, ledger errors, psycopg2.Error: refused; nothing was stored, nothing was charged.
+            KeyTaken, FreeCallTaken, CapReached, ledger errors, psycopg2.Error: refused; nothing was stored or charged.
         """
         loop = asyncio.get_running_loop()
         waiting = _Waiting(row, loop, loop.create_future())

@@ -27,7 +27,12 @@ CHARGED = ("succeeded", "left")
 
 @dataclass
 class Call:
-    """A paid call on its way. `id` is also the receipt's. `free`: its buyer pays nothing, the developer pays the price."""
+    """A paid call on its way. `id` is also the receipt's.
+
+    Args:
+        free: Its buyer pays nothing, the developer pays the price.
+        cap_id: The lease on its key's spend caps from which its cost is counted; None: the key has no cap.
+    """
 
     version: Version
     buyer_id: int
@@ -38,6 +43,7 @@ class Call:
     idempotency_key: str = ""
     free: bool = False
     request_bytes: int = 0
+    cap_id: str | None = None
     id: UUID = field(default_factory=ids.new_id)
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
 

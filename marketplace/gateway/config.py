@@ -19,7 +19,6 @@ LEASE_CALLS_MIN, LEASE_CALLS_MAX = 4, 1024  # how many worst cases of a call a l
 
 BODY_BYTES_MAX = _number("GATEWAY_BODY_BYTES_MAX", 4 * 1024 * 1024)
 CALL_TIMEOUT_S = _number("GATEWAY_CALL_TIMEOUT_S", 120)
-KEY_CALLS_MAX = _number("GATEWAY_KEY_CALLS_MAX", 128)  # of one key at once
 SEND_S = 15.0  # how long one event may wait for a client that does not read
 DRAIN_S = 2.0  # how long an answer goes on for a client that left, to be counted
 

@@ -93,6 +93,17 @@ def insufficient() -> ApiError:
     )
 
 
+def spend_cap_reached(period: str = "") -> ApiError:
+    """`period`: day or month, where it is the cap of one that was reached."""
+    of = {"day": " of the day (UTC)", "month": " of the month (UTC)"}.get(period, "")
+    return ApiError(
+        402,
+        f"This key has reached its spend cap{of}. Nothing was charged. Use another key, or one with a higher cap.",
+        code="spend_cap_reached",
+        retry=False,
+    )
+
+
 def free_call_lost() -> ApiError:
     """This process was cut off from the books, and what it had set aside for a free call was given to another one."""
     return ApiError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -19,26 +19,33 @@ from .errors import ApiError, unknown_key
 
 CHANNEL = "openledger_keys"
 
-_KEY = """SELECT k.key_id::text, k.owner_id, k.spend_cap_nano, k.requests_per_minute, k.tokens_per_minute, k.expires_at,
-  k.scopes::text[], k.allowed_model_ids::text[],
+_KEY = """SELECT k.key_id::text, k.owner_id, k.limits_id::text, k.is_capped, k.requests_per_minute, k.tokens_per_minute,
+  k.expires_at, k.scopes::text[], k.allowed_model_ids::text[], k.allowed_origins::text[],
   (SELECT jsonb_object_agg(a.model_id, extract(epoch FROM a.ends_at)) FROM
      (SELECT model_id, CASE WHEN bool_or(ends_at IS NULL) THEN NULL ELSE max(ends_at) END AS ends_at
       FROM gateway_accesses WHERE buyer_id = k.owner_id GROUP BY model_id) a)
 FROM gateway_keys k WHERE k.sha256 = %s"""
 
+_ORIGINS = "SELECT DISTINCT unnest(k.allowed_origins)::text FROM gateway_keys k WHERE k.allowed_origins <> '{}'"
+
 
 @dataclass(frozen=True)
 class Key:
-    """A key that works, its owner's accesses (model id -> end, None: without end) and its limits."""
+    """A key that works, its owner's accesses (model id -> end, None: without end) and its limits.
+
+    Limits are counted by `limits_id`: the key's own, or that of the first key which it replaced.
+    """
 
     id: str
     owner_id: int
-    spend_cap_nano: int | None
+    limits_id: str
+    is_capped: bool
     requests_per_minute: int | None
     tokens_per_minute: int | None
     expires_at: datetime | None
     scopes: frozenset[str]
     allowed_models: frozenset[str]
+    allowed_origins: frozenset[str]
     accesses: Mapping[str, float | None]
 
     def require(self, scope: str) -> None:
@@ -74,12 +81,29 @@ class Keyring:
         self._known: dict[bytes, tuple[float, Key | None]] = {}
         self._asked: dict[bytes, asyncio.Future[Key | None]] = {}
         self._generation = 0
+        self._origins: frozenset[str] = frozenset()
+        self._origins_until = 0.0
+        self._reading_origins = asyncio.Lock()
 
     def forget(self) -> None:
         """Something changed: read every key again. Called on the event loop."""
         self._generation += 1
         self._known.clear()
         self._asked.clear()
+        self._origins_until = 0.0
+
+    async def origins(self, asked: str, *, known: Set[str]) -> Set[str]:
+        """Of which pages a preflight may be answered, which carries no key: `known` ones, or any that some key lists.
+
+        However many origins are asked for, the database is read once in 5 s. Raises Unavailable.
+        """
+        if not asked or asked in known:
+            return known
+        async with self._reading_origins:
+            if self._origins_until < time.monotonic():
+                self._origins = await self._database.run(_read_origins)
+                self._origins_until = time.monotonic() + config.KEY_CACHED_S
+        return self._origins
 
     async def authenticate(self, authorization: str) -> Key:
         """The key of an `Authorization: Bearer` header. Raises ApiError 401, Unavailable."""
@@ -124,4 +148,9 @@ def read_key(cursor: Cursor, digest: bytes) -> Key | None:
     row = cursor.fetchone()
     if row is None:
         return None
-    return Key(*row[:6], frozenset(row[6]), frozenset(row[7] or ()), row[8] or {})  # type: ignore[call-arg]  # the columns, in order
+    return Key(*row[:7], frozenset(row[7]), frozenset(row[8] or ()), frozenset(row[9]), row[10] or {})  # type: ignore[call-arg]  # the columns, in order
+
+
+def _read_origins(cursor: Cursor) -> frozenset[str]:
+    cursor.execute(_ORIGINS)
+    return frozenset(row[0] for row in cursor.fetchall())

@@ -1,25 +1,27 @@
-"""What one key may use: requests and tokens a minute, calls at once, and OPEN in all.
+"""What one key may use: requests and tokens a minute, calls at once, and OPEN a day, a month and in all.
 
-Minutes are counted by each gateway process for itself; with several, a key gets its limit from each. The spend cap holds
-over all of them, up to what the other processes took in the last 5 s.
+All of it holds over all gateway processes together: `rates` and `allowances` take parts of it from the database. A key and
+those that replaced it share their limits.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import time
 from collections import defaultdict
 from dataclasses import dataclass, field
 
-from psycopg2.extensions import cursor as Cursor
-
 from . import config
+from .allowances import Allowances, Share, Short
 from .database import DatabaseThread
-from .errors import ApiError
+from .errors import ApiError, spend_cap_reached
 from .keyring import Key
+from .rates import Exceeded, Rates
 
-_SPENT = "SELECT coalesce(sum(cost_nano), 0) FROM gateway_spent WHERE key_id = %s"
+logger = logging.getLogger("marketplace.gateway")
+_LOOK_S = 1.0
 
 
 class Bucket:
@@ -30,28 +32,14 @@ class Bucket:
     def __init__(self, limit: int):
         self.limit, self.left, self.at = limit, float(limit), time.monotonic()
 
-    def refill(self, limit: int) -> None:
+    def take(self) -> bool:
         now = time.monotonic()
-        if limit != self.limit:
-            self.left, self.limit = min(self.left, limit), limit
         self.left = min(self.limit, self.left + (now - self.at) * self.limit / 60)
         self.at = now
-
-    def wait_s(self, wanted: float) -> float:
-        return max(0.0, (min(wanted, self.limit) - self.left) * 60 / self.limit)
-
-
-@dataclass
-class _Usage:
-    running: int = 0
-    requests: Bucket | None = None
-    tokens: Bucket | None = None
-    notes: Bucket | None = None
-    spent_nano: int = 0
-    reserved_nano: int = 0
-    since_read_nano: int = 0
-    read_at: float = -math.inf
-    reading: asyncio.Future[None] | None = None
+        if self.left < 1:
+            return False
+        self.left -= 1
+        return True
 
 
 @dataclass
@@ -59,112 +47,106 @@ class Pass:
     """What a running call counts for; `leave` takes it back."""
 
     key: Key
-    usage: _Usage
-    reserved_nano: int = 0
+    slot: Share
+    cap: Share | None = None
     reserved_tokens: int = 0
     left: bool = field(default=False)
 
 
 class Limits:
-    """Per key id. Memory only."""
+    """Per key, or the first of those that replaced each other. `process` owns what is leased."""
 
-    def __init__(self, database: DatabaseThread):
-        self._database = database
-        self._usage: dict[str, _Usage] = defaultdict(_Usage)
+    def __init__(self, database: DatabaseThread, *, process: str):
+        self._allowances = Allowances(database, process=process)
+        self._rates = Rates(database)
+        self._notes: defaultdict[str, Bucket] = defaultdict(lambda: Bucket(config.NOTES_PER_MINUTE))
 
-    def enter(self, key: Key) -> Pass:
-        """Count a request. Raises ApiError 429, with the time to wait."""
-        usage = self._usage[key.id]
+    async def enter(self, key: Key) -> Pass:
+        """Count a request. Raises ApiError 429, with the time to wait; Unavailable."""
+        try:
+            slot = await self._allowances.take((key.limits_id, "at_once"), 1)
+        except Short:
+            raise _too_many("calls at once", 1, self.headers(key)) from None
         if key.requests_per_minute:
-            usage.requests = usage.requests or Bucket(key.requests_per_minute)
-            usage.requests.refill(key.requests_per_minute)
-            if usage.requests.left < 1:
-                raise _too_many("requests a minute", usage.requests.wait_s(1), self.headers(key))
-        if usage.running >= config.KEY_CALLS_MAX:
-            raise _too_many("calls at once", 1, self.headers(key))
-        if usage.requests:
-            usage.requests.left -= 1
-        usage.running += 1
-        return Pass(key, usage)
+            try:
+                await self._rates.take((key.limits_id, "requests"), key.requests_per_minute, 1)
+            except BaseException as error:
+                self._allowances.give_back(slot, used=0)
+                if isinstance(error, Exceeded):
+                    raise _too_many("requests a minute", error.wait_s, self.headers(key)) from None
+                raise
+        return Pass(key, slot)
 
-    def reserve_tokens(self, entered: Pass, worst_tokens: int) -> None:
-        """Count the worst case against tokens a minute. Raises ApiError 429."""
-        key, usage = entered.key, entered.usage
-        if key.tokens_per_minute:
-            usage.tokens = usage.tokens or Bucket(key.tokens_per_minute)
-            usage.tokens.refill(key.tokens_per_minute)
-            # A call larger than the whole limit waits for a full bucket, and then goes.
-            if usage.tokens.left < min(worst_tokens, usage.tokens.limit):
-                raise _too_many("tokens a minute", usage.tokens.wait_s(worst_tokens), self.headers(key))
-        if usage.tokens:
-            usage.tokens.left -= worst_tokens
-            entered.reserved_tokens = worst_tokens
+    async def reserve_tokens(self, entered: Pass, worst_tokens: int) -> None:
+        """Count the worst case against tokens a minute. Raises ApiError 429, Unavailable."""
+        key = entered.key
+        if not key.tokens_per_minute:
+            return
+        try:
+            await self._rates.take((key.limits_id, "tokens"), key.tokens_per_minute, worst_tokens)
+        except Exceeded as error:
+            raise _too_many("tokens a minute", error.wait_s, self.headers(key)) from None
+        entered.reserved_tokens = worst_tokens
 
-    async def reserve_cost(self, entered: Pass, worst_nano: int) -> None:
-        """Count the worst case against the spend cap. Raises ApiError 402."""
-        key, usage = entered.key, entered.usage
-        if key.spend_cap_nano is not None and time.monotonic() - usage.read_at > config.KEY_CACHED_S:
-            if usage.reading is None:
-                usage.reading = asyncio.ensure_future(self._read_spent(key, usage))
-            await asyncio.shield(usage.reading)  # everybody waits: before it is read the sum would be 0
-        # From here on nothing is awaited: what is looked at is what is taken from.
-        if key.spend_cap_nano is not None:
-            taken_nano = usage.spent_nano + usage.since_read_nano + usage.reserved_nano
-            if taken_nano + worst_nano > key.spend_cap_nano:
-                raise ApiError(
-                    402,
-                    "This key has reached its spend cap. Raise the cap, or use another key.",
-                    code="spend_cap_reached",
-                    retry=False,
-                )
-        usage.reserved_nano += worst_nano
-        entered.reserved_nano = worst_nano
+    async def reserve_cost(self, entered: Pass, worst_nano: int) -> str | None:
+        """Count the worst case against the spend caps. Returns from which lease the capture counts the cost; None: of none.
+
+        Raises:
+            ApiError: 402, less than that is left. Unavailable: the database does not answer.
+        """
+        key = entered.key
+        if not key.is_capped or not worst_nano:
+            return None
+        try:
+            entered.cap = await self._allowances.take((key.limits_id, "spend"), worst_nano)
+        except Short as short:
+            raise spend_cap_reached(short.of) from None
+        return entered.cap.lease_id
 
     def may_note(self, entered: Pass) -> bool:
         """Whether one more refusal of this key is stored: a program that goes on without money must not fill tables."""
-        usage = entered.usage
-        usage.notes = usage.notes or Bucket(config.NOTES_PER_MINUTE)
-        usage.notes.refill(config.NOTES_PER_MINUTE)
-        if usage.notes.left < 1:
-            return False
-        usage.notes.left -= 1
-        return True
+        return self._notes[entered.key.limits_id].take()
 
     def leave(self, entered: Pass, *, cost_nano: int = 0, tokens: int = 0) -> None:
         """The call ended; `cost_nano` is what its key spent. Calling it twice counts once."""
         if entered.left:
             return
         entered.left = True
-        usage = entered.usage
-        usage.running -= 1
-        usage.reserved_nano -= entered.reserved_nano
-        usage.since_read_nano += cost_nano
-        if usage.tokens and entered.reserved_tokens:
-            usage.tokens.left += entered.reserved_tokens - tokens
+        self._allowances.give_back(entered.slot, used=0)
+        if entered.cap is not None:
+            self._allowances.give_back(entered.cap, used=cost_nano)
+        if entered.reserved_tokens:
+            self._rates.give_back((entered.key.limits_id, "tokens"), entered.reserved_tokens - tokens)
+
+    def leave_unknown(self, entered: Pass) -> None:
+        """The call may have been stored or not: all that was set aside counts as used until its lease ends."""
+        self.leave(entered, cost_nano=entered.cap.amount if entered.cap else 0, tokens=entered.reserved_tokens)
 
     def headers(self, key: Key) -> dict[str, str]:
-        """`x-ratelimit-*` of the limits that this key has."""
-        usage, told = self._usage[key.id], {}
-        for name, bucket in (("requests", usage.requests), ("tokens", usage.tokens)):
-            if bucket is not None:
-                told[f"x-ratelimit-limit-{name}"] = str(bucket.limit)
-                told[f"x-ratelimit-remaining-{name}"] = str(max(0, int(bucket.left)))
-                told[f"x-ratelimit-reset-{name}"] = f"{max(0.0, (bucket.limit - bucket.left) * 60 / bucket.limit):.1f}s"
+        """`x-ratelimit-*` of the limits that this key has, as far as this process knows what the others took."""
+        told = {}
+        for name in ("requests", "tokens"):
+            rate = self._rates.known((key.limits_id, name))
+            if rate is not None:
+                left = rate.left()
+                told[f"x-ratelimit-limit-{name}"] = str(rate.limit)
+                told[f"x-ratelimit-remaining-{name}"] = str(max(0, int(left)))
+                told[f"x-ratelimit-reset-{name}"] = f"{max(0.0, (rate.limit - left) * 60 / rate.limit):.1f}s"
         return told
 
-    async def _read_spent(self, key: Key, usage: _Usage) -> None:
-        def act(cursor: Cursor) -> int:
-            cursor.execute(_SPENT, [key.id])
-            return int(cursor.fetchone()[0])
+    async def look_after(self) -> None:
+        """For ever: keep what is used, give back what is not."""
+        while True:
+            await asyncio.sleep(min(_LOOK_S, config.LEASE_S / 4))
+            try:
+                await self._allowances.look_after()
+                await self._rates.look_after()
+            except Exception:
+                logger.exception("looking after the keys' limits failed")
 
-        before_nano = usage.since_read_nano
-        try:
-            usage.spent_nano = await self._database.run(act)
-            # What ended while it was read may be in the sum, and counts twice until the next reading: never too little.
-            usage.since_read_nano -= before_nano
-            usage.read_at = time.monotonic()
-        finally:
-            usage.reading = None
+    async def end_all(self) -> None:
+        """Give back what is leased: this process stops."""
+        await self._allowances.end_all()
 
 
 def _too_many(what: str, wait_s: float, headers: dict[str, str]) -> ApiError:

@@ -11,12 +11,12 @@ import psycopg2
 from ledger import errors as ledger_errors
 
 from . import offloop
-from .capture import Capture, FreeCallTaken, KeyTaken
+from .capture import CapReached, Capture, FreeCallTaken, KeyTaken
 from .catalogue import Shelf
 from .charging import Call, Charge, Outcome, charge, stored_bytes
 from .chatting import Chats
 from .engines import Engines
-from .errors import ApiError, Unavailable, free_call_lost, insufficient, internal, outcome_unknown
+from .errors import ApiError, Unavailable, free_call_lost, insufficient, internal, outcome_unknown, spend_cap_reached
 from .freecalls import FreeCalls
 from .idempotency import Idempotency
 from .keyring import Keyring
@@ -60,10 +60,12 @@ async def store(parts: Parts, call: Call, reservation: Reservation, outcome: Out
     Raises:
         ApiError: 503, the database does not answer: the answer is not delivered, and the call ends as failed unless it turns
             out to have been stored. Or it was refused and nothing was charged: 402 (the lease had expired and the wallet
-            is empty), 409, 500, 503 (a free call that could not be kept).
+            is empty or the key's cap reached), 409, 500, 503 (a free call that could not be kept).
     """
     done = await offloop.run(stored_bytes(call, outcome), _charge, parts, call, outcome)
     row = {**done.row, "hold_id": reservation.hold_id if done.cost_nano else None}
+    if call.cap_id and done.cost_nano:
+        row["cap_id"] = call.cap_id
     try:
         lease_gone = await parts.capture.store(row)
     except Unavailable as error:
@@ -113,6 +115,8 @@ def _refusal(call: Call, error: Exception) -> ApiError:
         return free_call_lost()
     if isinstance(error, ledger_errors.InsufficientFunds):
         return insufficient()
+    if isinstance(error, CapReached):
+        return spend_cap_reached()
     if isinstance(error, KeyTaken):
         return ApiError(
             409,

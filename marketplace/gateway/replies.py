@@ -1,9 +1,9 @@
-"""Requests in, answers out: bounded bodies, JSON, server-sent events, cross-origin headers for the site's playground."""
+"""Requests in, answers out: bounded bodies, JSON, server-sent events, cross-origin headers for the pages of keys."""
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any
 
 import orjson
@@ -26,15 +26,21 @@ _ALLOWED = b"authorization, content-type, idempotency-key, x-max-cost, x-price-v
 class Reply:
     """One answer, started at most once. Headers may be added until then."""
 
-    def __init__(self, send: Send, *, request_id: str = "", cross_origin: bytes = b"", without_body: bool = False):
+    def __init__(self, send: Send, *, request_id: str = "", origin: str = "", without_body: bool = False):
         self._send = send
+        self._origin = origin
         self._without_body = without_body
-        self.headers: dict[bytes, bytes] = {b"x-request-id": (request_id or uuid.uuid4().hex).encode()}
-        if cross_origin:
-            self.headers[b"access-control-allow-origin"] = cross_origin
-            self.headers[b"access-control-expose-headers"] = _EXPOSED
-            self.headers[b"vary"] = b"origin"
+        self.headers: dict[bytes, bytes] = {
+            b"x-request-id": (request_id or uuid.uuid4().hex).encode(),
+            b"vary": b"origin",
+        }
         self.started = False
+
+    def allow_pages_of(self, origins: Collection[str]) -> None:
+        """Let the page that asks read the answer, if its origin is one of these."""
+        if self._origin in origins:
+            self.headers[b"access-control-allow-origin"] = self._origin.encode()
+            self.headers[b"access-control-expose-headers"] = _EXPOSED
 
     def add(self, headers: Mapping[str, str]) -> None:
         for name, value in headers.items():

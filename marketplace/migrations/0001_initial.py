@@ -85,16 +85,57 @@ class Migration(migrations.Migration):
                 ('sha256', models.BinaryField(max_length=32, unique=True)),
                 ('prefix', models.CharField(max_length=20)),
                 ('spend_cap_nano', models.BigIntegerField(blank=True, null=True)),
+                ('spend_cap_day_nano', models.BigIntegerField(blank=True, null=True)),
+                ('spend_cap_month_nano', models.BigIntegerField(blank=True, null=True)),
                 ('requests_per_minute', models.PositiveIntegerField(blank=True, null=True)),
                 ('tokens_per_minute', models.PositiveIntegerField(blank=True, null=True)),
+                ('calls_at_once', models.PositiveSmallIntegerField(default=128)),
+                ('allowed_origins', django.contrib.postgres.fields.ArrayField(base_field=models.CharField(max_length=120), blank=True, default=list, size=None)),
                 ('expires_at', models.DateTimeField(blank=True, null=True)),
                 ('created_at', models.DateTimeField(default=django.utils.timezone.now)),
                 ('last_used_at', models.DateTimeField(blank=True, null=True)),
                 ('is_playground', models.BooleanField(default=False)),
+                ('replaced_until', models.DateTimeField(blank=True, null=True)),
                 ('revoked_at', models.DateTimeField(blank=True, null=True)),
+                ('limits_of', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='marketplace.apikey')),
                 ('owner', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='api_keys', to=settings.AUTH_USER_MODEL)),
                 ('scopes', django.contrib.postgres.fields.ArrayField(base_field=models.CharField(max_length=4), default=marketplace.models.all_scopes, size=None)),
                 ('allowed_models', models.ManyToManyField(blank=True, related_name='keys', to='marketplace.listedmodel')),
+            ],
+        ),
+        migrations.CreateModel(
+            name='KeyUse',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('kind', models.CharField(choices=[('day', 'Day'), ('month', 'Month'), ('total', 'Total'), ('at_once', 'At Once')], max_length=7)),
+                ('starts_on', models.DateField()),
+                ('most', models.BigIntegerField()),
+                ('used', models.BigIntegerField(default=0)),
+                ('leased', models.BigIntegerField(default=0)),
+                ('key', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='uses', to='marketplace.apikey')),
+            ],
+        ),
+        migrations.CreateModel(
+            name='KeyLease',
+            fields=[
+                ('id', models.UUIDField(primary_key=True, serialize=False)),
+                ('use', models.CharField(choices=[('spend', 'Spend'), ('at_once', 'At Once')], max_length=7)),
+                ('process', models.CharField(db_index=True, max_length=80)),
+                ('day', models.DateField()),
+                ('granted', models.BigIntegerField()),
+                ('used', models.BigIntegerField(default=0)),
+                ('expires_at', models.DateTimeField()),
+                ('key', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to='marketplace.apikey')),
+            ],
+        ),
+        migrations.CreateModel(
+            name='KeyRate',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('kind', models.CharField(choices=[('requests', 'Requests'), ('tokens', 'Tokens')], max_length=8)),
+                ('left', models.FloatField()),
+                ('at', models.DateTimeField()),
+                ('key', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to='marketplace.apikey')),
             ],
         ),
         migrations.CreateModel(
@@ -368,6 +409,30 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name='apikey',
             constraint=models.CheckConstraint(condition=models.Q(('scopes__contained_by', ['call', 'read']), models.Q(('scopes', []), _negated=True)), name='key_has_known_scopes'),
+        ),
+        migrations.AddConstraint(
+            model_name='apikey',
+            constraint=models.CheckConstraint(condition=models.Q(('calls_at_once__range', (1, 1000))), name='key_runs_calls_at_once'),
+        ),
+        migrations.AddIndex(
+            model_name='apikey',
+            index=models.Index(condition=models.Q(('allowed_origins', []), _negated=True), fields=['id'], name='keys_of_browsers'),
+        ),
+        migrations.AddConstraint(
+            model_name='keyuse',
+            constraint=models.UniqueConstraint(fields=('key', 'kind', 'starts_on'), name='limit_is_counted_once'),
+        ),
+        migrations.AddConstraint(
+            model_name='keyuse',
+            constraint=models.CheckConstraint(condition=models.Q(('used__gte', 0), ('leased__gte', 0), ('most__gte', django.db.models.expressions.CombinedExpression(models.F('used'), '+', models.F('leased')))), name='no_key_uses_more_than_its_limit'),
+        ),
+        migrations.AddConstraint(
+            model_name='keylease',
+            constraint=models.CheckConstraint(condition=models.Q(('used__gte', 0), ('granted__gte', models.F('used'))), name='no_lease_gives_more_than_it_has'),
+        ),
+        migrations.AddConstraint(
+            model_name='keyrate',
+            constraint=models.UniqueConstraint(fields=('key', 'kind'), name='rate_is_counted_once'),
         ),
         migrations.AddConstraint(
             model_name='pricelist',

@@ -20,4 +20,4 @@ class Migration(migrations.Migration):
         ("ledger", "0002_functions_and_triggers"),
     ]
 
-    operations = [run("catalogue"), run("capture"), run("immutable")]
+    operations = [run("catalogue"), run("limits"), run("capture"), run("immutable")]

@@ -9,7 +9,17 @@ from .access import Access, PassRefund
 from .calls import Call, CallContent, FreeCall, Idempotency
 from .earnings import LotHold, UnattributedRelease
 from .fields import ERASED, SUPPLY_NANO
-from .keys import SCOPES, ApiKey, all_scopes
+from .keys import (
+    CALLS_AT_ONCE,
+    CALLS_AT_ONCE_MAX,
+    ORIGIN_CHARS_MAX,
+    SCOPES,
+    ApiKey,
+    KeyLease,
+    KeyRate,
+    KeyUse,
+    all_scopes,
+)
 from .listings import FREE_CALLS_MAX, DatanetTerms, ListedModel, ModelTerms, PriceList, SplitRule
 from .notices import AuditEvent, DemoProgress, Notification
 from .payouts import PayoutDestination, PayoutRun, Withdrawal
@@ -21,6 +31,8 @@ __all__ = [
     "Access",
     "ApiKey",
     "AuditEvent",
+    "CALLS_AT_ONCE",
+    "CALLS_AT_ONCE_MAX",
     "Call",
     "CallContent",
     "DatanetTerms",
@@ -31,11 +43,15 @@ __all__ = [
     "FREE_CALLS_MAX",
     "FreeCall",
     "Idempotency",
+    "KeyLease",
+    "KeyRate",
+    "KeyUse",
     "ListedModel",
     "LotHold",
     "ModelTerms",
     "ModelVersion",
     "Notification",
+    "ORIGIN_CHARS_MAX",
     "PassRefund",
     "Payback",
     "PayoutDestination",

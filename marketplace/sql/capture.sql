@@ -1,7 +1,7 @@
 -- The paid path's writes. What must be true together is one statement: the call, its charge, its content, its outbox row.
 
--- Store a batch of finished calls. Each: {"call": {columns}, "free_call", "hold_id", "close", "posting", "content",
--- "idempotency", "outbox"}; see marketplace/gateway/charging.py. Repeating a call changes nothing. All or none: the
+-- Store a batch of finished calls. Each: {"call": {columns}, "free_call", "cap_id", "hold_id", "close", "posting",
+-- "content", "idempotency", "outbox"}; see marketplace/gateway/charging.py. Repeating a call changes nothing. All or none: the
 -- caller then sends the calls of a refused batch one by one. Returns the ids that were new.
 CREATE FUNCTION capture_calls(calls jsonb) RETURNS SETOF uuid
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
@@ -41,6 +41,10 @@ BEGIN
         DETAIL = jsonb_build_object('call', lost)::text;
     END IF;
     DELETE FROM marketplace_freecall f WHERE f.call_id = ANY (fresh) AND NOT f.is_used;
+  END IF;
+
+  IF calls @? '$[*].cap_id' THEN
+    PERFORM gateway_count_spending(calls, fresh);
   END IF;
 
   -- Money: a call is charged in the statement that inserts it, from its lease, or by its payer if the lease is gone.

@@ -36,11 +36,15 @@ ORDER BY p.model_id, p.effective_at DESC, p.id DESC;
 
 -- Keys that work now. Read one by one, by hash: there may be millions.
 CREATE VIEW gateway_keys AS
-SELECT k.id AS key_id, k.sha256, k.owner_id, k.spend_cap_nano, k.requests_per_minute, k.tokens_per_minute, k.expires_at, k.scopes,
+SELECT k.id AS key_id, k.sha256, k.owner_id, coalesce(k.limits_of_id, k.id) AS limits_id,
+  coalesce(k.spend_cap_nano, k.spend_cap_day_nano, k.spend_cap_month_nano) IS NOT NULL AS is_capped,
+  k.requests_per_minute, k.tokens_per_minute, k.calls_at_once, k.allowed_origins, k.scopes,
+  least(k.expires_at, k.replaced_until) AS expires_at,
   (SELECT array_agg(a.listedmodel_id) FROM marketplace_apikey_allowed_models a WHERE a.apikey_id = k.id)
     AS allowed_model_ids
 FROM marketplace_apikey k JOIN accounts_user u ON u.id = k.owner_id
-WHERE k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > now()) AND u.is_active;
+WHERE k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > now())
+  AND (k.replaced_until IS NULL OR k.replaced_until > now()) AND u.is_active;
 
 -- Passes and invitations that hold now.
 CREATE VIEW gateway_accesses AS
@@ -70,9 +74,6 @@ JOIN marketplace_listedmodel m ON m.id = c.model_id
 JOIN accounts_user u ON u.id = m.owner_id
 JOIN marketplace_pricelist p ON p.id = c.price_list_id;
 
--- What a key's own wallet paid: a free call spends nothing of its cap.
-CREATE VIEW gateway_spent AS SELECT c.key_id, c.cost_nano FROM marketplace_call c WHERE NOT c.free;
-
 -- The free calls that are taken today (UTC), by running calls too.
 CREATE VIEW gateway_free_calls AS
 SELECT f.buyer_id, f.model_id, f.number FROM marketplace_freecall f
@@ -85,5 +86,5 @@ JOIN ledger_spend s ON s.account_id = a.id
 JOIN ledger_position p ON p.account_id = a.id;
 
 -- reverse:
-DROP VIEW gateway_balances, gateway_free_calls, gateway_spent, gateway_calls, gateway_passages, gateway_withdrawn,
+DROP VIEW gateway_balances, gateway_free_calls, gateway_calls, gateway_passages, gateway_withdrawn,
   gateway_accesses, gateway_keys, gateway_prices, gateway_models;

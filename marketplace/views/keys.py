@@ -20,7 +20,7 @@ from accounts.requests import SignedInRequest
 
 from .. import keys, listings
 from ..errors import Invalid
-from ..forms_build import KeyForm
+from ..forms_keys import OVERLAPS, KeyForm, KeyReplaceForm
 from ..models import ApiKey
 
 KEYS_SHOWN = 200
@@ -32,7 +32,7 @@ _SESSION = "new_key"
 def build_keys(request: SignedInRequest) -> HttpResponse:
     """My keys. A secret that was just made is shown here, once."""
     now = timezone.now()
-    ended = Q(revoked_at__isnull=False) | Q(expires_at__lte=now)
+    ended = Q(revoked_at__isnull=False) | Q(expires_at__lte=now) | Q(replaced_until__lte=now)
     # Pages make keys for themselves: those that have ended tell their person nothing.
     found = (
         ApiKey.objects.filter(owner=request.user)
@@ -46,6 +46,7 @@ def build_keys(request: SignedInRequest) -> HttpResponse:
         "keys": found,
         "secret": listings.open_field(sealed) if sealed else "",
         "now": now,
+        "overlaps": OVERLAPS.items(),
     }
     return render(request, "marketplace/build/keys.html", context)
 
@@ -73,9 +74,12 @@ def build_key_new(request: SignedInRequest) -> HttpResponse:
 @reauthentication_required
 @require_POST
 def build_key_replace(request: SignedInRequest, key_id: UUID) -> HttpResponse:
-    """A new secret for the same program: same name, same limits, and the old secret ends."""
+    """A new secret for the same program: same name, same limits, and the old secret ends, at once or after a while."""
     key = get_object_or_404(ApiKey, pk=key_id, owner=request.user)
-    _key, secret = keys.replace(key, by=request.user)
+    form = KeyReplaceForm(request.POST)
+    # What is none of the choices is refused by the service.
+    overlap_s = form.cleaned_data["overlap_s"] or 0 if form.is_valid() else -1
+    _key, secret = keys.replace(key, by=request.user, overlap_s=overlap_s)
     request.session[_SESSION] = listings.seal_field(secret)
     messages.success(request, _("The key %(name)s is replaced: give its program the new secret.") % {"name": key.name})
     return redirect("build_keys")

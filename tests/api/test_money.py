@@ -200,14 +200,39 @@ def test_who_has_too_little_is_told_402_and_nothing_is_sold(world):
 def test_a_keys_secret_is_shown_once_and_never_again(world):
     dan = client_of(world.person("dan"))
     with transaction.atomic():
-        given = {"name": "Batch", "spend_cap_nano": "5000000000", "models": ["devi/check"], "scopes": ["call"]}
+        caps = {"spend_cap_nano": "5000000000", "spend_cap_day_nano": "1000000000"}
+        given = {"name": "Batch", "models": ["devi/check"], "scopes": ["call"], "calls_at_once": 3} | caps
         made = said(dan.post(f"{V1}/keys/", given, format="json"), 201)
         assert made["secret"].startswith("open_sk_")
         assert (made["spend_cap_open"], made["models"]) == ("5.000000000", ["devi/check"])
-        assert made["scopes"] == ["call"]
+        assert (made["scopes"], made["calls_at_once"], made["last_used_at"]) == (["call"], 3, None)
+        assert (made["spend_cap_day_open"], made["spend_cap_month_nano"]) == ("1.000000000", None)
         assert made["secret"] not in dan.get(f"{V1}/keys/").content.decode()
         assert said(dan.delete(f"{V1}/keys/{made['id']}/"), 204) is None
         assert ApiKey.objects.get(pk=made["id"]).revoked_at
+        transaction.set_rollback(True)
+
+
+def test_a_key_is_replaced_by_program_of_a_person_and_the_old_one_ends_later(world):
+    dan = client_of(world.person("dan"))
+    with transaction.atomic():
+        given = {"name": "Page", "spend_cap_month_nano": "5", "allowed_origins": ["https://App.example.org"]}
+        old = said(dan.post(f"{V1}/keys/", given, format="json"), 201)
+        here = f"{V1}/keys/{old['id']}/replace/"
+        said(dan.post(here, {"overlap_s": 5}, format="json"), 422)
+        said(dan.post(here, {"overlap_s": "3600"}, format="json"), 400)
+        new = said(dan.post(here, {"overlap_s": 3600}, format="json"), 201)
+        assert (new["name"], new["spend_cap_month_nano"], new["allowed_origins"]) == (
+            *("Page", "5"),
+            ["https://app.example.org"],
+        )
+        assert new["secret"].startswith("open_sk_")
+        said(dan.post(here, {}, format="json"), 409)
+        shown = {key["id"]: key for key in said(dan.get(f"{V1}/keys/"))["results"]}
+        assert shown[old["id"]]["replaced_until"] > shown[new["id"]]["created_at"]
+        assert (shown[old["id"]]["revoked_at"], shown[new["id"]]["replaced_until"]) == (None, None)
+        said(dan.post(f"{V1}/keys/", given | {"allowed_origins": ["https://a.org/path"]}, format="json"), 422)
+        said(dan.post(f"{V1}/keys/", given | {"calls_at_once": 0}, format="json"), 400)
         transaction.set_rollback(True)
 
 

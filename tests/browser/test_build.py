@@ -73,6 +73,20 @@ def test_a_buyer_sees_usage_keys_and_settings_on_a_phone(browser, site, books, v
 
     page.goto("/en/build/keys/new/")
     page.get_by_label("Name", exact=True).fill("Shop")
+    page.get_by_label("Spend limit of a day").fill("0.5")
+    page.get_by_label("Spend limit of a month").fill("5")
+    page.get_by_label("Calls at once").fill("7")
+    page.get_by_label("Pages that may use it in a browser").fill("https://app.example.org")
     page.get_by_role("button", name="Create the key").click()
     expect(page.get_by_text("Copy the key now.")).to_be_visible()
+    assert accessibility_problems(page) == []
+
+    # And lets the old secret work for a week while its programs change over
+    row = page.get_by_role("row").filter(has_text="7 calls at once")
+    row.get_by_text("Replace", exact=True).click()
+    row.get_by_label("The old key ends").select_option("In 7 days")
+    row.get_by_role("button", name="Replace Shop").click()
+    expect(page.get_by_text("Copy the key now.")).to_be_visible()
+    expect(page.get_by_text("works until")).to_be_visible()
+    assert sideways(page) <= 0
     assert accessibility_problems(page) == []

@@ -18,10 +18,10 @@ from ledger import chart, errors
 from ledger import services as ledger
 from marketplace import promotion
 from marketplace.gateway import catalogue, database
-from marketplace.gateway.capture import Capture, FreeCallTaken, KeyTaken
+from marketplace.gateway.capture import CapReached, Capture, FreeCallTaken, KeyTaken
 from marketplace.gateway.charging import Call, Outcome, charge
 from marketplace.gateway.idempotency import Idempotency
-from marketplace.models import ApiKey, CallContent, FreeCall
+from marketplace.models import ApiKey, CallContent, FreeCall, KeyLease, KeyUse
 from marketplace.models import Call as StoredCall
 from tests import asynchronous
 from tests.datanets.races import race
@@ -118,6 +118,57 @@ def test_a_call_that_nothing_covers_is_refused_whole(shop):
 
     assert isinstance(refused, errors.InsufficientFunds)
     assert not StoredCall.objects.filter(pk=row["call"]["id"]).exists()
+
+
+def lease_of_cap(key: ApiKey, amount_nano: int) -> str:
+    """A gateway's lease on what a key may spend."""
+    lease_id = str(ledger.new_id())
+    asked = [lease_id, key.pk, "spend", "gateway:test", 0, amount_nano, amount_nano, 0, 60]
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT granted FROM gateway_lease_key(%s, %s, %s, %s, %s, %s, %s, %s, %s)", asked)
+        assert cursor.fetchone() == (amount_nano,)
+    return lease_id
+
+
+def end_lease_of_cap(lease_id: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT gateway_end_key_lease(%s)", [lease_id])
+
+
+def test_a_call_that_is_sent_twice_counts_once_for_its_keys_cap(shop):
+    dan, _ = shop.buyer("dan-caps", OPEN, spend_cap_nano=3 * CALL_NANO)
+    key = ApiKey.objects.get(owner=dan)
+    lease_id = lease_of_cap(key, 2 * CALL_NANO)
+    row = finished_call(shop, dan) | {"cap_id": lease_id}
+
+    assert store(shop, row, row) == [False, False]
+    assert store(shop, row) == [False]
+
+    assert KeyLease.objects.get(pk=lease_id).used == CALL_NANO
+    end_lease_of_cap(lease_id)
+    end_lease_of_cap(lease_id)
+    assert KeyUse.objects.filter(key=key).values_list("used", "leased").get() == (CALL_NANO, 0)
+
+
+def test_a_call_whose_lease_of_the_cap_is_gone_counts_all_the_same_or_is_refused(shop):
+    # Given two calls on a lease that has ended, and a cap with room for one of them
+    dan, _ = shop.buyer("dan-fenced", OPEN, spend_cap_nano=2 * CALL_NANO, spend_cap_day_nano=OPEN)
+    key = ApiKey.objects.get(owner=dan)
+    lease_id = lease_of_cap(key, 2 * CALL_NANO)
+    end_lease_of_cap(lease_id)
+    others = lease_of_cap(key, CALL_NANO)
+    rows = [finished_call(shop, dan) | {"cap_id": lease_id} for _ in range(2)]
+
+    # When both are stored at once
+    results = store(shop, *rows)
+
+    # Then one counts, and the other was never charged
+    assert [type(result) for result in results] == [bool, CapReached]
+    assert StoredCall.objects.filter(buyer=dan).count() == 1
+    assert shop.balance_nano(dan) == OPEN - CALL_NANO
+    end_lease_of_cap(others)
+    uses = KeyUse.objects.filter(key=key).values_list("kind", "used", "leased")
+    assert set(uses) == {("total", CALL_NANO, 0), ("day", CALL_NANO, 0)}
 
 
 def take_key(buyer, row, process: str) -> str:

@@ -470,7 +470,7 @@ def _is_held(canary: Canaries, alice) -> None:
 def _trades(books, canary: Canaries, alice, version: ModelVersion) -> None:
     """Calls, keys, money in and out, and a model that never reached the shop."""
     fund(books, alice, 20)
-    keys.create(owner=alice, name=canary("key"))
+    keys.create(owner=alice, name=canary("key"), allowed_origins=[f"https://{canary('origin of a key')}.example"])
     call(
         version, alice, kept={"messages": [{"role": "user", "content": canary("question")}], "answer": canary("answer")}
     )

@@ -183,6 +183,11 @@ EDITS: dict[ModuleType, dict[str, tuple[str, str, str]]] = {
             *("I5", "payout run"),
             "UPDATE marketplace_withdrawal SET status = 'confirmed' WHERE status = 'sent' RETURNING run_id",
         ),
+        "a key has spent what no call of it cost": (
+            *("I5", "of its limit (day) as used"),
+            """INSERT INTO marketplace_keyuse (key_id, kind, starts_on, most, used, leased)
+               SELECT id, 'day', now(), 10, 7, 0 FROM marketplace_apikey ORDER BY id LIMIT 1 RETURNING key_id""",
+        ),
         "a free call says that its buyer paid": (
             *("I4", "is charged to wallet:"),
             "UPDATE marketplace_call SET free = false WHERE free RETURNING id",

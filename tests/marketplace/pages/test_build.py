@@ -267,6 +267,45 @@ def test_a_key_is_replaced_by_one_with_the_same_limits(books, client):
     assert keyformat.digest(shown) == bytes(new.sha256)
 
 
+def test_a_replaced_key_works_for_as_long_as_its_owner_says_and_the_page_says_until_when(books, client):
+    # Given a key with every limit, for the pages of one origin
+    dan = sign_in(client, "dan")
+    caps = {"spend_cap_day": "0.5", "spend_cap_month": "1.5", "calls_at_once": "5"}
+    client.post("/en/build/keys/new/", {"name": "Page", "allowed_origins": "https://App.example.org\r\n"} | caps)
+    shown = page(client, "/en/build/keys/")
+    assert all(words in shown for words in ("a day", "a month", "5 calls at once", "https://app.example.org"))
+    old = ApiKey.objects.get()
+
+    # When it is replaced in a way that does not exist, then for a week
+    assert client.post(f"/en/build/keys/{old.pk}/replace/", {"overlap_s": "5"}).status_code == 422
+    client.post(f"/en/build/keys/{old.pk}/replace/", {"overlap_s": "604800"})
+
+    # Then both work, with the same limits, and it is shown how long
+    new = ApiKey.objects.get(replaced_until=None)
+    assert set(ApiKey.objects.filter(owner=dan).working()) == {old, new}
+    same = ("spend_cap_day_nano", "spend_cap_month_nano", "calls_at_once", "allowed_origins", "scopes")
+    assert [getattr(new, name) for name in same] == [getattr(old, name) for name in same]
+    assert new.limits_of == old
+    assert "works until" in page(client, "/en/build/keys/")
+
+    # And afterwards it is shown as replaced, and may be revoked before its time
+    client.post(f"/en/build/keys/{old.pk}/revoke/")
+    assert list(ApiKey.objects.filter(owner=dan).working()) == [new]
+
+
+@pytest.mark.parametrize(
+    "origin", ["*", "null", "app.example.org", "https://a.org/x", "https://u@a.org", "ftp://a.org"]
+)
+def test_what_is_no_origin_of_a_page_is_refused_with_the_form(books, client, origin):
+    sign_in(client, "dan")
+
+    answer = client.post("/en/build/keys/new/", {"name": "Page", "allowed_origins": f"https://a.org\n{origin}"})
+
+    assert answer.status_code == 422
+    assert "is no origin of a page" in answer.content.decode()
+    assert not ApiKey.objects.exists()
+
+
 def test_a_replaced_key_may_do_no_more_than_the_one_before(books):
     dan = person("dan")
     old, _secret = keys.create(owner=dan, name="Reports", scopes=["read"])

@@ -1,0 +1,103 @@
+"""Forms of API keys: a new one with its limits, and one in place of another."""
+
+from __future__ import annotations
+
+from datetime import datetime, time, timedelta
+
+from django import forms
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from .forms_explore import OpenField
+from .keys import ORIGINS_MAX
+from .models import CALLS_AT_ONCE, CALLS_AT_ONCE_MAX, ORIGIN_CHARS_MAX, SCOPES, ListedModel
+
+
+class KeyForm(forms.Form):
+    """A new API key and what it may do."""
+
+    name = forms.CharField(
+        label=_("Name"), max_length=80, help_text=_("What uses it, so that you know which to revoke.")
+    )
+    may = forms.ChoiceField(
+        label=_("It may"),
+        required=False,
+        choices=[
+            ("", _("Call models, and read your calls and credits")),
+            ("call", _("Call models only")),
+            ("read", _("Read your calls and credits only")),
+        ],
+    )
+    spend_cap_day = OpenField(
+        label=_("Spend limit of a day, in OPEN"), required=False, help_text=_("It begins anew at midnight UTC.")
+    )
+    spend_cap_month = OpenField(
+        label=_("Spend limit of a month, in OPEN"),
+        required=False,
+        help_text=_("It begins anew on the first of the month, UTC."),
+    )
+    spend_cap = OpenField(label=_("Spend limit, in OPEN"), required=False, help_text=_("In all. Empty: your wallet."))
+    requests_per_minute = forms.IntegerField(
+        label=_("Requests per minute"), required=False, min_value=1, max_value=2**31 - 1
+    )
+    tokens_per_minute = forms.IntegerField(
+        label=_("Tokens per minute"), required=False, min_value=1, max_value=2**31 - 1
+    )
+    calls_at_once = forms.IntegerField(
+        label=_("Calls at once"), required=False, min_value=1, max_value=CALLS_AT_ONCE_MAX, initial=CALLS_AT_ONCE
+    )
+    expires_on = forms.DateField(
+        label=_("Last day"), required=False, widget=forms.DateInput(attrs={"type": "date"}), help_text=_("In UTC.")
+    )
+    models = forms.ModelMultipleChoiceField(
+        label=_("Only these models"), queryset=ListedModel.objects.none(), required=False, help_text=_("None: all.")
+    )
+    allowed_origins = forms.CharField(
+        label=_("Pages that may use it in a browser"),
+        required=False,
+        max_length=ORIGIN_CHARS_MAX * ORIGINS_MAX,
+        widget=forms.Textarea(attrs={"rows": 3, "spellcheck": "false"}),
+        help_text=_(
+            "One origin per line, such as https://app.example.org. Whoever opens such a page can read the key."
+        ),
+    )
+
+    def __init__(self, *args, models, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        chosen = self.fields["models"]
+        assert isinstance(chosen, forms.ModelMultipleChoiceField)
+        chosen.queryset = models
+        chosen.label_from_instance = lambda model: model.path  # type: ignore[method-assign,assignment]
+
+    def limits(self) -> dict:
+        given = self.cleaned_data
+        day = given["expires_on"]
+        return {
+            "name": given["name"],
+            "spend_cap_nano": given["spend_cap"],
+            "spend_cap_day_nano": given["spend_cap_day"],
+            "spend_cap_month_nano": given["spend_cap_month"],
+            "requests_per_minute": given["requests_per_minute"],
+            "tokens_per_minute": given["tokens_per_minute"],
+            "calls_at_once": given["calls_at_once"] or CALLS_AT_ONCE,
+            "expires_at": datetime.combine(day + timedelta(days=1), time.min, timezone.get_current_timezone())
+            if day
+            else None,
+            "scopes": [given["may"]] if given["may"] else SCOPES,
+            "models": given["models"],
+            "allowed_origins": given["allowed_origins"].split(),
+        }
+
+
+OVERLAPS = {
+    0: _("At once"),
+    3600: _("In one hour"),
+    86_400: _("In 24 hours"),
+    604_800: _("In 7 days"),
+}
+
+
+class KeyReplaceForm(forms.Form):
+    """When a replaced key ends."""
+
+    overlap_s = forms.TypedChoiceField(choices=list(OVERLAPS.items()), coerce=int, required=False, empty_value=None)
