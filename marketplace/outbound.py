@@ -13,8 +13,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-TIMEOUT_S = 60.0
-CONNECT_TIMEOUT_S = 5.0
 ANSWER_MAX_BYTES = 8 * 1024 * 1024
 
 

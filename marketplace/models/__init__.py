@@ -10,7 +10,16 @@ from .calls import Call, CallContent, FreeCall, Idempotency
 from .earnings import LotHold, UnattributedRelease
 from .fields import ERASED, SUPPLY_NANO
 from .keys import SCOPES, ApiKey, all_scopes
-from .listings import FREE_CALLS_MAX, DatanetTerms, ListedModel, ModelTerms, PriceList, SplitRule
+from .listings import (
+    FALLBACKS_MAX,
+    FREE_CALLS_MAX,
+    DatanetTerms,
+    Fallback,
+    ListedModel,
+    ModelTerms,
+    PriceList,
+    SplitRule,
+)
 from .notices import AuditEvent, DemoProgress, Notification
 from .payouts import PayoutDestination, PayoutRun, Withdrawal
 from .refunds import Dispute, Payback, Refund
@@ -28,7 +37,9 @@ __all__ = [
     "Deposit",
     "Dispute",
     "ERASED",
+    "FALLBACKS_MAX",
     "FREE_CALLS_MAX",
+    "Fallback",
     "FreeCall",
     "Idempotency",
     "ListedModel",
