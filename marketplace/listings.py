@@ -28,7 +28,8 @@ TERMS = ("split_rule_id", "access_mode", "pass_price_nano", "pass_days", "free_c
 
 @dataclass(frozen=True)
 class FallbackWanted:
-    """An address that answers in place of a model's own. Without a key: the one stored for this address, if there is one."""
+    """An address that answers in place of a model's own. Without a key: the one stored for
+    the same address and name, if there is one."""
 
     url: str
     model_name: str = ""

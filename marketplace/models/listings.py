@@ -152,6 +152,10 @@ class Fallback(models.Model):
         ]
         ordering = ["place"]
 
+    @property
+    def has_key(self) -> bool:
+        return bool(self.key_token)
+
 
 class ModelTerms(models.Model):
     """How a model's charges are split and who may call it, from a moment on. New terms are a new row (a trigger); the
