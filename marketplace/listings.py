@@ -164,9 +164,7 @@ def set_fallbacks(model: ListedModel, *, by: User, fallbacks: Sequence[FallbackW
         raise Invalid(_("A model has at most %(most)s fallbacks.") % {"most": FALLBACKS_MAX})
     for wanted in fallbacks:
         _check_upstream(wanted.url)
-    ListedModel.objects.select_for_update(no_key=True).get(
-        pk=model.pk
-    )  # two savings at once: one list, not half of each
+    _lock(model)
     before = list(model.fallbacks.all())
     known = {(one.url, one.model_name): one.key_token for one in before}
     same = [(one.url, one.model_name) for one in before] == [(one.url, one.model_name) for one in fallbacks]
@@ -290,6 +288,11 @@ def open_field(token: str) -> str:
 
 def _fernet() -> MultiFernet:
     return MultiFernet([Fernet(key) for key in settings.FIELD_KEYS])
+
+
+def _lock(model: ListedModel) -> None:
+    """Two savings at once are one after the other, not half of each."""
+    ListedModel.objects.select_for_update(no_key=True).get(pk=model.pk)
 
 
 def _keep_terms(model: ListedModel, *, by: User) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection
@@ -52,11 +54,24 @@ def proxy(server) -> Iterator:
 
 
 @pytest.fixture(scope="module")
-def shop(books_of_module, server, proxy) -> Iterator[shops.Shop]:
+def deaf() -> Iterator[int]:
+    """A port where nobody picks up: its queue of connections is full."""
+    with socket.socket() as listening, contextlib.ExitStack() as waiting:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(0)
+        for _ in range(3):
+            line = waiting.enter_context(socket.socket())
+            line.setblocking(False)
+            line.connect_ex(listening.getsockname())
+        yield listening.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def shop(books_of_module, server, proxy, deaf) -> Iterator[shops.Shop]:
     privileges.apply(connection, role=settings.APP_DB_ROLE)
     before = settings.OUTBOUND_ALLOW
     nowhere = free_port()
-    settings.OUTBOUND_ALLOW = [f"127.0.0.1:{port}" for port in (server.port, proxy.server_port, nowhere)]
+    settings.OUTBOUND_ALLOW = [f"127.0.0.1:{port}" for port in (server.port, proxy.server_port, nowhere, deaf)]
     opened = shops.Shop(books_of_module, proxy)
     real, proxied = f"{server.url}/v1", f"http://127.0.0.1:{proxy.server_port}/v1"
     bundled = f"http://127.0.0.1:{proxy.server_port}/bundled/v1"
@@ -70,6 +85,7 @@ def shop(books_of_module, server, proxy) -> Iterator[shops.Shop]:
         ("gone", dead, chat, KEY),
         ("gone-for-good", dead, "for-good", KEY),
         *((f"slow-{number}", proxied, f"slow-{number}", KEY) for number in range(4)),
+        ("deaf", f"http://127.0.0.1:{deaf}/v1", chat, KEY),
         ("flaky", proxied, "flaky", KEY),
         ("replaced", dead, "replaced", KEY),
         ("cut-off", proxied, "cut-off", KEY),
@@ -103,6 +119,7 @@ def gateway(shop, proxy) -> Iterator[Gateway]:
 def impatient(shop, proxy) -> Iterator[Gateway]:
     """It waits a second for anything, and leaves a target alone for three after two failures."""
     limits = {
+        "GATEWAY_UPSTREAM_CONNECT_S": "1",
         "GATEWAY_UPSTREAM_FIRST_BYTE_S": "1",
         "GATEWAY_UPSTREAM_IDLE_S": "1",
         "GATEWAY_CALL_TIMEOUT_S": "3",
@@ -222,8 +239,9 @@ def test_a_busy_server_is_waited_for_as_long_as_it_asks_within_reason():
 
 @pytest.fixture(scope="module")
 def recorded(gateway, shop, proxy) -> list[bytes]:
-    """The events of a real answer, which the proxy repeats when it holds or cuts one."""
+    """The events of a real answer, which the proxy repeats when it holds or cuts one. It keeps a whole one, too."""
     _, key = shop.buyer("dan-records", OPEN)
+    ask(gateway, key, "proxied", "Tell me of the wren")
     ask(gateway, key, "proxied", "Tell me of the wren", stream=True)
     assert len(proxy.recorded) == EVENTS, proxy.recorded
     return proxy.recorded
@@ -331,18 +349,20 @@ def test_what_a_filter_stopped_costs_nothing(gateway, shop, streamed):
 
 
 @pytest.mark.parametrize(
-    ("said", "streamed"), [("hold 0", True), ("hold 3", True), ("hold 0", False)], ids=["first byte", "next", "whole"]
+    ("model", "said", "streamed"),
+    [("deaf", "Hello", True), ("slow-0", "hold 0", True), ("slow-1", "hold 3", True), ("slow-2", "hold 0", False)],
+    ids=["connection", "first byte", "next piece", "whole answer"],
 )
 def test_a_model_that_does_not_begin_or_go_on_in_time_is_504_and_costs_nothing(
-    impatient, shop, recorded, said, streamed
+    impatient, shop, recorded, model, said, streamed
 ):
-    number = {("hold 0", True): 0, ("hold 3", True): 1, ("hold 0", False): 2}[said, streamed]
-    dan, key = shop.buyer(f"dan-slow-{number}", OPEN)
+    dan, key = shop.buyer(f"dan-{model}", OPEN)
 
-    answer = ask(impatient, key, f"slow-{number}", said, stream=streamed)
+    answer = ask(impatient, key, model, said, stream=streamed)
 
-    error = events_of(answer)[-1]["error"] if number == 1 else answer.json()["error"]
-    assert (answer.status_code, error["code"]) == (200 if number == 1 else 504, "upstream_timeout")
+    has_begun = said == "hold 3"
+    error = events_of(answer)[-1]["error"] if has_begun else answer.json()["error"]
+    assert (answer.status_code, error["code"]) == (200 if has_begun else 504, "upstream_timeout")
     assert error["type"] == "server_error"
     call = ended(shop, dan)
     assert (call.status, call.cost_nano, call.error_code) == ("failed", 0, "upstream_timeout")
@@ -350,7 +370,7 @@ def test_a_model_that_does_not_begin_or_go_on_in_time_is_504_and_costs_nothing(
 
 @pytest.mark.parametrize(("model", "said"), [("gone", "Hello"), ("slow-3", "hold 0")])
 def test_a_fallback_answers_for_the_price_of_the_model_where_its_own_server_does_not(
-    impatient, shop, proxy, model, said
+    impatient, shop, proxy, recorded, model, said
 ):
     dan, key = shop.buyer(f"dan-falls-{model}", OPEN)
     quote = impatient.post("/v1/quote", body(model, said), key=key).json()
@@ -374,24 +394,26 @@ def test_no_fallback_is_asked_once_a_part_of_an_answer_was_sent(impatient, shop,
     assert ended(shop, dan).cost_nano == 0
 
 
-def test_a_server_that_fails_again_and_again_is_left_alone_and_then_tried_with_one_call(impatient, shop, proxy):
+def test_a_server_that_fails_again_and_again_is_left_alone_and_then_tried_with_one_call(
+    impatient, shop, proxy, recorded
+):
     dan, key = shop.buyer("dan-flaky", OPEN)
     for _ in range(2):
         assert ask(impatient, key, "flaky", "status 504").status_code == 504
 
     # Then nobody asks it for a while
-    refused = ask(impatient, key, "flaky", "Hello")
+    refused = ask(impatient, key, "flaky", "recorded")
     assert (refused.status_code, refused.json()["error"]["code"]) == (503, "upstream_unavailable")
     assert refused.headers["retry-after"] in ("1", "2", "3")
-    assert asked(proxy, "flaky", "Hello") == 0
+    assert asked(proxy, "flaky", "recorded") == 0
     assert Call.objects.filter(buyer=dan, error_code="upstream_unavailable").get().cost_nano == 0
 
     # And after it the next call tries it
-    wait_until(lambda: ask(impatient, key, "flaky", "Hello").status_code == 200)
-    assert ask(impatient, key, "flaky", "Hello").status_code == 200
+    wait_until(lambda: ask(impatient, key, "flaky", "recorded").status_code == 200)
+    assert ask(impatient, key, "flaky", "recorded").status_code == 200
 
 
-def test_many_at_once_and_refused_requests_keep_nobody_out(impatient, shop):
+def test_many_at_once_and_refused_requests_keep_nobody_out(impatient, shop, recorded):
     _, key = shop.buyer("dan-many", OPEN)
     for said in ("status 429 9", "status 400", "status 403", "status 500"):
         for _ in range(3):
@@ -401,10 +423,10 @@ def test_many_at_once_and_refused_requests_keep_nobody_out(impatient, shop):
     with ThreadPoolExecutor(2) as threads:
         slow = list(threads.map(lambda _: ask(impatient, key, "bundled", "hold 0", stream=True).status_code, range(2)))
     assert slow == [504, 504]
-    assert ask(impatient, key, "bundled").status_code == 200
+    assert ask(impatient, key, "bundled", "recorded").status_code == 200
 
 
-def test_while_a_server_is_left_alone_its_fallback_is_asked_at_once(impatient, shop, proxy):
+def test_while_a_server_is_left_alone_its_fallback_is_asked_at_once(impatient, shop, proxy, recorded):
     _, key = shop.buyer("dan-replaced", OPEN)
     answers = [ask(impatient, key, "replaced", f"Hello {number}") for number in range(4)]
 

@@ -141,7 +141,8 @@ class _Proxy(BaseHTTPRequestHandler):
     """Passes on to a real model server, or does what the last message of a chat says in place of it.
 
     Messages: `status 429 7` (with Retry-After), `once reset` and `once 502` (the first time), `hold 3` and `cut 3` (of the
-    events of a real answer that was recorded), `no-usage`, `filter`. All else is passed on, and all that a `backup` is asked.
+    events of a real answer that was recorded), `no-usage`, `filter`. `recorded` is answered by the recording, as is all that
+    a `backup` is asked; anything else is passed on.
     """
 
     protocol_version = "HTTP/1.1"
@@ -149,16 +150,20 @@ class _Proxy(BaseHTTPRequestHandler):
     def do_POST(self):
         raw = self.rfile.read(int(self.headers["content-length"]))
         body = json.loads(raw)
-        said = body["messages"][-1]["content"].split() if "messages" in body else [""]
-        asked = (body.get("model"), " ".join(said))
-        if self.path.endswith("/chat/completions"):
-            self.server.asked.append(asked)
+        if not self.path.endswith("/chat/completions"):
+            self._pass_on(body, "")
+            return
+        said = body["messages"][-1]["content"].split()
+        asked = (body["model"], " ".join(said))
+        self.server.asked.append(asked)
         first_time = self.server.asked.count(asked) == 1
         match said:
             case ["status", status, *wait]:
                 self._say(int(status), {"error": {"message": self.headers["authorization"]}}, *wait)
-            case _ if str(body.get("model", "")).startswith("backup"):
-                self._pass_on(body, "")
+            case _ if body["model"].startswith("backup"):
+                self._repeat(body)
+            case ["recorded"]:
+                self._repeat(body)
             case ["once", "reset", *_] if first_time:
                 self._die()
             case ["once", status, *_] if first_time:
@@ -190,11 +195,21 @@ class _Proxy(BaseHTTPRequestHandler):
             raw = raw.replace(b'"length"', b'"content_filter"').replace(b'"stop"', b'"content_filter"')
         if body.get("stream") and answer.status == 200:
             self.server.recorded = self.server.recorded or [one + b"\n\n" for one in raw.split(b"\n\n") if one]
+        elif path.endswith("/chat/completions") and answer.status == 200:
+            self.server.recorded_whole = self.server.recorded_whole or json.loads(raw)
         self.send_response(answer.status)
         self.send_header("content-type", answer.headers["content-type"])
         self.send_header("content-length", str(len(raw)))
         self.end_headers()
         self.wfile.write(raw)
+
+    def _repeat(self, body):
+        """The recorded answer at once: no matter how busy the machine is."""
+        if body["stream"]:
+            self._replay(len(self.server.recorded))
+            self.wfile.write(b"0\r\n\r\n")
+        else:
+            self._say(200, self.server.recorded_whole)
 
     def _replay(self, events):
         if events:
@@ -230,6 +245,7 @@ def start_proxy(behind: int) -> _Server:
     server.behind = behind
     server.asked = []
     server.recorded = []
+    server.recorded_whole = {}
     server.released = threading.Event()
     threading.Thread(target=server.serve_forever, daemon=True).start()
     return server
