@@ -49,7 +49,10 @@ def resolve(url: str, *, allow: Iterable[str] = ()) -> Target:
     Raises:
         OutboundRefused: the scheme, the host or the address it resolves to is not allowed, or it does not resolve.
     """
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise OutboundRefused("This is no address.") from None
     try:
         port = parts.port
     except ValueError:

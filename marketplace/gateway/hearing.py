@@ -9,7 +9,7 @@ from typing import Any
 from . import config
 from .charging import Call
 from .events import delta_of
-from .http_client import Failed
+from .http_client import Reported
 from .replies import Reply
 from .upstreams import Upstream
 
@@ -47,7 +47,7 @@ class Heard:
             self.done = True
             return
         if "error" in event:
-            raise Failed("The model's server reported an error.")
+            raise Reported("The model's server reported an error.")
         self.usage = event.get("usage") or self.usage
         choices = event.get("choices") or []
         if not choices:

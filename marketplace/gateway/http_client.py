@@ -34,6 +34,10 @@ class Lost(Failed):
     """There was no connection, or it was closed before the end."""
 
 
+class Reported(Failed):
+    """It said itself, within its answer, that it failed on this request."""
+
+
 class TooSlow(Failed):
     """It did not connect, begin or go on in its time."""
 

@@ -24,7 +24,7 @@ from . import config
 from .breaker import Health, Visit
 from .catalogue import Version
 from .errors import ApiError, invalid, upstream_busy, upstream_failed, upstream_slow, upstream_unavailable
-from .http_client import Answer, Client, Failed, Lost, TooSlow, closing
+from .http_client import Answer, Client, Failed, Lost, Reported, TooSlow, closing
 
 logger = logging.getLogger("marketplace.gateway")
 
@@ -176,7 +176,7 @@ class Upstreams:
         if isinstance(error, _NotServed):
             at_fault = error.at_fault
         else:
-            at_fault = not (upstream.bundled and isinstance(error, TooSlow))
+            at_fault = not isinstance(error, Reported) and not (upstream.bundled and isinstance(error, TooSlow))
         if not at_fault:
             visit.undecided()
         elif visit.failed():
@@ -286,5 +286,5 @@ def _refusal(answer: Answer, raw: bytes, *, of_ours: bool) -> _NotServed:
         return _NotServed(upstream_failed(), at_fault=True, retry_after_s=0)
     if status == 504:
         return _NotServed(upstream_slow(), at_fault=True)
-    # A plain 500 may be one request's doing: whoever finds one that does it must not keep the others out.
+    # A plain 500 may be one request's doing, as an error within a stream: who finds one must not keep the others out.
     return _NotServed(upstream_failed())

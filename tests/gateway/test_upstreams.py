@@ -415,9 +415,10 @@ def test_a_server_that_fails_again_and_again_is_left_alone_and_then_tried_with_o
 
 def test_many_at_once_and_refused_requests_keep_nobody_out(impatient, shop, recorded):
     _, key = shop.buyer("dan-many", OPEN)
-    for said in ("status 429 9", "status 400", "status 403", "status 500"):
+    for said in ("status 429 9", "status 400", "status 403", "status 500", "reports"):
         for _ in range(3):
-            assert ask(impatient, key, "slow-0", said).json()["error"]["code"] != "upstream_unavailable"
+            answer = ask(impatient, key, "slow-0", said, stream=said == "reports")
+            assert answer.json()["error"]["code"] in ("model_busy", "upstream_error")
 
     # Our own process is slow when many wait for it: the next one may be lucky
     with ThreadPoolExecutor(2) as threads:
@@ -442,6 +443,6 @@ def test_nothing_is_held_for_any_of_these_calls(gateway, impatient, shop):
 
     wait_until(lambda: not any(ledger.open_holds(chart.wallet(buyer.pk)) for buyer in buyers))
 
-    assert len(buyers) > EVENTS
+    assert buyers
     for buyer in buyers:
         assert ledger.balance_nano(chart.wallet(buyer.pk)) == shop.balance_nano(buyer)

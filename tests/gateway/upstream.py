@@ -141,8 +141,8 @@ class _Proxy(BaseHTTPRequestHandler):
     """Passes on to a real model server, or does what the last message of a chat says in place of it.
 
     Messages: `status 429 7` (with Retry-After), `once reset` and `once 502` (the first time), `hold 3` and `cut 3` (of the
-    events of a real answer that was recorded), `no-usage`, `filter`. `recorded` is answered by the recording, as is all that
-    a `backup` is asked; anything else is passed on.
+    events of a real answer that was recorded), `no-usage`, `filter`, `reports` (an error, in a stream). `recorded` is
+    answered by the recording, as is all that a `backup` is asked; anything else is passed on.
     """
 
     protocol_version = "HTTP/1.1"
@@ -162,6 +162,8 @@ class _Proxy(BaseHTTPRequestHandler):
                 self._say(int(status), {"error": {"message": self.headers["authorization"]}}, *wait)
             case _ if body["model"].startswith("backup"):
                 self._repeat(body)
+            case ["reports"]:
+                self._say_event({"error": {"message": "I cannot"}})
             case ["recorded"]:
                 self._repeat(body)
             case ["once", "reset", *_] if first_time:
@@ -220,6 +222,13 @@ class _Proxy(BaseHTTPRequestHandler):
         for event in self.server.recorded[:events]:
             self.wfile.write(b"%x\r\n%s\r\n" % (len(event), event))
             self.wfile.flush()
+
+    def _say_event(self, event):
+        payload = b"data: " + json.dumps(event).encode() + b"\n\n"
+        self.send_response(200)
+        self.send_header("content-length", str(len(payload)))
+        self.end_headers()
+        self.wfile.write(payload)
 
     def _say(self, status, body, retry_after_s=""):
         payload = json.dumps(body).encode()
