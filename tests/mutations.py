@@ -643,6 +643,14 @@ CREATE TRIGGER version_is_immutable BEFORE UPDATE ON datanets_version
         "All buyers at once would wait for a server that is still down, each to its time-out.",
     ),
     Removal(
+        "full_queue_keeps_nobody_out",
+        "marketplace/gateway/upstreams.py",
+        "at_fault=not upstream.bundled",
+        "at_fault=True",
+        ("tests/gateway/test_upstreams.py::test_many_at_once_and_refused_requests_keep_nobody_out",),
+        "Where many wait for the bundled model, nobody would be let to it any more.",
+    ),
+    Removal(
         "lock_of_the_fallbacks",
         "marketplace/listings.py",
         "    _lock(model)\n",
