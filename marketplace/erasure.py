@@ -30,6 +30,7 @@ from .models import (
     Call,
     CallContent,
     Deposit,
+    Fallback,
     Idempotency,
     ListedModel,
     ModelVersion,
@@ -135,6 +136,7 @@ def _forget_shop(user: User) -> None:
     mine = ListedModel.objects.filter(owner=user)
     mine.update(purpose="", card="", upstream_model="", upstream_key_token="")
     mine.exclude(upstream_url="").update(upstream_url="https://erased.invalid/")
+    Fallback.objects.filter(model__owner=user).delete()
 
 
 def _entries_of(user: User) -> Iterator[uuid.UUID]:

@@ -14,7 +14,8 @@ from accounts.models import User
 from attribution import fitting
 
 from .forms_explore import OpenField, amount_text
-from .models import FREE_CALLS_MAX, ListedModel
+from .listings import FallbackWanted
+from .models import FALLBACKS_MAX, FREE_CALLS_MAX, ListedModel
 from .rules import DEFAULT_PARTS
 
 TOKENS = 1_000_000
@@ -137,6 +138,54 @@ class ModelForm(ModelSettingsForm, PriceForm):
         if given.get("engine") == ListedModel.Engine.CONNECTED and not given.get("upstream_url"):
             self.add_error("upstream_url", _("A connected model needs the address where it answers."))
         return given
+
+
+class FallbacksForm(forms.Form):
+    """Who answers in place of a model's upstream, in the order of asking. Places without an address are left out."""
+
+    def __init__(self, *args, model: ListedModel, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        stored = dict(enumerate(model.fallbacks.all(), start=1))
+        for place in range(1, FALLBACKS_MAX + 1):
+            known = stored.get(place)
+            self.fields[f"url_{place}"] = forms.URLField(
+                label=_("Address %(place)s") % {"place": place},
+                required=False,
+                assume_scheme="https",
+                max_length=300,
+                initial=known.url if known else "",
+            )
+            self.fields[f"model_name_{place}"] = forms.CharField(
+                label=_("Name of the model there"),
+                required=False,
+                max_length=120,
+                initial=known.model_name if known else "",
+            )
+            self.fields[f"key_{place}"] = forms.CharField(
+                label=_("API key there"),
+                required=False,
+                max_length=300,
+                widget=forms.PasswordInput(attrs={"autocomplete": "off"}),
+                help_text=_("A key is stored. Empty: it stays, if the address and the name do.")
+                if known and known.has_key
+                else _("Kept encrypted, and never shown again."),
+            )
+
+    def clean(self) -> dict:
+        super().clean()
+        for place in range(1, FALLBACKS_MAX + 1):
+            alone = self.cleaned_data.get(f"model_name_{place}") or self.cleaned_data.get(f"key_{place}")
+            if alone and not self.cleaned_data.get(f"url_{place}") and f"url_{place}" not in self.errors:
+                self.add_error(f"url_{place}", _("A fallback needs the address where it answers."))
+        return self.cleaned_data
+
+    def fallbacks(self) -> list[FallbackWanted]:
+        given = self.cleaned_data
+        return [
+            FallbackWanted(given[f"url_{place}"], given[f"model_name_{place}"], given[f"key_{place}"])
+            for place in range(1, FALLBACKS_MAX + 1)
+            if given[f"url_{place}"]
+        ]
 
 
 class RuleForm(forms.Form):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from cryptography.fernet import Fernet, MultiFernet
 from django.conf import settings
@@ -17,11 +19,21 @@ from accounts.requests import Visitor
 
 from . import audit, outbound, pricing, rules
 from .errors import Invalid, NotAllowed, NotReady
-from .models import FREE_CALLS_MAX, ListedModel, ModelTerms, ModelVersion, PriceList, SplitRule
+from .models import FALLBACKS_MAX, FREE_CALLS_MAX, Fallback, ListedModel, ModelTerms, ModelVersion, PriceList, SplitRule
 
 MODEL_PATH = re.compile(r"^(?P<owner>[a-z0-9-]{1,40})/(?P<slug>[a-z0-9-]{1,60})(?:@v(?P<number>[1-9]\d{0,5}))?$")
 PRICE_NANO_MAX = 10**15  # a million OPEN per token is a typing error
 TERMS = ("split_rule_id", "access_mode", "pass_price_nano", "pass_days", "free_calls_per_day")
+
+
+@dataclass(frozen=True)
+class FallbackWanted:
+    """An address that answers in place of a model's own. Without a key: the one stored for
+    the same address and name, if there is one."""
+
+    url: str
+    model_name: str = ""
+    key: str = ""
 
 
 @transaction.atomic
@@ -134,6 +146,47 @@ def change_model(
 
 
 @transaction.atomic
+def set_fallbacks(model: ListedModel, *, by: User, fallbacks: Sequence[FallbackWanted]) -> bool:
+    """Say who answers, in this order, when the model's own upstream does not. An empty list: nobody.
+
+    The price stays the model's, whoever answers. A running call keeps the list it began with.
+
+    Returns:
+        Whether anything is different now.
+
+    Raises:
+        NotAllowed: not the owner. Invalid: the model does not chat, there are too many, or an address may not be reached.
+    """
+    _check_owner(model, by)
+    if fallbacks and model.engine not in (ListedModel.Engine.CONNECTED, ListedModel.Engine.RETRIEVAL):
+        raise Invalid(_("Only chat models have fallbacks: the others are answered by this site itself."))
+    if len(fallbacks) > FALLBACKS_MAX:
+        raise Invalid(_("A model has at most %(most)s fallbacks.") % {"most": FALLBACKS_MAX})
+    for wanted in fallbacks:
+        _check_upstream(wanted.url)
+    _lock(model)
+    before = list(model.fallbacks.all())
+    known = {(one.url, one.model_name): one.key_token for one in before}
+    same = [(one.url, one.model_name) for one in before] == [(one.url, one.model_name) for one in fallbacks]
+    if same and not any(one.key for one in fallbacks):
+        return False
+    model.fallbacks.all().delete()
+    Fallback.objects.bulk_create(
+        Fallback(
+            model=model,
+            place=place,
+            url=one.url,
+            model_name=one.model_name,
+            key_token=seal_field(one.key) if one.key else known.get((one.url, one.model_name), ""),
+        )
+        for place, one in enumerate(fallbacks, start=1)
+    )
+    audit.record(by, "set_fallbacks", f"model:{model.pk}", fallbacks=len(fallbacks))
+    announce_catalogue()
+    return True
+
+
+@transaction.atomic
 def set_prices(
     model: ListedModel, *, by: User, price_call_nano: int, price_in_nano: int, price_out_nano: int
 ) -> PriceList:
@@ -235,6 +288,11 @@ def open_field(token: str) -> str:
 
 def _fernet() -> MultiFernet:
     return MultiFernet([Fernet(key) for key in settings.FIELD_KEYS])
+
+
+def _lock(model: ListedModel) -> None:
+    """Two savings at once are one after the other, not half of each."""
+    ListedModel.objects.select_for_update(no_key=True).get(pk=model.pk)
 
 
 def _keep_terms(model: ListedModel, *, by: User) -> None:

@@ -13,8 +13,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-TIMEOUT_S = 60.0
-CONNECT_TIMEOUT_S = 5.0
 ANSWER_MAX_BYTES = 8 * 1024 * 1024
 
 
@@ -51,7 +49,10 @@ def resolve(url: str, *, allow: Iterable[str] = ()) -> Target:
     Raises:
         OutboundRefused: the scheme, the host or the address it resolves to is not allowed, or it does not resolve.
     """
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise OutboundRefused("This is no address.") from None
     try:
         port = parts.port
     except ValueError:

@@ -53,6 +53,9 @@ REFUSALS = {
     "body_too_large": gettext_lazy("What you sent is too large. Nothing was charged."),
     "invalid_value": gettext_lazy("The model cannot use one of these values. Nothing was charged."),
     "model_busy": gettext_lazy("The model is busy. Nothing was charged; try again in a moment."),
+    "upstream_unavailable": gettext_lazy(
+        "The model does not answer at the moment. Nothing was charged; try again later."
+    ),
     "model_unavailable": gettext_lazy("The model’s files cannot be read. Nothing was charged."),
     "upstream_error": gettext_lazy("The model failed on this call. Nothing was charged."),
     "upstream_timeout": gettext_lazy("The model did not answer in time. Nothing was charged."),

@@ -103,6 +103,7 @@ NEVER_PERSONAL = {
     "marketplace.Deposit.external_reference": "an administrator's: the payment at the bank, which the law keeps",
     "marketplace.DemoProgress": "the demo's own steps",
     "marketplace.FreeCall.process": "a process",
+    "marketplace.Fallback.url": "deleted with its row, whose key and name are searched for",
     "marketplace.Idempotency.process": "a process",
     "marketplace.KeyLease.process": "a process",
     "marketplace.Refund.grounds": "a choice",

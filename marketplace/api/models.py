@@ -14,7 +14,7 @@ from datanets.models import Datanet, Version
 
 from .. import listings, querysets, releasing, retiring, rules, training
 from ..errors import Invalid, NotAllowed
-from ..models import FREE_CALLS_MAX, ListedModel, ModelTerms, ModelVersion, PriceList, TrainingRun
+from ..models import FALLBACKS_MAX, FREE_CALLS_MAX, ListedModel, ModelTerms, ModelVersion, PriceList, TrainingRun
 from ..views.explanations import training_sentence, unattributed_sentence
 from .base import (
     ApiView,
@@ -121,6 +121,30 @@ class ModelChanges(Strict):
     pass_days = Whole(min_value=1, max_value=3650, required=False)
     free_calls_per_day = Whole(max_value=FREE_CALLS_MAX, required=False)
     split = GivenParts(required=False, help_text="Holds for calls that start after it.")
+
+
+class GivenFallback(Strict):
+    """Who answers when the upstream does not. Without a key: the one stored for the same address and name."""
+
+    url = Text(max_length=300)
+    model_name = Text(max_length=120, required=False, allow_blank=True)
+    key = Text(max_length=300, required=False, allow_blank=True, write_only=True)
+
+
+class GivenFallbacks(Strict):
+    fallbacks = serializers.ListField(
+        child=GivenFallback(), max_length=FALLBACKS_MAX, help_text="In the order of asking."
+    )
+
+
+class FallbackShown(Shown):
+    url = serializers.CharField()
+    model_name = serializers.CharField()
+    has_key = serializers.BooleanField(help_text="The key itself is never shown.")
+
+
+class FallbacksShown(Shown):
+    fallbacks = FallbackShown(many=True)
 
 
 class ModelQuery(PageQuery):
@@ -276,6 +300,26 @@ class ModelView(ReadableView):
                 rule = rules.adopt(name=(kept | given)["name"][:80], parts=dict(parts), by=request.user)
             listings.change_model(model, by=request.user, split_rule=rule, **kept | given)
         return Response(_detail(request, model))
+
+
+class FallbacksView(ApiView):
+    """Who answers in place of a model's upstream."""
+
+    @endpoint("fallbacks_list", "See a model's fallbacks. For the owner.", answers=FallbacksShown, reads=True)
+    def get(self, request, owner, slug):
+        return Response(_fallbacks(owned(request, owner, slug)))
+
+    @endpoint(
+        "fallbacks_set",
+        "Say who answers when a model's upstream does not. For the owner.",
+        body=GivenFallbacks,
+        answers=FallbacksShown,
+    )
+    def put(self, request, owner, slug):
+        model = owned(request, owner, slug)
+        given = body_of(request, GivenFallbacks)["fallbacks"]
+        listings.set_fallbacks(model, by=request.user, fallbacks=[listings.FallbackWanted(**one) for one in given])
+        return Response(_fallbacks(model))
 
 
 class TermsView(PublicView):
@@ -450,6 +494,10 @@ def owned(request, owner: str, slug: str) -> ListedModel:
 def _detail(request, model: ListedModel) -> dict:
     found = querysets.models_for(request.user).get(pk=model.pk)
     return ModelDetail(found).data
+
+
+def _fallbacks(model: ListedModel) -> dict:
+    return FallbacksShown({"fallbacks": model.fallbacks.all()}).data
 
 
 def _runs(request):

@@ -24,8 +24,8 @@ MODEL_BYTES = 2000  # of one in the list, about
 
 _MODELS = """SELECT model_id::text, version_id::text, number, owner_id, owner, slug, name, purpose, engine, access_mode,
   pass_price_nano, pass_days, free_calls_per_day, context_tokens, max_output_tokens, upstream_url, upstream_model,
-  upstream_key_token, artifact_sha256, created_at, listed, retire_from, rule_id::text, rule_sha256, rule_parts, owner_ids,
-  datanets, task, attribution_method, metrics, record_count FROM gateway_models"""
+  upstream_key_token, upstream_fallbacks, artifact_sha256, created_at, listed, retire_from, rule_id::text, rule_sha256,
+  rule_parts, owner_ids, datanets, task, attribution_method, metrics, record_count FROM gateway_models"""
 _PRICES = """SELECT model_id::text, price_list_id::text, sha256, price_call_nano, price_in_nano, price_out_nano
 FROM gateway_prices"""
 _WITHDRAWN = "SELECT record_id FROM gateway_withdrawn WHERE datanet_id = ANY (%s::uuid[])"
@@ -62,6 +62,7 @@ class Version:
     upstream_url: str
     upstream_model: str
     upstream_key_token: str
+    upstream_fallbacks: Sequence[Mapping[str, str]]  # url, model, key_token of each, in the order of asking
     artifact_sha256: str
     created_at: datetime
     listed: bool

@@ -29,24 +29,34 @@ _PASSAGES = "SELECT record_id, identity, title, text, datanet FROM gateway_passa
 
 @dataclass
 class Prepared:
-    """A chat call ready to run. `prompt_tokens` is exact where `counted`, else an upper bound."""
+    """A chat call ready to run, the same for each of `upstreams` but for the name of the model.
+
+    Args:
+        prompt_tokens: The most that any of them may count.
+        counted_tokens: What the tokenizer of the bundled model counted, if that is one of them.
+    """
 
     request: ChatRequest
-    upstream: Upstream
+    upstreams: Sequence[Upstream]
     body: dict[str, Any]
     prompt_tokens: int
     max_tokens: int
-    counted: bool
+    counted_tokens: int | None
     passages: list[retrieval.Passage] = field(default_factory=list)
     sources: Sequence[Mapping[str, str]] = ()
 
-    def kept(self, answer: str) -> dict[str, Any]:
+    def counted_by(self, upstream: Upstream | None) -> int | None:
+        """The exact length of the prompt for who answered, or (None) whoever would have; None if nobody counted it."""
+        bundled = upstream.bundled if upstream else all(one.bundled for one in self.upstreams)
+        return self.counted_tokens if bundled else None
+
+    def kept(self, answer: str, upstream: Upstream | None) -> dict[str, Any]:
         """What is kept under seal besides the response; attribution reads it."""
         return {
             "messages": self.request.messages,
             "passages": [asdict(passage) for passage in self.passages],
             "answer": answer,
-            "scorable": self.upstream.bundled and bool(answer),
+            "scorable": upstream is not None and upstream.bundled and bool(answer),
         }
 
     def citations(self, answer: str) -> list[dict[str, Any]]:
@@ -73,7 +83,8 @@ class Chats:
         Raises:
             ApiError: 400 the messages do not fit the context; 5xx the models process does not answer.
         """
-        upstream = self._upstreams.of(version)
+        upstreams = self._upstreams.of(version)
+        bundled, foreign = ([one for one in upstreams if one.bundled is ours] for ours in (True, False))
         passages: list[retrieval.Passage] = []
         sources: dict[int, dict[str, str]] = {}
         if version.engine == "retrieval":
@@ -83,19 +94,19 @@ class Chats:
             messages = request.messages
             if version.engine == "retrieval":
                 messages = retrieval.build_messages(request.messages, passages)
-            body = {"model": upstream.model, "messages": messages, **request.options}
-            if upstream.bundled:
-                prompt_tokens = await self._upstreams.count_tokens(messages=messages)
-            else:
-                prompt_tokens = len(await offloop.run(size_bytes, orjson.dumps, body)) + config.PROMPT_MARGIN_TOKENS
-            room = version.context_tokens - prompt_tokens if upstream.bundled else wanted
+            body = {"model": upstreams[0].model, "messages": messages, **request.options}
+            counted_tokens = await self._upstreams.count_tokens(messages=messages) if bundled else None
+            written = await offloop.run(size_bytes, orjson.dumps, body) if foreign else b""
+            bound = len(written) + config.PROMPT_MARGIN_TOKENS if foreign else 0
+            prompt_tokens = max(counted_tokens or 0, bound)
+            room = wanted if counted_tokens is None else version.context_tokens - counted_tokens
             if room >= min(wanted, 64) or not passages:
                 break
             passages = _without_farthest(passages)
         if room < 1:
             raise ApiError(
                 400,
-                f"The messages are {prompt_tokens} tokens; the model reads at most {version.context_tokens - 1}.",
+                f"The messages are {counted_tokens} tokens; the model reads at most {version.context_tokens - 1}.",
                 code="context_length_exceeded",
                 param="messages",
             )
@@ -105,11 +116,11 @@ class Chats:
             body["stream_options"] = {"include_usage": True}
         return Prepared(
             request=request,
-            upstream=upstream,
+            upstreams=upstreams,
             body=body,
             prompt_tokens=prompt_tokens,
             max_tokens=max_tokens,
-            counted=upstream.bundled,
+            counted_tokens=counted_tokens,
             passages=passages,
             sources=[sources[place] for place in retrieval.cited_records(passages)],
         )

@@ -19,6 +19,17 @@ LEASE_CALLS_MIN, LEASE_CALLS_MAX = 4, 1024  # how many worst cases of a call a l
 
 BODY_BYTES_MAX = _number("GATEWAY_BODY_BYTES_MAX", 4 * 1024 * 1024)
 CALL_TIMEOUT_S = _number("GATEWAY_CALL_TIMEOUT_S", 120)
+# Of a model's server: until it is connected, until the first byte of a stream, between two pieces of an answer.
+UPSTREAM_CONNECT_S = _number("GATEWAY_UPSTREAM_CONNECT_S", 5)
+UPSTREAM_FIRST_BYTE_S = _number("GATEWAY_UPSTREAM_FIRST_BYTE_S", 60)
+UPSTREAM_IDLE_S = _number("GATEWAY_UPSTREAM_IDLE_S", 30)
+# A whole answer comes when all of it is generated. A little less than the call, so that it is known who was slow.
+UPSTREAM_WHOLE_S = 0.9 * CALL_TIMEOUT_S
+UPSTREAM_RETRIES = 2  # of one target, before its first byte
+UPSTREAM_RETRY_PAUSE_S = 0.1  # doubled each time, with jitter
+UPSTREAM_RETRY_AFTER_S_MAX = 3  # what a busy server may ask us to wait; beyond, its buyer is told
+UPSTREAM_FAILURES_MAX = _number("GATEWAY_UPSTREAM_FAILURES_MAX", 5)  # in a row, until a target is left alone
+UPSTREAM_OPEN_S = _number("GATEWAY_UPSTREAM_OPEN_S", 10)  # for so long
 SEND_S = 15.0  # how long one event may wait for a client that does not read
 DRAIN_S = 2.0  # how long an answer goes on for a client that left, to be counted
 

@@ -132,6 +132,16 @@ def upstream_busy(retry_after_s: int = 1) -> ApiError:
     )
 
 
+def upstream_unavailable(retry_after_s: int) -> ApiError:
+    """Nobody who answers for the model has answered of late, so nobody is asked now."""
+    return ApiError(
+        503,
+        "The model does not answer at the moment. Nothing was charged. Try again later.",
+        code="upstream_unavailable",
+        retry_after_s=retry_after_s,
+    )
+
+
 def upstream_slow() -> ApiError:
     return ApiError(504, "The model did not answer in time. Nothing was charged.", code="upstream_timeout")
 

@@ -1,6 +1,7 @@
 """A small keep-alive HTTP/1.1 client on asyncio and httptools: half the CPU of the ready-made ones, measured.
 
-It connects to the address that `outbound.resolve` checked and to no other, follows no redirect, and bounds time and size.
+It connects to the address that `outbound.resolve` checked and to no other, follows no redirect, and bounds time and size:
+the connection, the first byte of the body and each silence after it have limits of their own.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from urllib.parse import quote
 
 import httptools
 
-from marketplace.outbound import ANSWER_MAX_BYTES, CONNECT_TIMEOUT_S, Target
+from marketplace.outbound import ANSWER_MAX_BYTES, Target
+
+from . import config
 
 _QUEUED_BYTES_MAX = 256 * 1024
 _HEAD_BYTES_MAX = 64 * 1024  # and of whatever else is no body: interim answers, chunk extensions, trailers
@@ -25,6 +28,18 @@ _TLS = ssl.create_default_context()
 
 class Failed(Exception):
     """The other side could not be reached, broke off, or did not speak HTTP."""
+
+
+class Lost(Failed):
+    """There was no connection, or it was closed before the end."""
+
+
+class Reported(Failed):
+    """It said itself, within its answer, that it failed on this request."""
+
+
+class TooSlow(Failed):
+    """It did not connect, begin or go on in its time."""
 
 
 class _Connection(asyncio.Protocol):
@@ -46,7 +61,7 @@ class _Connection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         self.closed = True
         if self._answer is not None:
-            self._answer.broken("The connection was closed before the end of the answer.")
+            self._answer.broken(Lost("The connection was closed before the end of the answer."))
 
     def data_received(self, data: bytes) -> None:
         if self._answer is None or self._parser is None:
@@ -58,10 +73,10 @@ class _Connection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError:
-            answer.broken("The answer is not HTTP.")
+            answer.broken(Failed("The answer is not HTTP."))
             self.abort()
         if self._since_body > _HEAD_BYTES_MAX:
-            answer.broken("The headers are too large.")
+            answer.broken(Failed("The headers are too large."))
             self.abort()
 
     def abort(self) -> None:
@@ -106,12 +121,18 @@ class Answer:
         self._total = 0
         self._paused = False
         self._complete = False
-        self._error: str | None = None
+        self._error: Failed | None = None
         self._news = asyncio.Event()
         self._draining: asyncio.Task[None] | None = None
+        self._loop = asyncio.get_running_loop()
+        self._silence_s = 0.0
+        self._heard_at = 0.0
+        self._watch: asyncio.TimerHandle | None = None
 
-    async def wait_for_headers(self) -> None:
-        while not self.status:
+    async def begun(self, *, within_s: float) -> None:
+        """Wait for the first byte of the body, or for the end of an empty one. Raises Failed."""
+        self._watch_silence(within_s)
+        while not self._chunks and not self._complete:
             await self._wait()
 
     async def chunks(self) -> AsyncIterator[bytes]:
@@ -122,6 +143,7 @@ class Answer:
                 self._queued -= len(chunk)
                 if self._paused and self._queued < _QUEUED_BYTES_MAX // 2 and self._connection.transport:
                     self._paused = False
+                    self._heard_at = self._loop.time()
                     self._connection.transport.resume_reading()
                 yield chunk
             if self._complete:
@@ -151,11 +173,34 @@ class Answer:
 
     async def _wait(self) -> None:
         if self._error is not None:
-            raise Failed(self._error)
+            raise self._error
         self._news.clear()
         await self._news.wait()
         if self._error is not None and not self._chunks:
-            raise Failed(self._error)
+            raise self._error
+
+    def _watch_silence(self, seconds: float) -> None:
+        """From now on the answer breaks if nothing of its body comes for so long."""
+        self._stop_watching()
+        self._silence_s, self._heard_at = seconds, self._loop.time()
+        self._watch = self._loop.call_later(seconds, self._look)
+
+    def _look(self) -> None:
+        # One timer for the whole answer instead of one for each piece of it: it looks how long ago the last one came.
+        now = self._loop.time()
+        if self._paused or self._chunks:  # it is we who are slow
+            self._heard_at = now
+        left_s = self._heard_at + self._silence_s - now
+        if left_s > 0:
+            self._watch = self._loop.call_later(left_s, self._look)
+        else:
+            self.broken(TooSlow(f"Nothing came for {self._silence_s:g} s."))
+            self._connection.abort()
+
+    def _stop_watching(self) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
 
     def started(self, status: int) -> None:
         if 100 <= status < 200:
@@ -164,9 +209,13 @@ class Answer:
         self._news.set()
 
     def more(self, body: bytes) -> None:
+        if self._total:
+            self._heard_at = self._loop.time()
+        else:
+            self._watch_silence(config.UPSTREAM_IDLE_S)
         self._total += len(body)
         if self._total > ANSWER_MAX_BYTES:
-            self.broken("The answer is too large.")
+            self.broken(Failed("The answer is too large."))
             self._connection.abort()
             return
         self._chunks.append(body)
@@ -178,6 +227,7 @@ class Answer:
 
     def ended(self, *, reusable: bool) -> None:
         self._complete = True
+        self._stop_watching()
         if self._paused and self._connection.transport and not self._connection.closed:
             self._paused = False
             self._connection.transport.resume_reading()
@@ -187,7 +237,8 @@ class Answer:
             self._connection.transport.close()
         self._news.set()
 
-    def broken(self, why: str) -> None:
+    def broken(self, why: Failed) -> None:
+        self._stop_watching()
         if not self._complete and self._error is None:
             self._error = why
             self._news.set()
@@ -199,13 +250,13 @@ class Client:
     def __init__(self) -> None:
         self._idle: dict[tuple[str, str, str, int], list[_Connection]] = {}
 
-    async def post(self, target: Target, body: bytes, headers: Mapping[str, str]) -> Answer:
-        """Send a request and return when its headers are here.
+    async def post(self, target: Target, body: bytes, headers: Mapping[str, str], *, first_byte_s: float) -> Answer:
+        """Send a request and return when the first byte of the answer's body is here.
 
-        A kept connection that the other side closed in the meantime is replaced once, if not a byte came back.
+        A kept connection that the other side closed in the meantime is replaced, if not a byte came back.
 
         Raises:
-            Failed: no connection, or it broke before the headers.
+            Failed: no connection, or it broke before that. TooSlow: it took longer than `first_byte_s`.
         """
         fields = {"host": target.authority, "content-type": "application/json", "accept": "application/json", **headers}
         path = quote(target.path, safe="/%?=&:@!$'()*+,;~")
@@ -217,7 +268,9 @@ class Client:
             connection.begin(answer)
             connection.transport.write(request)  # type: ignore[union-attr]
             try:
-                await answer.wait_for_headers()
+                await answer.begun(within_s=first_byte_s)
+            except TooSlow:
+                raise
             except Failed:
                 if was_kept and not answer.any_byte:
                     continue
@@ -242,10 +295,12 @@ class Client:
         loop = asyncio.get_running_loop()
         secure: dict[str, Any] = {"ssl": _TLS, "server_hostname": target.host} if target.scheme == "https" else {}
         try:
-            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            async with asyncio.timeout(config.UPSTREAM_CONNECT_S):
                 _, connection = await loop.create_connection(_Connection, target.address, target.port, **secure)
-        except (OSError, TimeoutError, ssl.SSLError) as error:
-            raise Failed(f"No connection: {type(error).__name__}.") from error
+        except TimeoutError as error:
+            raise TooSlow("No connection in time.") from error
+        except OSError as error:  # ssl.SSLError is one
+            raise Lost(f"No connection: {type(error).__name__}.") from error
         return connection, False
 
     def _keeper(self, target: Target):

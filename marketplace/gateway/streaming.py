@@ -10,20 +10,22 @@ that a dropped connection and a retry are one charge.
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import orjson
 
 from . import config, failpoints
-from .catalogue import Version
 from .charging import Call, Outcome
 from .chatting import Prepared
 from .errors import ApiError, upstream_failed, upstream_slow
-from .http_client import Failed, closing
+from .events import chunk_of, delta_of, envelope, read_events
+from .hearing import Heard
+from .http_client import Failed, TooSlow
 from .replies import Reply
-from .upstreams import Upstreams
+from .upstreams import Upstream, Upstreams
+
+_MALFORMED = (orjson.JSONDecodeError, LookupError, TypeError, AttributeError, ValueError)
 
 
 def no_usage() -> ApiError:
@@ -50,28 +52,30 @@ async def whole(upstreams: Upstreams, call: Call, prepared: Prepared, gone: asyn
         if not asked.done():
             asked.cancel()
     if asked.done() and not asked.cancelled():  # a failure is one, though nobody waits for it
-        return _left(call, prepared, prompt_tokens=asked.result().prompt_tokens)
-    if not prepared.counted:  # nothing was sent, and nothing can be counted
-        return Outcome("failed", error_code="left_uncounted")
-    return _left(call, prepared, prompt_tokens=prepared.prompt_tokens)
+        return _left(call, prepared, None, prompt_tokens=asked.result().prompt_tokens)
+    counted = prepared.counted_by(None)
+    return _nothing_to_count() if counted is None else _left(call, prepared, None, prompt_tokens=counted)
 
 
 async def _asked(upstreams: Upstreams, call: Call, prepared: Prepared) -> Outcome:
-    answer = await upstreams.chat(prepared.upstream, prepared.body)
     try:
-        async with closing(answer):
-            data = orjson.loads(await answer.read())
-        choice = data["choices"][0]
-        message, reason = choice["message"], choice.get("finish_reason") or "stop"
-        text = message.get("content") or ""
-        if not isinstance(text, str):
-            raise TypeError
-    except (Failed, orjson.JSONDecodeError, LookupError, TypeError, AttributeError) as error:
+        async with upstreams.chat(prepared.upstreams, prepared.body) as served:
+            data = orjson.loads(await served.answer.read())
+            choice = data["choices"][0]
+            message, reason = choice["message"], choice.get("finish_reason") or "stop"
+            text = message.get("content") or ""
+            if not isinstance(text, str):
+                raise TypeError
+    except TooSlow as error:
+        raise upstream_slow() from error
+    except (Failed, *_MALFORMED) as error:
         raise upstream_failed() from error
     usage = _usage(data.get("usage"), prepared)
-    if usage is None:
+    counted = usage or await _counted(upstreams, prepared, served.upstream, text=text, pieces=0)
+    if counted is None:
         raise no_usage()
-    return _succeeded(call, prepared, text, message.get("tool_calls"), reason, *usage)
+    outcome = _succeeded(call, prepared, served.upstream, text, message.get("tool_calls"), reason, *counted)
+    return outcome if usage else _told_who_counted(outcome)
 
 
 async def stream(upstreams: Upstreams, call: Call, prepared: Prepared, reply: Reply, gone: asyncio.Future) -> Outcome:
@@ -81,21 +85,23 @@ async def stream(upstreams: Upstreams, call: Call, prepared: Prepared, reply: Re
         ApiError: it failed; what was sent costs nothing.
     """
     finishes = bool(call.idempotency_key)
-    heard = _Heard(finishes=finishes)
+    heard = Heard(finishes=finishes)
     loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(config.CALL_TIMEOUT_S) as limit:
             if not finishes:
                 gone.add_done_callback(lambda _: _shorten(limit, loop))
-            answer = await upstreams.chat(prepared.upstream, prepared.body)
-            async with closing(answer):
-                async for event in _events(answer.chunks()):
+            async with upstreams.chat(prepared.upstreams, prepared.body) as served:
+                heard.upstream = served.upstream
+                async for event in read_events(served.answer.chunks()):
                     await heard.take(event, call, reply, client_left=gone.done())
                     if heard.stuck and not finishes:
                         _shorten(limit, loop)
                     failpoints.hit("in_stream")
                 if heard.done:
-                    answer.drain_later()
+                    served.answer.drain_later()
+                if heard.reason is None:
+                    raise Failed("The answer ended before its end.")
     except TimeoutError:
         if finishes:
             raise upstream_slow() from None
@@ -104,26 +110,26 @@ async def stream(upstreams: Upstreams, call: Call, prepared: Prepared, reply: Re
             heard.missed = True
         elif not gone.done() and not heard.stuck:
             raise upstream_slow() from None
-    except (Failed, orjson.JSONDecodeError, LookupError, TypeError, AttributeError) as error:
+    except (Failed, *_MALFORMED) as error:
         if finishes or (not gone.done() and not heard.stuck):
-            raise upstream_failed() from error
+            raise upstream_slow() if isinstance(error, TooSlow) else upstream_failed() from error
     usage = _usage(heard.usage, prepared)
     nobody_there = gone.done() or heard.stuck
     if not finishes and (heard.missed or (nobody_there and heard.reason is None)):
         return await _left_stream(upstreams, call, prepared, heard, usage)
-    if heard.reason is None:
-        raise upstream_failed("The model's answer broke off. Nothing was charged.")
-    if usage is None:
+    assert heard.reason is not None, "an answer without its end has failed, or its client has left"
+    counted = usage or await _counted(upstreams, prepared, heard.upstream, text=heard.text, pieces=heard.pieces)
+    if counted is None:
         raise no_usage()
-    outcome = _succeeded(call, prepared, heard.text, heard.tool_calls(), heard.reason, *usage)
+    outcome = _succeeded(call, prepared, heard.upstream, heard.text, heard.tool_calls(), heard.reason, *counted)
     outcome.delivered = not heard.missed
-    return outcome
+    return outcome if usage else _told_who_counted(outcome)
 
 
 async def send_end(reply: Reply, call: Call, include_usage: bool, response: dict[str, Any]) -> None:
     """The last two events of a stream: usage with `open` (if asked for), and `[DONE]`."""
     if include_usage:
-        await reply.event({**_chunk(call), "choices": [], "usage": response["usage"], "open": response["open"]})
+        await reply.event({**chunk_of(call), "choices": [], "usage": response["usage"], "open": response["open"]})
     await reply.end_events()
 
 
@@ -132,76 +138,9 @@ async def replay(reply: Reply, call: Call, include_usage: bool, response: dict[s
     await reply.start_events()
     choice = response["choices"][0]
     delta = choice.get("message") or {"content": choice.get("text", "")}
-    await reply.event(_delta(call, delta, None))
-    await reply.event(_delta(call, {}, choice["finish_reason"]))
+    await reply.event(delta_of(call, delta, None))
+    await reply.event(delta_of(call, {}, choice["finish_reason"]))
     await send_end(reply, call, include_usage, response)
-
-
-class _Heard:
-    """What came from the model, and how much of it went to the client. `finishes`: it is heard to its end in any case."""
-
-    def __init__(self, *, finishes: bool) -> None:
-        self._finishes = finishes
-        self.text = ""
-        self.sent_text = ""
-        self.sent_pieces = 0
-        self.missed = False
-        self.reason: str | None = None
-        self.usage: Any = None
-        self.done = False
-        self.stuck = False
-        self.sending_s = 0.0
-        self._tools: dict[int, dict[str, Any]] = {}
-
-    async def take(self, event: dict[str, Any] | None, call: Call, reply: Reply, *, client_left: bool) -> None:
-        """Keep what an event says, and pass it on if somebody is there. Raises Failed."""
-        if event is None:
-            self.done = True
-            return
-        if "error" in event:
-            raise Failed("The model's server reported an error.")
-        self.usage = event.get("usage") or self.usage
-        choices = event.get("choices") or []
-        if not choices:
-            return
-        delta, reason = choices[0].get("delta") or {}, choices[0].get("finish_reason")
-        piece = delta.get("content") or ""
-        self.text += piece
-        for part in delta.get("tool_calls") or []:
-            self._tool(part)
-        says_something = bool(piece or delta.get("tool_calls"))
-        self.reason = reason or self.reason
-        if client_left or self.stuck or not await self._pass_on(_delta(call, delta, reason), reply):
-            self.missed = self.missed or says_something
-        elif says_something:
-            self.sent_text += piece
-            self.sent_pieces += 1
-
-    async def _pass_on(self, event: dict[str, Any], reply: Reply) -> bool:
-        began = time.monotonic()
-        try:
-            async with asyncio.timeout(config.SEND_S):
-                if not reply.started:  # not before the first event: an earlier failure can still be a status
-                    await reply.start_events()
-                await reply.event(event)
-        except TimeoutError:
-            self.stuck = True
-        self.sending_s += time.monotonic() - began
-        if self._finishes and self.sending_s > config.CALL_TIMEOUT_S / 2:
-            self.stuck = True  # who reads this slowly would keep the answer from its end: a failure, and free
-        return not self.stuck
-
-    def tool_calls(self) -> list[dict[str, Any]] | None:
-        return [self._tools[index] for index in sorted(self._tools)] or None
-
-    def _tool(self, part: dict[str, Any]) -> None:
-        known = self._tools.setdefault(int(part.get("index", 0)), {"type": "function", "function": {"arguments": ""}})
-        if part.get("id"):
-            known["id"] = part["id"]
-        function = part.get("function") or {}
-        if function.get("name"):
-            known["function"]["name"] = function["name"]
-        known["function"]["arguments"] += function.get("arguments") or ""
 
 
 def _shorten(limit: asyncio.Timeout, loop: asyncio.AbstractEventLoop) -> None:
@@ -209,21 +148,6 @@ def _shorten(limit: asyncio.Timeout, loop: asyncio.AbstractEventLoop) -> None:
         limit.reschedule(loop.time() + config.DRAIN_S)
     except RuntimeError:  # it is over
         return
-
-
-async def _events(chunks: AsyncIterator[bytes]) -> AsyncIterator[dict[str, Any] | None]:
-    """Server-sent events: JSON objects, and None for `[DONE]`."""
-    rest = b""
-    async for chunk in chunks:
-        *lines, rest = (rest + chunk).split(b"\n")
-        for line in lines:
-            if not line.startswith(b"data:"):
-                continue
-            data = line[5:].strip()
-            if data == b"[DONE]":
-                yield None
-                return
-            yield orjson.loads(data)
 
 
 def _usage(said: Any, prepared: Prepared) -> tuple[int, int] | None:
@@ -236,32 +160,80 @@ def _usage(said: Any, prepared: Prepared) -> tuple[int, int] | None:
     return min(prompt, prepared.prompt_tokens), min(completion, prepared.max_tokens)
 
 
+async def _counted(
+    upstreams: Upstreams, prepared: Prepared, upstream: Upstream | None, *, text: str, pieces: int
+) -> tuple[int, int] | None:
+    """Our own count of prompt and answer, within what was reserved. None: it cannot be counted.
+
+    Exact by the tokenizer of the bundled model. Of another model's stream the pieces of the answer are counted, each of
+    which is a token or more; its prompt is not estimated, and costs nothing.
+    """
+    prompt_tokens = prepared.counted_by(upstream)
+    if prompt_tokens is None:
+        return (0, min(pieces, prepared.max_tokens)) if pieces else None
+    answer_tokens = await upstreams.count_tokens(text=text) if text else 0
+    return prompt_tokens, min(answer_tokens, prepared.max_tokens)
+
+
+def _told_who_counted(outcome: Outcome) -> Outcome:
+    return replace(outcome, told={**outcome.told, "counted_by": "gateway"})
+
+
 async def _left_stream(
-    upstreams: Upstreams, call: Call, prepared: Prepared, heard: _Heard, usage: tuple[int, int] | None
+    upstreams: Upstreams, call: Call, prepared: Prepared, heard: Heard, usage: tuple[int, int] | None
 ) -> Outcome:
-    """Count what was sent: exactly where we have the tokenizer, else the pieces, each of which is a token or more."""
-    answer_tokens = heard.sent_pieces
-    if prepared.counted and heard.sent_text:
-        answer_tokens = await upstreams.count_tokens(text=heard.sent_text)
-    answer_tokens = min(answer_tokens, usage[1] if usage else prepared.max_tokens)
-    # A prompt that nobody counted is not estimated: it costs nothing.
-    prompt_tokens = usage[0] if usage else prepared.prompt_tokens if prepared.counted else 0
-    return _left(call, prepared, prompt_tokens=prompt_tokens, answer_tokens=answer_tokens, text=heard.sent_text)
+    """What was sent, by our own count; never more than the model's server says of the whole."""
+    counted = await _counted(upstreams, prepared, heard.upstream, text=heard.sent_text, pieces=heard.sent_pieces)
+    if usage is None and counted is None:
+        return _nothing_to_count()
+    prompt_tokens, answer_tokens = counted or (0, 0)
+    if usage is not None:
+        prompt_tokens, answer_tokens = usage[0], min(answer_tokens, usage[1])
+    return _left(
+        call,
+        prepared,
+        heard.upstream,
+        prompt_tokens=prompt_tokens,
+        answer_tokens=answer_tokens,
+        text=heard.sent_text,
+    )
 
 
-def _left(call: Call, prepared: Prepared, *, prompt_tokens: int, answer_tokens: int = 0, text: str = "") -> Outcome:
+def _nothing_to_count() -> Outcome:
+    """The client left, nothing was sent to it, and nobody said what was used."""
+    return Outcome("failed", error_code="left_uncounted")
+
+
+def _left(
+    call: Call,
+    prepared: Prepared,
+    upstream: Upstream | None,
+    *,
+    prompt_tokens: int,
+    answer_tokens: int = 0,
+    text: str = "",
+) -> Outcome:
     body = _body(call, text, None, "left", prompt_tokens, answer_tokens)
-    return Outcome("left", prompt_tokens, answer_tokens, response=body, kept=prepared.kept(text))
+    return Outcome("left", prompt_tokens, answer_tokens, response=body, kept=prepared.kept(text, upstream))
 
 
 def _succeeded(
-    call: Call, prepared: Prepared, text: str, tools: Any, reason: str, prompt_tokens: int, answer_tokens: int
+    call: Call,
+    prepared: Prepared,
+    upstream: Upstream | None,
+    text: str,
+    tools: Any,
+    reason: str,
+    prompt_tokens: int,
+    answer_tokens: int,
 ) -> Outcome:
     if reason == "content_filter":
         raise ApiError(502, "The model's filter stopped this answer. Nothing was charged.", code="content_filter")
     response = _body(call, text, tools, reason, prompt_tokens, answer_tokens)
     told = {"citations": prepared.citations(text)} if call.version.engine == "retrieval" else {}
-    return Outcome("succeeded", prompt_tokens, answer_tokens, response=response, kept=prepared.kept(text), told=told)
+    return Outcome(
+        "succeeded", prompt_tokens, answer_tokens, response=response, kept=prepared.kept(text, upstream), told=told
+    )
 
 
 def _body(call: Call, text: str, tools: Any, reason: str, prompt_tokens: int, answer_tokens: int) -> dict[str, Any]:
@@ -273,7 +245,7 @@ def _body(call: Call, text: str, tools: Any, reason: str, prompt_tokens: int, an
         if tools:
             choice["message"]["tool_calls"] = tools
     return {
-        **_envelope(call),
+        **envelope(call),
         "object": "text_completion" if call.endpoint == "completions" else "chat.completion",
         "choices": [choice],
         "usage": {
@@ -282,25 +254,3 @@ def _body(call: Call, text: str, tools: Any, reason: str, prompt_tokens: int, an
             "total_tokens": prompt_tokens + answer_tokens,
         },
     }
-
-
-def _envelope(call: Call) -> dict[str, Any]:
-    version: Version = call.version
-    prefix = "cmpl" if call.endpoint == "completions" else "chatcmpl"
-    return {"id": f"{prefix}-{call.id.hex}", "created": int(call.started_at.timestamp()), "model": version.path}
-
-
-def _chunk(call: Call) -> dict[str, Any]:
-    kind = "text_completion" if call.endpoint == "completions" else "chat.completion.chunk"
-    return {**_envelope(call), "object": kind}
-
-
-def _delta(call: Call, delta: dict[str, Any], reason: str | None) -> dict[str, Any]:
-    choice: dict[str, Any] = {"index": 0, "logprobs": None, "finish_reason": reason}
-    if call.endpoint == "completions":
-        choice["text"] = delta.get("content") or ""
-    else:
-        choice["delta"] = {
-            name: delta[name] for name in ("role", "content", "tool_calls") if delta.get(name) is not None
-        }
-    return {**_chunk(call), "choices": [choice]}

@@ -1,10 +1,17 @@
-"""Whom to ask for an answer: the bundled models process, or a model's own OpenAI-compatible address."""
+"""Whom to ask for an answer: the bundled models process, or a model's own OpenAI-compatible addresses, in their order.
+
+A target is asked again, or the next one in its place, only before the first byte of an answer: afterwards a client may have
+seen a part of it. However many are asked, it is one call, one reservation and at most one charge.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
+import random
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,12 +21,16 @@ from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from marketplace import outbound
 
 from . import config
+from .breaker import Health, Visit
 from .catalogue import Version
-from .errors import ApiError, invalid, upstream_busy, upstream_failed, upstream_slow
-from .http_client import Answer, Client, Failed, closing
+from .errors import ApiError, invalid, upstream_busy, upstream_failed, upstream_slow, upstream_unavailable
+from .http_client import Answer, Client, Failed, Lost, Reported, TooSlow, closing
+
+logger = logging.getLogger("marketplace.gateway")
 
 _RESOLVED_S = 30.0
 _SMALL_TIMEOUT_S = 20.0
+_RETRY_AFTER_DIGITS_MAX = 5
 
 
 @dataclass(frozen=True)
@@ -32,6 +43,38 @@ class Upstream:
     bundled: bool
 
 
+@dataclass(frozen=True)
+class Served:
+    """An answer that has begun, and who gives it."""
+
+    answer: Answer
+    upstream: Upstream
+
+
+class _NotServed(Exception):
+    """A target did not begin an answer.
+
+    Args:
+        told: What the buyer hears if nobody else answers.
+        at_fault: Whether it speaks against the target, and not only against this call or its number.
+        is_final: The request itself is refused: nobody else is asked.
+        retry_after_s: In how many seconds at least the same target may be asked again; None: not at all.
+    """
+
+    def __init__(
+        self,
+        told: ApiError,
+        *,
+        at_fault: bool = False,
+        is_final: bool = False,
+        is_busy: bool = False,
+        retry_after_s: int | None = None,
+    ):
+        super().__init__(told.code)
+        self.told, self.at_fault, self.is_final = told, at_fault, is_final
+        self.is_busy, self.retry_after_s = is_busy, retry_after_s
+
+
 class Upstreams:
     """The doors to other processes. Addresses are resolved in a thread, checked, and used as resolved."""
 
@@ -42,40 +85,56 @@ class Upstreams:
         parts = models_url.partition("://")[2]
         self._allow = (*allow, parts if ":" in parts else f"{parts}:80")
         self._resolved: dict[str, tuple[float, outbound.Target]] = {}
-
-    def of(self, version: Version) -> Upstream:
-        """Who answers for a version. Raises ApiError 502 if its stored key cannot be read."""
-        if not version.upstream_url:
-            return Upstream(self._models_url + "/v1", config.CHAT_MODEL, self._models_key, bundled=True)
-        key = ""
-        if version.upstream_key_token:
-            try:
-                fernet = MultiFernet([Fernet(key) for key in self._field_keys])
-                key = fernet.decrypt(version.upstream_key_token.encode()).decode()
-            except InvalidToken:
-                key = "\n"
-            if not key.isascii() or not key.isprintable():  # a line break would start a header of its own
-                raise upstream_failed("The model's developer must store its upstream key again.") from None
-        bundled = version.upstream_url.rstrip("/") in (self._models_url, self._models_url + "/v1")
-        return Upstream(
-            version.upstream_url.rstrip("/"),
-            version.upstream_model or version.slug,
-            key or (self._models_key if bundled else ""),
-            bundled=bundled and version.upstream_model in ("", config.CHAT_MODEL),
+        self._health = Health(
+            failures_max=config.UPSTREAM_FAILURES_MAX, open_s=config.UPSTREAM_OPEN_S, clock=time.monotonic
         )
 
-    async def chat(self, upstream: Upstream, body: dict[str, Any]) -> Answer:
-        """Ask for a chat answer; returns at its headers, status 200. Raises ApiError."""
-        url = upstream.url if upstream.url.endswith("/chat/completions") else upstream.url + "/chat/completions"
+    def of(self, version: Version) -> Sequence[Upstream]:
+        """Who answers for a version, in the order of asking. Raises ApiError 502 if no stored key can be read."""
+        if version.upstream_url:
+            first = self._upstream(version, version.upstream_url, version.upstream_model, version.upstream_key_token)
+        else:
+            first = Upstream(self._models_url + "/v1", config.CHAT_MODEL, self._models_key, bundled=True)
+        further = [
+            self._upstream(version, one["url"], one["model"], one["key_token"]) for one in version.upstream_fallbacks
+        ]
+        found = [upstream for upstream in (first, *further) if upstream is not None]
+        if not found:
+            raise upstream_failed("The model's developer must store its upstream key again.")
+        return found
+
+    def _upstream(self, version: Version, url: str, model: str, key_token: str) -> Upstream | None:
+        key = ""
+        if key_token:
+            try:
+                fernet = MultiFernet([Fernet(key) for key in self._field_keys])
+                key = fernet.decrypt(key_token.encode()).decode()
+            except InvalidToken:
+                return None
+            if not key.isascii() or not key.isprintable():  # a line break would start a header of its own
+                return None
+        bundled = url.rstrip("/") in (self._models_url, self._models_url + "/v1")
+        return Upstream(
+            url.rstrip("/"),
+            model or version.slug,
+            key or (self._models_key if bundled else ""),
+            bundled=bundled and model in ("", config.CHAT_MODEL),
+        )
+
+    @contextlib.asynccontextmanager
+    async def chat(self, upstreams: Sequence[Upstream], body: dict[str, Any]) -> AsyncIterator[Served]:
+        """Ask for a chat answer; begins at the first byte of the first one that begins. Raises ApiError."""
+        served, visit = await self._begun(upstreams, body)
         try:
-            answer = await self._post(url, upstream.key, body)
-            if answer.status == 200:
-                return answer
-            async with closing(answer):
-                raw = await answer.read()
-        except Failed as error:
-            raise upstream_failed() from error
-        raise _refusal(answer, raw, of_ours=upstream.bundled)
+            async with closing(served.answer):
+                yield served
+        except Exception as error:
+            self._blame(visit, served.upstream, error)
+            raise
+        except BaseException:  # nobody waits for the rest of it
+            visit.undecided()
+            raise
+        visit.succeeded()
 
     async def count_tokens(self, *, messages: list | None = None, text: str | None = None) -> int:
         """Exact length in tokens of the bundled chat model: of a prompt, or of a piece of text. Raises ApiError."""
@@ -88,50 +147,144 @@ class Upstreams:
         found = await self._ask_models("/v1/embeddings", body)
         return found["data"][0]["embedding"], int(found["usage"]["prompt_tokens"])
 
+    async def _begun(self, upstreams: Sequence[Upstream], body: dict[str, Any]) -> tuple[Served, Visit]:
+        told: ApiError | None = None
+        for upstream in upstreams:
+            visit = self._health.enter(upstream)
+            if visit is None:
+                continue
+            is_last = upstream is upstreams[-1]
+            try:
+                answer = await self._asked(upstream, body, retries=not visit.is_probe, waits=is_last)
+            except _NotServed as refusal:
+                self._blame(visit, upstream, refusal)
+                if refusal.is_final:
+                    raise refusal.told from refusal
+                told = refusal.told
+            except BaseException:
+                visit.undecided()
+                raise
+            else:
+                visit.answered()
+                if upstream is not upstreams[0]:
+                    logger.info("upstream %s answers in place of %s", upstream.url, upstreams[0].url)
+                return Served(answer, upstream), visit
+        raise told or upstream_unavailable(self._health.wait_s(upstreams))
+
+    def _blame(self, visit: Visit, upstream: Upstream, error: Exception) -> None:
+        """What a failed call says of its target. Our own is slow when many wait for it: nobody is kept out for that."""
+        if isinstance(error, _NotServed):
+            at_fault = error.at_fault
+        else:
+            at_fault = not isinstance(error, Reported) and not (upstream.bundled and isinstance(error, TooSlow))
+        if not at_fault:
+            visit.undecided()
+        elif visit.failed():
+            logger.warning("upstream %s is left alone for %s s", upstream.url, config.UPSTREAM_OPEN_S)
+
+    async def _asked(self, upstream: Upstream, body: dict[str, Any], *, retries: bool, waits: bool) -> Answer:
+        """Ask one target, a few times if it may help. `waits`: for a busy one, since no other is left. Raises _NotServed."""
+        for attempt in range(config.UPSTREAM_RETRIES + 1):
+            try:
+                return await self._asked_once(upstream, body)
+            except _NotServed as refusal:
+                pause_s = pause_before_retry_s(attempt, asked_s=refusal.retry_after_s)
+                if pause_s is None or not retries or (refusal.is_busy and not waits):
+                    raise
+            await asyncio.sleep(pause_s)
+        raise AssertionError("unreachable")
+
+    async def _asked_once(self, upstream: Upstream, body: dict[str, Any]) -> Answer:
+        url = upstream.url if upstream.url.endswith("/chat/completions") else upstream.url + "/chat/completions"
+        first_byte_s = config.UPSTREAM_FIRST_BYTE_S if body["stream"] else config.UPSTREAM_WHOLE_S
+        try:
+            answer = await self._post(url, upstream.key, {**body, "model": upstream.model}, first_byte_s=first_byte_s)
+            if answer.status == 200:
+                return answer
+            async with closing(answer):
+                raw = await answer.read()
+        except TooSlow as error:
+            raise _NotServed(upstream_slow(), at_fault=not upstream.bundled) from error
+        except Failed as error:
+            retry_after_s = 0 if isinstance(error, Lost) else None
+            raise _NotServed(upstream_failed(), at_fault=True, retry_after_s=retry_after_s) from error
+        except outbound.OutboundRefused as refused:
+            told = upstream_failed(f"The model's address cannot be reached: {refused}")
+            raise _NotServed(told, at_fault=True) from refused
+        raise _refusal(answer, raw, of_ours=upstream.bundled)
+
     async def _ask_models(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         try:
             async with asyncio.timeout(_SMALL_TIMEOUT_S):
-                answer = await self._post(self._models_url + path, self._models_key, body)
+                answer = await self._post(
+                    self._models_url + path, self._models_key, body, first_byte_s=_SMALL_TIMEOUT_S
+                )
                 async with closing(answer):
                     raw = await answer.read()
-        except Failed as error:
-            raise upstream_failed() from error
-        except TimeoutError:
+        except (TimeoutError, TooSlow):
             raise upstream_slow() from None
+        except (Failed, outbound.OutboundRefused) as error:
+            raise upstream_failed() from error
         if answer.status != 200:
-            raise _refusal(answer, raw, of_ours=True)
+            raise _refusal(answer, raw, of_ours=True).told
         return orjson.loads(raw)
 
-    async def _post(self, url: str, key: str, body: dict[str, Any]) -> Answer:
+    async def _post(self, url: str, key: str, body: dict[str, Any], *, first_byte_s: float) -> Answer:
         target = await self._target(url)
         headers = {"authorization": f"Bearer {key}"} if key else {}
-        return await self.client.post(target, orjson.dumps(body), headers)
+        return await self.client.post(target, orjson.dumps(body), headers, first_byte_s=first_byte_s)
 
     async def _target(self, url: str) -> outbound.Target:
         until, target = self._resolved.get(url, (0.0, None))
         if target is None or until < time.monotonic():
             loop = asyncio.get_running_loop()
             try:
-                target = await loop.run_in_executor(None, lambda: outbound.resolve(url, allow=self._allow))
-            except outbound.OutboundRefused as refused:
-                raise upstream_failed(f"The model's address cannot be reached: {refused}") from refused
+                async with asyncio.timeout(config.UPSTREAM_CONNECT_S):
+                    target = await loop.run_in_executor(None, lambda: outbound.resolve(url, allow=self._allow))
+            except TimeoutError as error:
+                raise TooSlow("The name was not resolved in time.") from error
             self._resolved[url] = (time.monotonic() + _RESOLVED_S, target)
         return target
 
 
-def _refusal(answer: Answer, raw: bytes, *, of_ours: bool) -> ApiError:
-    """What a buyer is told when the model's server did not answer 200. Foreign messages are not passed on."""
-    if answer.status in (429, 503):
-        wait = answer.headers.get(b"retry-after", b"1")
-        return upstream_busy(int(wait) if wait.isdigit() else 1)
-    if of_ours and answer.status == 413:
-        return ApiError(
+def pause_before_retry_s(attempt: int, *, asked_s: int | None) -> float | None:
+    """How long to wait before a target is asked again, or None: not at all.
+
+    At least what it asked for, if that is bearable; and never the same for all, or they would come back together.
+    """
+    if asked_s is None or asked_s > config.UPSTREAM_RETRY_AFTER_S_MAX or attempt >= config.UPSTREAM_RETRIES:
+        return None
+    return asked_s + config.UPSTREAM_RETRY_PAUSE_S * 2**attempt * random.uniform(0.5, 1.5)
+
+
+def _refusal(answer: Answer, raw: bytes, *, of_ours: bool) -> _NotServed:
+    """What to make of an answer that is not 200. Foreign messages are not passed on: they may name keys and addresses."""
+    status = answer.status
+    if status in (429, 503):
+        said = answer.headers.get(b"retry-after", b"").strip()
+        wait_s = int(said) if said.isdigit() and len(said) <= _RETRY_AFTER_DIGITS_MAX else None
+        # Too many at once is no fault: of our own process it only says that its queue is full.
+        return _NotServed(upstream_busy(wait_s or 1), at_fault=status == 503, is_busy=True, retry_after_s=wait_s or 0)
+    if of_ours and status == 413:
+        told = ApiError(
             400, "The messages are longer than the model reads.", code="context_length_exceeded", param="messages"
         )
-    if of_ours and answer.status == 400:
+        return _NotServed(told, is_final=True)
+    if of_ours and status == 400:
         try:
-            said = orjson.loads(raw)["error"]
-            return ApiError(400, str(said["message"]), code=str(said["code"]), param=said.get("param"))
+            error = orjson.loads(raw)["error"]
+            told = ApiError(400, str(error["message"]), code=str(error["code"]), param=error.get("param"))
         except (orjson.JSONDecodeError, KeyError, TypeError):
-            return invalid("The model refused this request.")
-    return upstream_failed()
+            told = invalid("The model refused this request.")
+        return _NotServed(told, is_final=True)
+    if status in (401, 403):
+        return _NotServed(upstream_failed("The model's server does not accept its key. Nothing was charged."))
+    if status in (400, 413, 422):
+        told = upstream_failed("The model's server refused this request. Nothing was charged.")
+        return _NotServed(told, is_final=True)
+    if status == 502:
+        return _NotServed(upstream_failed(), at_fault=True, retry_after_s=0)
+    if status == 504:
+        return _NotServed(upstream_slow(), at_fault=True)
+    # A plain 500 may be one request's doing, as an error within a stream: who finds one must not keep the others out.
+    return _NotServed(upstream_failed())

@@ -671,4 +671,19 @@ class Migration(migrations.Migration):
                 'constraints': [models.CheckConstraint(condition=models.Q(('amount_nano__gt', 0)), name='payback_is_positive'), models.CheckConstraint(condition=models.Q(('reason', ''), _negated=True), name='payback_has_a_reason')],
             },
         ),
+        migrations.CreateModel(
+            name='Fallback',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('place', models.PositiveSmallIntegerField()),
+                ('url', models.URLField(max_length=300)),
+                ('model_name', models.CharField(blank=True, max_length=120)),
+                ('key_token', models.TextField(blank=True)),
+                ('model', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='fallbacks', to='marketplace.listedmodel')),
+            ],
+            options={
+                'ordering': ['place'],
+                'constraints': [models.UniqueConstraint(fields=('model', 'place'), name='fallback_has_a_place_of_its_own'), models.CheckConstraint(condition=models.Q(('place__gte', 1), ('place__lte', 3), models.Q(('url', ''), _negated=True)), name='fallbacks_are_few')],
+            },
+        ),
     ]

@@ -20,7 +20,16 @@ from .keys import (
     KeyUse,
     all_scopes,
 )
-from .listings import FREE_CALLS_MAX, DatanetTerms, ListedModel, ModelTerms, PriceList, SplitRule
+from .listings import (
+    FALLBACKS_MAX,
+    FREE_CALLS_MAX,
+    DatanetTerms,
+    Fallback,
+    ListedModel,
+    ModelTerms,
+    PriceList,
+    SplitRule,
+)
 from .notices import AuditEvent, DemoProgress, Notification
 from .payouts import PayoutDestination, PayoutRun, Withdrawal
 from .refunds import Dispute, Payback, Refund
@@ -40,7 +49,9 @@ __all__ = [
     "Deposit",
     "Dispute",
     "ERASED",
+    "FALLBACKS_MAX",
     "FREE_CALLS_MAX",
+    "Fallback",
     "FreeCall",
     "Idempotency",
     "KeyLease",

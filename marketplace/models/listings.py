@@ -12,6 +12,7 @@ from django.utils.translation import gettext_lazy as _
 from .fields import USER, amount
 
 FREE_CALLS_MAX = 1000  # of one model, to one account a day
+FALLBACKS_MAX = 3  # of one model: each is asked in its turn while a buyer waits
 
 
 class SplitRule(models.Model):
@@ -131,6 +132,29 @@ class ListedModel(models.Model):
     def path(self) -> str:
         """What a program sends as `model`."""
         return f"{self.owner.username}/{self.slug}"
+
+
+class Fallback(models.Model):
+    """Who answers in place of a model's upstream that does not: another address, at the same price. Asked by place."""
+
+    model = models.ForeignKey(ListedModel, on_delete=models.CASCADE, related_name="fallbacks")
+    place = models.PositiveSmallIntegerField()  # from 1
+    url = models.URLField(max_length=300)
+    model_name = models.CharField(max_length=120, blank=True)
+    key_token = models.TextField(blank=True)  # a Fernet token under FIELD_KEYS
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["model", "place"], name="fallback_has_a_place_of_its_own"),
+            models.CheckConstraint(
+                name="fallbacks_are_few", condition=Q(place__gte=1, place__lte=FALLBACKS_MAX) & ~Q(url="")
+            ),
+        ]
+        ordering = ["place"]
+
+    @property
+    def has_key(self) -> bool:
+        return bool(self.key_token)
 
 
 class ModelTerms(models.Model):

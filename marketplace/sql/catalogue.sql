@@ -4,7 +4,9 @@
 CREATE VIEW gateway_models AS
 SELECT m.id AS model_id, v.id AS version_id, v.number, m.owner_id, u.username AS owner, m.slug, m.name, m.purpose,
   m.engine, m.access_mode, m.pass_price_nano, m.pass_days, m.free_calls_per_day, m.context_tokens, m.max_output_tokens,
-  m.upstream_url, m.upstream_model, m.upstream_key_token, v.artifact_sha256, v.created_at,
+  m.upstream_url, m.upstream_model, m.upstream_key_token,
+  (SELECT coalesce(jsonb_agg(jsonb_build_object('url', f.url, 'model', f.model_name, 'key_token', f.key_token) ORDER BY f.place), '[]')
+    FROM marketplace_fallback f WHERE f.model_id = m.id) AS upstream_fallbacks, v.artifact_sha256, v.created_at,
   m.listed_at IS NOT NULL AS listed, m.retire_from, r.id AS rule_id, r.sha256 AS rule_sha256,
   jsonb_build_object('data', r.data_bp, 'curation', r.curation_bp, 'developer', r.developer_bp,
                      'platform', r.platform_bp, 'owner', r.owner_bp) AS rule_parts,

@@ -26,7 +26,7 @@ from ledger import services as ledger
 
 from .. import access, listings, promotion, querysets, retiring, rules, training
 from ..errors import Invalid, NotAllowed, NotReady, sentence_of
-from ..forms_build import ModelForm, ModelSettingsForm, PriceForm, RuleChoiceForm, RuleForm, TrainForm
+from ..forms_build import FallbacksForm, ModelForm, ModelSettingsForm, PriceForm, RuleChoiceForm, RuleForm, TrainForm
 from ..forms_explore import HandleForm, amount_text
 from ..forms_refunds import RetireForm
 from ..models import Access, Call, ListedModel, PriceList, Refund, SplitRule, TrainingRun
@@ -150,6 +150,25 @@ def _change(owner: User, model: ListedModel, form: ModelSettingsForm, choice: st
     elif choice == RuleChoiceForm.OWN:
         rule = _adopt(rule_form, name=form.cleaned_data["name"], by=owner)
     return listings.change_model(model, by=owner, split_rule=rule, **form.settings())
+
+
+@login_required
+def build_fallbacks(request: SignedInRequest, model_id: UUID) -> HttpResponse:
+    """Who answers when my model's upstream does not."""
+    model = _mine(request, model_id)
+    form = FallbacksForm(request.POST if request.method == "POST" else None, model=model)
+    context = {"model": model, "form": form}
+    if request.method != "POST":
+        return render(request, "marketplace/build/fallbacks.html", context)
+    if form.is_valid():
+        try:
+            changed = listings.set_fallbacks(model, by=request.user, fallbacks=form.fallbacks())
+        except Invalid as problem:
+            form.add_error(None, str(problem))
+        else:
+            messages.success(request, _("The fallbacks are saved.") if changed else _("Nothing was different."))
+            return redirect("build_fallbacks", model_id)
+    return render(request, "marketplace/build/fallbacks.html", context, status=422)
 
 
 @login_required
@@ -311,6 +330,7 @@ pages = [
     path("build/models/new/", build_model_new, name="build_model_new"),
     path("build/models/<uuid:model_id>/", build_model, name="build_model"),
     path("build/models/<uuid:model_id>/settings/", build_settings, name="build_settings"),
+    path("build/models/<uuid:model_id>/fallbacks/", build_fallbacks, name="build_fallbacks"),
     path("build/models/<uuid:model_id>/prices/", build_prices, name="build_prices"),
     path("build/models/<uuid:model_id>/listing/", build_listing, name="build_listing"),
     path("build/models/<uuid:model_id>/invite/", build_invite, name="build_invite"),

@@ -217,6 +217,8 @@ ACCESS: dict[tuple[str, ...], tuple] = {
     ("get", "build_model"): ("owner, else unseen", MODEL, None, {}),
     ("get", "build_settings"): ("owner, else unseen", MODEL, None, {}),
     ("post", "build_settings"): ("owner, else unseen", MODEL, {"name": "Other"}, {}),
+    ("get", "build_fallbacks"): ("owner, else unseen", MODEL, None, {}),
+    ("post", "build_fallbacks"): ("owner, else unseen", MODEL, {}, {}),
     ("post", "build_prices"): ("owner, else unseen", MODEL, {"price_call": "0.5"}, {}),
     ("post", "build_retire"): ("owner, else unseen", MODEL, {}, {}),
     ("post", "build_listing"): ("owner, else unseen", MODEL, {"act": "unlist"}, {}),

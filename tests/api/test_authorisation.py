@@ -172,6 +172,8 @@ ACCESS = {
     ("get", f"{_M}rules/"): ("everybody", MODEL, None, _AS_MODEL),
     ("get", f"{_M}prices/"): ("everybody", MODEL, None, _AS_MODEL),
     ("post", f"{_M}prices/"): ("owner, else forbidden", MODEL, PRICES, _AS_MODEL),
+    ("get", f"{_M}fallbacks/"): ("owner, else forbidden", MODEL, None, _AS_MODEL),
+    ("put", f"{_M}fallbacks/"): ("owner, else forbidden", MODEL, {"fallbacks": []}, _AS_MODEL),
     ("put", f"{_M}listing/"): ("owner, else forbidden", MODEL, {}, _AS_MODEL),
     ("delete", f"{_M}listing/"): ("owner, else forbidden", MODEL, None, _AS_MODEL),
     ("put", f"{_M}retirement/"): ("owner, else forbidden", MODEL, {}, _AS_MODEL),

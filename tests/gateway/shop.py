@@ -139,9 +139,16 @@ def linear_model(slug: str = "tumours", *, call: int = CALL_NANO, datanet_versio
 
 
 def connected_model(
-    behaviour: str, upstream_url: str, *, call: int = 1000, tokens_in: int = 100, tokens_out: int = 1000
+    behaviour: str,
+    upstream_url: str,
+    *,
+    upstream_model: str = "",
+    key: str = "upstream-secret",
+    call: int = 1000,
+    tokens_in: int = 100,
+    tokens_out: int = 1000,
 ) -> ListedModel:
-    """A model answered by the fake server, which behaves as `behaviour` says."""
+    """A model answered elsewhere. The fake server behaves as the name of its model says."""
     model = listings.create_model(
         owner=person("erin"),
         name=behaviour,
@@ -149,8 +156,8 @@ def connected_model(
         purpose="Chats",
         engine="connected",
         upstream_url=upstream_url,
-        upstream_model=behaviour,
-        upstream_key="upstream-secret",
+        upstream_model=upstream_model or behaviour,
+        upstream_key=key,
     )
     add_version(model, *connected_artifact())
     return listed(model, call=call, tokens_in=tokens_in, tokens_out=tokens_out)

@@ -42,9 +42,11 @@ def models():
 
 
 @pytest.fixture(scope="module")
-def birds(books_of_module, models):
+def birds(books_of_module, models, upstream):
     """Erin's chat model on a Datanet of Alice's texts, made by the shop's own services."""
     privileges.apply(connection, role=settings.APP_DB_ROLE)
+    before = settings.OUTBOUND_ALLOW
+    settings.OUTBOUND_ALLOW = [f"127.0.0.1:{upstream.server_port}"]
     datanet = cast.make_datanet("Birds", kind="text")
     for name, text in TEXTS.items():
         submission = cast.send(datanet, text.encode(), name=f"{name}.txt")
@@ -55,12 +57,15 @@ def birds(books_of_module, models):
     run = training.run(training.request(model=model, by=cast.person("erin"), versions=[version]).pk)
     assert run.status == "done", run.error_code
     shops.listed(model, call=1000, tokens_in=100, tokens_out=1000)
-    return shops.Shop(books_of_module, None, {"birds": model})
+    yield shops.Shop(books_of_module, upstream, {"birds": model})
+    settings.OUTBOUND_ALLOW = before
 
 
 @pytest.fixture(scope="module")
 def gateway(birds, models):
-    with running_gateway(birds.books, MODELS_URL=models.url, MODELS_API_KEY=KEY) as running:
+    with running_gateway(
+        birds.books, MODELS_URL=models.url, MODELS_API_KEY=KEY, OUTBOUND_ALLOW=settings.OUTBOUND_ALLOW[0]
+    ) as running:
         yield running
 
 
@@ -88,6 +93,32 @@ def test_an_answer_cites_records_is_charged_exactly_and_can_be_attributed(gatewa
     trace = traces.trace(f"call:{told['open']['receipt_id']}")
     assert (trace.status, trace.method) == ("done", "context-shapley/1")
     assert ledger.outbox_payload(TOPIC, f"call:{told['open']['receipt_id']}") is None
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_record_that_the_answer_names_is_told_as_cited_and_the_others_are_not(gateway, birds, streamed):
+    # Given the same Datanet behind a chat model that cites what it read first
+    owner = cast.person("erin")
+    name = f"Cites {streamed:d}"
+    url = f"http://127.0.0.1:{birds.upstream.server_port}/v1"
+    model = listings.create_model(
+        owner=owner, name=name, purpose="Cites", engine="retrieval", upstream_url=url, upstream_model="cites"
+    )
+    versions = list(birds.models["birds"].training_runs.get().versions.all())
+    run = training.run(training.request(model=model, by=owner, versions=versions).pk)
+    assert run.status == "done", run.error_code
+    shops.listed(model, call=1000)
+    dan, key = birds.buyer(f"dan-cites-{streamed:d}", OPEN)
+    wait_until(lambda: gateway.get(f"/v1/models/{model.path}").status_code == 200)
+
+    # When Dan asks
+    options = {"stream": True, "stream_options": {"include_usage": True}} if streamed else {}
+    answer = ask(gateway, key, model=model.path, **options)
+
+    # Then he is told which record the answer names
+    told = events_of(answer)[-2]["open"] if streamed else answer.json()["open"]
+    assert [source["marker"] for source in told["citations"] if source["cited"]] == ["[1]"]
+    assert len(told["citations"]) > 1
 
 
 def test_a_quote_is_exact_and_a_stream_stays_below_it(gateway, birds):

@@ -8,7 +8,8 @@ from ledger import chart
 from ledger import services as ledger
 from marketplace import access, keyformat, keys, listings
 from marketplace.errors import Invalid, NotAllowed, NotReady
-from marketplace.models import Access, ApiKey
+from marketplace.listings import FallbackWanted
+from marketplace.models import FALLBACKS_MAX, Access, ApiKey, AuditEvent, Fallback
 from tests.books import at_once
 from tests.shop import OPEN, fund, make_model, measured, person, published, trained, wallet_nano
 
@@ -98,6 +99,78 @@ def test_an_upstream_key_is_stored_sealed(books, settings):
 
     assert "very-secret" not in model.upstream_key_token
     assert listings.open_field(model.upstream_key_token) == "sk-very-secret"
+
+
+def test_fallbacks_are_asked_in_their_order_and_keep_the_keys_that_are_not_given_anew(books, settings):
+    settings.OUTBOUND_ALLOW = ["127.0.0.1:9"]
+    model = make_model(engine="connected", upstream_url="http://127.0.0.1:9/v1", upstream_model="x")
+    first, second = (
+        FallbackWanted("http://127.0.0.1:9/a", "a", "secret-a"),
+        FallbackWanted("https://8.8.8.8/b", "b", ""),
+    )
+    assert listings.set_fallbacks(model, by=model.owner, fallbacks=[first, second])
+
+    # When the order is changed without saying the key again, and again
+    known = [second, FallbackWanted(first.url, first.model_name)]
+    assert listings.set_fallbacks(model, by=model.owner, fallbacks=known)
+    assert not listings.set_fallbacks(model, by=model.owner, fallbacks=known)
+
+    # Then the key went along with its address, and stays sealed
+    stored = list(model.fallbacks.all())
+    assert [(one.place, one.url, one.model_name) for one in stored] == [(1, second.url, "b"), (2, first.url, "a")]
+    assert listings.open_field(stored[1].key_token) == "secret-a"
+    assert "secret" not in stored[1].key_token
+    assert [event.detail for event in AuditEvent.objects.filter(act="set_fallbacks")] == [{"fallbacks": 2}] * 2
+
+    # And another address does not get it
+    moved = FallbackWanted("https://8.8.8.8/v1", first.model_name)
+    listings.set_fallbacks(model, by=model.owner, fallbacks=[moved])
+    assert model.fallbacks.get().key_token == ""
+
+
+def test_a_fallback_is_a_reachable_address_of_a_chat_model_and_there_are_few(books, settings):
+    settings.OUTBOUND_ALLOW = ["127.0.0.1:9"]
+    model = make_model(engine="connected", upstream_url="http://127.0.0.1:9/v1", upstream_model="x")
+    fine = FallbackWanted("http://127.0.0.1:9/v1")
+
+    with pytest.raises(Invalid):
+        listings.set_fallbacks(model, by=model.owner, fallbacks=[fine, FallbackWanted("http://169.254.169.254/v1")])
+    with pytest.raises(Invalid):
+        listings.set_fallbacks(model, by=model.owner, fallbacks=[fine] * (FALLBACKS_MAX + 1))
+    with pytest.raises(Invalid):
+        listings.set_fallbacks(make_model("linear"), by=model.owner, fallbacks=[fine])
+    with pytest.raises(NotAllowed):
+        listings.set_fallbacks(model, by=person("mallory"), fallbacks=[fine])
+
+    assert not model.fallbacks.exists()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"place": 0}, {"place": FALLBACKS_MAX + 1}, {"url": ""}, {"place": 1}],
+    ids=["none", "many", "where", "twice"],
+)
+def test_the_database_keeps_one_fallback_at_each_of_few_places(books, wrong):
+    model = make_model()
+    Fallback.objects.create(model=model, place=1, url="https://8.8.8.8/v1")
+
+    with pytest.raises(IntegrityError), transaction.atomic():
+        Fallback.objects.create(**{"model": model, "place": 2, "url": "https://8.8.8.8/v1"} | wrong)
+
+
+def test_two_savings_of_the_fallbacks_at_once_leave_one_whole_list(books, settings):
+    settings.OUTBOUND_ALLOW = ["127.0.0.1:9"]
+    model = make_model(engine="connected", upstream_url="http://127.0.0.1:9/v1", upstream_model="x")
+
+    def save(name):
+        wanted = [FallbackWanted("http://127.0.0.1:9/v1", f"{name}-{number}") for number in (1, 2, 3)]
+        return lambda: listings.set_fallbacks(model, by=model.owner, fallbacks=wanted)
+
+    results = at_once(*[save(name) for name in "abcd"])
+
+    assert results == [True] * 4
+    names = list(model.fallbacks.values_list("model_name", flat=True))
+    assert names == [f"{names[0][0]}-{number}" for number in (1, 2, 3)]
 
 
 def test_the_same_prices_again_are_the_same_price_list(books):

@@ -46,7 +46,7 @@ from marketplace import (
 )
 from marketplace.errors import NotReady, describe
 from marketplace.gateway import charging
-from marketplace.models import Call, CallContent, Dispute, ListedModel, ModelVersion, Refund
+from marketplace.models import Call, CallContent, Dispute, Fallback, ListedModel, ModelVersion, Refund
 from tests.accounts.entrance import PASSWORD, enrol_app, member, reauthenticate
 from tests.attribution.models_process import running_models_process
 from tests.canaries import Canaries, Digests, everywhere, unwritten
@@ -483,6 +483,13 @@ def _trades(books, canary: Canaries, alice, version: ModelVersion) -> None:
         card=canary("model card"),
         upstream_model=canary("upstream model"),
         upstream_key_token=listings.seal_field(canary("upstream key")),
+    )
+    Fallback.objects.create(
+        model=model,
+        place=1,
+        url="https://8.8.8.8/v1",
+        model_name=canary("name of a fallback"),
+        key_token=listings.seal_field(canary("key of a fallback")),
     )
     playground.secret_of(person("bob"), {}, model)
     asked = Call.objects.filter(buyer=alice).latest("pk")

@@ -32,6 +32,7 @@ from marketplace import outbound
         "https:///nothing",
         "https://8.8.8.8:notaport/",
         "gopher://8.8.8.8/",
+        "https://[::1/",  # not even an address
     ],
 )
 def test_private_and_strange_addresses_are_never_reached(url):

@@ -232,6 +232,35 @@ def test_a_developer_changes_what_a_model_says_and_who_may_call_it(books, client
     assert (model.access_mode, model.pass_price_nano, model.pass_days) == ("invite", None, None)
 
 
+def test_a_developer_says_who_answers_in_place_of_the_upstream(books, client, settings):
+    settings.OUTBOUND_ALLOW = ["127.0.0.1:9"]
+    model = make_model(engine="connected", upstream_url="http://127.0.0.1:9/v1", upstream_model="x")
+    sign_in(client, "devi")
+    address = f"/en/build/models/{model.pk}/fallbacks/"
+    assert address in page(client, f"/en/build/models/{model.pk}/settings/")
+
+    # The first place may stay empty
+    given = {"url_2": "http://127.0.0.1:9/b", "model_name_2": "b", "key_2": "sk-secret"}
+    answer = client.post(address, given)
+
+    assert (answer.status_code, answer["Location"]) == (302, address)
+    stored = model.fallbacks.get()
+    assert (stored.place, stored.url, stored.model_name) == (1, "http://127.0.0.1:9/b", "b")
+    assert listings.open_field(stored.key_token) == "sk-secret"
+    shown = page(client, address)
+    assert 'value="http://127.0.0.1:9/b"' in shown
+    assert "A key is stored." in shown
+    assert "sk-secret" not in shown
+
+    # And what cannot be reached, or has no address, is said at its place
+    refused = client.post(address, {"url_1": "http://169.254.169.254/v1", "key_2": "alone"})
+    assert refused.status_code == 422
+    assert b"A fallback needs the address where it answers." in refused.content
+    refused = client.post(address, {"url_1": "http://169.254.169.254/v1"})
+    assert b"Only https addresses can be reached." in refused.content
+    assert model.fallbacks.get() == stored
+
+
 def test_saving_a_model_as_it_is_changes_and_records_nothing(books, client):
     model = make_model()
     sign_in(client, "devi")
