@@ -47,6 +47,8 @@ class PaidCalls:
     async def answer(self, scope: Scope, receive: Receive, reply: Reply, *, endpoint: str) -> None:
         """Serve a call. Raises ApiError, ClientLeft, Unavailable."""
         parts = self._parts
+        record = reply.record
+        record.endpoint = endpoint
         if parts.is_down():
             raise Unavailable
         key = await parts.keyring.authenticate(header(scope, b"authorization"))
@@ -54,7 +56,9 @@ class PaidCalls:
         entered = parts.limits.enter(key)
         try:
             reply.add(parts.limits.headers(key))
+            record.stage("auth")
             raw = await read_body(scope, receive)
+            record.stage("receive")
             fields = json_object(raw)
             version = self._find(key, bodies.model_name(fields))
             _check_endpoint(version, endpoint)
@@ -69,13 +73,15 @@ class PaidCalls:
                 request_sha256=body_sha256.hex(),
                 idempotency_key=header(scope, b"idempotency-key"),
             )
-            reply.headers[b"x-receipt-id"] = str(call.id).encode()
+            record.of(call)
+            reply.headers[b"x-receipt-id"] = record.call_id.encode()
             with self._noting_refusals(call, entered):
                 _check_access(key, version)
             if call.idempotency_key:
                 stored = await parts.idempotency.take(call, body_sha256)
                 failpoints.hit("after_idempotency")
                 if stored is not None:
+                    record.end = "replayed"
                     await _send_stored(reply, call, stored, fields)
                     return
             await self._run(receive, reply, call, entered, fields, terms)
@@ -139,10 +145,11 @@ class PaidCalls:
         self, receive: Receive, reply: Reply, call: Call, entered: Pass, fields: dict[str, Any], terms: bodies.Terms
     ) -> None:
         """Reserve, answer, capture. Until the reservation stands it is a refusal, afterwards a failure."""
-        parts = self._parts
+        parts, record = self._parts, reply.record
         try:
             with self._noting_refusals(call, entered):
                 prepared = await self._prepare(call.version, fields, call.endpoint)
+                record.stage("prepare")
                 worst_nano = _worst_nano(call.version, prepared)
                 _check_price(call.version, terms)
                 parts.limits.reserve_tokens(entered, prepared.prompt_tokens + prepared.max_tokens)
@@ -154,10 +161,15 @@ class PaidCalls:
         except BaseException:
             await self._free_key(call)
             raise
+        record.stage("reserve")
+        record.end = "failed"
         gone = asyncio.ensure_future(wait_until_left(receive))
         try:
             outcome = await self._answered(call, prepared, reservation, reply, gone)
+            record.stage("upstream")
             done = await store(parts, call, reservation, outcome)
+            record.stage("capture")
+            record.ended(outcome, done.cost_nano)
             tokens = outcome.prompt_tokens + outcome.answer_tokens
             parts.limits.leave(entered, cost_nano=0 if call.free else done.cost_nano, tokens=tokens)
             failpoints.hit("before_last_byte")
@@ -168,6 +180,7 @@ class PaidCalls:
             else:
                 reply.add(parts.limits.headers(entered.key))
                 await reply.payload(200, done.response_bytes)
+            record.stage("send")
             failpoints.hit("after_last_byte")
         finally:
             gone.cancel()
