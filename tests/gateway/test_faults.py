@@ -312,6 +312,9 @@ def test_without_a_database_calls_are_503_at_once_and_running_ones_cost_nothing(
                 )
                 wait_until(lambda: gateway.get("/health").status_code == 503)
 
+                assert gateway.get("/readyz").status_code == 503
+                assert gateway.get("/livez").status_code == 200
+
                 # When somebody calls, then they are told at once, and the running call is not delivered
                 refused = classify(gateway, key)
                 assert (refused.status_code, refused.json()["error"]["code"]) == (503, "unavailable")
