@@ -132,9 +132,9 @@ class Application:
         self._paid = PaidCalls(parts)
         for thread in (self._catalogue_db, self._leases_db, self._reading_db, self._limits_db, self._capture):
             thread.start()
+        self._listener = metrics.listen(self._number, leases=self._leases, is_ready=self.is_ready)
         await asyncio.to_thread(self._shelf.loaded.wait, 10)
         self._carer = asyncio.ensure_future(self._leases.look_after())
-        self._listener = metrics.listen(self._number, leases=self._leases, is_ready=self.is_ready)
 
     async def stop(self) -> None:
         """After the last answer: give back what is held, then end the threads."""

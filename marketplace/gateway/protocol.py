@@ -117,7 +117,9 @@ class Protocol(HttpToolsProtocol):
         self._in_head = True
         self._disarm()
         if self.cycle.response_complete and not self.pipeline:  # the rest of a body that nobody waited for
-            self._arm(self.timeout_keep_alive, self._close)
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
 
     def on_response_complete(self) -> None:
         super().on_response_complete()

@@ -306,9 +306,15 @@ def test_a_client_that_reads_nothing_is_left(gateway):
 
 
 def test_requests_that_wait_on_one_connection_are_bounded(gateway):
-    with connected(gateway) as client, pytest.raises(ConnectionError):
-        while True:
-            client.sendall(head("/livez", method="GET") * 100)
+    with connected(gateway) as client:
+        client.sendall(head("/livez", method="GET") * 100)
+
+        answers = b""
+        with contextlib.suppress(ConnectionError):
+            while part := client.recv(65536):
+                answers += part
+
+    assert 1 <= answers.count(b"HTTP/1.1 200 OK") < 100
 
 
 def test_connections_are_bounded_and_who_comes_later_is_told_so(gateway):
