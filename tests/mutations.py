@@ -736,6 +736,14 @@ CREATE TRIGGER version_is_immutable BEFORE UPDATE ON datanets_version
         ("tests/gateway/test_bad_input.py::test_a_body_that_cannot_be_used_is_refused[nested deeply]",),
         "What can be read but not written again would end as 500, after money was set aside for it.",
     ),
+    Removal(
+        "log_quotes_no_error",
+        "marketplace/gateway/logs.py",
+        "        found.append(type(error).__name__)\n",
+        "        found.append(repr(error))\n",
+        ("tests/gateway/test_operations.py::test_of_an_error_the_log_tells_the_place_and_not_the_words",),
+        "An error quotes the value it stumbled over: a part of somebody's prompt.",
+    ),
     # --- Attribution
     Removal(
         "net_negative_earns_nothing",

@@ -46,7 +46,8 @@ class Record:
 
     def first_byte(self) -> None:
         """A stream brings its first event: a part of the stage `upstream`, which goes on."""
-        self.stages["upstream_first_byte"] = time.perf_counter() - self.at
+        if "reserve" in self.stages:  # else it is a replay, and no model was asked
+            self.stages["upstream_first_byte"] = time.perf_counter() - self.at
 
     def finish(self) -> None:
         """Count it, and write its line if it was a call."""

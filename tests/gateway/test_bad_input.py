@@ -116,7 +116,7 @@ BODIES = {
     "a lone surrogate": (b'{"model":"\\ud800"}', 400, "invalid_value"),
     "nested without end": (b'{"model":' + b"[" * 100_000, 400, "invalid_value"),
     "nested deeply": (
-        b'{"model":"erin/fine","messages":[],"tools":' + b"[" * 300 + b"]" * 300 + b"}",
+        json.dumps(CHAT).encode()[:-1] + b',"tools":' + b"[" * 300 + b"]" * 300 + b"}",
         400,
         "invalid_value",
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import signal
 import threading
@@ -17,7 +18,7 @@ from django.conf import settings
 from devstack.children import free_port
 from ledger import chart
 from ledger import services as ledger
-from marketplace.gateway import metrics
+from marketplace.gateway import logs, metrics
 from marketplace.models import Call
 from tests.gateway import shop as shops
 from tests.gateway import upstream as fake_upstream
@@ -83,7 +84,8 @@ def test_each_call_is_a_line_and_a_number_and_neither_quotes_anything(shop, gate
     # When calls end in every way
     whole = chat(gateway, key, content=words["prompt"], idempotency_key=words["idempotency"])
     again = chat(gateway, key, content=words["prompt"], idempotency_key=words["idempotency"])
-    streamed = chat(gateway, key, content=words["prompt"], stream=True)
+    streamed = chat(gateway, key, content=words["prompt"], stream=True, idempotency_key="stream")
+    chat(gateway, key, content=words["prompt"], stream=True, idempotency_key="stream")
     classified = gateway.classify(key)
     failed = chat(gateway, key, model="erin/error", content=words["prompt"])
     refused = [
@@ -104,13 +106,13 @@ def test_each_call_is_a_line_and_a_number_and_neither_quotes_anything(shop, gate
     lines = [json.loads(line) for line in written.splitlines() if line.startswith("{")]
     calls = [line for line in lines if line["message"] == "call"]
     assert all(set(line) == TOLD for line in calls)
-    ends = ["succeeded", "replayed", "succeeded", "succeeded", "failed"] + ["refused"] * len(refused)
+    ends = ["succeeded", "replayed", "succeeded", "replayed", "succeeded", "failed"] + ["refused"] * len(refused)
     assert [line["end"] for line in calls] == ends
     assert calls[0]["call_id"] == whole.headers["x-receipt-id"]
     assert calls[0]["request_id"] == whole.headers["x-request-id"]
-    assert [line["status"] for line in calls[4:]] == [answer.status_code for answer in [failed, *refused]]
-    assert [line["code"] for line in calls[4:]] == [answer.json()["error"]["code"] for answer in [failed, *refused]]
-    assert calls[3]["cost_nano"] == CALL_NANO
+    assert [line["status"] for line in calls[5:]] == [answer.status_code for answer in [failed, *refused]]
+    assert [line["code"] for line in calls[5:]] == [answer.json()["error"]["code"] for answer in [failed, *refused]]
+    assert calls[4]["cost_nano"] == CALL_NANO
     assert sum(line["cost_nano"] for line in calls) == sum(call.cost_nano for call in dan.calls.all()) > CALL_NANO
     assert (calls[2]["prompt_tokens"], calls[2]["answer_tokens"]) == (7, 3)
     assert set(calls[2]["stages_ms"]) == set(metrics.STAGES)
@@ -129,6 +131,29 @@ def test_each_call_is_a_line_and_a_number_and_neither_quotes_anything(shop, gate
     assert sample(numbers, "openledger_gateway_leases") == 1
     assert sample(numbers, "openledger_gateway_held_nano") > 0
     assert sample(numbers, "openledger_gateway_ready") == 1
+
+
+def test_of_an_error_the_log_tells_the_place_and_not_the_words():
+    try:
+        try:
+            float("kanari")
+        except ValueError as error:
+            raise KeyError("kanari") from error
+    except KeyError as error:
+        about = {
+            "name": "asyncio",
+            "msg": "Task failed\n%s",
+            "args": (repr(error),),
+            "exc_info": (KeyError, error, None),
+        }
+
+    line = logs.JsonFormatter().format(logging.makeLogRecord(about))
+
+    assert "kanari" not in line
+    told = json.loads(line)
+    assert told["message"] == "Task failed"
+    assert [part for part in told["exception"] if part.endswith("Error")] == ["KeyError", "ValueError"]
+    assert any(__file__ in part for part in told["exception"])
 
 
 class Gate:
