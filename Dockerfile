@@ -14,4 +14,4 @@ RUN python -m devstack.native /usr/local/lib/openledger \
     && python -m devstack.messages \
     && STATIC_ROOT=/app/staticfiles python manage.py collectstatic --noinput --verbosity 0
 USER 10001
-CMD ["python", "-m", "gunicorn", "marketplace.wsgi", "--bind", "0.0.0.0:8000", "--worker-class", "gthread", "--workers", "2", "--threads", "4", "--timeout", "60", "--no-control-socket"]
+CMD ["python", "-m", "gunicorn", "marketplace.wsgi", "--bind", "0.0.0.0:8000", "--worker-class", "gthread", "--workers", "2", "--threads", "4", "--timeout", "60", "--no-control-socket", "--limit-request-line", "8190", "--limit-request-fields", "100", "--limit-request-field_size", "8190", "--max-requests", "20000", "--max-requests-jitter", "2000"]

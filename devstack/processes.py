@@ -47,6 +47,9 @@ def _witness(name: str) -> Process:
 
 _WEB = ("-m", "gunicorn", "marketplace.wsgi", "--bind", "{host}:{port}", "--worker-class", "gthread")
 _WEB_POOL = ("--workers", "2", "--threads", "4", "--timeout", "60", "--no-control-socket")
+# What a browser sends is far below these; a process is renewed now and then, so that nothing grows in it for ever.
+_WEB_LIMITS = ("--limit-request-line", "8190", "--limit-request-fields", "100", "--limit-request-field_size", "8190")
+_WEB_RENEWAL = ("--max-requests", "20000", "--max-requests-jitter", "2000")
 _CELERY = ("-m", "celery", "-A", "marketplace")
 # The canary has a queue of its own: behind a hundred long tasks it would tell nothing.
 _WORKER_POOL = ("--concurrency", "2", "--queues", f"celery,{CANARY_QUEUE}")
@@ -55,8 +58,11 @@ PROCESSES = (
     _witness("witness-1"),
     _witness("witness-2"),
     Process("models", ("-m", "modelserver", "--host", "{host}", "--port", "{port}"), health="/healthz"),
-    Process("web", _WEB + _WEB_POOL, health="/healthz"),
-    Process("gateway", ("-m", "marketplace.gateway", "--host", "{host}", "--port", "{port}"), health="/healthz"),
+    Process("web", _WEB + _WEB_POOL + _WEB_LIMITS + _WEB_RENEWAL, health="/healthz"),
+    # Its calls may end: the longest one, and its capture (END_S of marketplace/gateway/config.py).
+    Process(
+        "gateway", ("-m", "marketplace.gateway", "--host", "{host}", "--port", "{port}"), health="/healthz", stop_s=150
+    ),
     Process("sequencer", ("manage.py", "sequencer"), receives=("DATABASE_SEQUENCER_URL",)),
     Process("worker", (*_CELERY, "worker", *_WORKER_POOL, "--loglevel", "WARNING"), stop_s=30),
     Process("beat", (*_CELERY, "beat", "--loglevel", "WARNING", "--schedule", "{state}/beat-schedule")),

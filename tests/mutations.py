@@ -1087,6 +1087,38 @@ CREATE TRIGGER version_is_immutable BEFORE UPDATE ON datanets_version
         ("tests/gateway/test_free_calls.py::test_developers_pay_for_their_own_calls",),
         "A developer's promotion wallet would pay the developer's own use.",
     ),
+    Removal(
+        "key_stands_in_a_request_once",
+        "marketplace/gateway/protocol.py",
+        "            if names.count(name) > 1:\n",
+        "            if False:\n",
+        ("tests/gateway/test_bad_input.py::test_what_two_readers_could_understand_differently_is_refused[two keys]",),
+        "A proxy in front could check one key, and this process charge another.",
+    ),
+    Removal(
+        "requests_that_wait_on_a_connection_are_bounded",
+        "marketplace/gateway/protocol.py",
+        "        if len(self.pipeline) >= config.PIPELINED_MAX:",
+        "        if False:",
+        ("tests/gateway/test_bad_input.py::test_requests_that_wait_on_one_connection_are_bounded",),
+        "One connection would fill the memory, and keep all others waiting while its requests are read.",
+    ),
+    Removal(
+        "nesting_is_bounded",
+        "marketplace/gateway/replies.py",
+        "    if brackets > config.JSON_DEPTH_MAX and _is_deep(body):\n",
+        "    if False:\n",
+        ("tests/gateway/test_bad_input.py::test_a_body_that_cannot_be_used_is_refused[nested deeply]",),
+        "What can be read but not written again would end as 500, after money was set aside for it.",
+    ),
+    Removal(
+        "log_quotes_no_error",
+        "marketplace/gateway/logs.py",
+        "        found.append(type(error).__name__)\n",
+        "        found.append(repr(error))\n",
+        ("tests/gateway/test_operations.py::test_of_an_error_the_log_tells_the_place_and_not_the_words",),
+        "An error quotes the value it stumbled over: a part of somebody's prompt.",
+    ),
     # --- Attribution
     Removal(
         "net_negative_earns_nothing",

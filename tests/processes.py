@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 from devstack.children import free_port
 
@@ -16,7 +17,11 @@ TRIES = 3
 
 
 def start_on_a_port(
-    arguments: list[str], *, environment: dict[str, str], is_up: Callable[[subprocess.Popen, int], bool]
+    arguments: list[str],
+    *,
+    environment: dict[str, str],
+    is_up: Callable[[subprocess.Popen, int], bool],
+    log: IO[bytes] | None = None,
 ) -> tuple[subprocess.Popen, int]:
     """Run `python -m <arguments> --port <one that is free>` until it is up.
 
@@ -25,7 +30,7 @@ def start_on_a_port(
     for _ in range(TRIES):
         port = free_port()
         command = [sys.executable, "-m", *arguments, "--port", str(port)]
-        process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **environment})
+        process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **environment}, stderr=log)
         give_up_at = time.monotonic() + 90
         while process.poll() is None:
             if is_up(process, port):

@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl
 import psycopg2
 from psycopg2.errors import LockNotAvailable, QueryCanceled
 
-from . import config, offloop, reading
+from . import config, metrics, offloop, reading
 from .artifacts import Artifacts
 from .calls import PaidCalls
 from .capture import Capture
@@ -21,7 +21,7 @@ from .catalogue import CHANNEL, MODEL_BYTES, Shelf, described, listed, uuid_of
 from .chatting import Chats
 from .database import DatabaseThread
 from .engines import Engines
-from .errors import ApiError, ClientLeft, Unavailable, broken, too_slow, unavailable, unknown_model
+from .errors import ApiError, ClientLeft, Unavailable, broken, invalid, too_slow, unavailable, unknown_model
 from .freecalls import FreeCalls
 from .idempotency import Idempotency
 from .keyring import CHANNEL as KEYS_CHANNEL
@@ -41,14 +41,15 @@ PAID = {
     "/v1/classify": "classify",
     "/v1/predict": "predict",
 }
+QUERY_FIELDS_MAX = 20
 LISTS = {"/v1/calls": reading.calls_of, "/v1/usage": reading.usage_of}
 
 
 class Application:
-    """One process. `settings` is Django's settings object, read once."""
+    """One process. `settings` is Django's settings object, read once; `number` tells it from others on its port."""
 
-    def __init__(self, settings: Any):
-        self._settings = settings
+    def __init__(self, settings: Any, *, number: int = 0):
+        self._settings, self._number = settings, number
         site = settings.SITE_URL
         # A demo answers under its name and under its number.
         twin = site.replace("//localhost", "//127.0.0.1") if settings.DEMO_STATE else site
@@ -57,6 +58,7 @@ class Application:
         self._shelf = Shelf(self._artifacts)
         # Its name is on its leases and on the lock that says it lives.
         self._process = f"gateway:{uuid.uuid4()}"
+        self.draining = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -132,6 +134,7 @@ class Application:
         self._paid = PaidCalls(parts)
         for thread in (self._catalogue_db, self._leases_db, self._reading_db, self._limits_db, self._capture):
             thread.start()
+        self._listener = metrics.listen(self._number, leases=self._leases, is_ready=self.is_ready)
         await asyncio.to_thread(self._shelf.loaded.wait, 10)
         self._carers = [asyncio.ensure_future(part.look_after()) for part in (self._leases, self._limits)]
 
@@ -147,6 +150,8 @@ class Application:
         self._artifacts.stop()
         for thread in (self._leases_db, self._catalogue_db, self._reading_db, self._limits_db):
             await asyncio.to_thread(thread.stop)
+        if self._listener is not None:
+            await asyncio.to_thread(self._listener.stop)
 
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()
@@ -165,10 +170,12 @@ class Application:
             without_body=scope["method"] == "HEAD",
         )
         reply.allow_pages_of(self._sites)
+        metrics.RUNNING.inc()
         try:
             await self._route(scope, receive, reply)
         except ClientLeft:
-            pass
+            if reply.record.end == "refused":
+                reply.record.end = "dropped"
         except ApiError as error:
             await reply.error(error)
         except Unavailable:
@@ -180,15 +187,21 @@ class Application:
             else:
                 logger.exception("%s %s failed", scope["method"], scope["path"])
             await reply.error(broken())
+        finally:
+            metrics.RUNNING.dec()
+            reply.record.finish()
 
     async def _route(self, scope: Scope, receive: Receive, reply: Reply) -> None:
         path, method = scope["path"], scope["method"]
         if method == "OPTIONS":
             reply.allow_pages_of(await self._keyring.origins(header(scope, b"origin"), known=self._sites))
             await reply.preflight()
-        elif path in ("/health", "/healthz"):
+        elif path in ("/health", "/healthz", "/readyz"):
             _only(method, "GET")
-            await self._health(reply)
+            await self._health(reply, also_draining=path == "/readyz")
+        elif path == "/livez":
+            _only(method, "GET")
+            await reply.json(200, {"status": "ok"})
         elif path in PAID:
             _only(method, "POST")
             await self._paid.answer(scope, receive, reply, endpoint=PAID[path])
@@ -224,7 +237,10 @@ class Application:
             self._limits.leave(entered)
 
     async def _read(self, scope: Scope, reply: Reply, path: str, buyer_id: int) -> None:
-        query = dict(parse_qsl(scope["query_string"].decode("latin-1"), max_num_fields=20))
+        try:
+            query = dict(parse_qsl(scope["query_string"].decode("latin-1"), max_num_fields=QUERY_FIELDS_MAX))
+        except ValueError:
+            raise invalid(f"Send at most {QUERY_FIELDS_MAX} fields in the address.") from None
         if any("\x00" in value for value in query.values()):
             raise reading.not_found()
         if path in LISTS:
@@ -277,8 +293,15 @@ class Application:
         ]
         await reply.payload(200, await offloop.run(MODEL_BYTES * len(seen), listed, seen, catalogue))
 
-    async def _health(self, reply: Reply) -> None:
-        down = self._catalogue_db.is_down or not self._shelf.loaded.is_set()
+    def is_ready(self) -> bool:
+        """Whether calls are welcome. For any thread."""
+        return not self.draining and not self._is_down()
+
+    def _is_down(self) -> bool:
+        return self._catalogue_db.is_down or not self._shelf.loaded.is_set()
+
+    async def _health(self, reply: Reply, *, also_draining: bool) -> None:
+        down = not self.is_ready() if also_draining else self._is_down()
         body = {"status": "unavailable" if down else "ok", "models": len(self._shelf.now.newest)}
         await reply.json(503 if down else 200, body)
 

@@ -94,7 +94,8 @@ def chat_request(fields: dict[str, Any], *, completion: bool, foreign: bool) -> 
     else:
         messages = _messages(fields.pop("messages", None))
     stream = _boolean(fields, "stream")
-    stream_options = fields.pop("stream_options", None) or {}
+    stream_options = fields.pop("stream_options", None)
+    stream_options = {} if stream_options is None else stream_options
     if not isinstance(stream_options, dict):
         raise invalid("stream_options must be an object.", "stream_options")
     limits = [_number(fields, name, 1, 1 << 20, whole=True) for name in ("max_completion_tokens", "max_tokens")]
@@ -184,7 +185,7 @@ def _text(given: Any, param: str, *, empty: bool = False) -> str:
 
 def _boolean(fields: dict[str, Any], name: str) -> bool:
     value = fields.pop(name, None)
-    if value not in (None, True, False):
+    if value is not None and type(value) is not bool:  # 1 == True
         raise invalid(f"{name} must be true or false.", name)
     return bool(value)
 

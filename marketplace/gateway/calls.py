@@ -47,6 +47,8 @@ class PaidCalls:
     async def answer(self, scope: Scope, receive: Receive, reply: Reply, *, endpoint: str) -> None:
         """Serve a call. Raises ApiError, ClientLeft, Unavailable."""
         parts = self._parts
+        record = reply.record
+        record.endpoint = endpoint
         if parts.is_down():
             raise Unavailable
         key = await parts.keyring.authenticate(header(scope, b"authorization"))
@@ -55,7 +57,9 @@ class PaidCalls:
         entered = await parts.limits.enter(key)
         try:
             reply.add(parts.limits.headers(key))
+            record.stage("auth")
             raw = await read_body(scope, receive)
+            record.stage("receive")
             fields = await offloop.run(len(raw), json_object, raw)
             version = self._find(key, bodies.model_name(fields))
             _check_endpoint(version, endpoint)
@@ -71,13 +75,15 @@ class PaidCalls:
                 idempotency_key=header(scope, b"idempotency-key"),
                 request_bytes=len(raw),
             )
-            reply.headers[b"x-receipt-id"] = str(call.id).encode()
+            record.of(call)
+            reply.headers[b"x-receipt-id"] = record.call_id.encode()
             with self._noting_refusals(call, entered):
                 _check_access(key, version)
             if call.idempotency_key:
                 stored = await parts.idempotency.take(call, body_sha256)
                 failpoints.hit("after_idempotency")
                 if stored is not None:
+                    record.end = "replayed"
                     await _send_stored(reply, call, stored, fields)
                     return
             await self._run(receive, reply, call, entered, fields, terms)
@@ -143,10 +149,11 @@ class PaidCalls:
         self, receive: Receive, reply: Reply, call: Call, entered: Pass, fields: dict[str, Any], terms: bodies.Terms
     ) -> None:
         """Reserve, answer, capture. Until the reservation stands it is a refusal, afterwards a failure."""
-        parts = self._parts
+        parts, record = self._parts, reply.record
         try:
             with self._noting_refusals(call, entered):
                 prepared = await self._prepare(call.version, fields, call.endpoint, size_bytes=call.request_bytes)
+                record.stage("prepare")
                 worst_nano = _worst_nano(call.version, prepared)
                 _check_price(call.version, terms)
                 await parts.limits.reserve_tokens(entered, prepared.prompt_tokens + prepared.max_tokens)
@@ -158,10 +165,15 @@ class PaidCalls:
         except BaseException:
             await self._free_key(call)
             raise
+        record.stage("reserve")
+        record.end = "failed"
         gone = asyncio.ensure_future(wait_until_left(receive))
         try:
             outcome = await self._answered(call, prepared, reservation, reply, gone)
+            record.stage("upstream")
             done = await self._stored(call, entered, reservation, outcome)
+            record.stage("capture")
+            record.ended(outcome, done.cost_nano)
             tokens = outcome.prompt_tokens + outcome.answer_tokens
             parts.limits.leave(entered, cost_nano=0 if call.free else done.cost_nano, tokens=tokens)
             failpoints.hit("before_last_byte")
@@ -172,6 +184,7 @@ class PaidCalls:
             else:
                 reply.add(parts.limits.headers(entered.key))
                 await reply.payload(200, done.response_bytes)
+            record.stage("send")
             failpoints.hit("after_last_byte")
         finally:
             gone.cancel()

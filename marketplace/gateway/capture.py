@@ -22,7 +22,7 @@ from psycopg2.extensions import connection as Connection
 
 from ledger import errors as ledger_errors
 
-from . import config, failpoints
+from . import config, failpoints, metrics
 from .database import connect, is_lost
 from .errors import Unavailable
 
@@ -126,6 +126,7 @@ class Capture:
     def _store(self, batch: Sequence[_Waiting]) -> None:
         """Store a batch; if it is refused, one by one, so that one bad row does not lose the others."""
         failpoints.hit("before_capture")
+        metrics.BATCH.observe(len(batch))
         try:
             self._send([waiting.row for waiting in batch], patience_s=config.CAPTURE_PATIENCE_S)
         except Unavailable as error:

@@ -114,6 +114,21 @@ def free_call_lost() -> ApiError:
     )
 
 
+def malformed(message: str = "This is no valid HTTP request.") -> ApiError:
+    """Not HTTP, or HTTP that two readers could understand differently."""
+    return ApiError(400, message, code="malformed_request")
+
+
+def too_slow_to_send() -> ApiError:
+    """The request did not arrive in time. Nothing of it was looked at."""
+    return ApiError(
+        408,
+        "The request did not arrive in time. Nothing was charged.",
+        code="request_timeout",
+        headers={"connection": "close"},
+    )
+
+
 def unknown_key() -> ApiError:
     return ApiError(401, "This API key is not known, was revoked or has expired.", code="invalid_api_key", retry=False)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any
@@ -9,7 +10,8 @@ from typing import Any
 import orjson
 
 from . import config
-from .errors import ApiError, ClientLeft, invalid
+from .errors import ApiError, ClientLeft, invalid, too_slow_to_send
+from .logs import Record
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -30,10 +32,8 @@ class Reply:
         self._send = send
         self._origin = origin
         self._without_body = without_body
-        self.headers: dict[bytes, bytes] = {
-            b"x-request-id": (request_id or uuid.uuid4().hex).encode(),
-            b"vary": b"origin",
-        }
+        self.record = Record(request_id or uuid.uuid4().hex)
+        self.headers: dict[bytes, bytes] = {b"x-request-id": self.record.request_id.encode(), b"vary": b"origin"}
         self.started = False
 
     def allow_pages_of(self, origins: Collection[str]) -> None:
@@ -58,6 +58,7 @@ class Reply:
     async def start_events(self) -> None:
         self.headers[b"content-type"] = b"text/event-stream"
         self.headers[b"cache-control"] = b"no-store"
+        self.record.first_byte()
         await self._start(200)
 
     async def event(self, body: Any) -> None:
@@ -68,6 +69,7 @@ class Reply:
 
     async def error(self, error: ApiError) -> None:
         """Say what is wrong: as the answer, or, once a stream runs, as its last event (without `[DONE]`)."""
+        self.record.code = error.code
         if self.started:
             await self._part(b"data: " + orjson.dumps(error.body) + b"\n\n", more=False)
             return
@@ -86,6 +88,7 @@ class Reply:
 
     async def _start(self, status: int) -> None:
         self.started = True
+        self.record.status = status
         await self._send({"type": "http.response.start", "status": status, "headers": list(self.headers.items())})
 
     async def _part(self, body: bytes, *, more: bool = True) -> None:
@@ -104,7 +107,7 @@ async def read_body(scope: Scope, receive: Receive) -> bytes:
     """Read the body.
 
     Raises:
-        ApiError: 413 beyond the limit. ClientLeft: the connection closed before the end.
+        ApiError: 413 beyond the limit, 408 if it takes too long. ClientLeft: the connection closed before the end.
     """
     too_large = ApiError(413, f"The body is larger than {config.BODY_BYTES_MAX} bytes.", code="body_too_large")
     length = header(scope, b"content-length")
@@ -112,26 +115,43 @@ async def read_body(scope: Scope, receive: Receive) -> bytes:
         raise too_large
     parts = bytearray()
     more = True
-    while more:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientLeft
-        parts += message.get("body", b"")
-        if len(parts) > config.BODY_BYTES_MAX:
-            raise too_large
-        more = message.get("more_body", False)
+    try:
+        async with asyncio.timeout(config.BODY_S):
+            while more:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientLeft
+                parts += message.get("body", b"")
+                if len(parts) > config.BODY_BYTES_MAX:
+                    raise too_large
+                more = message.get("more_body", False)
+    except TimeoutError:
+        raise too_slow_to_send() from None
     return bytes(parts)
 
 
 def json_object(raw: bytes) -> dict[str, Any]:
     """Parse a JSON object. Raises ApiError 400."""
+    brackets = raw.count(b"[") + raw.count(b"{")
+    if brackets + raw.count(b",") > config.JSON_VALUES_MAX:  # parsing keeps everybody waiting, in a thread as well
+        raise invalid(f"The body has more than {config.JSON_VALUES_MAX} values.")
     try:
         body = orjson.loads(raw)
     except orjson.JSONDecodeError:
         raise invalid("The body is not valid JSON.") from None
     if not isinstance(body, dict):
         raise invalid("The body must be a JSON object.")
+    if brackets > config.JSON_DEPTH_MAX and _is_deep(body):
+        raise invalid(f"The body is nested more than {config.JSON_DEPTH_MAX} levels deep.")
     return body
+
+
+def _is_deep(body: dict[str, Any]) -> bool:
+    level: list[Any] = [body]
+    for _ in range(config.JSON_DEPTH_MAX):
+        inside = (one for each in level for one in (each.values() if isinstance(each, dict) else each))
+        level = [one for one in inside if isinstance(one, dict | list)]
+    return bool(level)
 
 
 async def wait_until_left(receive: Receive) -> None:

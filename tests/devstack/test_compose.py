@@ -1,6 +1,7 @@
 """docker-compose.yml and the files beside it say what `dev.py up` does. No Docker engine is needed to see that."""
 
 import ipaddress
+import json
 import re
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from devstack import checking
 from devstack.environment import settings_names
 from devstack.processes import CLOSELY_HELD, POSTGRES_MAJOR, PROCESSES, VALKEY_MAJOR
 from devstack.services import APP_ROLE, QUOTES_NO_ROW, ROLES, SEQUENCER_ROLE, SUPERUSER
+from marketplace.gateway import config
 
 ROOT = Path(__file__).resolve().parents[2]
 PORTS = {"web": 8000, "gateway": 8001, "models": 8002, "witness-1": 8003, "witness-2": 8004}
@@ -117,6 +119,29 @@ def test_the_proxy_holds_nothing_of_a_stream_back_and_repeats_no_call():
     assert "proxy_buffering off;" in paid
     assert "proxy_next_upstream off;" in paid
     assert "server web:8000;" in text and "server gateway:8001;" in text
+
+
+def test_what_the_proxy_refuses_of_the_paid_path_has_the_shape_of_all_refusals():
+    text = (ROOT / "deploy/nginx.conf").read_text()
+    paid = re.search(r"location /v1/ \{(.*?)\}", text, re.S)[1]
+    for name in re.findall(r"error_page .*(@\w+);", paid):
+        status, body = re.search(rf"location {name} \{{.*?return (\d+) '(.*?)';", text, re.S).groups()
+        error = json.loads(body)["error"]
+        assert set(error) == {"message", "type", "param", "code"}
+        assert int(status) in (413, 503)
+
+
+def test_the_gateway_may_end_its_calls_before_it_is_killed():
+    (gateway,) = [process for process in PROCESSES if process.name == "gateway"]
+    assert gateway.stop_s > config.END_S > config.CALL_TIMEOUT_S
+
+
+def test_every_process_finds_a_connection_to_the_database():
+    """As many gateway workers as may be, and everybody else, where PostgreSQL allows 100 (3 for its superuser)."""
+    (web,) = [process for process in PROCESSES if process.name == "web"]
+    pool = dict(zip(web.command, web.command[1:], strict=False))
+    others = int(pool["--workers"]) * int(pool["--threads"]) + 3 + 1 + 2 + 4  # worker, beat, sequencer, commands
+    assert config.WORKERS_MAX * config.DATABASE_CONNECTIONS + others <= 97
 
 
 def test_the_proxy_lets_through_every_file_that_the_site_takes(settings):

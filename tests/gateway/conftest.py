@@ -9,7 +9,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import IO, TypeVar
 
 import openai
 import pytest
@@ -79,8 +79,10 @@ def application_url(books) -> str:
 
 
 @contextlib.contextmanager
-def running_gateway(books, *, module: str = "marketplace.gateway", **environment: str) -> Iterator[Gateway]:
-    """The process, connected as the application's role."""
+def running_gateway(
+    books, *, module: str = "marketplace.gateway", log: IO[bytes] | None = None, **environment: str
+) -> Iterator[Gateway]:
+    """The process, connected as the application's role. `log`: a file for what it writes."""
     process, port = start_on_a_port(
         [module],
         environment={
@@ -90,6 +92,7 @@ def running_gateway(books, *, module: str = "marketplace.gateway", **environment
             **environment,
         },
         is_up=_is_up,
+        log=log,
     )
     gateway = Gateway(process, port)
     try:

@@ -294,7 +294,7 @@ def test_a_lease_that_is_used_is_renewed_and_one_that_is_not_is_closed(shop):
 def test_without_a_database_calls_are_503_at_once_and_running_ones_cost_nothing(shop):
     # Given a slow call, somebody who calls all the time, and a database that goes away under them
     buyer, key = shop.buyer("dan-dark", OPEN)
-    _, busy_key = shop.buyer("dan-busy", OPEN)
+    _, busy_key = shop.buyer("dan-busy", 1000 * OPEN)  # more than it can spend
     admin = psycopg2.connect(os.environ["DATABASE_SUPERUSER_URL"])
     admin.autocommit = True
     shop.upstream.delay_s = 2.0
@@ -311,6 +311,9 @@ def test_without_a_database_calls_are_503_at_once_and_running_ones_cost_nothing(
                     [shop.books.name, settings.APP_DB_ROLE],
                 )
                 wait_until(lambda: gateway.get("/health").status_code == 503)
+
+                assert gateway.get("/readyz").status_code == 503
+                assert gateway.get("/livez").status_code == 200
 
                 # When somebody calls, then they are told at once, and the running call is not delivered
                 refused = classify(gateway, key)

@@ -1,0 +1,119 @@
+"""What is told of a call afterwards: one line of JSON, and numbers. Never a prompt, an answer, a key, or a quoted value."""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import time
+import traceback
+from datetime import UTC, datetime
+from typing import Any
+
+from . import metrics
+from .charging import Call, Outcome
+
+logger = logging.getLogger("marketplace.gateway.calls")
+_FRAMES_MAX = 30
+
+
+class Record:
+    """One request, from its head to its last byte. `endpoint` is empty for what is no call."""
+
+    def __init__(self, request_id: str):
+        self.request_id = request_id
+        self.endpoint = self.call_id = self.model = self.code = ""
+        self.end = "refused"
+        self.streamed = False
+        self.status = self.prompt_tokens = self.answer_tokens = self.cost_nano = 0
+        self.stages: dict[str, float] = {}
+        self.began = self.at = time.perf_counter()
+
+    def of(self, call: Call) -> None:
+        """It is this call."""
+        self.call_id, self.model, self.streamed = str(call.id), call.version.path, call.streamed
+
+    def ended(self, outcome: Outcome, cost_nano: int) -> None:
+        """It was captured like this."""
+        self.end, self.cost_nano = outcome.status, cost_nano
+        self.prompt_tokens, self.answer_tokens = outcome.prompt_tokens, outcome.answer_tokens
+
+    def stage(self, name: str) -> None:
+        """The stage of this name ends now; the next one begins."""
+        now = time.perf_counter()
+        self.stages[name] = now - self.at
+        self.at = now
+
+    def first_byte(self) -> None:
+        """A stream brings its first event: a part of the stage `upstream`, which goes on."""
+        if "reserve" in self.stages:  # else it is a replay, and no model was asked
+            self.stages["upstream_first_byte"] = time.perf_counter() - self.at
+
+    def finish(self) -> None:
+        """Count it, and write its line if it was a call."""
+        if self.status:
+            metrics.RESPONSES.labels(str(self.status)).inc()
+        if self.code:
+            metrics.ERRORS.count(self.code)
+        if not self.endpoint:
+            return
+        metrics.CALLS[self.end].inc()
+        for name, took_s in self.stages.items():
+            metrics.SECONDS[name].observe(took_s)
+        logger.info("call", extra={"fields": self._fields()})
+
+    def _fields(self) -> dict[str, Any]:
+        return {
+            "request_id": self.request_id,
+            "call_id": self.call_id,
+            "endpoint": self.endpoint,
+            "model": self.model,
+            "streamed": self.streamed,
+            "end": self.end,
+            "status": self.status,
+            "code": self.code,
+            "prompt_tokens": self.prompt_tokens,
+            "answer_tokens": self.answer_tokens,
+            "cost_nano": self.cost_nano,
+            "took_ms": _ms(time.perf_counter() - self.began),
+            "stages_ms": {name: _ms(took_s) for name, took_s in self.stages.items()},
+        }
+
+
+class JsonFormatter(logging.Formatter):
+    """A line a record. Of an exception it tells types and places: its words may quote what somebody sent."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "at": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            # Its first line: asyncio writes whole exceptions into the others.
+            "message": record.getMessage().split("\n", 1)[0][:500],
+            **getattr(record, "fields", {}),
+        }
+        if record.exc_info and record.exc_info[1] is not None:
+            line["exception"] = _places(record.exc_info[1])
+        return json.dumps(line)
+
+
+def configuration(site: dict[str, Any]) -> dict[str, Any]:
+    """The site's logging, with lines of JSON."""
+    changed = copy.deepcopy(site)
+    changed["formatters"]["line"] = {"()": JsonFormatter}
+    return changed
+
+
+def _places(error: BaseException | None) -> list[str]:
+    found: list[str] = []
+    while error is not None and len(found) < _FRAMES_MAX:
+        found.append(type(error).__name__)
+        found += [
+            f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)
+        ]
+        error = error.__cause__ or error.__context__
+    return found[:_FRAMES_MAX]
+
+
+def _ms(took_s: float) -> float:
+    return round(took_s * 1000, 2)

@@ -1,0 +1,130 @@
+"""Several gateway processes on one port: who dies is replaced, its money comes back, and all know the same keys."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+
+import pytest
+import requests
+from django.conf import settings
+from django.db import connection
+
+from ledger import chart
+from ledger import services as ledger
+from marketplace import keys, reaping
+from marketplace.gateway import config
+from marketplace.models import ApiKey
+from tests.gateway import shop as shops
+from tests.gateway.conftest import Gateway, open_shop, running_gateway, wait_for, wait_until
+from tests.gateway.shop import OPEN
+
+# Keys are kept for so long that only a notification can tell of a revocation.
+TWO = {"GATEWAY_WORKERS": "2", "GATEWAY_KEY_CACHED_S": "3600"}
+
+
+@pytest.fixture(scope="module")
+def shop(books_of_module, upstream) -> Iterator[shops.Shop]:
+    before = settings.OUTBOUND_ALLOW
+    yield open_shop(books_of_module, upstream)
+    settings.OUTBOUND_ALLOW = before
+
+
+@pytest.fixture
+def gateway(shop) -> Iterator[Gateway]:
+    with running_gateway(shop.books, **TWO) as running:
+        wait_until(lambda: len(workers(running)) == 2)
+        yield running
+
+
+def workers(gateway: Gateway) -> set[int]:
+    """The process ids of those that serve: they live, and have the lock of their name."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
+            " WHERE l.locktype = 'advisory' AND l.mode = 'ShareLock' AND a.datname = current_database()"
+            " AND a.application_name = 'gateway leases'"
+        )
+        locks = cursor.fetchone()[0]
+    path = f"/proc/{gateway.process.pid}/task/{gateway.process.pid}/children"
+    with open(path) as file:
+        children = {int(pid) for pid in file.read().split()}
+    return children if locks == len(children) else set()
+
+
+def owners(buyer) -> set[str]:
+    return {hold.owner for hold in ledger.open_holds(chart.wallet(buyer.pk))}
+
+
+def test_two_processes_answer_and_one_that_is_killed_is_replaced_and_gives_its_money_back(shop, gateway):
+    # Given a buyer whose calls come to both, so that each holds some of the money
+    dan, key = shop.buyer("dan-two", OPEN)
+
+    def both_hold() -> bool:
+        assert gateway.classify(key).status_code == 200
+        return len(owners(dan)) == 2
+
+    wait_until(both_hold)
+    before, pids = owners(dan), workers(gateway)
+
+    # When one is killed
+    os.kill(min(pids), signal.SIGKILL)
+
+    # Then another one takes its place, and what it held is released, and nothing else
+    wait_until(lambda: len(workers(gateway) - pids) == 1 and len(workers(gateway)) == 2)
+    wait_until(lambda: reaping.Reaper(grace_s=0).reap() > 0)
+    assert len(owners(dan)) == 1 and owners(dan) < before
+
+    # And both answer again, until they are told to end: then nothing is held
+    wait_until(both_hold)
+    assert not owners(dan) <= before
+    assert gateway.stop() == 0
+    assert owners(dan) == set()
+    assert shop.balance_nano(dan) == OPEN - sum(call.cost_nano for call in dan.calls.all())
+
+
+def test_a_revoked_key_is_refused_by_every_process(shop, gateway):
+    # Given a key that both processes know
+    dan, secret = shop.buyer("dan-revokes", OPEN)
+
+    def both_hold() -> bool:
+        assert gateway.classify(secret).status_code == 200
+        return len(owners(dan)) == 2
+
+    wait_until(both_hold)
+
+    # When it is revoked, then each hears of it
+    keys.revoke(ApiKey.objects.get(owner=dan), by=dan)
+    sessions = [requests.Session() for _ in range(16)]  # a connection each: they come to both
+    wait_for(
+        lambda: all(
+            session.get(f"{gateway.url}/v1/credits", headers=bearer(secret)).status_code == 401 for session in sessions
+        )
+    )
+
+
+def bearer(secret: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {secret}"}
+
+
+def test_each_process_keeps_to_its_connections_to_the_database(shop, gateway):
+    _, key = shop.buyer("dan-connects", OPEN)
+    for _ in range(8):
+        assert gateway.classify(key).status_code == 200
+        assert gateway.get("/v1/credits", key=key).status_code == 200
+
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND application_name LIKE 'gateway %'"
+        )
+        assert cursor.fetchone()[0] <= 2 * config.DATABASE_CONNECTIONS
+
+
+def test_a_worker_ends_with_its_supervisor(gateway):
+    pids = workers(gateway)
+
+    gateway.process.kill()
+
+    wait_until(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in pids))
