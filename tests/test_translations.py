@@ -374,7 +374,8 @@ def test_every_refusal_of_the_gateway_has_a_sentence_on_the_pages():
     from marketplace import playground
 
     # What only a program can send: addresses, methods, fields and headers that no page has.
-    programs = {"not_found", "no_receipt", "method_not_allowed", "unsupported_parameter"}
+    programs = {"not_found", "no_receipt", "method_not_allowed", "unsupported_parameter", "malformed_request"}
+    programs |= {"headers_too_large", "request_timeout", "gateway_busy"}
     codes = {
         keyword.value.value
         for file in sorted((ROOT / "marketplace" / "gateway").glob("*.py"))

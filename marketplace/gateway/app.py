@@ -34,7 +34,7 @@ from .upstreams import Upstreams
 
 logger = logging.getLogger("marketplace.gateway")
 
-_REQUEST_ID = re.compile(r"[0-9A-Za-z_-]{8,64}")
+_REQUEST_ID = re.compile(r"[0-9a-fA-F-]{8,64}")  # no words: it stands in the log
 PAID = {
     "/v1/chat/completions": "chat",
     "/v1/completions": "completions",

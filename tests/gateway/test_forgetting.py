@@ -93,8 +93,8 @@ def test_every_answer_has_a_request_id(gateway, shop, method, path, body, status
         headers["authorization"] = f"Bearer {key}"
         return requests.request(method, gateway.url + path, json=body, headers=headers, timeout=30)
 
-    named, unnamed, badly_named = ask(**{"x-request-id": "of-the-proxy-1"}), ask(), ask(**{"x-request-id": "a b"})
+    named, unnamed, badly_named = ask(**{"x-request-id": "0a1b2c3d-4e5f"}), ask(), ask(**{"x-request-id": "words-of-somebody"})
 
     assert {one.status_code for one in (named, unnamed, badly_named)} == {status}
-    assert named.headers["x-request-id"] == "of-the-proxy-1"
-    assert len({one.headers["x-request-id"] for one in (unnamed, badly_named)} - {"a b"}) == 2
+    assert named.headers["x-request-id"] == "0a1b2c3d-4e5f"
+    assert len({one.headers["x-request-id"] for one in (unnamed, badly_named)} - {"words-of-somebody"}) == 2

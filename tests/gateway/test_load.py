@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import orjson
 
 from bench import load, upstream
+from tests import asynchronous
 
 
 def put(model: str, *, clients: int = 2, seconds: float = 0.0, stream: bool = False) -> load.Load:
@@ -19,7 +18,7 @@ def put(model: str, *, clients: int = 2, seconds: float = 0.0, stream: bool = Fa
             requests = [load.request(model, key="none", stream=stream)]
             return await load.put(port, requests, clients=clients, seconds=seconds)
 
-    return asyncio.run(act())
+    return asynchronous.run(act())
 
 
 def test_a_load_counts_whole_answers_and_streams_that_come_to_their_end():

@@ -43,7 +43,7 @@ MUST_HAPPEN = (
         "fenced",
         "not fenced",
     ),
-    *("vested", "not vested", "refunded", "released", "held folded", "held ahead", "held vested"),
+    *("vested", "not vested", "refunded", "released", "held folded", "held ahead"),
 )
 users = st.integers(1, 3)
 amounts = st.integers(1, 60)
@@ -83,6 +83,9 @@ class Machine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
+        # What an earlier run has left, even one that failed, is none of this one's.
+        while sequencer.expire() + sequencer.fold() + sequencer.vest() + sequencer.log():
+            pass
         Machine.runs += 1
         self.base = Machine.runs * 10
         self.spendable: Counter[str] = Counter()
@@ -356,9 +359,6 @@ class Machine(RuleBasedStateMachine):
     def teardown(self):
         self.fold()
         self.log()
-        self.expire()  # as a later run would, and vest what this one has not
-        for lot in self.lots:
-            self.hold_lot(lot)
         assert verify.failures() == []
 
 
