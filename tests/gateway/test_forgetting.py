@@ -93,7 +93,11 @@ def test_every_answer_has_a_request_id(gateway, shop, method, path, body, status
         headers["authorization"] = f"Bearer {key}"
         return requests.request(method, gateway.url + path, json=body, headers=headers, timeout=30)
 
-    named, unnamed, badly_named = ask(**{"x-request-id": "0a1b2c3d-4e5f"}), ask(), ask(**{"x-request-id": "words-of-somebody"})
+    named, unnamed, badly_named = (
+        ask(**{"x-request-id": "0a1b2c3d-4e5f"}),
+        ask(),
+        ask(**{"x-request-id": "words-of-somebody"}),
+    )
 
     assert {one.status_code for one in (named, unnamed, badly_named)} == {status}
     assert named.headers["x-request-id"] == "0a1b2c3d-4e5f"
