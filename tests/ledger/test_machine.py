@@ -1,6 +1,6 @@
 """The money state machine: whatever order things happen in, repeated and late, the books agree with a Python model.
 
-The usual run is always the same. A longer one, of another seed:
+The usual run goes on to further seeds until everything has happened that must. A longer one, of another seed:
 
     MACHINE_RUNS=2000 MACHINE_SEED=7 python3 dev.py test -n 0 tests/ledger/test_machine.py
 """
@@ -45,6 +45,7 @@ MUST_HAPPEN = (
     ),
     *("vested", "not vested", "refunded", "released", "held folded", "held ahead"),
 )
+SEEDS_MAX = 5
 users = st.integers(1, 3)
 amounts = st.integers(1, 60)
 
@@ -375,18 +376,22 @@ def test_whatever_happens_the_books_agree_with_the_model(books_of_module):
     Machine.superuser = books_of_module.connect("DATABASE_SUPERUSER_URL")
     Machine.superuser.autocommit = True
     try:
-        run_state_machine_as_test(
-            seed(chosen)(Machine),
-            settings=settings(
-                max_examples=runs,
-                stateful_step_count=30,
-                deadline=None,
-                suppress_health_check=list(HealthCheck),
-                derandomize=True,
-                database=None,
-            ),
-        )
+        # Hypothesis draws from the constants of whatever modules are loaded, so what one seed does depends on the tests before.
+        for more in range(SEEDS_MAX):
+            run_state_machine_as_test(
+                seed(chosen + more)(Machine),
+                settings=settings(
+                    max_examples=runs,
+                    stateful_step_count=30,
+                    deadline=None,
+                    suppress_health_check=list(HealthCheck),
+                    derandomize=True,
+                    database=None,
+                ),
+            )
+            missed = [name for name in MUST_HAPPEN if not Machine.reached[name]]
+            if not missed:
+                break
     finally:
         Machine.superuser.close()
-    missed = [name for name in MUST_HAPPEN if not Machine.reached[name]]
-    assert missed == [], "with this seed nothing of it happened: choose another one"
+    assert missed == [], f"in {SEEDS_MAX} runs nothing of it happened"
