@@ -13,6 +13,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -28,6 +29,7 @@ from .http_client import Answer, Client, Failed, Lost, Reported, TooSlow, closin
 
 logger = logging.getLogger("marketplace.gateway")
 
+KEYS_OPENED_MAX = 500
 _RESOLVED_S = 30.0
 _SMALL_TIMEOUT_S = 20.0
 _RETRY_AFTER_DIGITS_MAX = 5
@@ -81,7 +83,9 @@ class Upstreams:
     def __init__(self, *, models_url: str, models_key: str, field_keys: Sequence[str], allow: Sequence[str]):
         self.client = Client()
         self._models_url, self._models_key = models_url, models_key
-        self._field_keys = field_keys
+        self._fernet = MultiFernet([Fernet(key) for key in field_keys])
+        # Of models that are called now: opening one takes as long as much of the rest of a call.
+        self._opened = lru_cache(maxsize=KEYS_OPENED_MAX)(self._open)
         parts = models_url.partition("://")[2]
         self._allow = (*allow, parts if ":" in parts else f"{parts}:80")
         self._resolved: dict[str, tuple[float, outbound.Target]] = {}
@@ -104,15 +108,9 @@ class Upstreams:
         return found
 
     def _upstream(self, version: Version, url: str, model: str, key_token: str) -> Upstream | None:
-        key = ""
-        if key_token:
-            try:
-                fernet = MultiFernet([Fernet(key) for key in self._field_keys])
-                key = fernet.decrypt(key_token.encode()).decode()
-            except InvalidToken:
-                return None
-            if not key.isascii() or not key.isprintable():  # a line break would start a header of its own
-                return None
+        key = self._opened(key_token) if key_token else ""
+        if key is None:
+            return None
         bundled = url.rstrip("/") in (self._models_url, self._models_url + "/v1")
         return Upstream(
             url.rstrip("/"),
@@ -120,6 +118,15 @@ class Upstreams:
             key or (self._models_key if bundled else ""),
             bundled=bundled and model in ("", config.CHAT_MODEL),
         )
+
+    def _open(self, key_token: str) -> str | None:
+        """The key that a token holds under seal, or None if it cannot be read or sent."""
+        try:
+            key = self._fernet.decrypt(key_token.encode()).decode()
+        except InvalidToken:
+            return None
+        # A line break would start a header of its own.
+        return key if key.isascii() and key.isprintable() else None
 
     @contextlib.asynccontextmanager
     async def chat(self, upstreams: Sequence[Upstream], body: dict[str, Any]) -> AsyncIterator[Served]:
