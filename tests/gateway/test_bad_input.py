@@ -19,8 +19,7 @@ from django.conf import settings
 from ledger import chart
 from ledger import services as ledger
 from marketplace.models import Call
-from tests.gateway import shop as shops
-from tests.gateway.conftest import Gateway, open_shop, running_gateway, wait_until
+from tests.gateway.conftest import Gateway, running_gateway, wait_until
 from tests.gateway.shop import OPEN
 
 MIB = 1024 * 1024
@@ -31,13 +30,6 @@ LIMITS = {
     "GATEWAY_CONNECTIONS_MAX": "24",
 }
 CHAT = {"model": "erin/fine", "messages": [{"role": "user", "content": "Hello?"}]}
-
-
-@pytest.fixture(scope="module")
-def shop(books_of_module, upstream) -> Iterator[shops.Shop]:
-    before = settings.OUTBOUND_ALLOW
-    yield open_shop(books_of_module, upstream)
-    settings.OUTBOUND_ALLOW = before
 
 
 @pytest.fixture(scope="module")

@@ -22,20 +22,13 @@ from marketplace.gateway import logs, metrics
 from marketplace.models import Call
 from tests.gateway import shop as shops
 from tests.gateway import upstream as fake_upstream
-from tests.gateway.conftest import Gateway, open_shop, running_gateway, wait_until
+from tests.gateway.conftest import Gateway, running_gateway, wait_until
 from tests.gateway.shop import CALL_NANO, OPEN
 
 TOLD = {
     "at", "level", "logger", "message", "request_id", "call_id", "endpoint", "model", "streamed", "end", "status", "code",
     "prompt_tokens", "answer_tokens", "cost_nano", "took_ms", "stages_ms",
 }  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def shop(books_of_module, upstream) -> Iterator[shops.Shop]:
-    before = settings.OUTBOUND_ALLOW
-    yield open_shop(books_of_module, upstream)
-    settings.OUTBOUND_ALLOW = before
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 
 import pytest
 import requests
-from django.conf import settings
 from django.db import connection
 
 from ledger import chart
@@ -16,19 +15,11 @@ from ledger import services as ledger
 from marketplace import keys, reaping
 from marketplace.gateway import config
 from marketplace.models import ApiKey
-from tests.gateway import shop as shops
-from tests.gateway.conftest import Gateway, open_shop, running_gateway, wait_for, wait_until
+from tests.gateway.conftest import Gateway, running_gateway, wait_for, wait_until
 from tests.gateway.shop import OPEN
 
 # Keys are kept for so long that only a notification can tell of a revocation.
 TWO = {"GATEWAY_WORKERS": "2", "GATEWAY_KEY_CACHED_S": "3600"}
-
-
-@pytest.fixture(scope="module")
-def shop(books_of_module, upstream) -> Iterator[shops.Shop]:
-    before = settings.OUTBOUND_ALLOW
-    yield open_shop(books_of_module, upstream)
-    settings.OUTBOUND_ALLOW = before
 
 
 @pytest.fixture
