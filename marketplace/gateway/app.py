@@ -28,6 +28,7 @@ from .keyring import CHANNEL as KEYS_CHANNEL
 from .keyring import Key, Keyring
 from .leases import Leases
 from .limits import Limits
+from .logs import LINES
 from .paying import Parts, Rules
 from .replies import Receive, Reply, Scope, Send, header
 from .upstreams import Upstreams
@@ -152,6 +153,7 @@ class Application:
             await asyncio.to_thread(thread.stop)
         if self._listener is not None:
             await asyncio.to_thread(self._listener.stop)
+        LINES.write()
 
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()

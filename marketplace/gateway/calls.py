@@ -22,6 +22,7 @@ from . import bodies, failpoints, offloop, streaming
 from .catalogue import CHAT_ENGINES, Version
 from .charging import Call, Charge, Outcome, request_digest
 from .chatting import Prepared as PreparedChat
+from .cycle import EXTENSION, Cycle
 from .engines import Prepared as PreparedInput
 from .errors import ApiError, ClientLeft, Unavailable, insufficient, internal, invalid, unknown_model
 from .idempotency import Replay
@@ -29,7 +30,7 @@ from .keyring import Key
 from .leases import SUPPLY_NANO, Reservation
 from .limits import Pass
 from .paying import Parts, note_refusal, store, store_failure
-from .replies import Receive, Reply, Scope, header, json_object, read_body, wait_until_left
+from .replies import Receive, Reply, Scope, header, json_object, read_body
 
 logger = logging.getLogger("marketplace.gateway")
 Prepared = PreparedChat | PreparedInput
@@ -86,7 +87,7 @@ class PaidCalls:
                     record.end = "replayed"
                     await _send_stored(reply, call, stored, fields)
                     return
-            await self._run(receive, reply, call, entered, fields, terms)
+            await self._run(scope["extensions"][EXTENSION], reply, call, entered, fields, terms)
         finally:
             parts.limits.leave(entered)
 
@@ -146,7 +147,7 @@ class PaidCalls:
             raise
 
     async def _run(
-        self, receive: Receive, reply: Reply, call: Call, entered: Pass, fields: dict[str, Any], terms: bodies.Terms
+        self, cycle: Cycle, reply: Reply, call: Call, entered: Pass, fields: dict[str, Any], terms: bodies.Terms
     ) -> None:
         """Reserve, answer, capture. Until the reservation stands it is a refusal, afterwards a failure."""
         parts, record = self._parts, reply.record
@@ -167,7 +168,7 @@ class PaidCalls:
             raise
         record.stage("reserve")
         record.end = "failed"
-        gone = asyncio.ensure_future(wait_until_left(receive))
+        gone = cycle.gone()
         try:
             outcome = await self._answered(call, prepared, reservation, reply, gone)
             record.stage("upstream")

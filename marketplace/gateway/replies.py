@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 
 from . import config
+from .cycle import EXTENSION, Cycle
 from .errors import ApiError, ClientLeft, invalid, too_slow_to_send
 from .logs import Record
 
@@ -109,25 +110,35 @@ async def read_body(scope: Scope, receive: Receive) -> bytes:
     Raises:
         ApiError: 413 beyond the limit, 408 if it takes too long. ClientLeft: the connection closed before the end.
     """
-    too_large = ApiError(413, f"The body is larger than {config.BODY_BYTES_MAX} bytes.", code="body_too_large")
     length = header(scope, b"content-length")
     if length.isdigit() and int(length) > config.BODY_BYTES_MAX:
-        raise too_large
-    parts = bytearray()
-    more = True
+        raise _too_large()
+    cycle: Cycle = scope["extensions"][EXTENSION]
+    if not cycle.more_body:  # it came with its head, as nearly all do: nothing to wait for
+        return await _rest(receive)
     try:
         async with asyncio.timeout(config.BODY_S):
-            while more:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    raise ClientLeft
-                parts += message.get("body", b"")
-                if len(parts) > config.BODY_BYTES_MAX:
-                    raise too_large
-                more = message.get("more_body", False)
+            return await _rest(receive)
     except TimeoutError:
         raise too_slow_to_send() from None
+
+
+async def _rest(receive: Receive) -> bytes:
+    parts = bytearray()
+    more = True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientLeft
+        parts += message["body"]
+        if len(parts) > config.BODY_BYTES_MAX:
+            raise _too_large()
+        more = message["more_body"]
     return bytes(parts)
+
+
+def _too_large() -> ApiError:
+    return ApiError(413, f"The body is larger than {config.BODY_BYTES_MAX} bytes.", code="body_too_large")
 
 
 def json_object(raw: bytes) -> dict[str, Any]:
@@ -152,9 +163,3 @@ def _is_deep(body: dict[str, Any]) -> bool:
         inside = (one for each in level for one in (each.values() if isinstance(each, dict) else each))
         level = [one for one in inside if isinstance(one, dict | list)]
     return bool(level)
-
-
-async def wait_until_left(receive: Receive) -> None:
-    """Return when the client closes the connection. The body must have been read."""
-    while (await receive())["type"] != "http.disconnect":
-        pass

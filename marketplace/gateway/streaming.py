@@ -38,28 +38,26 @@ async def whole(upstreams: Upstreams, call: Call, prepared: Prepared, gone: asyn
     Raises:
         ApiError: it failed.
     """
-    asked = asyncio.ensure_future(_asked(upstreams, call, prepared))
+    finishes = bool(call.idempotency_key)
+    loop = asyncio.get_running_loop()
     try:
-        async with asyncio.timeout(config.CALL_TIMEOUT_S):
-            awaited = [asked] if call.idempotency_key else [asked, gone]
-            await asyncio.wait(awaited, return_when=asyncio.FIRST_COMPLETED)
-        if asked.done():
-            return asked.result()
-        await asyncio.wait([asked], timeout=config.DRAIN_S)
+        async with asyncio.timeout(config.CALL_TIMEOUT_S) as limit:
+            if not finishes:
+                gone.add_done_callback(lambda _: _shorten(limit, loop))
+            outcome = await _asked(upstreams, call, prepared)  # a failure is one, though nobody may wait for it
     except TimeoutError:
-        raise upstream_slow() from None
-    finally:
-        if not asked.done():
-            asked.cancel()
-    if asked.done() and not asked.cancelled():  # a failure is one, though nobody waits for it
-        return _left(call, prepared, None, prompt_tokens=asked.result().prompt_tokens)
-    counted = prepared.counted_by(None)
-    return _nothing_to_count() if counted is None else _left(call, prepared, None, prompt_tokens=counted)
+        if finishes or not gone.done():
+            raise upstream_slow() from None
+        counted = prepared.counted_by(None)
+        return _nothing_to_count() if counted is None else _left(call, prepared, None, prompt_tokens=counted)
+    if gone.done() and not finishes:
+        return _left(call, prepared, None, prompt_tokens=outcome.prompt_tokens)
+    return outcome
 
 
 async def _asked(upstreams: Upstreams, call: Call, prepared: Prepared) -> Outcome:
     try:
-        async with upstreams.chat(prepared.upstreams, prepared.body) as served:
+        with await upstreams.chat(prepared.upstreams, prepared.body) as served:
             data = orjson.loads(await served.answer.read())
             choice = data["choices"][0]
             message, reason = choice["message"], choice.get("finish_reason") or "stop"
@@ -91,7 +89,7 @@ async def stream(upstreams: Upstreams, call: Call, prepared: Prepared, reply: Re
         async with asyncio.timeout(config.CALL_TIMEOUT_S) as limit:
             if not finishes:
                 gone.add_done_callback(lambda _: _shorten(limit, loop))
-            async with upstreams.chat(prepared.upstreams, prepared.body) as served:
+            with await upstreams.chat(prepared.upstreams, prepared.body) as served:
                 heard.upstream = served.upstream
                 async for event in read_events(served.answer.chunks()):
                     await heard.take(event, call, reply, client_left=gone.done())
