@@ -198,9 +198,7 @@ class PaidCalls:
         failpoints.hit("before_answer")
         try:
             if isinstance(prepared, PreparedInput):
-                outcome = await parts.engines.answer(
-                    call.version, prepared, endpoint=call.endpoint, call_id=str(call.id)
-                )
+                outcome = await parts.engines.answer(call.version, prepared, endpoint=call.endpoint, call_id=call.name)
             elif call.streamed:
                 outcome = await streaming.stream(parts.upstreams, call, prepared, reply, gone)
             else:

@@ -35,7 +35,7 @@ class Record:
 
     def of(self, call: Call) -> None:
         """It is this call."""
-        self.call_id, self.model, self.streamed = str(call.id), call.version.path, call.streamed
+        self.call_id, self.model, self.streamed = call.name, call.version.path, call.streamed
 
     def ended(self, outcome: Outcome, cost_nano: int) -> None:
         """It was captured like this."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import uuid
+import secrets
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any
 
@@ -33,7 +33,7 @@ class Reply:
         self._send = send
         self._origin = origin
         self._without_body = without_body
-        self.record = Record(request_id or uuid.uuid4().hex)
+        self.record = Record(request_id or secrets.token_hex(16))
         self.headers: dict[bytes, bytes] = {b"x-request-id": self.record.request_id.encode(), b"vary": b"origin"}
         self.started = False
 

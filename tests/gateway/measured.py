@@ -18,6 +18,7 @@ from marketplace.gateway import __main__ as product  # first: it says before Num
 
 import uvicorn  # isort: skip
 from django.conf import settings
+
 from marketplace.gateway.protocol import Protocol  # isort: skip
 
 steps: list[tuple[float, float, str]] = []
