@@ -23,8 +23,10 @@ class Unreadable(Exception):
 
 def seal(site_key_hex: str, call_id: UUID, plaintext: bytes) -> tuple[bytes, bytes]:
     """Return (sealed content, wrapped key) for one call."""
-    call_key = secrets.token_bytes(KEY_BYTES)
-    return _encrypt(AESGCM(call_key), call_id, plaintext), _encrypt(_site_cipher(site_key_hex), call_id, call_key)
+    fresh = secrets.token_bytes(KEY_BYTES + 2 * NONCE_BYTES)  # at once: each time is a system call
+    call_key, nonce, key_nonce = fresh[:KEY_BYTES], fresh[KEY_BYTES:-NONCE_BYTES], fresh[-NONCE_BYTES:]
+    sealed = nonce + AESGCM(call_key).encrypt(nonce, plaintext, call_id.bytes)
+    return sealed, key_nonce + _site_cipher(site_key_hex).encrypt(key_nonce, call_key, call_id.bytes)
 
 
 def open_sealed(site_key_hex: str, call_id: UUID, sealed: bytes, sealed_key: bytes) -> bytes:
@@ -40,11 +42,6 @@ def open_sealed(site_key_hex: str, call_id: UUID, sealed: bytes, sealed_key: byt
 @lru_cache(maxsize=2)
 def _site_cipher(site_key_hex: str) -> AESGCM:
     return AESGCM(bytes.fromhex(site_key_hex))
-
-
-def _encrypt(cipher: AESGCM, call_id: UUID, plaintext: bytes) -> bytes:
-    nonce = secrets.token_bytes(NONCE_BYTES)
-    return nonce + cipher.encrypt(nonce, plaintext, call_id.bytes)
 
 
 def _decrypt(cipher: AESGCM, call_id: UUID, sealed: bytes) -> bytes:

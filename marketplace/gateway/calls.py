@@ -168,30 +168,26 @@ class PaidCalls:
             raise
         record.stage("reserve")
         record.end = "failed"
-        gone = cycle.gone()
-        try:
-            outcome = await self._answered(call, prepared, reservation, reply, gone)
-            record.stage("upstream")
-            done = await self._stored(call, entered, reservation, outcome)
-            record.stage("capture")
-            record.ended(outcome, done.cost_nano)
-            tokens = outcome.prompt_tokens + outcome.answer_tokens
-            parts.limits.leave(entered, cost_nano=0 if call.free else done.cost_nano, tokens=tokens)
-            failpoints.hit("before_last_byte")
-            if outcome.status != "succeeded" or not outcome.delivered:
-                raise ClientLeft
-            if isinstance(prepared, PreparedChat) and call.streamed:
-                await streaming.send_end(reply, call, prepared.request.include_usage, done.response)
-            else:
-                reply.add(parts.limits.headers(entered.key))
-                await reply.payload(200, done.response_bytes)
-            record.stage("send")
-            failpoints.hit("after_last_byte")
-        finally:
-            gone.cancel()
+        outcome = await self._answered(call, prepared, reservation, reply, cycle)
+        record.stage("upstream")
+        done = await self._stored(call, entered, reservation, outcome)
+        record.stage("capture")
+        record.ended(outcome, done.cost_nano)
+        tokens = outcome.prompt_tokens + outcome.answer_tokens
+        parts.limits.leave(entered, cost_nano=0 if call.free else done.cost_nano, tokens=tokens)
+        failpoints.hit("before_last_byte")
+        if outcome.status != "succeeded" or not outcome.delivered:
+            raise ClientLeft
+        if isinstance(prepared, PreparedChat) and call.streamed:
+            await streaming.send_end(reply, call, prepared.request.include_usage, done.response)
+        else:
+            reply.add(parts.limits.headers(entered.key))
+            await reply.payload(200, done.response_bytes)
+        record.stage("send")
+        failpoints.hit("after_last_byte")
 
     async def _answered(
-        self, call: Call, prepared: Prepared, reservation: Reservation, reply: Reply, gone: asyncio.Future
+        self, call: Call, prepared: Prepared, reservation: Reservation, reply: Reply, client: Cycle
     ) -> Outcome:
         """Run the model. If it fails the call is stored as failed, at cost 0, before anybody is told."""
         parts = self._parts
@@ -200,9 +196,9 @@ class PaidCalls:
             if isinstance(prepared, PreparedInput):
                 outcome = await parts.engines.answer(call.version, prepared, endpoint=call.endpoint, call_id=call.name)
             elif call.streamed:
-                outcome = await streaming.stream(parts.upstreams, call, prepared, reply, gone)
+                outcome = await streaming.stream(parts.upstreams, call, prepared, reply, client)
             else:
-                outcome = await streaming.whole(parts.upstreams, call, prepared, gone)
+                outcome = await streaming.whole(parts.upstreams, call, prepared, client)
         except asyncio.CancelledError:  # this process stops
             parts.leases.release(reservation, drawn_nano=0)
             raise

@@ -7,6 +7,7 @@ took a tenth of a call's time. And it tells that a client has left only to a tas
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
@@ -37,22 +38,21 @@ class Cycle(RequestResponseCycle):
             on_response=protocol.on_response_complete,
         )
         self._head = b""  # of an answer whose body follows at once
-        self._gone: asyncio.Future[None] | None = None
+        self._when_left: Callable[[], object] | None = None
 
-    def gone(self) -> asyncio.Future[None]:
-        """A future that is done when the client closes the connection. The body must have been read."""
+    def when_left(self, act: Callable[[], object]) -> None:
+        """Call `act` once when the client closes the connection; at once if it has. The body must have been read."""
         self.flow.resume_reading()  # a connection that is not read never tells that it ended
-        self._gone = asyncio.get_running_loop().create_future()
+        self._when_left = act
         if self.disconnected:
-            self._gone.set_result(None)
-        return self._gone
+            act()
 
     def leave(self) -> None:
-        """Let whoever works on this request see that its client has gone."""
+        """Let whoever works on this request see that its client has left."""
         self.disconnected = True
         self.message_event.set()
-        if self._gone is not None and not self._gone.done():
-            self._gone.set_result(None)
+        if self._when_left is not None:
+            self._when_left()
 
     async def send(self, message: Any) -> None:
         if self.flow.write_paused and not self.disconnected:

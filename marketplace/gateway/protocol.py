@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 from urllib.parse import unquote
 
 import httptools
 import orjson
 from uvicorn._types import ASGI3Application
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from . import config, metrics
 from .cycle import Cycle
@@ -155,8 +155,8 @@ class Protocol(HttpToolsProtocol):
         if not self.transport.is_closing():
             self._stop_write_timer()
 
-    def _start_asgi_task(self, cycle: Cycle, app: ASGI3Application) -> None:
-        self._answering = cycle
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._answering = cast(Cycle, cycle)
         super()._start_asgi_task(cycle, app)
 
     def _parse(self, piece: bytes) -> bool:
@@ -224,7 +224,7 @@ class Protocol(HttpToolsProtocol):
             if self.cycle.response_started or self.pipeline:
                 self.transport.abort()
                 return
-            self.cycle.leave()  # its body will not come to its end
+            cast(Cycle, self.cycle).leave()  # its body will not come to its end
         self.transport.write(refusal(error))
         self._close()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any
 
@@ -29,11 +28,11 @@ _ALLOWED = b"authorization, content-type, idempotency-key, x-max-cost, x-price-v
 class Reply:
     """One answer, started at most once. Headers may be added until then."""
 
-    def __init__(self, send: Send, *, request_id: str = "", origin: str = "", without_body: bool = False):
+    def __init__(self, send: Send, *, request_id: str, origin: str = "", without_body: bool = False):
         self._send = send
         self._origin = origin
         self._without_body = without_body
-        self.record = Record(request_id or secrets.token_hex(16))
+        self.record = Record(request_id)
         self.headers: dict[bytes, bytes] = {b"x-request-id": self.record.request_id.encode(), b"vary": b"origin"}
         self.started = False
 
