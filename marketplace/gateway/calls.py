@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -78,8 +77,11 @@ class PaidCalls:
             )
             record.of(call)
             reply.headers[b"x-receipt-id"] = record.call_id.encode()
-            with self._noting_refusals(call, entered):
+            try:
                 _check_access(key, version)
+            except ApiError as refusal:
+                self._note_if_shown(call, entered, refusal)
+                raise
             if call.idempotency_key:
                 stored = await parts.idempotency.take(call, body_sha256)
                 failpoints.hit("after_idempotency")
@@ -136,15 +138,10 @@ class PaidCalls:
             raise unknown_model(name)
         return version
 
-    @contextlib.contextmanager
-    def _noting_refusals(self, call: Call, entered: Pass) -> Iterator[None]:
+    def _note_if_shown(self, call: Call, entered: Pass, refusal: ApiError) -> None:
         """What is refused for money, access or price is shown to the buyer among the calls, at cost 0."""
-        try:
-            yield
-        except ApiError as refusal:
-            if refusal.code in _NOTED and self._parts.limits.may_note(entered):
-                note_refusal(self._parts, call, refusal.code)
-            raise
+        if refusal.code in _NOTED and self._parts.limits.may_note(entered):
+            note_refusal(self._parts, call, refusal.code)
 
     async def _run(
         self, cycle: Cycle, reply: Reply, call: Call, entered: Pass, fields: dict[str, Any], terms: bodies.Terms
@@ -152,17 +149,20 @@ class PaidCalls:
         """Reserve, answer, capture. Until the reservation stands it is a refusal, afterwards a failure."""
         parts, record = self._parts, reply.record
         try:
-            with self._noting_refusals(call, entered):
-                prepared = await self._prepare(call.version, fields, call.endpoint, size_bytes=call.request_bytes)
-                record.stage("prepare")
-                worst_nano = _worst_nano(call.version, prepared)
-                _check_price(call.version, terms)
-                await parts.limits.reserve_tokens(entered, prepared.prompt_tokens + prepared.max_tokens)
-                reservation = await parts.free_calls.reserve(call, worst_nano)
-                if reservation is None:
-                    _check_cost(terms, worst_nano)
-                    call.cap_id = await parts.limits.reserve_cost(entered, worst_nano)
-                    reservation = await parts.leases.reserve(call.payer, worst_nano)
+            prepared = await self._prepare(call.version, fields, call.endpoint, size_bytes=call.request_bytes)
+            record.stage("prepare")
+            worst_nano = _worst_nano(call.version, prepared)
+            _check_price(call.version, terms)
+            await parts.limits.reserve_tokens(entered, prepared.prompt_tokens + prepared.max_tokens)
+            reservation = await parts.free_calls.reserve(call, worst_nano)
+            if reservation is None:
+                _check_cost(terms, worst_nano)
+                call.cap_id = await parts.limits.reserve_cost(entered, worst_nano)
+                reservation = await parts.leases.reserve(call.payer, worst_nano)
+        except ApiError as refusal:
+            self._note_if_shown(call, entered, refusal)
+            await self._free_key(call)
+            raise
         except BaseException:
             await self._free_key(call)
             raise

@@ -40,6 +40,14 @@ class Cycle(RequestResponseCycle):
         self._head = b""  # of an answer whose body follows at once
         self._when_left: Callable[[], object] | None = None
 
+    def take_body(self) -> bytes | None:
+        """The body, if all of it came with its head, as it nearly always does; else None: `receive` waits for it."""
+        if self.more_body or self.disconnected or self.waiting_for_100_continue:
+            return None
+        body = bytes(self.body)
+        self.body.clear()
+        return body
+
     def when_left(self, act: Callable[[], object]) -> None:
         """Call `act` once when the client closes the connection; at once if it has. The body must have been read."""
         self.flow.resume_reading()  # a connection that is not read never tells that it ended

@@ -113,13 +113,16 @@ async def read_body(scope: Scope, receive: Receive) -> bytes:
     if length.isdigit() and int(length) > config.BODY_BYTES_MAX:
         raise _too_large()
     cycle: Cycle = scope["extensions"][EXTENSION]
-    if not cycle.more_body:  # it came with its head, as nearly all do: nothing to wait for
-        return await _rest(receive)
-    try:
-        async with asyncio.timeout(config.BODY_S):
-            return await _rest(receive)
-    except TimeoutError:
-        raise too_slow_to_send() from None
+    body = cycle.take_body()
+    if body is None:
+        try:
+            async with asyncio.timeout(config.BODY_S):
+                return await _rest(receive)
+        except TimeoutError:
+            raise too_slow_to_send() from None
+    if len(body) > config.BODY_BYTES_MAX:
+        raise _too_large()
+    return body
 
 
 async def _rest(receive: Receive) -> bytes:

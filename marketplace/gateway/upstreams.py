@@ -29,7 +29,7 @@ from .http_client import Answer, Client, Failed, Lost, Reported, TooSlow
 
 logger = logging.getLogger("marketplace.gateway")
 
-KEYS_OPENED_MAX = 500
+UPSTREAMS_KNOWN_MAX = 500
 _RESOLVED_S = 30.0
 _SMALL_TIMEOUT_S = 20.0
 _RETRY_AFTER_DIGITS_MAX = 5
@@ -97,8 +97,8 @@ class Upstreams:
         self.client = Client()
         self._models_url, self._models_key = models_url, models_key
         self._fernet = MultiFernet([Fernet(key) for key in field_keys])
-        # Of models that are called now: opening one takes as long as much of the rest of a call.
-        self._opened = lru_cache(maxsize=KEYS_OPENED_MAX)(self._open)
+        # Of models that are called now: opening a key takes as long as much of the rest of a call.
+        self._upstream = lru_cache(maxsize=UPSTREAMS_KNOWN_MAX)(self._read_upstream)
         parts = models_url.partition("://")[2]
         self._allow = (*allow, parts if ":" in parts else f"{parts}:80")
         self._resolved: dict[str, tuple[float, outbound.Target]] = {}
@@ -109,25 +109,29 @@ class Upstreams:
     def of(self, version: Version) -> Sequence[Upstream]:
         """Who answers for a version, in the order of asking. Raises ApiError 502 if no stored key can be read."""
         if version.upstream_url:
-            first = self._upstream(version, version.upstream_url, version.upstream_model, version.upstream_key_token)
+            first = self._upstream(
+                version.upstream_url, version.upstream_model, version.slug, version.upstream_key_token
+            )
         else:
             first = Upstream(self._models_url + "/v1", config.CHAT_MODEL, self._models_key, bundled=True)
         further = [
-            self._upstream(version, one["url"], one["model"], one["key_token"]) for one in version.upstream_fallbacks
+            self._upstream(one["url"], one["model"], version.slug, one["key_token"])
+            for one in version.upstream_fallbacks
         ]
         found = [upstream for upstream in (first, *further) if upstream is not None]
         if not found:
             raise upstream_failed("The model's developer must store its upstream key again.")
         return found
 
-    def _upstream(self, version: Version, url: str, model: str, key_token: str) -> Upstream | None:
-        key = self._opened(key_token) if key_token else ""
+    def _read_upstream(self, url: str, model: str, slug: str, key_token: str) -> Upstream | None:
+        """The target of this address; it knows the model by the name `model`, or else by its slug here."""
+        key = self._open(key_token) if key_token else ""
         if key is None:
             return None
         bundled = url.rstrip("/") in (self._models_url, self._models_url + "/v1")
         return Upstream(
             url.rstrip("/"),
-            model or version.slug,
+            model or slug,
             key or (self._models_key if bundled else ""),
             bundled=bundled and model in ("", config.CHAT_MODEL),
         )
