@@ -109,6 +109,7 @@ def test_every_act_on_the_books_is_one_statement(books):
     ledger.hold(id=first, account=DAN, amount_nano=2, expires_in_s=60)
     ledger.draw([ledger.Draw(first, payment(DAN, BOB, 2))])  # a session prepares its statements before their first use
     ledger.post_many([payment(DAN, BOB, 1)])
+    ledger.close(first)
     one, *many = (payment(DAN, ALICE, 1) for _ in range(4))
     acts = {
         "post": lambda: ledger.post(id=one.id, kind=one.kind, reference=one.reference, moves=one.moves),
