@@ -39,19 +39,19 @@ async def whole(upstreams: Upstreams, call: Call, prepared: Prepared, client: Cy
     Raises:
         ApiError: it failed.
     """
-    finishes = bool(call.idempotency_key)
+    comes_back = bool(call.idempotency_key)
     loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(config.CALL_TIMEOUT_S) as limit:
-            if not finishes:
+            if not comes_back:
                 client.when_left(lambda: _shorten(limit, loop))
             outcome = await _asked(upstreams, call, prepared)  # a failure is one, though nobody may wait for it
     except TimeoutError:
-        if finishes or not client.disconnected:
+        if comes_back or not client.disconnected:
             raise upstream_slow() from None
         counted = prepared.counted_by(None)
         return _nothing_to_count() if counted is None else _left(call, prepared, None, prompt_tokens=counted)
-    if client.disconnected and not finishes:
+    if client.disconnected and not comes_back:
         return _left(call, prepared, None, prompt_tokens=outcome.prompt_tokens)
     return outcome
 
