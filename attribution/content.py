@@ -7,6 +7,7 @@ backups too. The call id is authenticated with both, so that a blob cannot be pa
 from __future__ import annotations
 
 import secrets
+from functools import lru_cache
 from uuid import UUID
 
 from cryptography.exceptions import InvalidTag
@@ -22,8 +23,10 @@ class Unreadable(Exception):
 
 def seal(site_key_hex: str, call_id: UUID, plaintext: bytes) -> tuple[bytes, bytes]:
     """Return (sealed content, wrapped key) for one call."""
-    call_key = secrets.token_bytes(KEY_BYTES)
-    return _encrypt(call_key, call_id, plaintext), _encrypt(bytes.fromhex(site_key_hex), call_id, call_key)
+    fresh = secrets.token_bytes(KEY_BYTES + 2 * NONCE_BYTES)  # at once: each time is a system call
+    call_key, nonce, key_nonce = fresh[:KEY_BYTES], fresh[KEY_BYTES:-NONCE_BYTES], fresh[-NONCE_BYTES:]
+    sealed = nonce + AESGCM(call_key).encrypt(nonce, plaintext, call_id.bytes)
+    return sealed, key_nonce + _site_cipher(site_key_hex).encrypt(key_nonce, call_key, call_id.bytes)
 
 
 def open_sealed(site_key_hex: str, call_id: UUID, sealed: bytes, sealed_key: bytes) -> bytes:
@@ -32,17 +35,17 @@ def open_sealed(site_key_hex: str, call_id: UUID, sealed: bytes, sealed_key: byt
     Raises:
         Unreadable: something was changed, or belongs to another call.
     """
-    call_key = _decrypt(bytes.fromhex(site_key_hex), call_id, sealed_key)
-    return _decrypt(call_key, call_id, sealed)
+    call_key = _decrypt(_site_cipher(site_key_hex), call_id, sealed_key)
+    return _decrypt(AESGCM(call_key), call_id, sealed)
 
 
-def _encrypt(key: bytes, call_id: UUID, plaintext: bytes) -> bytes:
-    nonce = secrets.token_bytes(NONCE_BYTES)
-    return nonce + AESGCM(key).encrypt(nonce, plaintext, call_id.bytes)
+@lru_cache(maxsize=2)
+def _site_cipher(site_key_hex: str) -> AESGCM:
+    return AESGCM(bytes.fromhex(site_key_hex))
 
 
-def _decrypt(key: bytes, call_id: UUID, sealed: bytes) -> bytes:
+def _decrypt(cipher: AESGCM, call_id: UUID, sealed: bytes) -> bytes:
     try:
-        return AESGCM(key).decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], call_id.bytes)
+        return cipher.decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], call_id.bytes)
     except (InvalidTag, ValueError) as error:
         raise Unreadable("This content cannot be opened with this key.") from error

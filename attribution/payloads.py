@@ -17,7 +17,7 @@ def attributed_entry_id(charge_id: UUID) -> UUID:
 
 def payload_of(
     *,
-    charge_id: UUID,
+    charge_id: UUID | str,
     source: str,
     model_id: UUID | str,
     model_version_id: UUID | str,

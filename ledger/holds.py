@@ -91,7 +91,8 @@ def draw(draws: Sequence[Draw]) -> set[UUID]:
     if not draws:
         return set()
     said = database.as_json([item.posting.said() | {"hold_id": item.hold_id, "close": item.close} for item in draws])
-    return database.new_among((item.posting.id for item in draws), "SELECT ledger_draw(%s)::text", said)
+    ids = (item.posting.id for item in draws)
+    return database.new_among(ids, "SELECT ledger_draw(%s)::text", said, prepared_as="ledger_draws")
 
 
 def close(hold_id: UUID) -> int:

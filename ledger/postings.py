@@ -151,7 +151,7 @@ def post(
         LotUnavailable; strict.Malformed if the log could not publish the entry.
     """
     said = Posting(id, kind, reference, moves, entry, vest_after_s, takes_from).said()
-    return bool(database.rows(_POST, database.as_json([said])))
+    return bool(database.rows(_POST, database.as_json([said]), prepared_as="ledger_posts"))
 
 
 def post_many(postings: Sequence[Posting]) -> set[UUID]:
@@ -159,7 +159,7 @@ def post_many(postings: Sequence[Posting]) -> set[UUID]:
     if not postings:
         return set()
     said = database.as_json([posting.said() for posting in postings])
-    return database.new_among((posting.id for posting in postings), _POST, said)
+    return database.new_among((posting.id for posting in postings), _POST, said, prepared_as="ledger_posts")
 
 
 def posting_of(posting_id: UUID) -> PostingRow | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from uuid import UUID
 
 from ledger import chart
@@ -14,18 +15,24 @@ def role_targets(
     *, model_id: UUID | str, pool: chart.PoolFor, parts: Mapping[str, int], developer_id: int, owner_ids: Sequence[int]
 ) -> list[tuple[str, str, int]]:
     """Return (role of the log, account, nano) for every part. A rule without owners' money needs no owners."""
-    targets = [
-        ("data-pool", chart.pool(model_id, pool, "data"), parts["data"]),
-        ("curation-pool", chart.pool(model_id, pool, "curation"), parts["curation"]),
-        ("developer", chart.pending(developer_id), parts["developer"]),
-        ("platform", chart.FEES, parts["platform"]),
-    ]
+    targets = [(role, account, parts[part]) for part, role, account in _accounts(model_id, pool, developer_id)]
     if parts["owner"]:
         shares = pricing.split_equally(parts["owner"], len(owner_ids))
         targets += [
             ("owner", chart.pending(owner_id), share) for owner_id, share in zip(owner_ids, shares, strict=True)
         ]
     return targets
+
+
+@lru_cache(maxsize=1000)
+def _accounts(model_id: UUID | str, pool: chart.PoolFor, developer_id: int) -> tuple[tuple[str, str, str], ...]:
+    """(part of the rule, role of the log, account). Remembered: a model's are the same at each of its calls."""
+    return (
+        ("data", "data-pool", chart.pool(model_id, pool, "data")),
+        ("curation", "curation-pool", chart.pool(model_id, pool, "curation")),
+        ("developer", "developer", chart.pending(developer_id)),
+        ("platform", "platform", chart.FEES),
+    )
 
 
 def split_lines(targets: Sequence[tuple[str, str, int]]) -> list[dict[str, str]]:

@@ -74,6 +74,7 @@ def serve(*, number: int = 0, listener: socket.socket | None = None, host: str =
             log_config=None,
             access_log=False,
             server_header=False,
+            proxy_headers=False,  # nobody asks from where a call came
             date_header=False,
             timeout_keep_alive=config.KEEP_ALIVE_S,
             timeout_graceful_shutdown=config.GRACE_S,

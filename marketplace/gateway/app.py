@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import re
+import secrets
 import time
 import uuid
 from typing import Any
@@ -28,6 +30,7 @@ from .keyring import CHANNEL as KEYS_CHANNEL
 from .keyring import Key, Keyring
 from .leases import Leases
 from .limits import Limits
+from .logs import LINES
 from .paying import Parts, Rules
 from .replies import Receive, Reply, Scope, Send, header
 from .upstreams import Upstreams
@@ -59,6 +62,9 @@ class Application:
         # Its name is on its leases and on the lock that says it lives.
         self._process = f"gateway:{uuid.uuid4()}"
         self.draining = False
+        self._running = 0
+        # Of requests that came without one. Nobody has to guess it, so it is counted: randomness is a system call.
+        self._request_ids = map(f"{secrets.token_hex(8)}{{:016x}}".format, itertools.count())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -134,7 +140,9 @@ class Application:
         self._paid = PaidCalls(parts)
         for thread in (self._catalogue_db, self._leases_db, self._reading_db, self._limits_db, self._capture):
             thread.start()
-        self._listener = metrics.listen(self._number, leases=self._leases, is_ready=self.is_ready)
+        self._listener = metrics.listen(
+            self._number, leases=self._leases, running=lambda: self._running, is_ready=self.is_ready
+        )
         await asyncio.to_thread(self._shelf.loaded.wait, 10)
         self._carers = [asyncio.ensure_future(part.look_after()) for part in (self._leases, self._limits)]
 
@@ -152,6 +160,7 @@ class Application:
             await asyncio.to_thread(thread.stop)
         if self._listener is not None:
             await asyncio.to_thread(self._listener.stop)
+        LINES.write()
 
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()
@@ -165,12 +174,12 @@ class Application:
         named = header(scope, b"x-request-id")  # by the proxy in front
         reply = Reply(
             send,
-            request_id=named if _REQUEST_ID.fullmatch(named) else "",
+            request_id=named if named and _REQUEST_ID.fullmatch(named) else next(self._request_ids),
             origin=header(scope, b"origin"),
             without_body=scope["method"] == "HEAD",
         )
         reply.allow_pages_of(self._sites)
-        metrics.RUNNING.inc()
+        self._running += 1
         try:
             await self._route(scope, receive, reply)
         except ClientLeft:
@@ -188,7 +197,7 @@ class Application:
                 logger.exception("%s %s failed", scope["method"], scope["path"])
             await reply.error(broken())
         finally:
-            metrics.RUNNING.dec()
+            self._running -= 1
             reply.record.finish()
 
     async def _route(self, scope: Scope, receive: Receive, reply: Reply) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -22,6 +21,7 @@ from . import bodies, failpoints, offloop, streaming
 from .catalogue import CHAT_ENGINES, Version
 from .charging import Call, Charge, Outcome, request_digest
 from .chatting import Prepared as PreparedChat
+from .cycle import EXTENSION, Cycle
 from .engines import Prepared as PreparedInput
 from .errors import ApiError, ClientLeft, Unavailable, insufficient, internal, invalid, unknown_model
 from .idempotency import Replay
@@ -29,7 +29,7 @@ from .keyring import Key
 from .leases import SUPPLY_NANO, Reservation
 from .limits import Pass
 from .paying import Parts, note_refusal, store, store_failure
-from .replies import Receive, Reply, Scope, header, json_object, read_body, wait_until_left
+from .replies import Receive, Reply, Scope, header, json_object, read_body
 
 logger = logging.getLogger("marketplace.gateway")
 Prepared = PreparedChat | PreparedInput
@@ -77,8 +77,11 @@ class PaidCalls:
             )
             record.of(call)
             reply.headers[b"x-receipt-id"] = record.call_id.encode()
-            with self._noting_refusals(call, entered):
+            try:
                 _check_access(key, version)
+            except ApiError as refusal:
+                self._note_if_shown(call, entered, refusal)
+                raise
             if call.idempotency_key:
                 stored = await parts.idempotency.take(call, body_sha256)
                 failpoints.hit("after_idempotency")
@@ -86,7 +89,7 @@ class PaidCalls:
                     record.end = "replayed"
                     await _send_stored(reply, call, stored, fields)
                     return
-            await self._run(receive, reply, call, entered, fields, terms)
+            await self._run(scope["extensions"][EXTENSION], reply, call, entered, fields, terms)
         finally:
             parts.limits.leave(entered)
 
@@ -135,75 +138,67 @@ class PaidCalls:
             raise unknown_model(name)
         return version
 
-    @contextlib.contextmanager
-    def _noting_refusals(self, call: Call, entered: Pass) -> Iterator[None]:
+    def _note_if_shown(self, call: Call, entered: Pass, refusal: ApiError) -> None:
         """What is refused for money, access or price is shown to the buyer among the calls, at cost 0."""
-        try:
-            yield
-        except ApiError as refusal:
-            if refusal.code in _NOTED and self._parts.limits.may_note(entered):
-                note_refusal(self._parts, call, refusal.code)
-            raise
+        if refusal.code in _NOTED and self._parts.limits.may_note(entered):
+            note_refusal(self._parts, call, refusal.code)
 
     async def _run(
-        self, receive: Receive, reply: Reply, call: Call, entered: Pass, fields: dict[str, Any], terms: bodies.Terms
+        self, cycle: Cycle, reply: Reply, call: Call, entered: Pass, fields: dict[str, Any], terms: bodies.Terms
     ) -> None:
         """Reserve, answer, capture. Until the reservation stands it is a refusal, afterwards a failure."""
         parts, record = self._parts, reply.record
         try:
-            with self._noting_refusals(call, entered):
-                prepared = await self._prepare(call.version, fields, call.endpoint, size_bytes=call.request_bytes)
-                record.stage("prepare")
-                worst_nano = _worst_nano(call.version, prepared)
-                _check_price(call.version, terms)
-                await parts.limits.reserve_tokens(entered, prepared.prompt_tokens + prepared.max_tokens)
-                reservation = await parts.free_calls.reserve(call, worst_nano)
-                if reservation is None:
-                    _check_cost(terms, worst_nano)
-                    call.cap_id = await parts.limits.reserve_cost(entered, worst_nano)
-                    reservation = await parts.leases.reserve(call.payer, worst_nano)
+            prepared = await self._prepare(call.version, fields, call.endpoint, size_bytes=call.request_bytes)
+            record.stage("prepare")
+            worst_nano = _worst_nano(call.version, prepared)
+            _check_price(call.version, terms)
+            await parts.limits.reserve_tokens(entered, prepared.prompt_tokens + prepared.max_tokens)
+            reservation = await parts.free_calls.reserve(call, worst_nano)
+            if reservation is None:
+                _check_cost(terms, worst_nano)
+                call.cap_id = await parts.limits.reserve_cost(entered, worst_nano)
+                reservation = await parts.leases.reserve(call.payer, worst_nano)
+        except ApiError as refusal:
+            self._note_if_shown(call, entered, refusal)
+            await self._free_key(call)
+            raise
         except BaseException:
             await self._free_key(call)
             raise
         record.stage("reserve")
         record.end = "failed"
-        gone = asyncio.ensure_future(wait_until_left(receive))
-        try:
-            outcome = await self._answered(call, prepared, reservation, reply, gone)
-            record.stage("upstream")
-            done = await self._stored(call, entered, reservation, outcome)
-            record.stage("capture")
-            record.ended(outcome, done.cost_nano)
-            tokens = outcome.prompt_tokens + outcome.answer_tokens
-            parts.limits.leave(entered, cost_nano=0 if call.free else done.cost_nano, tokens=tokens)
-            failpoints.hit("before_last_byte")
-            if outcome.status != "succeeded" or not outcome.delivered:
-                raise ClientLeft
-            if isinstance(prepared, PreparedChat) and call.streamed:
-                await streaming.send_end(reply, call, prepared.request.include_usage, done.response)
-            else:
-                reply.add(parts.limits.headers(entered.key))
-                await reply.payload(200, done.response_bytes)
-            record.stage("send")
-            failpoints.hit("after_last_byte")
-        finally:
-            gone.cancel()
+        outcome = await self._answered(call, prepared, reservation, reply, cycle)
+        record.stage("upstream")
+        done = await self._stored(call, entered, reservation, outcome)
+        record.stage("capture")
+        record.ended(outcome, done.cost_nano)
+        tokens = outcome.prompt_tokens + outcome.answer_tokens
+        parts.limits.leave(entered, cost_nano=0 if call.free else done.cost_nano, tokens=tokens)
+        failpoints.hit("before_last_byte")
+        if outcome.status != "succeeded" or not outcome.delivered:
+            raise ClientLeft
+        if isinstance(prepared, PreparedChat) and call.streamed:
+            await streaming.send_end(reply, call, prepared.request.include_usage, done.response)
+        else:
+            reply.add(parts.limits.headers(entered.key))
+            await reply.payload(200, done.response_bytes)
+        record.stage("send")
+        failpoints.hit("after_last_byte")
 
     async def _answered(
-        self, call: Call, prepared: Prepared, reservation: Reservation, reply: Reply, gone: asyncio.Future
+        self, call: Call, prepared: Prepared, reservation: Reservation, reply: Reply, client: Cycle
     ) -> Outcome:
         """Run the model. If it fails the call is stored as failed, at cost 0, before anybody is told."""
         parts = self._parts
         failpoints.hit("before_answer")
         try:
             if isinstance(prepared, PreparedInput):
-                outcome = await parts.engines.answer(
-                    call.version, prepared, endpoint=call.endpoint, call_id=str(call.id)
-                )
+                outcome = await parts.engines.answer(call.version, prepared, endpoint=call.endpoint, call_id=call.name)
             elif call.streamed:
-                outcome = await streaming.stream(parts.upstreams, call, prepared, reply, gone)
+                outcome = await streaming.stream(parts.upstreams, call, prepared, reply, client)
             else:
-                outcome = await streaming.whole(parts.upstreams, call, prepared, gone)
+                outcome = await streaming.whole(parts.upstreams, call, prepared, client)
         except asyncio.CancelledError:  # this process stops
             parts.leases.release(reservation, drawn_nano=0)
             raise

@@ -12,7 +12,7 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +29,7 @@ from .errors import Unavailable
 logger = logging.getLogger("marketplace.gateway")
 _SETTLE_S = 1.0  # how often calls of unknown outcome are tried again
 _CAPTURE = "SELECT count(*) FROM capture_calls(%s::jsonb)"
+_MARKS = ("free_call", "cap_id", "idempotency_key")
 _LEASE_GONE = (ledger_errors.HoldClosed, ledger_errors.HoldExceeded, ledger_errors.HoldUnknown)
 
 
@@ -155,7 +156,7 @@ class Capture:
 
     def _send(self, rows: Sequence[dict[str, Any]], *, patience_s: float) -> None:
         """Send until the outcome is known. Raises Unavailable when patience ends, psycopg2.Error when refused."""
-        payload = orjson.dumps(rows).decode()
+        payload = orjson.dumps(by_table(rows)).decode()
         give_up_at = time.monotonic() + patience_s
         repeats_left = 3
         while True:
@@ -204,10 +205,32 @@ class Capture:
             logger.warning("%s refused calls were not noted: %s", len(rows), type(error).__name__)
 
 
+def by_table(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Finished calls as `capture_calls` reads them: what each table gets, in one list.
+
+    Args:
+        rows: Of each call its `call` (columns) and, where it has them, `free_call`, `cap_id`, `idempotency_key`, `content`,
+            `outbox`, and `posting` with the `hold_id` it is drawn from (null: its payer pays without a lease).
+    """
+    batch: dict[str, list[dict[str, Any]]] = {"calls": [], "draws": [], "posts": [], "contents": [], "outbox": []}
+    for row in rows:
+        call = row["call"]
+        batch["calls"].append({**call, **{name: row[name] for name in _MARKS if row.get(name)}})
+        if (posting := row.get("posting")) is not None:
+            if row.get("hold_id"):
+                batch["draws"].append({**posting, "hold_id": row["hold_id"]})
+            else:
+                batch["posts"].append(posting)
+        for name, table in (("content", "contents"), ("outbox", "outbox")):
+            if (stored := row.get(name)) is not None:
+                batch[table].append({"call_id": call["id"], **stored})
+    return batch
+
+
 def _as_failed(row: dict[str, Any]) -> dict[str, Any]:
     free = {name: 0 for name in row["call"] if name.endswith(("_nano", "_tokens"))}
     failed = {"call": {**row["call"], **free, "status": "failed", "error_code": "unavailable"}}
-    return failed | {name: row[name] for name in ("free_call", "idempotency") if name in row}
+    return failed | {name: row[name] for name in ("free_call", "idempotency_key") if name in row}
 
 
 def _answer(batch: Sequence[_Waiting], error: Exception | None) -> None:

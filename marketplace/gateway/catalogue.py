@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any
 from uuid import UUID
 
@@ -82,9 +83,24 @@ class Version:
     def model_path(self) -> str:
         return f"{self.owner}/{self.slug}"
 
-    @property
+    @cached_property
     def path(self) -> str:
         return f"{self.owner}/{self.slug}@v{self.number}"
+
+    @cached_property
+    def columns(self) -> Mapping[str, str]:
+        """What of it stands in the row of each call."""
+        return {
+            "model_id": self.model_id,
+            "version_id": self.version_id,
+            "price_list_id": self.price_list.id,
+            "split_rule_id": self.rule_id,
+        }
+
+    @cached_property
+    def public_entry(self) -> Mapping[str, str]:
+        """What the log says in the open of each of its charges."""
+        return {"model_id": self.model_id, "version_id": self.version_id, "rule": f"sha256:{self.rule_sha256}"}
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ The amounts come from marketplace.pricing, the targets from marketplace.splittin
 
 from __future__ import annotations
 
-import base64
 import hashlib
+from binascii import b2a_base64
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -46,6 +46,10 @@ class Call:
     cap_id: str | None = None
     id: UUID = field(default_factory=ids.new_id)
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    name: str = field(init=False)  # the id as text
+
+    def __post_init__(self) -> None:
+        self.name = str(self.id)
 
     @property
     def payer(self) -> str:
@@ -102,14 +106,14 @@ def charge(call: Call, outcome: Outcome, *, content_key: str, kept_s: int, vest_
         )
     parts = pricing.split_charge(cost_nano, version.rule_parts)
     told = {
-        "receipt_id": str(call.id),
+        "receipt_id": call.name,
         "cost_nano": cost_nano,
         "cost": pricing.nano_to_open(cost_nano),
         "paid_by": call.paid_by,
         "price_version": version.price_list.sha256,
         "model_version": version.path,
         "split": {role: part_nano for role, part_nano in parts.items() if part_nano or role != "owner"},
-        "attribution_url": f"{site_url}/r/{call.id}",
+        "attribution_url": f"{site_url}/r/{call.name}",
         **outcome.told,
     }
     response = {**outcome.response, "open": told}
@@ -118,13 +122,13 @@ def charge(call: Call, outcome: Outcome, *, content_key: str, kept_s: int, vest_
     if call.free:
         row["free_call"] = True
     if call.idempotency_key:
-        row["idempotency"] = {"key": call.idempotency_key}
+        row["idempotency_key"] = call.idempotency_key
     if outcome.status in CHARGED:
         kept = {**outcome.kept, "endpoint": call.endpoint, "streamed": call.streamed, "response": response}
         sealed, sealed_key = content.seal(content_key, call.id, orjson.dumps(kept))
         row["content"] = {
-            "sealed": base64.b64encode(sealed).decode(),
-            "sealed_key": base64.b64encode(sealed_key).decode(),
+            "sealed": _base64(sealed),
+            "sealed_key": _base64(sealed_key),
             "kept_s": kept_s,
         }
         if cost_nano:
@@ -132,9 +136,9 @@ def charge(call: Call, outcome: Outcome, *, content_key: str, kept_s: int, vest_
             is_chat = version.engine == "retrieval"
             row["outbox"] = {
                 "topic": payloads.TOPIC,
-                "reference": f"call:{call.id}",
+                "reference": f"call:{call.name}",
                 "payload": payloads.payload_of(
-                    charge_id=call.id,
+                    charge_id=call.name,
                     source="call",
                     model_id=version.model_id,
                     model_version_id=version.version_id,
@@ -161,16 +165,17 @@ def request_digest(path: str, raw: bytes) -> bytes:
     return hashlib.sha256(path.encode() + b"\n" + raw).digest()
 
 
+def _base64(raw: bytes) -> str:
+    return b2a_base64(raw, newline=False).decode()
+
+
 def _columns(call: Call, outcome: Outcome, cost_nano: int, parts: Mapping[str, int]) -> dict[str, Any]:
     version = call.version
     return {
-        "id": str(call.id),
+        "id": call.name,
         "buyer_id": call.buyer_id,
         "key_id": call.key_id,
-        "model_id": version.model_id,
-        "version_id": version.version_id,
-        "price_list_id": version.price_list.id,
-        "split_rule_id": version.rule_id,
+        **version.columns,
         "endpoint": call.endpoint,
         "status": outcome.status,
         "error_code": outcome.error_code[:40],
@@ -178,7 +183,11 @@ def _columns(call: Call, outcome: Outcome, cost_nano: int, parts: Mapping[str, i
         "prompt_tokens": outcome.prompt_tokens,
         "answer_tokens": outcome.answer_tokens,
         "cost_nano": cost_nano,
-        **{f"{role}_nano": part_nano for role, part_nano in parts.items()},
+        "data_nano": parts["data"],
+        "curation_nano": parts["curation"],
+        "developer_nano": parts["developer"],
+        "platform_nano": parts["platform"],
+        "owner_nano": parts["owner"],
         "started_at": call.started_at.isoformat(),
     }
 
@@ -195,22 +204,18 @@ def _posting(
         owner_ids=version.owner_ids,
     )
     moves = ((call.payer, account, part_nano) for _role, account, part_nano in targets)
-    accounts, amounts = legs(moves, posting=str(call.id))
+    accounts, amounts = legs(moves, posting=call.name)
     # The ledger refuses a window where nothing moves into a pending account.
-    has_pending = any(account.startswith("pending:") for account in accounts)
+    has_pending = bool(parts["developer"] or parts["owner"])
     return {
-        "id": str(call.id),
+        "id": call.name,
         "kind": "call_charged",
-        "reference": f"call:{call.id}",
+        "reference": f"call:{call.name}",
         "accounts": accounts,
         "amounts": amounts,
         "entry": {
             "type": "call.charged",
-            "public": {
-                "model_id": version.model_id,
-                "version_id": version.version_id,
-                "rule": f"sha256:{version.rule_sha256}",
-            },
+            "public": version.public_entry,
             "private": {
                 "buyer": chart.wallet(call.buyer_id),
                 "paid_by": call.paid_by,

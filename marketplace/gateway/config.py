@@ -50,6 +50,8 @@ METRICS_PORT = _number("GATEWAY_METRICS_PORT", 0, least=0)  # of the first proce
 GRACE_S = CALL_TIMEOUT_S + 10  # what runs at SIGTERM may end: the longest answer, and its capture
 END_S = GRACE_S + 15  # then it is killed; devstack/processes.py and compose wait a little longer
 
+LINES_S = 0.1  # how long the line of a call may wait for others
+
 SEND_S = _number("GATEWAY_SEND_S", 15)  # how long one event may wait for a client that does not read
 DRAIN_S = 2.0  # how long an answer goes on for a client that left, to be counted
 

@@ -7,10 +7,9 @@ the connection, the first byte of the body and each silence after it have limits
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import ssl
-from collections import deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
+from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
 
@@ -22,7 +21,8 @@ from . import config
 
 _QUEUED_BYTES_MAX = 256 * 1024
 _HEAD_BYTES_MAX = 64 * 1024  # and of whatever else is no body: interim answers, chunk extensions, trailers
-_IDLE_MAX = 64
+_IDLE_MAX = 256
+HEADS_MAX = 500
 _TLS = ssl.create_default_context()
 
 
@@ -116,13 +116,13 @@ class Answer:
         self.headers: dict[bytes, bytes] = {}
         self.any_byte = False
         self._connection, self._give_back = connection, give_back
-        self._chunks: deque[bytes] = deque()
+        self._chunks: list[bytes] = []
         self._queued = 0
         self._total = 0
         self._paused = False
         self._complete = False
         self._error: Failed | None = None
-        self._news = asyncio.Event()
+        self._news: asyncio.Future[None] | None = None  # what the one reader waits for
         self._draining: asyncio.Task[None] | None = None
         self._loop = asyncio.get_running_loop()
         self._silence_s = 0.0
@@ -131,28 +131,27 @@ class Answer:
 
     async def begun(self, *, within_s: float) -> None:
         """Wait for the first byte of the body, or for the end of an empty one. Raises Failed."""
-        self._watch_silence(within_s)
+        self._silence_s, self._heard_at = within_s, self._loop.time()
         while not self._chunks and not self._complete:
             await self._wait()
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """The body in pieces as they come. Raises Failed."""
+        """The body as it comes: at each time all that is there. Raises Failed."""
         while True:
-            while self._chunks:
-                chunk = self._chunks.popleft()
-                self._queued -= len(chunk)
-                if self._paused and self._queued < _QUEUED_BYTES_MAX // 2 and self._connection.transport:
-                    self._paused = False
-                    self._heard_at = self._loop.time()
-                    self._connection.transport.resume_reading()
-                yield chunk
-            if self._complete:
+            if self._chunks:
+                yield self._taken()
+            elif self._complete:
                 return
-            await self._wait()
+            else:
+                await self._wait()
 
     async def read(self) -> bytes:
         """The whole body. Raises Failed."""
-        return b"".join([chunk async for chunk in self.chunks()])
+        parts = [self._taken()]
+        while not self._complete:
+            await self._wait()
+            parts.append(self._taken())
+        return b"".join(parts)
 
     def drain_later(self) -> None:
         """Its end is near and says nothing new: wait for it in the background, so that the connection can be kept."""
@@ -171,19 +170,30 @@ class Answer:
         except (TimeoutError, Failed):
             self._connection.abort()
 
+    def _taken(self) -> bytes:
+        chunk = b"".join(self._chunks)
+        self._chunks.clear()
+        self._queued = 0
+        if self._paused and self._connection.transport:
+            self._paused = False
+            self._heard_at = self._loop.time()
+            self._connection.transport.resume_reading()
+        return chunk
+
     async def _wait(self) -> None:
+        """Until something is new. From now on the answer breaks if nothing of its body comes for `_silence_s`."""
         if self._error is not None:
             raise self._error
-        self._news.clear()
-        await self._news.wait()
+        if self._watch is None:
+            self._watch = self._loop.call_at(self._heard_at + self._silence_s, self._look)
+        self._news = self._loop.create_future()
+        await self._news
         if self._error is not None and not self._chunks:
             raise self._error
 
-    def _watch_silence(self, seconds: float) -> None:
-        """From now on the answer breaks if nothing of its body comes for so long."""
-        self._stop_watching()
-        self._silence_s, self._heard_at = seconds, self._loop.time()
-        self._watch = self._loop.call_later(seconds, self._look)
+    def _tell(self) -> None:
+        if self._news is not None and not self._news.done():
+            self._news.set_result(None)
 
     def _look(self) -> None:
         # One timer for the whole answer instead of one for each piece of it: it looks how long ago the last one came.
@@ -206,13 +216,12 @@ class Answer:
         if 100 <= status < 200:
             return
         self.status = status
-        self._news.set()
 
     def more(self, body: bytes) -> None:
-        if self._total:
-            self._heard_at = self._loop.time()
-        else:
-            self._watch_silence(config.UPSTREAM_IDLE_S)
+        self._heard_at = self._loop.time()
+        if not self._total:  # from here on pieces follow each other: whoever waits for one watches anew
+            self._silence_s = config.UPSTREAM_IDLE_S
+            self._stop_watching()
         self._total += len(body)
         if self._total > ANSWER_MAX_BYTES:
             self.broken(Failed("The answer is too large."))
@@ -223,7 +232,7 @@ class Answer:
         if self._queued > _QUEUED_BYTES_MAX and not self._paused and self._connection.transport:
             self._paused = True
             self._connection.transport.pause_reading()
-        self._news.set()
+        self._tell()
 
     def ended(self, *, reusable: bool) -> None:
         self._complete = True
@@ -235,13 +244,13 @@ class Answer:
             self._give_back(self._connection)
         elif self._connection.transport is not None:
             self._connection.transport.close()
-        self._news.set()
+        self._tell()
 
     def broken(self, why: Failed) -> None:
         self._stop_watching()
         if not self._complete and self._error is None:
             self._error = why
-            self._news.set()
+            self._tell()
 
 
 class Client:
@@ -250,18 +259,15 @@ class Client:
     def __init__(self) -> None:
         self._idle: dict[tuple[str, str, str, int], list[_Connection]] = {}
 
-    async def post(self, target: Target, body: bytes, headers: Mapping[str, str], *, first_byte_s: float) -> Answer:
-        """Send a request and return when the first byte of the answer's body is here.
+    async def post(self, target: Target, body: bytes, *, key: str, first_byte_s: float) -> Answer:
+        """Send JSON and return when the first byte of the answer's body is here. `key`: for its bearer, or empty.
 
         A kept connection that the other side closed in the meantime is replaced, if not a byte came back.
 
         Raises:
             Failed: no connection, or it broke before that. TooSlow: it took longer than `first_byte_s`.
         """
-        fields = {"host": target.authority, "content-type": "application/json", "accept": "application/json", **headers}
-        path = quote(target.path, safe="/%?=&:@!$'()*+,;~")
-        head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
-        request = f"POST {path} HTTP/1.1\r\n{head}content-length: {len(body)}\r\n\r\n".encode("latin-1") + body
+        request = b"%b%d\r\n\r\n%b" % (_head(target, key), len(body), body)
         while True:
             connection, was_kept = await self._connection(target)
             answer = Answer(connection, self._keeper(target))
@@ -314,14 +320,16 @@ class Client:
         return keep
 
 
+@lru_cache(maxsize=HEADS_MAX)
+def _head(target: Target, key: str) -> bytes:
+    """A request up to the length of its body."""
+    fields = {"host": target.authority, "content-type": "application/json", "accept": "application/json"}
+    if key:
+        fields["authorization"] = f"Bearer {key}"
+    path = quote(target.path, safe="/%?=&:@!$'()*+,;~")
+    lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+    return f"POST {path} HTTP/1.1\r\n{lines}content-length: ".encode("latin-1")
+
+
 def _key(target: Target) -> tuple[str, str, str, int]:
     return target.scheme, target.host, target.address, target.port
-
-
-@contextlib.asynccontextmanager
-async def closing(answer: Answer) -> AsyncIterator[Answer]:
-    """Close an answer however its reading ends."""
-    try:
-        yield answer
-    finally:
-        answer.close()

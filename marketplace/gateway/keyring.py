@@ -112,11 +112,14 @@ class Keyring:
             raise ApiError(
                 401, "Send your key as `Authorization: Bearer open_sk_...`.", code="invalid_api_key", retry=False
             )
-        if scheme.lower() != "bearer" or not keyformat.is_well_formed(secret.strip()):
+        secret = secret.strip()
+        if scheme.lower() != "bearer":
             raise unknown_key()
-        digest = keyformat.digest(secret.strip())
+        digest = keyformat.digest(secret)
         until, key = self._known.get(digest, (0.0, None))
         if until < time.monotonic():
+            if not keyformat.is_well_formed(secret):  # the database is not asked for what cannot be one
+                raise unknown_key()
             key = await self._ask(digest)
         if key is None or (key.expires_at is not None and key.expires_at <= datetime.now(UTC)):
             raise unknown_key()

@@ -6,10 +6,15 @@ Labels are few and known: stages, ends and error codes of this program. No model
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import accumulate
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client import CollectorRegistry, Gauge, Histogram, Metric, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 from . import config
 from .leases import Leases
@@ -18,19 +23,65 @@ REGISTRY = CollectorRegistry()
 ProcessCollector(registry=REGISTRY)
 STAGES = ("auth", "receive", "prepare", "reserve", "upstream_first_byte", "upstream", "capture", "send")
 ENDS = ("succeeded", "failed", "left", "refused", "replayed", "dropped")
-_CODES_MAX = 100
+LABELS_MAX = 100
 
-_seconds = Histogram(
+
+class Tally(Collector):
+    """A counter by one label, counted by the event loop only: without the library's locks it takes a third of the time.
+
+    Args:
+        known: Labels that are told from the start, at 0.
+    """
+
+    def __init__(self, name: str, help: str, label: str, known: Sequence[str] = ()):
+        self._about, self._label = (name, help), label
+        self._counts = dict.fromkeys(known, 0)
+        REGISTRY.register(self)
+
+    def count(self, value: str) -> None:
+        """Should labels be made up some day, they must not fill the memory: beyond LABELS_MAX they are `other`."""
+        if value not in self._counts and len(self._counts) >= LABELS_MAX:
+            value = "other"
+        self._counts[value] = self._counts.get(value, 0) + 1
+
+    def collect(self) -> Iterable[Metric]:
+        family = CounterMetricFamily(*self._about, labels=[self._label])
+        for value, count in self._counts.copy().items():
+            family.add_metric([value], count)
+        return [family]
+
+
+class Durations(Collector):
+    """A histogram of seconds by one label, counted by the event loop only."""
+
+    def __init__(self, name: str, help: str, label: str, values: Sequence[str], bounds_s: Sequence[float]):
+        self._about, self._label, self._bounds_s = (name, help), label, bounds_s
+        self._counts = {value: [0] * (len(bounds_s) + 1) for value in values}
+        self._sums_s = dict.fromkeys(values, 0.0)
+        REGISTRY.register(self)
+
+    def observe(self, value: str, took_s: float) -> None:
+        self._counts[value][bisect_left(self._bounds_s, took_s)] += 1
+        self._sums_s[value] += took_s
+
+    def collect(self) -> Iterable[Metric]:
+        family = HistogramMetricFamily(*self._about, labels=[self._label])
+        names = [*map(floatToGoString, self._bounds_s), "+Inf"]
+        for value, counts in self._counts.items():
+            family.add_metric([value], list(zip(names, accumulate(counts), strict=True)), self._sums_s[value])
+        return [family]
+
+
+SECONDS = Durations(
     "openledger_gateway_stage_seconds",
     "Time of each stage of a call.",
-    ["stage"],
-    buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120),
-    registry=REGISTRY,
+    "stage",
+    STAGES,
+    (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120),
 )
-_calls = Counter("openledger_gateway_calls", "Calls by their end.", ["end"], registry=REGISTRY)
-SECONDS = {stage: _seconds.labels(stage) for stage in STAGES}
-CALLS = {end: _calls.labels(end) for end in ENDS}
-RESPONSES = Counter("openledger_gateway_responses", "Answers by their HTTP status.", ["status"], registry=REGISTRY)
+CALLS = Tally("openledger_gateway_calls", "Calls by their end.", "end", ENDS)
+RESPONSES = Tally("openledger_gateway_responses", "Answers by their HTTP status.", "status")
+ERRORS = Tally("openledger_gateway_errors", "Errors by their code.", "code")
 BATCH = Histogram(
     "openledger_gateway_capture_batch_calls",
     "Calls stored by one statement.",
@@ -43,28 +94,11 @@ RUNNING = Gauge("openledger_gateway_requests_running", "Requests that run now.",
 READY = Gauge("openledger_gateway_ready", "1 if this process takes calls.", registry=REGISTRY)
 
 
-class _Errors:
-    """Errors by code. Codes stand in this program; should one be made up some day, it must not make a label."""
-
-    def __init__(self) -> None:
-        self._counter = Counter("openledger_gateway_errors", "Errors by their code.", ["code"], registry=REGISTRY)
-        self._known: set[str] = set()
-
-    def count(self, code: str) -> None:
-        if code not in self._known:
-            if len(self._known) >= _CODES_MAX:
-                code = "other"
-            self._known.add(code)
-        self._counter.labels(code).inc()
-
-
-ERRORS = _Errors()
-
-
-def listen(number: int, *, leases: Leases, is_ready: Callable[[], bool]) -> Listener | None:
-    """Serve the numbers of the process of this number, if a port is set for that."""
+def listen(number: int, *, leases: Leases, running: Callable[[], int], is_ready: Callable[[], bool]) -> Listener | None:
+    """Serve the numbers of the process of this number, if a port is set for that. `running`: how many requests do."""
     LEASES.set_function(lambda: leases.held()[0])
     HELD.set_function(lambda: leases.held()[1])
+    RUNNING.set_function(running)
     READY.set_function(is_ready)
     if not config.METRICS_PORT:
         return None

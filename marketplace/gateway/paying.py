@@ -94,7 +94,7 @@ async def store_failure(parts: Parts, call: Call, reservation: Reservation, erro
 def note_refusal(parts: Parts, call: Call, error_code: str) -> None:
     """Have it stored, some time later, that a call was refused. Its Idempotency-Key is free, so it is not named."""
     row = dict(_charge(parts, call, Outcome("refused", error_code=error_code)).row)
-    row.pop("idempotency", None)
+    row.pop("idempotency_key", None)
     parts.capture.note(row)
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
+from urllib.parse import unquote
 
 import httptools
 import orjson
@@ -17,6 +18,7 @@ from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from . import config, metrics
+from .cycle import Cycle
 from .errors import ApiError, malformed, too_slow_to_send
 
 # Two of them would let a proxy and this process see two different requests, or two payers.
@@ -61,7 +63,7 @@ class Protocol(HttpToolsProtocol):
         self._write_timer: asyncio.TimerHandle | None = None
         self._in_head = True
         self._head_bytes = 0
-        self._answering: RequestResponseCycle | None = None  # the first of those that wait; `cycle` is the last
+        self._answering: Cycle | None = None  # the first of those that wait; `cycle` is the last
         super().connection_made(transport)
         if len(self.connections) > config.CONNECTIONS_MAX:
             self._refuse(too_many_connections())
@@ -72,7 +74,7 @@ class Protocol(HttpToolsProtocol):
         self._disarm()
         self._stop_write_timer()
         if self._answering is not None:
-            self._leave(self._answering)
+            self._answering.leave()
         super().connection_lost(exc)
         self._unset_keepalive_if_required()
 
@@ -110,7 +112,12 @@ class Protocol(HttpToolsProtocol):
         self._check_head()
         self._in_head, self._head_bytes = False, 0
         self._disarm()
-        super().on_headers_complete()
+        before, self.cycle = self.cycle, Cycle(self, self._addressed())
+        if before is None or before.response_complete:
+            self._start_asgi_task(self.cycle, self.app)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((self.cycle, self.app))
 
     def on_message_complete(self) -> None:
         super().on_message_complete()
@@ -149,7 +156,7 @@ class Protocol(HttpToolsProtocol):
             self._stop_write_timer()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
-        self._answering = cycle
+        self._answering = cast(Cycle, cycle)
         super()._start_asgi_task(cycle, app)
 
     def _parse(self, piece: bytes) -> bool:
@@ -164,18 +171,32 @@ class Protocol(HttpToolsProtocol):
             return False
         return True
 
+    def _addressed(self) -> dict[str, Any]:
+        """The ASGI scope, with the request line in it."""
+        scope: dict[str, Any] = self.scope  # type: ignore[assignment]
+        url = httptools.parse_url(self.url)
+        scope["method"] = self.parser.get_method().decode("ascii")
+        scope["http_version"] = self.parser.get_http_version()
+        scope["raw_path"] = url.path
+        scope["path"] = unquote(url.path.decode("ascii"))
+        scope["query_string"] = url.query or b""
+        return scope
+
     def _check_head(self) -> None:
         names = [name for name, _ in self.headers]
-        for name in _ONCE:
-            if names.count(name) > 1:
-                raise _Refused(malformed(f"The header {name.decode()} may stand once only."))
+        if len(names) > len(set(names)):
+            for name in _ONCE:
+                if names.count(name) > 1:
+                    raise _Refused(malformed(f"The header {name.decode()} may stand once only."))
         version = self.parser.get_http_version()
         if version not in ("1.0", "1.1"):
             raise _Refused(malformed("This server speaks HTTP/1.1."))
         if version == "1.1" and b"host" not in names:
             raise _Refused(malformed("The header host is missing."))
-        coding = dict(self.headers).get(b"transfer-encoding")
-        if coding is not None and (coding.lower() != b"chunked" or b"content-length" in names or version == "1.0"):
+        if b"transfer-encoding" not in names:
+            return
+        coding = dict(self.headers)[b"transfer-encoding"]
+        if coding.lower() != b"chunked" or b"content-length" in names or version == "1.0":
             raise _Refused(malformed("transfer-encoding can only be chunked, and without content-length."))
 
     def _head_is_late(self) -> None:
@@ -190,12 +211,6 @@ class Protocol(HttpToolsProtocol):
     def _running(self) -> bool:
         return self._answering is not None and not self._answering.response_complete
 
-    @staticmethod
-    def _leave(cycle: RequestResponseCycle) -> None:
-        """Let whoever works on this request see that its client has gone."""
-        cycle.disconnected = True
-        cycle.message_event.set()
-
     def _refuse(self, error: ApiError) -> None:
         """Answer what cannot be read as a request, and close the connection."""
         if self.transport.is_closing():
@@ -209,7 +224,7 @@ class Protocol(HttpToolsProtocol):
             if self.cycle.response_started or self.pipeline:
                 self.transport.abort()
                 return
-            self._leave(self.cycle)  # its body will not come to its end
+            cast(Cycle, self.cycle).leave()  # its body will not come to its end
         self.transport.write(refusal(error))
         self._close()
 

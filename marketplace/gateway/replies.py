@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any
 
 import orjson
 
 from . import config
+from .cycle import EXTENSION, Cycle
 from .errors import ApiError, ClientLeft, invalid, too_slow_to_send
 from .logs import Record
 
@@ -28,11 +28,11 @@ _ALLOWED = b"authorization, content-type, idempotency-key, x-max-cost, x-price-v
 class Reply:
     """One answer, started at most once. Headers may be added until then."""
 
-    def __init__(self, send: Send, *, request_id: str = "", origin: str = "", without_body: bool = False):
+    def __init__(self, send: Send, *, request_id: str, origin: str = "", without_body: bool = False):
         self._send = send
         self._origin = origin
         self._without_body = without_body
-        self.record = Record(request_id or uuid.uuid4().hex)
+        self.record = Record(request_id)
         self.headers: dict[bytes, bytes] = {b"x-request-id": self.record.request_id.encode(), b"vary": b"origin"}
         self.started = False
 
@@ -109,25 +109,38 @@ async def read_body(scope: Scope, receive: Receive) -> bytes:
     Raises:
         ApiError: 413 beyond the limit, 408 if it takes too long. ClientLeft: the connection closed before the end.
     """
-    too_large = ApiError(413, f"The body is larger than {config.BODY_BYTES_MAX} bytes.", code="body_too_large")
     length = header(scope, b"content-length")
     if length.isdigit() and int(length) > config.BODY_BYTES_MAX:
-        raise too_large
+        raise _too_large()
+    cycle: Cycle = scope["extensions"][EXTENSION]
+    body = cycle.take_body()
+    if body is None:
+        try:
+            async with asyncio.timeout(config.BODY_S):
+                return await _rest(receive)
+        except TimeoutError:
+            raise too_slow_to_send() from None
+    if len(body) > config.BODY_BYTES_MAX:
+        raise _too_large()
+    return body
+
+
+async def _rest(receive: Receive) -> bytes:
     parts = bytearray()
     more = True
-    try:
-        async with asyncio.timeout(config.BODY_S):
-            while more:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    raise ClientLeft
-                parts += message.get("body", b"")
-                if len(parts) > config.BODY_BYTES_MAX:
-                    raise too_large
-                more = message.get("more_body", False)
-    except TimeoutError:
-        raise too_slow_to_send() from None
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientLeft
+        parts += message["body"]
+        if len(parts) > config.BODY_BYTES_MAX:
+            raise _too_large()
+        more = message["more_body"]
     return bytes(parts)
+
+
+def _too_large() -> ApiError:
+    return ApiError(413, f"The body is larger than {config.BODY_BYTES_MAX} bytes.", code="body_too_large")
 
 
 def json_object(raw: bytes) -> dict[str, Any]:
@@ -152,9 +165,3 @@ def _is_deep(body: dict[str, Any]) -> bool:
         inside = (one for each in level for one in (each.values() if isinstance(each, dict) else each))
         level = [one for one in inside if isinstance(one, dict | list)]
     return bool(level)
-
-
-async def wait_until_left(receive: Receive) -> None:
-    """Return when the client closes the connection. The body must have been read."""
-    while (await receive())["type"] != "http.disconnect":
-        pass

@@ -18,6 +18,7 @@ import orjson
 from . import config, failpoints
 from .charging import Call, Outcome
 from .chatting import Prepared
+from .cycle import Cycle
 from .errors import ApiError, upstream_failed, upstream_slow
 from .events import chunk_of, delta_of, envelope, read_events
 from .hearing import Heard
@@ -32,34 +33,32 @@ def no_usage() -> ApiError:
     return ApiError(502, "The model did not say what it used. Nothing was charged.", code="usage_missing")
 
 
-async def whole(upstreams: Upstreams, call: Call, prepared: Prepared, gone: asyncio.Future) -> Outcome:
+async def whole(upstreams: Upstreams, call: Call, prepared: Prepared, client: Cycle) -> Outcome:
     """Ask for a whole answer. A client that leaves without a key to come back pays the prompt, if it is counted in 2 s.
 
     Raises:
         ApiError: it failed.
     """
-    asked = asyncio.ensure_future(_asked(upstreams, call, prepared))
+    comes_back = bool(call.idempotency_key)
+    loop = asyncio.get_running_loop()
     try:
-        async with asyncio.timeout(config.CALL_TIMEOUT_S):
-            awaited = [asked] if call.idempotency_key else [asked, gone]
-            await asyncio.wait(awaited, return_when=asyncio.FIRST_COMPLETED)
-        if asked.done():
-            return asked.result()
-        await asyncio.wait([asked], timeout=config.DRAIN_S)
+        async with asyncio.timeout(config.CALL_TIMEOUT_S) as limit:
+            if not comes_back:
+                client.when_left(lambda: _shorten(limit, loop))
+            outcome = await _asked(upstreams, call, prepared)  # a failure is one, though nobody may wait for it
     except TimeoutError:
-        raise upstream_slow() from None
-    finally:
-        if not asked.done():
-            asked.cancel()
-    if asked.done() and not asked.cancelled():  # a failure is one, though nobody waits for it
-        return _left(call, prepared, None, prompt_tokens=asked.result().prompt_tokens)
-    counted = prepared.counted_by(None)
-    return _nothing_to_count() if counted is None else _left(call, prepared, None, prompt_tokens=counted)
+        if comes_back or not client.disconnected:
+            raise upstream_slow() from None
+        counted = prepared.counted_by(None)
+        return _nothing_to_count() if counted is None else _left(call, prepared, None, prompt_tokens=counted)
+    if client.disconnected and not comes_back:
+        return _left(call, prepared, None, prompt_tokens=outcome.prompt_tokens)
+    return outcome
 
 
 async def _asked(upstreams: Upstreams, call: Call, prepared: Prepared) -> Outcome:
     try:
-        async with upstreams.chat(prepared.upstreams, prepared.body) as served:
+        with await upstreams.chat(prepared.upstreams, prepared.body) as served:
             data = orjson.loads(await served.answer.read())
             choice = data["choices"][0]
             message, reason = choice["message"], choice.get("finish_reason") or "stop"
@@ -78,7 +77,7 @@ async def _asked(upstreams: Upstreams, call: Call, prepared: Prepared) -> Outcom
     return outcome if usage else _told_who_counted(outcome)
 
 
-async def stream(upstreams: Upstreams, call: Call, prepared: Prepared, reply: Reply, gone: asyncio.Future) -> Outcome:
+async def stream(upstreams: Upstreams, call: Call, prepared: Prepared, reply: Reply, client: Cycle) -> Outcome:
     """Pass a stream on, all but its last two events.
 
     Raises:
@@ -90,11 +89,11 @@ async def stream(upstreams: Upstreams, call: Call, prepared: Prepared, reply: Re
     try:
         async with asyncio.timeout(config.CALL_TIMEOUT_S) as limit:
             if not finishes:
-                gone.add_done_callback(lambda _: _shorten(limit, loop))
-            async with upstreams.chat(prepared.upstreams, prepared.body) as served:
+                client.when_left(lambda: _shorten(limit, loop))
+            with await upstreams.chat(prepared.upstreams, prepared.body) as served:
                 heard.upstream = served.upstream
                 async for event in read_events(served.answer.chunks()):
-                    await heard.take(event, call, reply, client_left=gone.done())
+                    await heard.take(event, call, reply, client_left=client.disconnected)
                     if heard.stuck and not finishes:
                         _shorten(limit, loop)
                     failpoints.hit("in_stream")
@@ -108,13 +107,13 @@ async def stream(upstreams: Upstreams, call: Call, prepared: Prepared, reply: Re
         # A client that reads slowly is no failure of ours: it leaves, and pays for what it took.
         if heard.sending_s > config.CALL_TIMEOUT_S / 2:
             heard.missed = True
-        elif not gone.done() and not heard.stuck:
+        elif not client.disconnected and not heard.stuck:
             raise upstream_slow() from None
     except (Failed, *_MALFORMED) as error:
-        if finishes or (not gone.done() and not heard.stuck):
+        if finishes or (not client.disconnected and not heard.stuck):
             raise upstream_slow() if isinstance(error, TooSlow) else upstream_failed() from error
     usage = _usage(heard.usage, prepared)
-    nobody_there = gone.done() or heard.stuck
+    nobody_there = client.disconnected or heard.stuck
     if not finishes and (heard.missed or (nobody_there and heard.reason is None)):
         return await _left_stream(upstreams, call, prepared, heard, usage)
     assert heard.reason is not None, "an answer without its end has failed, or its client has left"

@@ -7,13 +7,13 @@ seen a part of it. However many are asked, it is one call, one reservation and a
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import random
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from types import TracebackType
 from typing import Any
 
 import orjson
@@ -25,11 +25,11 @@ from . import config
 from .breaker import Health, Visit
 from .catalogue import Version
 from .errors import ApiError, invalid, upstream_busy, upstream_failed, upstream_slow, upstream_unavailable
-from .http_client import Answer, Client, Failed, Lost, Reported, TooSlow, closing
+from .http_client import Answer, Client, Failed, Lost, Reported, TooSlow
 
 logger = logging.getLogger("marketplace.gateway")
 
-KEYS_OPENED_MAX = 500
+UPSTREAMS_KNOWN_MAX = 500
 _RESOLVED_S = 30.0
 _SMALL_TIMEOUT_S = 20.0
 _RETRY_AFTER_DIGITS_MAX = 5
@@ -45,12 +45,25 @@ class Upstream:
     bundled: bool
 
 
-@dataclass(frozen=True)
 class Served:
-    """An answer that has begun, and who gives it."""
+    """An answer that has begun, and who gives it. Read it within `with`: how that ends is what is known of the target."""
 
-    answer: Answer
-    upstream: Upstream
+    def __init__(self, answer: Answer, upstream: Upstream, visit: Visit):
+        self.answer, self.upstream, self._visit = answer, upstream, visit
+
+    def __enter__(self) -> Served:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self.answer.close()
+        if error is None:
+            self._visit.succeeded()
+        elif isinstance(error, Exception):
+            blame(self._visit, self.upstream, error)
+        else:  # nobody waits for the rest of it
+            self._visit.undecided()
 
 
 class _NotServed(Exception):
@@ -84,8 +97,8 @@ class Upstreams:
         self.client = Client()
         self._models_url, self._models_key = models_url, models_key
         self._fernet = MultiFernet([Fernet(key) for key in field_keys])
-        # Of models that are called now: opening one takes as long as much of the rest of a call.
-        self._opened = lru_cache(maxsize=KEYS_OPENED_MAX)(self._open)
+        # Of models that are called now: opening a key takes as long as much of the rest of a call.
+        self._upstream = lru_cache(maxsize=UPSTREAMS_KNOWN_MAX)(self._read_upstream)
         parts = models_url.partition("://")[2]
         self._allow = (*allow, parts if ":" in parts else f"{parts}:80")
         self._resolved: dict[str, tuple[float, outbound.Target]] = {}
@@ -96,25 +109,29 @@ class Upstreams:
     def of(self, version: Version) -> Sequence[Upstream]:
         """Who answers for a version, in the order of asking. Raises ApiError 502 if no stored key can be read."""
         if version.upstream_url:
-            first = self._upstream(version, version.upstream_url, version.upstream_model, version.upstream_key_token)
+            first = self._upstream(
+                version.upstream_url, version.upstream_model, version.slug, version.upstream_key_token
+            )
         else:
             first = Upstream(self._models_url + "/v1", config.CHAT_MODEL, self._models_key, bundled=True)
         further = [
-            self._upstream(version, one["url"], one["model"], one["key_token"]) for one in version.upstream_fallbacks
+            self._upstream(one["url"], one["model"], version.slug, one["key_token"])
+            for one in version.upstream_fallbacks
         ]
         found = [upstream for upstream in (first, *further) if upstream is not None]
         if not found:
             raise upstream_failed("The model's developer must store its upstream key again.")
         return found
 
-    def _upstream(self, version: Version, url: str, model: str, key_token: str) -> Upstream | None:
-        key = self._opened(key_token) if key_token else ""
+    def _read_upstream(self, url: str, model: str, slug: str, key_token: str) -> Upstream | None:
+        """The target of this address; it knows the model by the name `model`, or else by its slug here."""
+        key = self._open(key_token) if key_token else ""
         if key is None:
             return None
         bundled = url.rstrip("/") in (self._models_url, self._models_url + "/v1")
         return Upstream(
             url.rstrip("/"),
-            model or version.slug,
+            model or slug,
             key or (self._models_key if bundled else ""),
             bundled=bundled and model in ("", config.CHAT_MODEL),
         )
@@ -128,21 +145,6 @@ class Upstreams:
         # A line break would start a header of its own.
         return key if key.isascii() and key.isprintable() else None
 
-    @contextlib.asynccontextmanager
-    async def chat(self, upstreams: Sequence[Upstream], body: dict[str, Any]) -> AsyncIterator[Served]:
-        """Ask for a chat answer; begins at the first byte of the first one that begins. Raises ApiError."""
-        served, visit = await self._begun(upstreams, body)
-        try:
-            async with closing(served.answer):
-                yield served
-        except Exception as error:
-            self._blame(visit, served.upstream, error)
-            raise
-        except BaseException:  # nobody waits for the rest of it
-            visit.undecided()
-            raise
-        visit.succeeded()
-
     async def count_tokens(self, *, messages: list | None = None, text: str | None = None) -> int:
         """Exact length in tokens of the bundled chat model: of a prompt, or of a piece of text. Raises ApiError."""
         body = {"messages": messages} if messages is not None else {"text": text}
@@ -154,7 +156,8 @@ class Upstreams:
         found = await self._ask_models("/v1/embeddings", body)
         return found["data"][0]["embedding"], int(found["usage"]["prompt_tokens"])
 
-    async def _begun(self, upstreams: Sequence[Upstream], body: dict[str, Any]) -> tuple[Served, Visit]:
+    async def chat(self, upstreams: Sequence[Upstream], body: dict[str, Any]) -> Served:
+        """Ask for a chat answer; returns at the first byte of the first one that begins. Raises ApiError."""
         told: ApiError | None = None
         for upstream in upstreams:
             visit = self._health.enter(upstream)
@@ -164,7 +167,7 @@ class Upstreams:
             try:
                 answer = await self._asked(upstream, body, retries=not visit.is_probe, waits=is_last)
             except _NotServed as refusal:
-                self._blame(visit, upstream, refusal)
+                blame(visit, upstream, refusal)
                 if refusal.is_final:
                     raise refusal.told from refusal
                 told = refusal.told
@@ -175,19 +178,8 @@ class Upstreams:
                 visit.answered()
                 if upstream is not upstreams[0]:
                     logger.info("upstream %s answers in place of %s", upstream.url, upstreams[0].url)
-                return Served(answer, upstream), visit
+                return Served(answer, upstream, visit)
         raise told or upstream_unavailable(self._health.wait_s(upstreams))
-
-    def _blame(self, visit: Visit, upstream: Upstream, error: Exception) -> None:
-        """What a failed call says of its target. Our own is slow when many wait for it: nobody is kept out for that."""
-        if isinstance(error, _NotServed):
-            at_fault = error.at_fault
-        else:
-            at_fault = not isinstance(error, Reported) and not (upstream.bundled and isinstance(error, TooSlow))
-        if not at_fault:
-            visit.undecided()
-        elif visit.failed():
-            logger.warning("upstream %s is left alone for %s s", upstream.url, config.UPSTREAM_OPEN_S)
 
     async def _asked(self, upstream: Upstream, body: dict[str, Any], *, retries: bool, waits: bool) -> Answer:
         """Ask one target, a few times if it may help. `waits`: for a busy one, since no other is left. Raises _NotServed."""
@@ -208,8 +200,7 @@ class Upstreams:
             answer = await self._post(url, upstream.key, {**body, "model": upstream.model}, first_byte_s=first_byte_s)
             if answer.status == 200:
                 return answer
-            async with closing(answer):
-                raw = await answer.read()
+            raw = await _read(answer)
         except TooSlow as error:
             raise _NotServed(upstream_slow(), at_fault=not upstream.bundled) from error
         except Failed as error:
@@ -226,8 +217,7 @@ class Upstreams:
                 answer = await self._post(
                     self._models_url + path, self._models_key, body, first_byte_s=_SMALL_TIMEOUT_S
                 )
-                async with closing(answer):
-                    raw = await answer.read()
+                raw = await _read(answer)
         except (TimeoutError, TooSlow):
             raise upstream_slow() from None
         except (Failed, outbound.OutboundRefused) as error:
@@ -238,8 +228,7 @@ class Upstreams:
 
     async def _post(self, url: str, key: str, body: dict[str, Any], *, first_byte_s: float) -> Answer:
         target = await self._target(url)
-        headers = {"authorization": f"Bearer {key}"} if key else {}
-        return await self.client.post(target, orjson.dumps(body), headers, first_byte_s=first_byte_s)
+        return await self.client.post(target, orjson.dumps(body), key=key, first_byte_s=first_byte_s)
 
     async def _target(self, url: str) -> outbound.Target:
         until, target = self._resolved.get(url, (0.0, None))
@@ -254,6 +243,18 @@ class Upstreams:
         return target
 
 
+def blame(visit: Visit, upstream: Upstream, error: Exception) -> None:
+    """What a failed call says of its target. Our own is slow when many wait for it: nobody is kept out for that."""
+    if isinstance(error, _NotServed):
+        at_fault = error.at_fault
+    else:
+        at_fault = not isinstance(error, Reported) and not (upstream.bundled and isinstance(error, TooSlow))
+    if not at_fault:
+        visit.undecided()
+    elif visit.failed():
+        logger.warning("upstream %s is left alone for %s s", upstream.url, config.UPSTREAM_OPEN_S)
+
+
 def pause_before_retry_s(attempt: int, *, asked_s: int | None) -> float | None:
     """How long to wait before a target is asked again, or None: not at all.
 
@@ -262,6 +263,14 @@ def pause_before_retry_s(attempt: int, *, asked_s: int | None) -> float | None:
     if asked_s is None or asked_s > config.UPSTREAM_RETRY_AFTER_S_MAX or attempt >= config.UPSTREAM_RETRIES:
         return None
     return asked_s + config.UPSTREAM_RETRY_PAUSE_S * 2**attempt * random.uniform(0.5, 1.5)
+
+
+async def _read(answer: Answer) -> bytes:
+    """The whole body. Raises Failed."""
+    try:
+        return await answer.read()
+    finally:
+        answer.close()
 
 
 def _refusal(answer: Answer, raw: bytes, *, of_ours: bool) -> _NotServed:

@@ -1,13 +1,51 @@
 -- The paid path's writes. What must be true together is one statement: the call, its charge, its content, its outbox row.
 
--- Store a batch of finished calls. Each: {"call": {columns}, "free_call", "cap_id", "hold_id", "close", "posting",
--- "content", "idempotency", "outbox"}; see marketplace/gateway/charging.py. Repeating a call changes nothing. All or none: the
--- caller then sends the calls of a refused batch one by one. Returns the ids that were new.
-CREATE FUNCTION capture_calls(calls jsonb) RETURNS SETOF uuid
+-- The calls of a batch that have an Idempotency-Key answer it. Called by capture_calls only.
+CREATE FUNCTION capture_answers_keys(calls jsonb) RETURNS void
+LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
+DECLARE
+  lost uuid;
+BEGIN
+  -- A key that another process took over (we were thought dead) is charged there, not here. Locked before it is looked
+  -- at: a take-over that commits after the look would charge the call twice.
+  PERFORM FROM marketplace_idempotency i JOIN jsonb_array_elements(calls) x
+    ON i.owner_id = (x->>'buyer_id')::bigint AND i.key = x->>'idempotency_key'
+  ORDER BY i.owner_id, i.key FOR UPDATE OF i;
+  SELECT (x->>'id')::uuid INTO lost FROM jsonb_array_elements(calls) x
+  WHERE x ? 'idempotency_key' AND x->>'status' IN ('succeeded', 'left')
+    AND NOT EXISTS (SELECT FROM marketplace_idempotency i
+                    WHERE i.owner_id = (x->>'buyer_id')::bigint AND i.key = x->>'idempotency_key'
+                      AND i.call_id = (x->>'id')::uuid)
+  LIMIT 1;
+  IF FOUND THEN
+    RAISE EXCEPTION USING ERRCODE = 'GW001', MESSAGE = 'another process has taken this idempotency key',
+      DETAIL = jsonb_build_object('call', lost)::text;
+  END IF;
+  -- What was charged answers its key for good; only what cost nothing frees it.
+  UPDATE marketplace_idempotency i SET status = 'done'
+  FROM jsonb_array_elements(calls) x
+  WHERE i.owner_id = (x->>'buyer_id')::bigint AND i.key = x->>'idempotency_key'
+    AND i.call_id = (x->>'id')::uuid AND x->>'status' IN ('succeeded', 'left');
+  DELETE FROM marketplace_idempotency i USING jsonb_array_elements(calls) x
+  WHERE i.owner_id = (x->>'buyer_id')::bigint AND i.key = x->>'idempotency_key'
+    AND i.call_id = (x->>'id')::uuid AND i.status = 'running' AND x->>'status' = 'failed';
+END $$;
+
+-- Of a batch's list, what is of these calls.
+CREATE FUNCTION capture_only(list jsonb, call_key text, of_calls uuid[]) RETURNS jsonb
+LANGUAGE sql STABLE SET search_path = public, pg_temp AS $$
+  SELECT coalesce(jsonb_agg(x), '[]') FROM jsonb_array_elements(list) x WHERE (x->>call_key)::uuid = ANY (of_calls)
+$$;
+
+-- Store a batch of finished calls: {"calls": [columns, and where there is one "free_call", "cap_id", "idempotency_key"],
+-- "draws": [postings with their "hold_id"], "posts": [postings], "contents": [], "outbox": []}, by table, so that each is read
+-- once; see marketplace/gateway/capture.py. Repeating a call changes nothing. All or none: the caller then sends the calls
+-- of a refused batch one by one. Returns the ids that were new.
+CREATE FUNCTION capture_calls(batch jsonb) RETURNS SETOF uuid
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 DECLARE
+  calls jsonb := batch->'calls';
   fresh uuid[];
-  said jsonb;
   lost uuid;
 BEGIN
   WITH booked AS (
@@ -15,17 +53,27 @@ BEGIN
       endpoint, status, error_code, streamed, free, prompt_tokens, answer_tokens, cost_nano, data_nano, curation_nano,
       developer_nano, platform_nano, owner_nano, started_at, finished_at)
     SELECT r.id, r.buyer_id, r.key_id, r.model_id, r.version_id, r.price_list_id, r.split_rule_id, r.endpoint, r.status,
-      r.error_code, r.streamed, x ? 'free_call' AND r.status IN ('succeeded', 'left'), r.prompt_tokens, r.answer_tokens,
+      r.error_code, r.streamed, r.free_call IS TRUE AND r.status IN ('succeeded', 'left'), r.prompt_tokens, r.answer_tokens,
       r.cost_nano, r.data_nano, r.curation_nano, r.developer_nano, r.platform_nano, r.owner_nano, r.started_at, clock_timestamp()
-    FROM jsonb_array_elements(calls) x, jsonb_to_record(x->'call') AS r(id uuid, buyer_id bigint, key_id uuid,
-      model_id uuid, version_id uuid, price_list_id uuid, split_rule_id uuid, endpoint text, status text,
-      error_code text, streamed boolean, prompt_tokens int, answer_tokens int, cost_nano bigint, data_nano bigint,
-      curation_nano bigint, developer_nano bigint, platform_nano bigint, owner_nano bigint, started_at timestamptz)
+    FROM jsonb_to_recordset(calls) AS r(id uuid, buyer_id bigint, key_id uuid, model_id uuid, version_id uuid,
+      price_list_id uuid, split_rule_id uuid, endpoint text, status text, error_code text, streamed boolean,
+      free_call boolean, prompt_tokens int, answer_tokens int, cost_nano bigint, data_nano bigint, curation_nano bigint,
+      developer_nano bigint, platform_nano bigint, owner_nano bigint, started_at timestamptz)
     ORDER BY r.id
     ON CONFLICT (id) DO NOTHING
     RETURNING c.id
   )
   SELECT coalesce(array_agg(id), '{}') INTO fresh FROM booked;
+
+  IF cardinality(fresh) < jsonb_array_length(calls) THEN  -- what was stored before is done
+    batch := jsonb_build_object(
+      'calls', capture_only(calls, 'id', fresh),
+      'draws', capture_only(batch->'draws', 'id', fresh),
+      'posts', capture_only(batch->'posts', 'id', fresh),
+      'contents', capture_only(batch->'contents', 'call_id', fresh),
+      'outbox', capture_only(batch->'outbox', 'call_id', fresh));
+    calls := batch->'calls';
+  END IF;
 
   -- A call that took a free number uses it, or gives it back. If the number was given to another call (we were thought
   -- dead) this one is not stored: the update waits for whoever takes it over, and then finds it gone.
@@ -44,66 +92,33 @@ BEGIN
   END IF;
 
   IF calls @? '$[*].cap_id' THEN
-    PERFORM gateway_count_spending(calls, fresh);
+    PERFORM gateway_count_spending(calls);
   END IF;
 
   -- Money: a call is charged in the statement that inserts it, from its lease, or by its payer if the lease is gone.
-  SELECT jsonb_agg((x->'posting') || jsonb_build_object('hold_id', x->'hold_id', 'close', coalesce(x->'close', 'false')))
-  INTO said FROM jsonb_array_elements(calls) x
-  WHERE (x->'call'->>'id')::uuid = ANY (fresh) AND jsonb_typeof(x->'posting') = 'object'
-    AND jsonb_typeof(x->'hold_id') = 'string';
-  IF said IS NOT NULL THEN
-    PERFORM ledger_draw(said);
+  IF batch->'draws' <> '[]' THEN
+    PERFORM ledger_draw(batch->'draws');
   END IF;
-  SELECT jsonb_agg(x->'posting') INTO said FROM jsonb_array_elements(calls) x
-  WHERE (x->'call'->>'id')::uuid = ANY (fresh) AND jsonb_typeof(x->'posting') = 'object'
-    AND jsonb_typeof(x->'hold_id') IS DISTINCT FROM 'string';
-  IF said IS NOT NULL THEN
-    PERFORM ledger_post(said);
+  IF batch->'posts' <> '[]' THEN
+    PERFORM ledger_post(batch->'posts');
   END IF;
 
   INSERT INTO marketplace_callcontent (call_id, sealed, sealed_key, expires_at)
-  SELECT (x->'call'->>'id')::uuid, decode(x->'content'->>'sealed', 'base64'),
-    decode(x->'content'->>'sealed_key', 'base64'),
-    clock_timestamp() + make_interval(secs => (x->'content'->>'kept_s')::int)
-  FROM jsonb_array_elements(calls) x
-  WHERE (x->'call'->>'id')::uuid = ANY (fresh) AND jsonb_typeof(x->'content') = 'object'
+  SELECT x.call_id, decode(x.sealed, 'base64'), decode(x.sealed_key, 'base64'),
+    clock_timestamp() + make_interval(secs => x.kept_s)
+  FROM jsonb_to_recordset(batch->'contents') AS x(call_id uuid, sealed text, sealed_key text, kept_s int)
   ON CONFLICT (call_id) DO NOTHING;
 
-  -- An Idempotency-Key that another process took over (we were thought dead) is charged there, not here. Locked before
-  -- it is looked at: a take-over that commits after the look would charge the call twice.
-  PERFORM FROM marketplace_idempotency i JOIN jsonb_array_elements(calls) x
-    ON i.owner_id = (x->'call'->>'buyer_id')::bigint AND i.key = x->'idempotency'->>'key'
-  ORDER BY i.owner_id, i.key FOR UPDATE OF i;
-  SELECT (x->'call'->>'id')::uuid INTO lost FROM jsonb_array_elements(calls) x
-  WHERE (x->'call'->>'id')::uuid = ANY (fresh) AND jsonb_typeof(x->'idempotency') = 'object'
-    AND x->'call'->>'status' IN ('succeeded', 'left')
-    AND NOT EXISTS (SELECT FROM marketplace_idempotency i
-                    WHERE i.owner_id = (x->'call'->>'buyer_id')::bigint AND i.key = x->'idempotency'->>'key'
-                      AND i.call_id = (x->'call'->>'id')::uuid)
-  LIMIT 1;
-  IF FOUND THEN
-    RAISE EXCEPTION USING ERRCODE = 'GW001', MESSAGE = 'another process has taken this idempotency key',
-      DETAIL = jsonb_build_object('call', lost)::text;
+  IF calls @? '$[*].idempotency_key' THEN
+    PERFORM capture_answers_keys(calls);
   END IF;
-  -- What was charged answers its key for good; only what cost nothing frees it.
-  UPDATE marketplace_idempotency i SET status = 'done'
-  FROM jsonb_array_elements(calls) x
-  WHERE i.owner_id = (x->'call'->>'buyer_id')::bigint AND i.key = x->'idempotency'->>'key'
-    AND i.call_id = (x->'call'->>'id')::uuid AND x->'call'->>'status' IN ('succeeded', 'left');
-  DELETE FROM marketplace_idempotency i USING jsonb_array_elements(calls) x
-  WHERE i.owner_id = (x->'call'->>'buyer_id')::bigint AND i.key = x->'idempotency'->>'key'
-    AND i.call_id = (x->'call'->>'id')::uuid AND i.status = 'running' AND x->'call'->>'status' = 'failed';
-
-  SELECT jsonb_agg(x->'outbox') INTO said FROM jsonb_array_elements(calls) x
-  WHERE (x->'call'->>'id')::uuid = ANY (fresh) AND jsonb_typeof(x->'outbox') = 'object';
-  IF said IS NOT NULL THEN
-    PERFORM ledger_enqueue(said);
+  IF batch->'outbox' <> '[]' THEN
+    PERFORM ledger_enqueue(batch->'outbox');
   END IF;
 
   -- Once a minute is enough to tell which keys are used.
   UPDATE marketplace_apikey k SET last_used_at = clock_timestamp()
-  WHERE k.id IN (SELECT (x->'call'->>'key_id')::uuid FROM jsonb_array_elements(calls) x)
+  WHERE k.id IN (SELECT (x->>'key_id')::uuid FROM jsonb_array_elements(calls) x)
     AND (k.last_used_at IS NULL OR k.last_used_at < clock_timestamp() - interval '1 minute');
   RETURN QUERY SELECT unnest(fresh);
 END $$;
@@ -190,7 +205,7 @@ BEGIN
   RETURN FOUND;
 END $$;
 
-REVOKE ALL ON FUNCTION capture_calls(jsonb), gateway_lives(text), gateway_free_key(bigint, text, uuid),
+REVOKE ALL ON FUNCTION capture_calls(jsonb), capture_answers_keys(jsonb), capture_only(jsonb, text, uuid[]), gateway_lives(text), gateway_free_key(bigint, text, uuid),
   gateway_take_free_call(bigint, uuid, int, uuid, text, int),
   gateway_take_key(bigint, text, bytea, uuid, text, int) FROM PUBLIC;
 
@@ -200,3 +215,5 @@ DROP FUNCTION gateway_free_key(bigint, text, uuid);
 DROP FUNCTION gateway_take_key(bigint, text, bytea, uuid, text, int);
 DROP FUNCTION gateway_lives(text);
 DROP FUNCTION capture_calls(jsonb);
+DROP FUNCTION capture_only(jsonb, text, uuid[]);
+DROP FUNCTION capture_answers_keys(jsonb);

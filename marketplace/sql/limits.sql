@@ -119,7 +119,7 @@ END $$;
 
 -- Count what new calls spend of their keys' caps, in the transaction of the charge: from their lease, or, if that has
 -- ended (its process was thought dead), from the day's counters. Called by capture_calls only.
-CREATE FUNCTION gateway_count_spending(calls jsonb, fresh uuid[]) RETURNS void
+CREATE FUNCTION gateway_count_spending(calls jsonb) RETURNS void
 LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
 DECLARE
   counted uuid[];
@@ -130,10 +130,10 @@ BEGIN
   WHERE l.id IN (SELECT (x->>'cap_id')::uuid FROM jsonb_array_elements(calls) x) ORDER BY l.id FOR UPDATE;
   WITH spent AS (  -- a call may stand in a batch twice
     SELECT n.lease_id, sum(n.nano)::bigint AS nano
-    FROM (SELECT DISTINCT (x->'call'->>'id')::uuid AS call_id, (x->>'cap_id')::uuid AS lease_id,
-            (x->'call'->>'cost_nano')::bigint AS nano
-          FROM jsonb_array_elements(calls) x WHERE jsonb_typeof(x->'cap_id') = 'string') n
-    WHERE n.call_id = ANY (fresh) GROUP BY 1
+    FROM (SELECT DISTINCT (x->>'id')::uuid AS call_id, (x->>'cap_id')::uuid AS lease_id,
+            (x->>'cost_nano')::bigint AS nano
+          FROM jsonb_array_elements(calls) x WHERE x ? 'cap_id') n
+    GROUP BY 1
   ), drawn AS (
     UPDATE marketplace_keylease l SET used = l.used + s.nano FROM spent s WHERE l.id = s.lease_id RETURNING l.id
   )
@@ -141,9 +141,8 @@ BEGIN
   FOR late IN
     SELECT coalesce(k.limits_of_id, k.id) AS key_id, sum(c.cost_nano)::bigint AS nano
     FROM marketplace_call c JOIN marketplace_apikey k ON k.id = c.key_id
-    WHERE c.id = ANY (fresh) AND c.id IN (
-      SELECT (x->'call'->>'id')::uuid FROM jsonb_array_elements(calls) x
-      WHERE jsonb_typeof(x->'cap_id') = 'string' AND (x->>'cap_id')::uuid <> ALL (counted))
+    WHERE c.id IN (SELECT (x->>'id')::uuid FROM jsonb_array_elements(calls) x
+                   WHERE x ? 'cap_id' AND (x->>'cap_id')::uuid <> ALL (counted))
     GROUP BY 1 ORDER BY 1
   LOOP
     PERFORM gateway_lock_limits(late.key_id, 'spend', today);
@@ -185,7 +184,7 @@ END $$;
 REVOKE ALL ON FUNCTION gateway_limits_of(uuid, text, date), gateway_lock_limits(uuid, text, date),
   gateway_count_use(uuid, text, date, bigint, bigint), gateway_end_key_lease(uuid),
   gateway_lease_key(uuid, uuid, text, text, bigint, bigint, bigint, int, int), gateway_keep_key_leases(uuid[], int),
-  gateway_key_lease_holders(), gateway_end_key_leases_of(text), gateway_count_spending(jsonb, uuid[]),
+  gateway_key_lease_holders(), gateway_end_key_leases_of(text), gateway_count_spending(jsonb),
   gateway_take_rate(uuid, text, int, double precision, double precision, double precision) FROM PUBLIC;
 
 -- Updates stay on their page.
@@ -195,7 +194,7 @@ ALTER TABLE marketplace_keyrate SET (fillfactor = 60);
 
 -- reverse:
 DROP FUNCTION gateway_take_rate(uuid, text, int, double precision, double precision, double precision);
-DROP FUNCTION gateway_count_spending(jsonb, uuid[]);
+DROP FUNCTION gateway_count_spending(jsonb);
 DROP FUNCTION gateway_end_key_leases_of(text);
 DROP FUNCTION gateway_key_lease_holders();
 DROP FUNCTION gateway_keep_key_leases(uuid[], int);

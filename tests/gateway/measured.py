@@ -19,6 +19,8 @@ from marketplace.gateway import __main__ as product  # first: it says before Num
 import uvicorn  # isort: skip
 from django.conf import settings
 
+from marketplace.gateway.protocol import Protocol  # isort: skip
+
 steps: list[tuple[float, float, str]] = []
 
 
@@ -56,7 +58,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     port = parser.parse_args().port
     uvicorn.run(
-        Measured(settings), port=port, loop="asyncio", http="httptools", ws="none", log_config=None, access_log=False
+        Measured(settings), port=port, loop="asyncio", http=Protocol, ws="none", log_config=None, access_log=False
     )
 
 

@@ -174,7 +174,7 @@ def test_a_call_whose_lease_of_the_cap_is_gone_counts_all_the_same_or_is_refused
 def take_key(buyer, row, process: str) -> str:
     """SQL that takes the row's Idempotency-Key for its call."""
     return (
-        f"SELECT outcome FROM gateway_take_key({buyer.pk}, '{row['idempotency']['key']}', 'abc', "
+        f"SELECT outcome FROM gateway_take_key({buyer.pk}, '{row['idempotency_key']}', 'abc', "
         f"'{row['call']['id']}', '{process}', 60)"
     )
 

@@ -105,7 +105,11 @@ def test_an_id_cannot_be_used_for_something_else(books, change):
 def test_every_act_on_the_books_is_one_statement(books):
     """So each is whole or not at all without a transaction around it, and costs one way to the server."""
     books.deposit(DAN, 1000)
-    lease = ledger.new_id()
+    first, lease = ledger.new_id(), ledger.new_id()
+    ledger.hold(id=first, account=DAN, amount_nano=2, expires_in_s=60)
+    ledger.draw([ledger.Draw(first, payment(DAN, BOB, 2))])  # a session prepares its statements before their first use
+    ledger.post_many([payment(DAN, BOB, 1)])
+    ledger.close(first)
     one, *many = (payment(DAN, ALICE, 1) for _ in range(4))
     acts = {
         "post": lambda: ledger.post(id=one.id, kind=one.kind, reference=one.reference, moves=one.moves),
@@ -119,7 +123,7 @@ def test_every_act_on_the_books_is_one_statement(books):
             act()
         assert len(asked) == 1, (name, asked.captured_queries)
 
-    assert ledger.balance_nano(DAN) == 1000 - 4 - 6
+    assert ledger.balance_nano(DAN) == 1000 - 3 - 4 - 6
     assert ledger.open_holds(DAN) == []
 
 
@@ -446,6 +450,28 @@ def test_a_persons_account_names_the_person(code, user_id):
 @pytest.mark.parametrize("code", ["world", "platform:fees", "bounty:1d3bb4ac-a044-4a48-9e89-6734160c0af9"])
 def test_other_accounts_name_nobody(code):
     assert chart.user_of(code) is None
+
+
+def test_what_a_session_prepares_in_a_transaction_that_is_undone_is_there_afterwards(books):
+    books.deposit(DAN, 100)
+    connection.close()
+
+    def prepared() -> list[tuple]:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT name FROM pg_prepared_statements")
+            return cursor.fetchall()
+
+    class Undone(Exception):
+        pass
+
+    with pytest.raises(Undone), transaction.atomic():
+        assert prepared() == []
+        ledger.post_many([payment(DAN, ALICE, 10)])
+        raise Undone
+
+    assert prepared() == [("ledger_posts",)]
+    assert ledger.post_many([payment(DAN, ALICE, 20)])
+    assert ledger.balance(DAN).available_nano == 80
 
 
 def test_a_posting_that_meets_a_restarting_server_is_refused_by_name_and_booked_once_when_it_is_repeated(books):

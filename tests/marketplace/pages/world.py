@@ -19,6 +19,7 @@ from attribution.engines import ENGINES
 from ledger import services as ledger
 from marketplace import keys
 from marketplace.gateway import catalogue, charging
+from marketplace.gateway.capture import by_table
 from marketplace.models import ApiKey, ModelVersion
 from tests.shop import OPEN, fund, measured, person, published, trained
 
@@ -93,7 +94,7 @@ def captured(
         if free:
             taken = [buyer.pk, version.model_id, listed.free_calls_per_day, made.id, "gateway:test", 60]
             cursor.execute("SELECT gateway_take_free_call(%s, %s, %s, %s, %s, %s)", taken)
-        cursor.execute("SELECT count(*) FROM capture_calls(%s::jsonb)", [orjson.dumps([charge.row]).decode()])
+        cursor.execute("SELECT count(*) FROM capture_calls(%s::jsonb)", [orjson.dumps(by_table([charge.row])).decode()])
     return made.id
 
 
