@@ -1329,6 +1329,14 @@ CREATE TRIGGER audit_log_is_append_only BEFORE UPDATE OR DELETE ON marketplace_a
         "A call whose money had just come back would be refused with 500 by the books.",
     ),
     Removal(
+        "a_call_costs_no_more_than_was_reserved",
+        "marketplace/gateway/streaming.py",
+        "    return min(prompt, prepared.prompt_tokens), min(completion, prepared.max_tokens)\n",
+        "    return prompt, completion\n",
+        ("tests/gateway/test_streams.py::test_no_call_costs_more_than_was_reserved_whatever_its_model_says_it_used",),
+        "A model's server that says too much would be paid more than its buyer's lease holds, or than the wallet has.",
+    ),
+    Removal(
         "a_lease_leaves_others_what_their_calls_need",
         "marketplace/gateway/leases.py",
         "min(wanted_nano - least_nano, left_nano // 4)",
