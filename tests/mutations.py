@@ -1337,6 +1337,17 @@ CREATE TRIGGER audit_log_is_append_only BEFORE UPDATE OR DELETE ON marketplace_a
         "A model's server that says too much would be paid more than its buyer's lease holds, or than the wallet has.",
     ),
     Removal(
+        "a_lease_of_a_limit_is_not_cut_by_what_came_back",
+        "marketplace/gateway/allowances.py",
+        "        if lacking <= 0:\n            return  # a call that ended meanwhile gave back enough\n",
+        "",
+        (
+            "tests/gateway/test_limits.py"
+            "::test_what_calls_give_back_while_more_is_asked_for_is_not_given_to_other_processes_as_well",
+        ),
+        "Room that a process has given to calls would go back to the database, and be given to others' calls as well.",
+    ),
+    Removal(
         "a_lease_leaves_others_what_their_calls_need",
         "marketplace/gateway/leases.py",
         "min(wanted_nano - least_nano, left_nano // 4)",
