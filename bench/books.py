@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from devstack.environment import without_servers
@@ -53,14 +53,18 @@ class Books:
 
 
 @contextlib.contextmanager
-def books() -> Iterator[Books]:
-    """Start a cluster in a folder of its own, migrate it, set up Django for it; end it afterwards."""
+def books(environment: Mapping[str, str] | None = None) -> Iterator[Books]:
+    """Start a cluster in a folder of its own, migrate it, set up Django for it; end it afterwards.
+
+    environment: Further settings, in place of servers that do not exist.
+    """
     with tempfile.TemporaryDirectory(prefix="bench-books-") as folder:
         os.chmod(folder, 0o755)  # another user than root runs the server
         postgres = Postgres(Path(folder))
         postgres.start()
         try:
             os.environ.update(without_servers(Path(folder)) | postgres.environment() | {"STATIC_ROOT": f"{folder}/s"})
+            os.environ.update(environment or {})
             os.environ["LOG_KEY_FILE"] = f"{folder}/log.key"
             for command in (["keys", "init"], ["setup"]):
                 subprocess.run([sys.executable, "manage.py", *command], cwd=ROOT, check=True, capture_output=True)

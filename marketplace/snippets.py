@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from typing import Any
 
 from django.conf import settings
@@ -14,6 +15,8 @@ from .playground import endpoint_of
 
 SHOWN_MAX = 5
 CHAT = "/v1/chat/completions"
+# One grey pixel: a sample that can be sent as it stands.
+_PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNoAAAAggCBd81ytgAAAABJRU5ErkJggg=="
 
 
 def of(model: ListedModel, datanet: Datanet | None, *, key: str) -> list[dict[str, str]]:
@@ -36,7 +39,7 @@ def of(model: ListedModel, datanet: Datanet | None, *, key: str) -> list[dict[st
         )
     else:
         body = {"model": model.path, "input": _sample_input(datanet)}
-        said = _indented(json.dumps(body, indent=4, ensure_ascii=False).replace(": true", ": True"))
+        said = _indented(_as_python(body))
         short = endpoint.removeprefix("/v1")
         python = (
             f'from openai import OpenAI\n\nclient = OpenAI(base_url="{base}", api_key="{secret}")\n'
@@ -51,7 +54,7 @@ def of(model: ListedModel, datanet: Datanet | None, *, key: str) -> list[dict[st
         )
     curl = (
         f'curl {settings.GATEWAY_URL}{endpoint} \\\n  -H "Authorization: Bearer {secret}" \\\n'
-        f"  -H \"Content-Type: application/json\" \\\n  -d '{json.dumps(body, ensure_ascii=False)}'\n"
+        f'  -H "Content-Type: application/json" \\\n  -d {shlex.quote(json.dumps(body, ensure_ascii=False))}\n'
     )
     return [
         {"label": "Python", "language": "python", "source": python},
@@ -89,7 +92,7 @@ def _sample_input(datanet: Datanet | None) -> Any:
     if datanet is None or datanet.kind == Datanet.Kind.TEXT:
         return "Your text"
     if datanet.kind == Datanet.Kind.IMAGE:
-        return {"image": "<base64 of a PNG>"}
+        return {"image": _PNG}
     label = datanet.schema.get("label")
     columns = [column for column in datanet.schema["columns"] if column["name"] != label]
     return {column["name"]: _sample_value(column) for column in columns}
@@ -99,6 +102,16 @@ def _sample_value(column: dict) -> Any:
     if column["type"] in ("number", "integer"):
         return 1
     return True if column["type"] == "boolean" else (column.get("values") or ["…"])[0]
+
+
+def _as_python(value: Any) -> str:
+    """A literal of Python, which says True where JSON says true."""
+    if isinstance(value, dict):
+        fields = "".join(
+            f"    {json.dumps(k, ensure_ascii=False)}: {_indented(_as_python(v))},\n" for k, v in value.items()
+        )
+        return f"{{\n{fields}}}"
+    return repr(value) if isinstance(value, bool) else json.dumps(value, ensure_ascii=False)
 
 
 def _indented(text: str, spaces: int = 4) -> str:

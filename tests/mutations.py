@@ -1329,6 +1329,44 @@ CREATE TRIGGER audit_log_is_append_only BEFORE UPDATE OR DELETE ON marketplace_a
         "A call whose money had just come back would be refused with 500 by the books.",
     ),
     Removal(
+        "a_call_costs_no_more_than_was_reserved",
+        "marketplace/gateway/streaming.py",
+        "    return min(prompt, prepared.prompt_tokens), min(completion, prepared.max_tokens)\n",
+        "    return prompt, completion\n",
+        ("tests/gateway/test_streams.py::test_no_call_costs_more_than_was_reserved_whatever_its_model_says_it_used",),
+        "A model's server that says too much would be paid more than its buyer's lease holds, or than the wallet has.",
+    ),
+    Removal(
+        "a_lease_of_a_limit_is_not_cut_by_what_came_back",
+        "marketplace/gateway/allowances.py",
+        "        if lacking <= 0:\n            return  # a call that ended meanwhile gave back enough\n",
+        "",
+        (
+            "tests/gateway/test_limits.py"
+            "::test_what_calls_give_back_while_more_is_asked_for_is_not_given_to_other_processes_as_well",
+        ),
+        "Room that a process has given to calls would go back to the database, and be given to others' calls as well.",
+    ),
+    Removal(
+        "a_lease_leaves_others_what_their_calls_need",
+        "marketplace/gateway/leases.py",
+        "min(wanted_nano - least_nano, left_nano // 4)",
+        "wanted_nano - least_nano",
+        (
+            "tests/gateway/test_leases.py::test_a_process_leaves_others_what_their_calls_may_need_and_what_it_took_goes_back",
+        ),
+        "Callers of one process would be told that the wallet is empty, while another one holds its rest for half a minute.",
+    ),
+    Removal(
+        "a_lease_that_is_too_small_goes_back",
+        "marketplace/gateway/leases.py",
+        "                    lease.scarce = True\n                    if not lease.running:\n"
+        "                        self._begin_close(lease)\n",
+        "                    pass\n",
+        ("tests/gateway/test_leases.py::test_a_lease_that_is_too_small_for_a_call_is_there_for_other_processes",),
+        "Two processes with half of a call each would refuse it, until one of them has heard of no call for half a minute.",
+    ),
+    Removal(
         "an_old_copy_that_went_on_is_refused",
         "ledger/sequencer.py",
         "if refused.status == HTTPStatus.UNPROCESSABLE_ENTITY:",

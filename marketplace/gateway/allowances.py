@@ -144,6 +144,8 @@ class Allowances:
         """Lease what a call lacks, and some calls' worth more while there is plenty."""
         lease = self._leases.get(place) or Lease(place)
         lacking = amount - lease.free
+        if lacking <= 0:
+            return  # a call that ended meanwhile gave back enough
         size = min(self._sizes.get(place, config.LEASE_CALLS_MIN // 2) * 2, config.LEASE_CALLS_MAX)
         asked = [str(lease.id), *place, self._process, lease.granted, lacking, amount, size - 1, config.LEASE_S]
         now = time.monotonic()

@@ -136,14 +136,17 @@ class DatabaseThread:
 
     def _rest(self) -> None:
         """Wait for work, a notification or the next tick."""
-        wanted: list[Any] = [self._wake_read]
+        wanted = select.poll()  # select takes no file above 1,024, and clients have more connections than that
+        wanted.register(self._wake_read, select.POLLIN)
+        listens = -1
         if self._listen and self._session is not None and not self._session.closed:
-            wanted.append(self._session)
+            listens = self._session.fileno()
+            wanted.register(listens, select.POLLIN)
         timeout_s = max(0.0, self._next_tick - time.monotonic()) if self._on_tick else 5.0
-        ready, _, _ = select.select(wanted, [], [], timeout_s)
+        ready = {file for file, _ in wanted.poll(timeout_s * 1000)}
         if self._wake_read in ready:
             os.read(self._wake_read, 4096)
-        if self._session is not None and self._session in ready:
+        if self._session is not None and listens in ready:
             try:
                 self._session.poll()
                 self._deliver()

@@ -1,8 +1,9 @@
 """Money before work: every call reserves its worst case from a lease, a ledger hold that this process draws on.
 
 A lease is decremented in memory, on one event loop, with no await between the test and the decrement: that is why 64
-simultaneous calls on a wallet for ten make exactly ten. A buyer whose wallet is nearly empty gets no more than the call
-needs, and what is left goes back as soon as no call runs.
+simultaneous calls on a wallet for ten make exactly ten. Beyond what a call needs, a lease takes at most a quarter of what is
+left, so that no process has what another one's callers are refused. Where that was little, or too little for a call, the
+rest goes back as soon as no call runs.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from .errors import Unavailable, insufficient
 logger = logging.getLogger("marketplace.gateway")
 SUPPLY_NANO = 10**18  # all the OPEN there is
 _REFUSED_S = 0.1  # a wallet that was too small a moment ago is not asked again
+_AVAILABLE = "SELECT available_nano FROM gateway_balances WHERE account = %s"
 
 
 class Lease:
@@ -130,6 +132,7 @@ class Leases:
         lease.free_nano += reservation.amount_nano - drawn_nano
         lease.running -= 1
         lease.used_at = time.monotonic()
+        self._refused.pop(lease.account, None)
         if lease.scarce and not lease.running and lease.account not in self._filling:
             self._begin_close(lease)
 
@@ -177,9 +180,13 @@ class Leases:
         except psycopg2.Error as error:
             refused = ledger_errors.of(error)
             if isinstance(refused, ledger_errors.InsufficientFunds):
-                self._refused[account] = (time.monotonic(), missing_nano if lease is None else need_nano)
+                self._refused[account] = (time.monotonic(), need_nano)
                 if len(self._refused) > config.KEYS_CACHED_MAX:
                     self._refused.clear()
+                if lease is not None:  # too little for this call, and perhaps enough with what others give back
+                    lease.scarce = True
+                    if not lease.running:
+                        self._begin_close(lease)
                 raise insufficient() from None
             if isinstance(refused, ledger_errors.HoldClosed) and lease is not None:
                 if self._leases.get(account) is lease:
@@ -189,11 +196,14 @@ class Leases:
 
     async def _take(self, account: str, least_nano: int, wanted_nano: int, expires_at: float) -> None:
         hold_id = ids.new_id()
+        asked_nano = 0
 
         def act(cursor: Cursor) -> int:
+            nonlocal asked_nano  # what is repeated after a lost connection asks for the same
+            asked_nano = asked_nano or _within_a_quarter(cursor, account, least_nano, wanted_nano)
             cursor.execute(
                 "SELECT ledger_hold(%s, %s, %s, %s, %s, %s, %s)",
-                [str(hold_id), account, wanted_nano, least_nano, config.LEASE_S, self._owner, self._generation],
+                [str(hold_id), account, asked_nano, least_nano, config.LEASE_S, self._owner, self._generation],
             )
             return int(cursor.fetchone()[0])
 
@@ -204,9 +214,12 @@ class Leases:
 
     async def _raise(self, lease: Lease, least_nano: int, wanted_nano: int, expires_at: float) -> None:
         before_nano = lease.amount_nano
+        asked_nano = 0
 
         def act(cursor: Cursor) -> int:
-            for more_nano in (wanted_nano, least_nano):
+            nonlocal asked_nano
+            asked_nano = asked_nano or _within_a_quarter(cursor, lease.account, least_nano, wanted_nano)
+            for more_nano in (asked_nano, least_nano):
                 try:
                     cursor.execute(
                         "SELECT ledger_extend(%s, %s, %s)", [str(lease.id), before_nano + more_nano, config.LEASE_S]
@@ -256,3 +269,12 @@ class Leases:
             await self._database.run(act)
         if self._leases.get(lease.account) is lease:
             del self._leases[lease.account]
+
+
+def _within_a_quarter(cursor: Cursor, account: str, least_nano: int, wanted_nano: int) -> int:
+    """What is wanted, or the least and a quarter of what is left beyond it."""
+    if wanted_nano == least_nano:
+        return least_nano
+    cursor.execute(_AVAILABLE, [account])
+    left_nano = (cursor.fetchone() or (0,))[0] - least_nano
+    return least_nano + max(0, min(wanted_nano - least_nano, left_nano // 4))

@@ -69,7 +69,7 @@ async def _asked(upstreams: Upstreams, call: Call, prepared: Prepared) -> Outcom
         raise upstream_slow() from error
     except (Failed, *_MALFORMED) as error:
         raise upstream_failed() from error
-    usage = _usage(data.get("usage"), prepared)
+    usage = usage_within(data.get("usage"), prepared)
     counted = usage or await _counted(upstreams, prepared, served.upstream, text=text, pieces=0)
     if counted is None:
         raise no_usage()
@@ -112,7 +112,7 @@ async def stream(upstreams: Upstreams, call: Call, prepared: Prepared, reply: Re
     except (Failed, *_MALFORMED) as error:
         if finishes or (not client.disconnected and not heard.stuck):
             raise upstream_slow() if isinstance(error, TooSlow) else upstream_failed() from error
-    usage = _usage(heard.usage, prepared)
+    usage = usage_within(heard.usage, prepared)
     nobody_there = client.disconnected or heard.stuck
     if not finishes and (heard.missed or (nobody_there and heard.reason is None)):
         return await _left_stream(upstreams, call, prepared, heard, usage)
@@ -149,7 +149,7 @@ def _shorten(limit: asyncio.Timeout, loop: asyncio.AbstractEventLoop) -> None:
         return
 
 
-def _usage(said: Any, prepared: Prepared) -> tuple[int, int] | None:
+def usage_within(said: Any, prepared: Prepared) -> tuple[int, int] | None:
     """Prompt and answer tokens, never more than was reserved; None where they were not told."""
     if not isinstance(said, dict):
         return None

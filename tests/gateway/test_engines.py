@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import uuid
 
 import numpy as np
 import pytest
@@ -12,7 +13,10 @@ from PIL import Image
 from attribution import features, traces
 from attribution.engines import ENGINES
 from attribution.models import Trace
+from ledger import chart
+from ledger import services as ledger
 from marketplace import listings
+from marketplace.models import Call
 from tests.gateway import shop as shops
 from tests.gateway.conftest import wait_until
 from tests.gateway.shop import OPEN
@@ -90,10 +94,39 @@ def test_what_is_no_picture_is_refused(gateway, kinds, image):
 
 
 def test_a_picture_with_too_many_pixels_is_refused(gateway, kinds):
-    _, key = kinds.buyer("dan-bomb", OPEN)
+    dan, key = kinds.buyer("dan-bomb", OPEN)
     bomb = Image.new("1", (20_000, 20_000))
 
-    assert gateway.classify(key, model="erin/halves", input={"image": encoded(bomb)}).status_code == 400
+    refused = gateway.classify(key, model="erin/halves", input={"image": encoded(bomb)})
+
+    assert (refused.status_code, refused.json()["error"]["code"]) == (400, "invalid_value")
+    assert ledger.open_holds(chart.wallet(dan.pk)) == []
+    assert not Call.objects.filter(buyer=dan).exists()
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/classify", {"model": "erin/halves", "input": shops.ROW}),
+        ("/v1/classify", {"model": "erin/halves", "input": "a text"}),
+        ("/v1/classify", {"model": "erin/tumours", "input": "a text"}),
+        ("/v1/classify", {"model": "erin/tumours", "input": {"image": "AAAA"}}),
+        ("/v1/classify", {"model": "erin/fine", "input": "a text"}),
+        ("/v1/predict", {"model": "erin/halves", "input": {"image": "AAAA"}}),
+        ("/v1/chat/completions", {"model": "erin/halves", "messages": [{"role": "user", "content": "?"}]}),
+    ],
+    ids=["row for pictures", "text for pictures", "text for rows", "picture for rows", "chat model", "predict", "chat"],
+)
+def test_a_model_refuses_what_is_of_another_kind_and_nothing_is_held(gateway, kinds, path, body):
+    dan, key = kinds.buyer(f"dan-mixes-{uuid.uuid4().hex[:8]}", OPEN)
+
+    refused = gateway.post(path, body, key=key)
+
+    error = refused.json()["error"]
+    assert (refused.status_code, error["code"], error["type"]) == (400, "invalid_value", "invalid_request_error")
+    assert error["param"] in ("input", "model")
+    assert ledger.open_holds(chart.wallet(dan.pk)) == []
+    assert kinds.balance_nano(dan) == OPEN
 
 
 def test_neighbours_are_named_by_their_commitments(gateway, kinds):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -15,12 +16,15 @@ from django.utils import timezone
 
 from marketplace import keys
 from marketplace import verify as shop_verify
+from marketplace.gateway.allowances import Allowances, Short
+from marketplace.gateway.database import DatabaseThread
 from marketplace.models import ApiKey, Call, KeyLease, KeyRate, KeyUse
 from marketplace.reaping import Reaper
+from tests import asynchronous
 from tests.books import as_role
 from tests.datanets.races import race
 from tests.gateway import shop as shops
-from tests.gateway.conftest import running_gateway, wait_until
+from tests.gateway.conftest import application_url, running_gateway, wait_until
 from tests.gateway.shop import CALL_NANO, OPEN
 
 TALK = {"model": "erin/slow", "messages": [{"role": "user", "content": "?"}], "max_tokens": 20}
@@ -50,6 +54,39 @@ def end_leases(key: ApiKey) -> None:
     with connection.cursor() as cursor:
         for lease in KeyLease.objects.filter(key=key):
             cursor.execute("SELECT gateway_end_key_lease(%s)", [lease.pk])
+
+
+def test_what_calls_give_back_while_more_is_asked_for_is_not_given_to_other_processes_as_well(shop):
+    # Given a key for ten calls at once, and a process where ten run
+    dan, _ = shop.buyer("dan-gives-back", OPEN, calls_at_once=10)
+    place = (str(ApiKey.objects.get(owner=dan).pk), "at_once")
+    thread = DatabaseThread("limits", application_url(shop.books))
+    thread.start()
+
+    async def calls() -> None:
+        ours, others = (Allowances(thread, process=f"gateway:{name}") for name in ("ours", "others"))
+        running = [await ours.take(place, 1) for _ in range(10)]
+        # When one more asks for room, and all ten end before it is asked for in the database, and nine begin
+        eleventh = asyncio.ensure_future(ours.take(place, 1))
+        await asyncio.sleep(0)
+        for share in running:
+            ours.give_back(share, used=0)
+        await asyncio.sleep(0)
+        running = [await ours.take(place, 1) for _ in range(9)]
+
+        # Then those ten have all the room there is
+        with pytest.raises(Short):
+            await others.take(place, 1)
+        running.append(await eleventh)
+        for share in running:
+            ours.give_back(share, used=0)
+        await ours.end_all()
+
+    try:
+        asynchronous.run(calls())
+    finally:
+        thread.stop()
+    assert used(ApiKey.objects.get(owner=dan), "at_once") == (0, 0)
 
 
 @pytest.mark.parametrize("kind", ["total", "month", "day"])

@@ -10,9 +10,12 @@ import requests
 from hypothesis import given
 from hypothesis import strategies as st
 
+from marketplace.gateway import streaming
+from marketplace.gateway.chatting import Prepared
 from marketplace.gateway.events import read_events
 from marketplace.gateway.http_client import Failed
 from marketplace.models import Call
+from marketplace.pricing import Prices, cost_nano
 from tests import asynchronous
 from tests.gateway.conftest import wait_until
 from tests.gateway.shop import OPEN
@@ -184,6 +187,22 @@ async def in_pieces(stream: bytes, places: list[int]):
     cuts = [0, *sorted(place % (len(stream) + 1) for place in places), len(stream)]
     for begin, end in zip(cuts, cuts[1:], strict=False):
         yield stream[begin:end]
+
+
+WHOLE = st.integers(0, 10**12)
+
+
+@given(
+    st.builds(Prices, WHOLE, WHOLE, WHOLE), WHOLE, st.integers(1, 10**9), st.integers(0, 10**20), st.integers(0, 10**20)
+)
+def test_no_call_costs_more_than_was_reserved_whatever_its_model_says_it_used(prices, bound, cap, prompt, answer):
+    prepared = Prepared(None, [], {}, prompt_tokens=bound, max_tokens=cap, counted_tokens=None)  # type: ignore[arg-type]
+    reserved_nano = cost_nano(prices, prompt_tokens=prepared.prompt_tokens, answer_tokens=prepared.max_tokens)
+
+    used = streaming.usage_within({"prompt_tokens": prompt, "completion_tokens": answer}, prepared)
+
+    assert cost_nano(prices, prompt_tokens=used[0], answer_tokens=used[1]) <= reserved_nano
+    assert used == (min(prompt, bound), min(answer, cap))
 
 
 @given(

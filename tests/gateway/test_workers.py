@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import requests
+from django.conf import settings
 from django.db import connection
 
 from ledger import chart
@@ -16,7 +18,7 @@ from marketplace import keys, reaping
 from marketplace.gateway import config
 from marketplace.models import ApiKey
 from tests.gateway.conftest import Gateway, running_gateway, wait_for, wait_until
-from tests.gateway.shop import OPEN
+from tests.gateway.shop import CALL_NANO, OPEN
 
 # Keys are kept for so long that only a notification can tell of a revocation.
 TWO = {"GATEWAY_WORKERS": "2", "GATEWAY_KEY_CACHED_S": "3600"}
@@ -24,7 +26,7 @@ TWO = {"GATEWAY_WORKERS": "2", "GATEWAY_KEY_CACHED_S": "3600"}
 
 @pytest.fixture
 def gateway(shop) -> Iterator[Gateway]:
-    with running_gateway(shop.books, **TWO) as running:
+    with running_gateway(shop.books, OUTBOUND_ALLOW=settings.OUTBOUND_ALLOW[0], **TWO) as running:
         wait_until(lambda: len(workers(running)) == 2)
         yield running
 
@@ -73,6 +75,43 @@ def test_two_processes_answer_and_one_that_is_killed_is_replaced_and_gives_its_m
     assert gateway.stop() == 0
     assert owners(dan) == set()
     assert shop.balance_nano(dan) == OPEN - sum(call.cost_nano for call in dan.calls.all())
+
+
+def test_a_wallet_is_spent_to_its_end_over_several_processes_and_nothing_of_it_is_stranded(shop, gateway):
+    # Given a wallet for exactly forty calls, and 64 clients that are spread over both processes
+    dan, key = shop.buyer("dan-spends", 40 * CALL_NANO)
+    with ThreadPoolExecutor(64) as threads:
+        answers = list(threads.map(lambda _: gateway.classify(key).status_code, range(96)))
+    assert set(answers) == {200, 402}
+
+    # When a client goes on, on whichever process, then all of it can be spent, and no more
+    wait_until(lambda: gateway.classify(key).status_code == 402 and shop.balance_nano(dan) == 0)
+    assert dan.calls.filter(status="succeeded").count() == 40
+    assert sum(call.cost_nano for call in dan.calls.all()) == 40 * CALL_NANO
+    wait_until(lambda: owners(dan) == set())
+
+
+def test_what_is_left_of_a_wallet_is_too_little_for_one_call_more_and_nobody_holds_it(shop, gateway):
+    # Given calls that cost a fraction of the most they could, and money for a dozen
+    ask = {"model": "erin/fine", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 100}
+    _, asking = shop.buyer("dan-asks", OPEN)
+    dearest_nano = gateway.post("/v1/quote", ask, key=asking).json()["max_cost_nano"]
+    granted_nano = 2 * dearest_nano
+    dan, key = shop.buyer("dan-dozen", granted_nano)
+
+    # When 32 clients call, and one goes on
+    def call(_=None) -> int:
+        return gateway.post("/v1/chat/completions", ask, key=key).status_code
+
+    with ThreadPoolExecutor(32) as threads:
+        assert set(threads.map(call, range(64))) <= {200, 402}
+    wait_until(lambda: call() == 402 and shop.balance_nano(dan) < dearest_nano)
+
+    # Then nothing is held, nor lost
+    wait_until(lambda: owners(dan) == set())
+    left_nano = ledger.balance(chart.wallet(dan.pk)).available_nano
+    assert left_nano == granted_nano - sum(call.cost_nano for call in dan.calls.all())
+    assert 0 <= left_nano < dearest_nano
 
 
 def test_a_revoked_key_is_refused_by_every_process(shop, gateway):

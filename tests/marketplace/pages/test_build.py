@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import time
 from datetime import timedelta
 
@@ -362,6 +363,25 @@ def test_usage_shows_every_end_of_a_call_with_sums_that_agree(books, client, mod
     assert rows[0]["cost_open"] == "0.024000000"
     assert rows[0]["receipt_url"].endswith(f"/r/{call.pk}")
     assert rows[0]["model"] == "devi/check@v1"
+    # The screen has the same rows, the newest first
+    shown = re.findall(r"<tr>(<td>.*?)</tr>", text.rsplit('class="table dense"', 1)[1].split("</table>")[0], flags=re.S)
+    assert [row_of(line) for line in shown] == [
+        (
+            row["model"].partition("/")[2],
+            row["error_code"],
+            row["prompt_tokens"],
+            row["answer_tokens"],
+            row["cost_nano"],
+        )
+        for row in reversed(rows)
+    ]
+
+
+def row_of(line: str) -> tuple[str, ...]:
+    """What one row of the screen says: model, error, tokens in and out, cost in nano-OPEN."""
+    cells = re.findall(r"<td[^>]*>(.*?)</td>", line, flags=re.S)
+    error = re.search(r'class="sub mono">(\w+)<', cells[3])
+    return cells[1], error[1] if error else "", cells[4], cells[5], re.search(r'value="(\d+)"', cells[6])[1]
 
 
 def test_usage_is_narrowed_by_days_and_model(books, client, model):
