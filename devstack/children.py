@@ -58,7 +58,17 @@ def stop(process: subprocess.Popen[bytes] | None, stop_signal: int, timeout_s: f
         except subprocess.TimeoutExpired:
             kill_group(process.pid)
             process.wait(5)
-    kill_group(process.pid)  # its workers, should they have survived it
+    kill_rest(process.pid)  # its workers, should they have survived it
+
+
+def kill_rest(group: int) -> None:
+    """Kill what is left of a group whose leader has ended and was waited for.
+
+    As long as somebody of it lives its number is nobody else's. Where a process has that number again nobody does, and a
+    group of that number is a stranger's.
+    """
+    if not Path(f"/proc/{group}").exists():
+        kill_group(group)
 
 
 def kill_group(group: int) -> None:

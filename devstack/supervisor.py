@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from devstack import control, messages, native, outside, probes
-from devstack.children import bound_to_parent, kill_group, stop
+from devstack.children import bound_to_parent, kill_rest, stop
 from devstack.environment import (
     ROOT,
     WITNESSES,
@@ -224,7 +224,7 @@ class Site:
                 running.start_at = now + delay_s
                 name = running.process.name
                 self.say(f"{name} ended ({running.child.returncode}); again in {delay_s:.1f} s; see {self._log(name)}")
-                kill_group(running.child.pid)  # workers of a killed master
+                kill_rest(running.child.pid)  # workers of a killed master
                 self.guard.forget(running.child.pid)
                 running.child = None
             if running.child is None and now >= running.start_at:
