@@ -11,7 +11,7 @@ from django.utils.translation import gettext as _
 
 from accounts.models import User
 
-from . import audit, keyformat, origins
+from . import audit, keyformat, notifications, origins
 from .errors import Invalid, NotAllowed, NotReady
 from .models import CALLS_AT_ONCE, CALLS_AT_ONCE_MAX, ORIGIN_CHARS_MAX, SCOPES, SUPPLY_NANO, ApiKey, ListedModel
 
@@ -128,6 +128,16 @@ def replace(key: ApiKey, *, by: User, overlap_s: int = 0) -> tuple[ApiKey, str]:
     )
     new.limits_of_id = key.limits_of_id or key.pk
     new.save(update_fields=["limits_of"])
+    notifications.notify(
+        by,
+        "key_replaced",
+        url=notifications.address_of("build_keys"),
+        key=key.name,
+        key_id=str(key.pk),
+        prefix=key.prefix,
+        new_key_id=str(new.pk),
+        until=(key.replaced_until or now).isoformat(),
+    )
     return new, secret
 
 

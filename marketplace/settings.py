@@ -183,6 +183,10 @@ CELERY_BEAT_SCHEDULE = {
     "fail overdue training": {"task": "marketplace.tasks.fail_overdue_training", "schedule": 600},
     "keep deadlines": {"task": "marketplace.tasks.keep_deadlines", "schedule": 20},
     "tell news": {"task": "marketplace.tasks.tell_news", "schedule": 20},
+    "watch keys and wallets": {"task": "marketplace.tasks.watch", "schedule": 20},
+    "tell what epochs paid": {"task": "marketplace.tasks.tell_settled", "schedule": 60},
+    # A bell that rang while all workers were busy is not rung after.
+    "deliver webhooks": {"task": "marketplace.tasks.deliver_webhooks", "schedule": 5, "options": {"expires": 5}},
     "forget what is over": {"task": "marketplace.tasks.forget", "schedule": 600},
 }
 
