@@ -139,7 +139,7 @@ def set_low_balance(user: User, *, low_nano: int | None) -> WalletWatch:
 def tell_balances() -> int:
     """Tell whose wallets have run below what they set, or are empty. Returns how many lines were new.
 
-    Empty is a wallet with nothing available, or one that did not cover a call. Told of what calls from keys do, and of
+    Empty is a wallet with nothing in it, or one that did not cover a call. Told of what calls from keys do, and of
     wallets with a threshold.
     """
     now = timezone.now()
@@ -175,7 +175,8 @@ def _tell_balance(user_id: int, balance: ledger.Balance, refused_at: datetime | 
             watch.armed_at = timezone.now()
         watch.credited_nano = balance.credited_nano
     is_short = refused_at is not None and refused_at > watch.armed_at
-    is_empty = balance.credited_nano > 0 and (balance.available_nano <= 0 or is_short)
+    left_nano = balance.available_nano + balance.held_nano  # what gateways have leased pays calls, too
+    is_empty = balance.credited_nano > 0 and (left_nano <= 0 or is_short)
     kinds = []
     if is_empty and not watch.told_empty:
         kinds, watch.told_empty, watch.told_low = ["balance_empty"], True, watch.low_nano is not None
