@@ -84,16 +84,17 @@ def _counters(now: datetime) -> list[tuple]:
     """
     with connection.cursor() as cursor:
         cursor.execute(
-            """SELECT u.key_id, u.kind, u.starts_on, u.most, u.used + coalesce(sum(l.used), 0)::bigint
-               FROM (SELECT DISTINCT coalesce(limits_of_id, id) AS id FROM marketplace_apikey
-                     WHERE last_used_at >= %s) k
-               JOIN marketplace_keyuse u ON u.key_id = k.id
+            """SELECT u.key_id, u.kind, u.starts_on, CASE u.kind WHEN 'day' THEN k.spend_cap_day_nano
+                        WHEN 'month' THEN k.spend_cap_month_nano ELSE k.spend_cap_nano END,
+                      u.used + coalesce(sum(l.used), 0)::bigint
+               FROM marketplace_apikey k JOIN marketplace_keyuse u ON u.key_id = k.id
                LEFT JOIN marketplace_keylease l ON l.key_id = k.id AND l.use = 'spend'
                  AND CASE u.kind WHEN 'day' THEN l.day WHEN 'month' THEN date_trunc('month', l.day)::date
                      ELSE u.starts_on END = u.starts_on
-               WHERE u.kind = 'total' OR u.kind = 'day' AND u.starts_on = %s
-                  OR u.kind = 'month' AND u.starts_on = %s
-               GROUP BY u.id""",
+               WHERE k.id IN (SELECT coalesce(limits_of_id, id) FROM marketplace_apikey WHERE last_used_at >= %s)
+                 AND (u.kind = 'total' OR u.kind = 'day' AND u.starts_on = %s
+                      OR u.kind = 'month' AND u.starts_on = %s)
+               GROUP BY u.id, k.id""",
             [now - USED_LATELY, now.date(), now.date().replace(day=1)],
         )
         return cursor.fetchall()

@@ -85,6 +85,7 @@ urlpatterns = [
     path(f"{_MODEL}rules/", models.TermsView.as_view()),
     path(f"{_MODEL}prices/", models.PricesView.as_view()),
     path(f"{_MODEL}fallbacks/", models.FallbacksView.as_view()),
+    path(f"{_MODEL}upstream-key/", models.UpstreamKeyView.as_view()),
     path(f"{_MODEL}listing/", models.ListingView.as_view()),
     path(f"{_MODEL}retirement/", models.RetirementView.as_view()),
     path(f"{_MODEL}versions/", models.ModelVersionsView.as_view()),

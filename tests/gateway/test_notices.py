@@ -14,6 +14,7 @@ from marketplace import keys, mailing, tasks, watching
 from marketplace.models import ApiKey, Notification, WalletWatch
 from marketplace.views.explanations import notification_sentence
 from tests.books import at_once
+from tests.datanets.races import race
 from tests.gateway.conftest import wait_until
 from tests.gateway.shop import CALL_NANO, OPEN, fund
 
@@ -61,7 +62,8 @@ def test_a_wallet_that_runs_low_and_then_empty_is_told_each_once_until_money_com
 
     # When one is made, and looked at by two at once
     assert gateway.classify(secret).status_code == 200
-    at_once(watching.tell_balances, watching.tell_balances)
+    watched = f"SELECT FROM marketplace_walletwatch WHERE user_id = {dan.pk} FOR UPDATE"
+    race(shop.books, watching.tell_balances, watching.tell_balances, behind=watched)
     assert told(dan, *BALANCES) == ["balance_low"]
 
     # And the rest is spent

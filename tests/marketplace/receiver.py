@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
@@ -16,6 +18,7 @@ class Receiver(ThreadingHTTPServer):
         self.seen: list[tuple[dict[str, str], bytes]] = []
         self.answer = lambda: 200
         self.said = b"Thank you."
+        self.drips_s = 0.0  # for how long it says a header, a sign at a time
 
     @property
     def authority(self) -> str:
@@ -41,12 +44,23 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self):
         body = self.rfile.read(int(self.headers["content-length"]))
         self.server.seen.append(({name.lower(): value for name, value in self.headers.items()}, body))
+        if self.server.drips_s:
+            self._drip(time.monotonic() + self.server.drips_s)
         status = self.server.answer()
         self.send_response(status)
         if status == 307:
             self.send_header("location", self.server.url)
         self.end_headers()
         self.wfile.write(self.server.said)
+
+    def _drip(self, ends_at: float) -> None:
+        self.wfile.write(b"HTTP/1.0 200 OK\r\nx: ")
+        with contextlib.suppress(OSError):
+            while time.monotonic() < ends_at:
+                self.wfile.write(b"x")
+                self.wfile.flush()
+                time.sleep(0.02)
+            self.wfile.write(b"\r\n\r\n")
 
     def log_message(self, *_args):
         """Silence."""

@@ -279,17 +279,18 @@ def test_an_address_that_leads_inside_later_is_not_reached_either(db, receiver, 
     assert WebhookAttempt.objects.get().error == "address_refused"
 
 
-def test_a_receiver_that_never_ends_its_answer_is_hung_up_on(db, receiver, monkeypatch):
+def test_a_receiver_that_drips_or_says_nothing_is_hung_up_on(db, receiver, monkeypatch):
     monkeypatch.setattr(delivering, "TIMEOUT_S", 0.2)
     over = threading.Event()
     receiver.answer = lambda: over.wait(30) and 200
     webhooks.register(person("dan"), url=receiver.url)
-    tell()
-
-    delivering.deliver_due()
+    for drips_s in (0, 3):
+        receiver.drips_s = drips_s
+        tell()
+        delivering.deliver_due()
     over.set()
 
-    assert WebhookAttempt.objects.get().error == "timeout"
+    assert list(WebhookAttempt.objects.values_list("error", flat=True)) == ["timeout", "timeout"]
 
 
 def test_of_an_answer_only_the_beginning_is_kept_as_plain_text(db, receiver):
