@@ -101,7 +101,7 @@ def send(sending: Sending) -> Outcome:
     began = time.monotonic()
     status, error, answer = None, "", ""
     try:
-        target = outbound.resolve(sending.url, allow=settings.OUTBOUND_ALLOW)
+        target = outbound.resolve(sending.url, allow=settings.WEBHOOK_ALLOW)
         status, said = outbound.post(target, body=sending.body, headers=sending.headers, timeout_s=TIMEOUT_S)
         answer = "".join(sign if sign.isprintable() else " " for sign in said.decode(errors="replace"))
     except outbound.OutboundRefused:

@@ -2,7 +2,7 @@
 
 The name is resolved once and that address is used, so that a second answer of a name server cannot redirect a request
 (DNS rebinding). Private, loopback, link-local, metadata and mapped ranges are refused, as are redirects. Plain http and
-private addresses are for hosts named in OUTBOUND_ALLOW only; it is empty in production.
+private addresses are for hosts that the settings name only: OUTBOUND_ALLOW, WEBHOOK_ALLOW.
 """
 
 from __future__ import annotations

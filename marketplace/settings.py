@@ -320,6 +320,8 @@ MODELS_URL = env("MODELS_URL", "http://127.0.0.1:8002").rstrip("/")
 MODELS_API_KEY = env("MODELS_API_KEY", "")
 # Hosts (host:port) that outbound.py may reach by plain http or on a private address; empty in production.
 OUTBOUND_ALLOW = env_list("OUTBOUND_ALLOW")
+# The same for webhooks, whose addresses anybody may give: none of the neighbours above belongs here.
+WEBHOOK_ALLOW = env_list("WEBHOOK_ALLOW")
 
 # --- Rules with a number
 EPOCH_S = int(env("EPOCH_S", "120" if DEMO_STATE else "86400"))

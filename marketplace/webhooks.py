@@ -42,7 +42,7 @@ def register(owner: User, *, url: str, events: Iterable[str] = ()) -> tuple[Webh
     if not 0 < len(url) <= URL_CHARS_MAX or not url.isascii() or not url.isprintable() or " " in url:
         raise Invalid(_("Give the whole address, without spaces and in plain ASCII."))
     try:
-        outbound.resolve(url, allow=settings.OUTBOUND_ALLOW)
+        outbound.resolve(url, allow=settings.WEBHOOK_ALLOW)
     except outbound.OutboundRefused as refused:
         raise Invalid(str(refused)) from refused
     User.objects.select_for_update(no_key=True).get(pk=owner.pk)  # two clicks wait for each other

@@ -1886,7 +1886,7 @@ CREATE TRIGGER audit_log_is_append_only BEFORE UPDATE OR DELETE ON marketplace_a
     Removal(
         "address_of_a_webhook_at_each_sending",
         "marketplace/delivering.py",
-        "outbound.resolve(sending.url, allow=settings.OUTBOUND_ALLOW)",
+        "outbound.resolve(sending.url, allow=settings.WEBHOOK_ALLOW)",
         "outbound.resolve(sending.url, allow=[sending.url.split('/')[2]])",
         ("tests/marketplace/test_webhooks.py::test_an_address_that_leads_inside_later_is_not_reached_either",),
         "An address that leads inside after it was registered would be reached.",

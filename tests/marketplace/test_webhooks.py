@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture
 def receiver(settings):
     running = Receiver().start()
-    settings.OUTBOUND_ALLOW = [running.authority]
+    settings.WEBHOOK_ALLOW = [running.authority]
     yield running
     running.stop()
 
@@ -38,6 +38,8 @@ def is_ours(headers, body, secret) -> bool:
     """The documentation's own way to verify, as it stands."""
     [code] = re.findall(r"```python\n(.*?)```", (ROOT / "docs/webhooks.md").read_text(), re.DOTALL)
     assert code.count("\n") < 20
+    for language in ("en", "fr"):  # the site's own pages show it, too
+        assert code in (ROOT / f"docs/site/api.{language}.md").read_text()
     names: dict = {}
     exec(code, names)  # noqa: S102  what readers copy
     return names["is_ours"](headers, body, secret)
@@ -86,7 +88,7 @@ def test_a_receiver_that_was_down_hears_everything_once_under_the_ids_of_the_fir
     # Given a receiver that cannot be reached, then is broken, then sends elsewhere
     receiver = Receiver()
     receiver.server_close()
-    settings.OUTBOUND_ALLOW = [receiver.authority]
+    settings.WEBHOOK_ALLOW = [receiver.authority]
     endpoint, _secret = webhooks.register(person("dan"), url=receiver.url)
     told = [tell(amount_nano=n).message_id for n in range(3)]
     delivering.deliver_due()
@@ -134,7 +136,7 @@ def test_a_worker_killed_between_sending_and_marking_sends_the_same_again(books,
     receiver.answer = kill
     code = "import django; django.setup(); from marketplace import delivering; delivering.deliver_due()"
     environment = {"DATABASE_URL": books.url("DATABASE_APP_URL"), "DJANGO_SETTINGS_MODULE": "marketplace.settings"}
-    environment |= {"OUTBOUND_ALLOW": receiver.authority, "TESTING": "1"}
+    environment |= {"WEBHOOK_ALLOW": receiver.authority, "TESTING": "1"}
     worker.append(subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env=os.environ | environment))
     assert arrived.wait(60)
     worker[0].wait()
@@ -268,9 +270,16 @@ def test_addresses_inside_and_strange_ones_are_no_endpoints(db, url):
         webhooks.register(person("dan"), url=url)
 
 
+def test_what_the_site_itself_may_reach_is_no_endpoint(db, settings):
+    settings.OUTBOUND_ALLOW = ["127.0.0.1:9"]
+
+    with pytest.raises(Invalid):
+        webhooks.register(person("dan"), url="http://127.0.0.1:9/")
+
+
 def test_an_address_that_leads_inside_later_is_not_reached_either(db, receiver, settings):
     webhooks.register(person("dan"), url=receiver.url)
-    settings.OUTBOUND_ALLOW = []
+    settings.WEBHOOK_ALLOW = []
     tell()
 
     delivering.deliver_due()

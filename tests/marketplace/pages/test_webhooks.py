@@ -20,7 +20,7 @@ V1 = "/api/v1/webhooks/"
 @pytest.fixture
 def receiver(settings):
     running = Receiver().start()
-    settings.OUTBOUND_ALLOW = [running.authority]
+    settings.WEBHOOK_ALLOW = [running.authority]
     yield running
     running.stop()
 
