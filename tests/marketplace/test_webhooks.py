@@ -297,7 +297,7 @@ def test_a_receiver_that_drips_or_says_nothing_is_hung_up_on(db, receiver, monke
         receiver.drips_s = drips_s
         tell()
         delivering.deliver_due()
-    over.set()
+        over.set()
 
     assert list(WebhookAttempt.objects.values_list("error", flat=True)) == ["timeout", "timeout"]
 
