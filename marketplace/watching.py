@@ -152,7 +152,7 @@ def tell_balances() -> int:
         _refused(now, "insufficient_balance")
         .filter(buyer__in=spending)
         .values_list("buyer_id")
-        .annotate(at=Max("finished_at"))
+        .annotate(at=Max("started_at"))  # it may be stored after money has come
     )
     known = WalletWatch.objects.in_bulk(users)
     told = 0
