@@ -15,7 +15,7 @@ from ledger import services as ledger
 
 from . import audit, charges, listings, notifications
 from .errors import NotAllowed, NotReady
-from .models import Access, Call, ListedModel
+from .models import Access, ApiKey, Call, ListedModel
 
 
 def running(model: ListedModel, user: User) -> QuerySet[Access]:
@@ -24,6 +24,15 @@ def running(model: ListedModel, user: User) -> QuerySet[Access]:
     return Access.objects.filter(model=model, buyer=user, revoked_at__isnull=True, starts_at__lte=now).filter(
         Q(ends_at__isnull=True) | Q(ends_at__gt=now)
     )
+
+
+def users_of(model: ListedModel) -> QuerySet[User]:
+    """Who relies on a model besides its owner: who has access to it that was bought or given, or a key that names it."""
+    now = timezone.now()
+    has_access = model.accesses.filter(Q(ends_at=None) | Q(ends_at__gt=now), revoked_at=None)
+    naming = ApiKey.objects.working().filter(allowed_models=model, is_playground=False)
+    relying = Q(pk__in=has_access.values("buyer_id")) | Q(pk__in=naming.values("owner_id"))
+    return User.objects.filter(relying, is_active=True).exclude(pk=model.owner_id)
 
 
 def may_call(user: User, model: ListedModel) -> bool:

@@ -140,6 +140,18 @@ class ModelForm(ModelSettingsForm, PriceForm):
         return given
 
 
+class UpstreamKeyForm(forms.Form):
+    """Another key for a model's upstream."""
+
+    upstream_key = forms.CharField(
+        label=_("New API key of the upstream"),
+        required=False,
+        max_length=300,
+        widget=forms.PasswordInput(attrs={"autocomplete": "off"}),
+        help_text=_("Kept encrypted, and never shown again. Empty: the upstream is called without one."),
+    )
+
+
 class FallbacksForm(forms.Form):
     """Who answers in place of a model's upstream, in the order of asking. Places without an address are left out."""
 

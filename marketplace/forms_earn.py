@@ -7,7 +7,21 @@ from django.utils.translation import gettext_lazy as _
 
 from . import promotion, querysets, statements
 from .forms_explore import OpenField, days_in_order
-from .models import PromotionTransfer
+from .models import SUPPLY_NANO, PromotionTransfer
+
+
+class LowBalanceForm(forms.Form):
+    """Below which balance somebody wants to be told."""
+
+    low = OpenField(
+        label=_("Tell me when less than this is available, in OPEN"), required=False, help_text=_("Empty: never.")
+    )
+
+    def clean_low(self) -> int | None:
+        low_nano = self.cleaned_data["low"]
+        if low_nano is not None and not 0 < low_nano <= SUPPLY_NANO:
+            raise forms.ValidationError(_("Give an amount greater than 0, or leave it empty."))
+        return low_nano
 
 
 class PaymentFilterForm(forms.Form):

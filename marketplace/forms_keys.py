@@ -8,9 +8,9 @@ from django import forms
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from .forms_explore import OpenField
+from .forms_explore import OpenField, amount_text
 from .keys import ORIGINS_MAX
-from .models import CALLS_AT_ONCE, CALLS_AT_ONCE_MAX, ORIGIN_CHARS_MAX, SCOPES, ListedModel
+from .models import CALLS_AT_ONCE, CALLS_AT_ONCE_MAX, ORIGIN_CHARS_MAX, SCOPES, ApiKey, ListedModel
 
 
 class KeyForm(forms.Form):
@@ -68,6 +68,23 @@ class KeyForm(forms.Form):
         assert isinstance(chosen, forms.ModelMultipleChoiceField)
         chosen.queryset = models
         chosen.label_from_instance = lambda model: model.path  # type: ignore[method-assign,assignment]
+
+    @staticmethod
+    def initial_of(key: ApiKey) -> dict:
+        """What the form shows of a key as it is."""
+        caps = {"spend_cap": key.spend_cap_nano, "spend_cap_day": key.spend_cap_day_nano}
+        caps["spend_cap_month"] = key.spend_cap_month_nano
+        return {
+            "name": key.name,
+            "may": "" if len(key.scopes) > 1 else key.scopes[0],
+            **{name: amount_text(nano) for name, nano in caps.items() if nano is not None},
+            "requests_per_minute": key.requests_per_minute,
+            "tokens_per_minute": key.tokens_per_minute,
+            "calls_at_once": key.calls_at_once,
+            "expires_on": key.expires_at and (key.expires_at - timedelta(microseconds=1)).date(),
+            "models": key.allowed_models.all(),
+            "allowed_origins": "\n".join(key.allowed_origins),
+        }
 
     def limits(self) -> dict:
         given = self.cleaned_data

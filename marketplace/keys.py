@@ -4,19 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
 
 from django.db import connection, transaction
+from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from accounts.models import User
 
-from . import audit, keyformat, origins
+from . import audit, keyformat, notifications, origins
 from .errors import Invalid, NotAllowed, NotReady
 from .models import CALLS_AT_ONCE, CALLS_AT_ONCE_MAX, ORIGIN_CHARS_MAX, SCOPES, SUPPLY_NANO, ApiKey, ListedModel
 
 KEYS_MAX = 50
 ORIGINS_MAX = 20
+CAPS = ("spend_cap_nano", "spend_cap_day_nano", "spend_cap_month_nano")
+LIMITS = (
+    *CAPS,
+    "requests_per_minute",
+    "tokens_per_minute",
+    "calls_at_once",
+)  # what keys that replaced each other share
 OVERLAPS_S = (
     0,
     3600,
@@ -48,42 +58,104 @@ def create(
         Invalid: it has no name, may do nothing, a limit is not positive, an origin is none, it would expire in the past, or
             the owner has too many.
     """
-    if not name.strip():
-        raise Invalid(_("Give the key a name, so that you know later what uses it."))
-    if not (chosen := sorted(set(scopes))) or not set(chosen) <= set(SCOPES):
-        raise Invalid(_("Choose what the key may do."))
-    caps = {
-        "spend_cap_nano": spend_cap_nano,
-        "spend_cap_day_nano": spend_cap_day_nano,
-        "spend_cap_month_nano": spend_cap_month_nano,
-    }
-    limits = (*caps.values(), requests_per_minute, tokens_per_minute)
-    if any(limit is not None and not 0 < limit <= SUPPLY_NANO for limit in limits):
-        raise Invalid(_("A limit is greater than 0. Leave it empty for none."))
-    if not 1 <= calls_at_once <= CALLS_AT_ONCE_MAX:
-        raise Invalid(_("A key runs 1 to %(most)s calls at once.") % {"most": CALLS_AT_ONCE_MAX})
-    if expires_at is not None and expires_at <= timezone.now():
-        raise Invalid(_("The key would have expired already. Choose a later date."))
+    fields = _checked(
+        name=name,
+        spend_cap_nano=spend_cap_nano,
+        spend_cap_day_nano=spend_cap_day_nano,
+        spend_cap_month_nano=spend_cap_month_nano,
+        requests_per_minute=requests_per_minute,
+        tokens_per_minute=tokens_per_minute,
+        calls_at_once=calls_at_once,
+        expires_at=expires_at,
+        scopes=scopes,
+        allowed_origins=allowed_origins,
+    )
     if ApiKey.objects.filter(owner=owner, revoked_at=None, replaced_until=None).count() >= KEYS_MAX:
         raise Invalid(_("You have the most keys one account can hold. Revoke one first."))
     secret = keyformat.new_secret()
     key = ApiKey.objects.create(
         owner=owner,
-        name=name.strip(),
         sha256=keyformat.digest(secret),
         prefix=keyformat.shown_prefix(secret),
-        **caps,
-        requests_per_minute=requests_per_minute,
-        tokens_per_minute=tokens_per_minute,
-        calls_at_once=calls_at_once,
-        expires_at=expires_at,
-        scopes=chosen,
-        allowed_origins=_origins(allowed_origins),
         is_playground=is_playground,
+        **fields,
     )
     key.allowed_models.set(models)
     audit.record(owner, "create_key", f"key:{key.pk}")
     return key, secret
+
+
+@transaction.atomic
+def change(
+    key: ApiKey,
+    *,
+    by: User,
+    name: str,
+    spend_cap_nano: int | None,
+    spend_cap_day_nano: int | None,
+    spend_cap_month_nano: int | None,
+    requests_per_minute: int | None,
+    tokens_per_minute: int | None,
+    calls_at_once: int,
+    expires_at: datetime | None,
+    scopes: Iterable[str],
+    models: Iterable[ListedModel],
+    allowed_origins: Iterable[str],
+) -> list[str]:
+    """Give a key other limits, rights or another name; its secret stays. The gateways hear of it when this commits.
+
+    Keys that replaced each other share their limits, so these change for all of them. A cap counts what was spent before it
+    was set, in its period; one below that refuses every call. The same again changes nothing.
+
+    Returns:
+        The names of the fields that are different now; `key` holds their new values.
+
+    Raises:
+        NotAllowed: somebody else's key. NotReady: it does not work any more, or was made by a page for itself.
+        Invalid: as of `create`.
+    """
+    if key.owner_id != by.pk:
+        raise NotAllowed(_("Only the owner of a key may change it."))
+    first_id = key.limits_of_id or key.pk
+    same_limits = ApiKey.objects.filter(Q(pk=first_id) | Q(limits_of=first_id))
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT gateway_stop_captures(%s)", [first_id])
+    # The weaker lock: whoever leases of the limits keeps the key from vanishing, and waits for nobody.
+    list(same_limits.select_for_update(no_key=True).order_by("pk"))
+    key.refresh_from_db()
+    if key.is_playground or not ApiKey.objects.working().filter(pk=key.pk).exists():
+        raise NotReady(_("Only a key that works can be changed. Make a new one."))
+    wanted = _checked(
+        name=name,
+        spend_cap_nano=spend_cap_nano,
+        spend_cap_day_nano=spend_cap_day_nano,
+        spend_cap_month_nano=spend_cap_month_nano,
+        requests_per_minute=requests_per_minute,
+        tokens_per_minute=tokens_per_minute,
+        calls_at_once=calls_at_once,
+        expires_at=expires_at,
+        scopes=scopes,
+        allowed_origins=allowed_origins,
+    )
+    changed = [field for field, value in wanted.items() if getattr(key, field) != value]
+    for field in changed:
+        setattr(key, field, wanted[field])
+    key.save(update_fields=changed)
+    limits = {field: wanted[field] for field in changed if field in LIMITS}
+    if limits:
+        same_limits.update(**limits)
+    if set(changed) & set(CAPS):
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT gateway_recount_key(%s)", [first_id])
+    chosen = {model.pk for model in models}
+    if chosen != set(key.allowed_models.values_list("pk", flat=True)):
+        key.allowed_models.set(ListedModel.objects.filter(pk__in=chosen))
+        changed.append("models")
+    if changed:
+        told = {field: str(limits[field]) if field in limits else "(changed)" for field in changed}
+        audit.record(by, "change_key", f"key:{key.pk}", **told)
+        _tell_gateways(first_id)
+    return changed
 
 
 @transaction.atomic
@@ -109,7 +181,7 @@ def replace(key: ApiKey, *, by: User, overlap_s: int = 0) -> tuple[ApiKey, str]:
         key.replaced_until = now + timedelta(seconds=overlap_s)
         key.save(update_fields=["replaced_until"])
         audit.record(by, "replace_key", f"key:{key.pk}", overlap_s=overlap_s)
-        _tell_gateways(key)
+        _tell_gateways(key.pk)
     else:
         revoke(key, by=by)
     new, secret = create(
@@ -128,6 +200,16 @@ def replace(key: ApiKey, *, by: User, overlap_s: int = 0) -> tuple[ApiKey, str]:
     )
     new.limits_of_id = key.limits_of_id or key.pk
     new.save(update_fields=["limits_of"])
+    notifications.notify(
+        by,
+        "key_replaced",
+        url=notifications.address_of("build_keys"),
+        key=key.name,
+        key_id=str(key.pk),
+        prefix=key.prefix,
+        new_key_id=str(new.pk),
+        until=(key.replaced_until or now).isoformat(),
+    )
     return new, secret
 
 
@@ -140,8 +222,38 @@ def revoke(key: ApiKey, *, by: User) -> ApiKey:
         key.revoked_at = timezone.now()
         key.save(update_fields=["revoked_at"])
         audit.record(by, "revoke_key", f"key:{key.pk}")
-        _tell_gateways(key)
+        _tell_gateways(key.pk)
     return key
+
+
+def _checked(
+    *,
+    name: str,
+    calls_at_once: int,
+    expires_at: datetime | None,
+    scopes: Iterable[str],
+    allowed_origins: Iterable[str],
+    **limits: int | None,
+) -> dict[str, Any]:
+    """The columns of a key with these values. Raises Invalid."""
+    if not name.strip():
+        raise Invalid(_("Give the key a name, so that you know later what uses it."))
+    if not (chosen := sorted(set(scopes))) or not set(chosen) <= set(SCOPES):
+        raise Invalid(_("Choose what the key may do."))
+    if any(limit is not None and not 0 < limit <= SUPPLY_NANO for limit in limits.values()):
+        raise Invalid(_("A limit is greater than 0. Leave it empty for none."))
+    if not 1 <= calls_at_once <= CALLS_AT_ONCE_MAX:
+        raise Invalid(_("A key runs 1 to %(most)s calls at once.") % {"most": CALLS_AT_ONCE_MAX})
+    if expires_at is not None and expires_at <= timezone.now():
+        raise Invalid(_("The key would have expired already. Choose a later date."))
+    return {
+        "name": name.strip(),
+        **limits,
+        "calls_at_once": calls_at_once,
+        "expires_at": expires_at,
+        "scopes": chosen,
+        "allowed_origins": _origins(allowed_origins),
+    }
 
 
 def _origins(given: Iterable[str]) -> list[str]:
@@ -160,6 +272,6 @@ def _origins(given: Iterable[str]) -> list[str]:
     return sorted(found)
 
 
-def _tell_gateways(key: ApiKey) -> None:
+def _tell_gateways(key_id: UUID) -> None:
     with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_notify('openledger_keys', %s)", [str(key.pk)])
+        cursor.execute("SELECT pg_notify('openledger_keys', %s)", [str(key_id)])

@@ -22,6 +22,7 @@ from .errors import Invalid, NotAllowed, NotReady
 from .models import FALLBACKS_MAX, FREE_CALLS_MAX, Fallback, ListedModel, ModelTerms, ModelVersion, PriceList, SplitRule
 
 MODEL_PATH = re.compile(r"^(?P<owner>[a-z0-9-]{1,40})/(?P<slug>[a-z0-9-]{1,60})(?:@v(?P<number>[1-9]\d{0,5}))?$")
+UPSTREAM_KEY_CHARS_MAX = 300
 PRICE_NANO_MAX = 10**15  # a million OPEN per token is a typing error
 TERMS = ("split_rule_id", "access_mode", "pass_price_nano", "pass_days", "free_calls_per_day")
 
@@ -105,8 +106,8 @@ def change_model(
     """Change what a model says of itself, who may call it, its free calls and its split. The same again changes nothing.
 
     Its address, its engine and its upstream stay: programs call the first, and its versions were made with the others.
-    A new rule holds for calls that start after it, as every call keeps the rule it was made under; a pass that was
-    sold keeps its days.
+    (The key of the upstream: `replace_upstream_key`.) A new rule holds for calls that start after it, as every call keeps the
+    rule it was made under; a pass that was sold keeps its days.
 
     Returns:
         The names of the fields that are different now; `model` holds their new values.
@@ -143,6 +144,25 @@ def change_model(
         )
         announce_catalogue()
     return changed
+
+
+@transaction.atomic
+def replace_upstream_key(model: ListedModel, *, by: User, key: str) -> None:
+    """Say with which key the model's upstream is called from now on; empty: with none. Nobody reads it again.
+
+    Raises:
+        NotAllowed: not the owner. Invalid: the model has no upstream, or this cannot be a key.
+    """
+    _check_owner(model, by)
+    if not model.upstream_url:
+        raise Invalid(_("This model has no upstream: this site answers itself."))
+    key = key.strip()
+    if len(key) > UPSTREAM_KEY_CHARS_MAX or not key.isascii() or not key.isprintable() or " " in key:
+        raise Invalid(_("A key is printable ASCII without spaces."))
+    model.upstream_key_token = seal_field(key) if key else ""
+    model.save(update_fields=["upstream_key_token"])
+    audit.record(by, "replace_upstream_key", f"model:{model.pk}")
+    announce_catalogue()
 
 
 @transaction.atomic

@@ -17,7 +17,7 @@ from ledger import chart
 from ledger import services as ledger
 
 from . import disputes, people, refunds
-from .models import Access, ApiKey, Call, Deposit, ListedModel, TrainingRun, Withdrawal
+from .models import Access, ApiKey, Call, Deposit, ListedModel, TrainingRun, WalletWatch, WebhookEndpoint, Withdrawal
 
 
 def export(user: User) -> dict[str, Any]:
@@ -65,6 +65,8 @@ def export(user: User) -> dict[str, Any]:
         "promotion_transfers": _Few(
             user.promotion_transfers.order_by("created_at"), "id", "direction", "amount_nano", "reference", "created_at"
         ),
+        "low_balance": _Few(WalletWatch.objects.filter(user=user), "low_nano"),
+        "webhooks": _Few(WebhookEndpoint.objects.filter(owner=user), "id", "url", "events", "paused_at", "created_at"),
         "withdrawals": _Few(Withdrawal.objects.filter(user=user), "id", "amount_nano", "status", "created_at"),
         "notifications": _rows(user.notifications.order_by("created_at"), "kind", "params", "created_at", "read_at"),
     }

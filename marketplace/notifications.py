@@ -1,14 +1,17 @@
 """What people are told. The sentence of a kind is made by the page, in the reader's language.
 
-News of the data side is read, not called up: `tell_news` looks at what was decided lately and tells each thing once.
+News of the data side is read, not called up: `tell_news` looks at what was decided lately and tells each thing once. All
+news come through `tell`, which also sends them on to webhooks: one transaction, one list of kinds (marketplace/eventtypes.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.db import transaction
+from django.db.models import QuerySet
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import get_language
@@ -16,14 +19,39 @@ from django.utils.translation import get_language
 from accounts.models import User
 from datanets.models import Appeal, Report, Submission
 
+from . import webhooks
 from .models import Notification
 
 NEWS_LASTS = timedelta(days=7)
+#: What also goes to one's e-mail address: who does not look can lose money or calls by it.
+MAILED = {
+    *("balance_low", "balance_empty", "key_limit_near", "key_limit_reached", "key_expiring", "key_expired"),
+    "webhook_paused",
+}
 
 
 def notify(user: User, kind: str, *, url: str = "", **params) -> Notification:
-    """Put one line into somebody's inbox."""
-    return Notification.objects.create(user=user, kind=kind, url=url, params=params)
+    """Put one line into somebody's inbox, and send it on."""
+    return tell([Notification(user=user, kind=kind, url=url, params=params)])[0]
+
+
+def tell_users(users: QuerySet[User], kind: str, *, url: str = "", **params) -> int:
+    """Put the same line into many inboxes. Returns how many."""
+    return len(tell([Notification(user=user, kind=kind, url=url, params=params) for user in users.order_by("pk")]))
+
+
+@transaction.atomic
+def tell(lines: Sequence[Notification]) -> list[Notification]:
+    """Put lines into inboxes, and send them on. One with a subject that was told before is left out.
+
+    Returns those that were new.
+    """
+    for line in lines:
+        line.wants_mail = line.kind in MAILED
+    Notification.objects.bulk_create(lines, ignore_conflicts=True)
+    new = list(Notification.objects.filter(event_id__in=[line.event_id for line in lines]))
+    webhooks.send_on(new)
+    return new
 
 
 def mark_read(user: User) -> int:
@@ -66,9 +94,17 @@ def tell_news() -> int:
             )
         )
     lines += _of_reports(since)
-    before = Notification.objects.count()
-    Notification.objects.bulk_create(lines, ignore_conflicts=True)
-    return Notification.objects.count() - before
+    return len(tell(lines))
+
+
+def forget_silent(limit: datetime) -> int:
+    """Delete news of before `limit` that were for webhooks only. Returns how many rows went."""
+    return Notification.objects.filter(is_silent=True, created_at__lt=limit).delete()[0]
+
+
+def address_of(name: str, *args) -> str:
+    """The address of a page, for a line that anybody may write: it leads its reader to their own language."""
+    return without_language(reverse(name, args=args))
 
 
 def without_language(url: str) -> str:

@@ -2,18 +2,23 @@
 
 The name is resolved once and that address is used, so that a second answer of a name server cannot redirect a request
 (DNS rebinding). Private, loopback, link-local, metadata and mapped ranges are refused, as are redirects. Plain http and
-private addresses are for hosts named in OUTBOUND_ALLOW only; it is empty in production.
+private addresses are for hosts that the settings name only: OUTBOUND_ALLOW, WEBHOOK_ALLOW.
 """
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import ipaddress
 import socket
-from collections.abc import Iterable
+import ssl
+import threading
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 ANSWER_MAX_BYTES = 8 * 1024 * 1024
+_TOLD_BYTES = 1024  # of an answer that is only logged
 
 
 class OutboundRefused(Exception):
@@ -75,6 +80,47 @@ def resolve(url: str, *, allow: Iterable[str] = ()) -> Target:
                 raise OutboundRefused("The address leads to a private network.")
     path = parts.path + (f"?{parts.query}" if parts.query else "")
     return Target(scheme=parts.scheme, host=host, port=port, address=addresses[0], path=path or "/")
+
+
+def post(target: Target, *, body: bytes, headers: Mapping[str, str], timeout_s: float) -> tuple[int, bytes]:
+    """Post once to the address that was checked. Returns the status and the beginning of the answer; no redirect is followed.
+
+    Raises:
+        TimeoutError: it took longer than that in all, however steadily the other side drips.
+        OSError, http.client.HTTPException: no connection, or no answer in HTTP.
+    """
+    late = threading.Event()
+    raw = socket.create_connection((target.address, target.port), timeout=timeout_s)
+    with raw if target.scheme == "http" else _tls(raw, target.host) as connected:
+
+        def hang_up() -> None:
+            late.set()
+            with contextlib.suppress(OSError):
+                socket.socket.shutdown(connected, socket.SHUT_RDWR)  # under TLS, whose own end would wait
+
+        timer = threading.Timer(timeout_s, hang_up)
+        timer.start()
+        try:
+            if isinstance(connected, ssl.SSLSocket):
+                connected.do_handshake()
+            asking = http.client.HTTPConnection(target.host, target.port)
+            asking.sock = connected
+            asking.request("POST", target.path, body, {"host": target.authority, "connection": "close", **headers})
+            answer = asking.getresponse()
+            said = answer.read(_TOLD_BYTES)
+        except (OSError, http.client.HTTPException):
+            if late.is_set():
+                raise TimeoutError from None
+            raise
+        finally:
+            timer.cancel()
+        if late.is_set():
+            raise TimeoutError
+        return answer.status, said
+
+
+def _tls(raw: socket.socket, host: str) -> ssl.SSLSocket:
+    return ssl.create_default_context().wrap_socket(raw, server_hostname=host, do_handshake_on_connect=False)
 
 
 def is_public(address: str) -> bool:

@@ -22,7 +22,17 @@ from ledger import services as ledger
 
 from . import audit, disputes, keys, pricing, thefts
 from .errors import NotReady
-from .models import ApiKey, Deposit, Dispute, ListedModel, Notification, PayoutDestination, Withdrawal
+from .models import (
+    ApiKey,
+    Deposit,
+    Dispute,
+    ListedModel,
+    Notification,
+    PayoutDestination,
+    WalletWatch,
+    WebhookEndpoint,
+    Withdrawal,
+)
 
 # The beginning of the handles of closed accounts; nobody can choose one (accounts_adapter).
 CLOSED_PREFIX = "closed-"
@@ -122,6 +132,8 @@ def close_account(user: User) -> User:
     Authenticator.objects.filter(user=user).delete()
     EmailAddress.objects.filter(user=user).delete()
     PayoutDestination.objects.filter(user=user).delete()
+    WebhookEndpoint.objects.filter(owner=user).delete()
+    WalletWatch.objects.filter(user=user).delete()
     disputes.forget_words_of(user)
     thefts.forget_words_of(user)
     _forget_news_that_names(user)

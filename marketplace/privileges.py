@@ -26,6 +26,8 @@ GATEWAY_FUNCTIONS = (
     "gateway_lease_key(uuid, uuid, text, text, bigint, bigint, bigint, int, int)",
     "gateway_keep_key_leases(uuid[], int)",
     "gateway_end_key_lease(uuid)",
+    "gateway_stop_captures(uuid)",
+    "gateway_recount_key(uuid)",
     "gateway_take_rate(uuid, text, int, double precision, double precision, double precision)",
 )
 #: The sequencer closes epochs, posts their plans, asks which gateways live, and ends the leases of the others. It sees

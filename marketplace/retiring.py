@@ -13,7 +13,6 @@ from uuid import UUID
 
 from django.db import transaction
 from django.db.models import QuerySet
-from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -23,6 +22,7 @@ from ledger import chart
 from ledger import services as ledger
 
 from . import audit, listings, notifications
+from .access import users_of
 from .errors import Invalid, NotAllowed, NotReady
 from .models import Access, ListedModel, PassRefund, TrainingRun
 
@@ -63,9 +63,11 @@ def announce(model: ListedModel, *, by: User, on: datetime | None = None) -> Lis
     model.save(update_fields=["retire_from", "retirement_hold_id"])
     audit.record(by, "announce_retirement", f"model:{model.pk}", on=model.retire_from.isoformat(), held=str(owed_nano))
     day = model.retire_from.date().isoformat()
-    url = notifications.without_language(reverse("model", args=[model.owner.username, model.slug]))
-    for access in running_passes(model, from_=now).select_related("buyer"):
-        notifications.notify(access.buyer, "model_retires", url=url, model=model.path, day=day)
+    url = notifications.address_of("model", model.owner.username, model.slug)
+    holders = User.objects.filter(pk__in=running_passes(model, from_=now).values("buyer_id"))
+    notifications.tell_users(holders, "model_retires", url=url, model=model.path, day=day)
+    others = users_of(model).exclude(pk__in=holders.values("pk"))
+    notifications.tell_users(others, "model_retiring", url=url, model=model.path, day=day)
     listings.announce_catalogue()
     return model
 

@@ -183,6 +183,10 @@ CELERY_BEAT_SCHEDULE = {
     "fail overdue training": {"task": "marketplace.tasks.fail_overdue_training", "schedule": 600},
     "keep deadlines": {"task": "marketplace.tasks.keep_deadlines", "schedule": 20},
     "tell news": {"task": "marketplace.tasks.tell_news", "schedule": 20},
+    "watch keys and wallets": {"task": "marketplace.tasks.watch", "schedule": 20},
+    "tell what epochs paid": {"task": "marketplace.tasks.tell_settled", "schedule": 60},
+    # A bell that rang while all workers were busy is not rung after.
+    "deliver webhooks": {"task": "marketplace.tasks.deliver_webhooks", "schedule": 5, "options": {"expires": 5}},
     "forget what is over": {"task": "marketplace.tasks.forget", "schedule": 600},
 }
 
@@ -316,6 +320,8 @@ MODELS_URL = env("MODELS_URL", "http://127.0.0.1:8002").rstrip("/")
 MODELS_API_KEY = env("MODELS_API_KEY", "")
 # Hosts (host:port) that outbound.py may reach by plain http or on a private address; empty in production.
 OUTBOUND_ALLOW = env_list("OUTBOUND_ALLOW")
+# The same for webhooks, whose addresses anybody may give: none of the neighbours above belongs here.
+WEBHOOK_ALLOW = env_list("WEBHOOK_ALLOW")
 
 # --- Rules with a number
 EPOCH_S = int(env("EPOCH_S", "120" if DEMO_STATE else "86400"))

@@ -2,7 +2,19 @@
 
 from celery import shared_task
 
-from . import disputes, housekeeping, notifications, refunds, releasing, retiring, thefts, training
+from . import (
+    delivering,
+    disputes,
+    housekeeping,
+    mailing,
+    notifications,
+    refunds,
+    releasing,
+    retiring,
+    thefts,
+    training,
+    watching,
+)
 
 
 @shared_task(acks_late=True, max_retries=5, retry_backoff=True, autoretry_for=(OSError,))
@@ -36,8 +48,27 @@ def forget() -> None:
     housekeeping.forget_call_content()
     housekeeping.forget_idempotency_keys()
     housekeeping.finish_erasures()
+    delivering.forget_old()
 
 
 @shared_task(ignore_result=True)
 def tell_news() -> None:
     notifications.tell_news()
+
+
+@shared_task(ignore_result=True)
+def watch() -> None:
+    watching.tell_limits()
+    watching.tell_key_ends()
+    watching.tell_balances()
+    mailing.send_letters()
+
+
+@shared_task(ignore_result=True)
+def tell_settled() -> None:
+    watching.tell_settled()
+
+
+@shared_task(ignore_result=True)
+def deliver_webhooks() -> None:
+    delivering.deliver_due()

@@ -25,7 +25,7 @@ from datanets.models import Datanet, Version
 from ledger import chart
 from ledger import services as ledger
 
-from . import audit, charges, listings, notifications, rules, tasks
+from . import access, audit, charges, listings, notifications, rules, tasks
 from .errors import Invalid, NotAllowed, NotReady
 from .models import DatanetTerms, ListedModel, ModelVersion, TrainingRun
 
@@ -171,6 +171,8 @@ def _finish(training: TrainingRun, artifact: Artifact, versions: Sequence[Versio
     training.save(update_fields=["status", "finished_at"])
     listings.announce_catalogue()
     notifications.notify(model.owner, "training_done", model=version.path)
+    url = notifications.address_of("model", model.owner.username, model.slug)
+    notifications.tell_users(access.users_of(model), "version_published", url=url, model=version.path)
     return training
 
 

@@ -38,6 +38,7 @@ from .views import (
     thefts,
     usage,
     wallet,
+    webhooks,
 )
 
 urlpatterns = [
@@ -62,6 +63,7 @@ urlpatterns += i18n_patterns(
     *usage.pages,
     *refunds.pages,
     *account.pages,
+    *webhooks.pages,
     *contribute.pages,
     *datanet_views.pages,
     *earn.pages,

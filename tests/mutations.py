@@ -1772,6 +1772,221 @@ CREATE TRIGGER audit_log_is_append_only BEFORE UPDATE OR DELETE ON marketplace_a
         ("tests/marketplace/test_security_headers.py::test_every_answer_says_what_a_browser_must_refuse",),
         "A script that got into a page would run.",
     ),
+    # --- Webhooks and notices
+    Removal(
+        "news_goes_to_an_endpoint_once",
+        "marketplace/migrations/0001_initial.py",
+        """\
+        migrations.AddConstraint(
+            model_name='webhookdelivery',
+            constraint=models.UniqueConstraint(fields=('endpoint', 'notice'), name='news_goes_to_an_endpoint_once'),
+        ),
+""",
+        "",
+        (
+            "tests/marketplace/test_webhooks.py::test_the_database_refuses_webhooks_that_cannot_be[news go to an endpoint twice]",
+        ),
+        "A receiver would be told the same twice, as two deliveries with attempts of their own.",
+    ),
+    Removal(
+        "webhook_delivery_is_where_it_says",
+        "marketplace/migrations/0001_initial.py",
+        """\
+        migrations.AddConstraint(
+            model_name='webhookdelivery',
+            constraint=models.CheckConstraint(condition=models.Q(models.Q(('ended_at', None), ('status', 'waiting')), models.Q(('status__in', ['delivered', 'failed']), ('ended_at__isnull', False)), _connector='OR'), name='webhook_delivery_is_where_it_says'),
+        ),
+""",
+        "",
+        (
+            "tests/marketplace/test_webhooks.py::test_the_database_refuses_webhooks_that_cannot_be[what waits has ended]",
+        ),
+        "What has ended could wait, and be sent for ever.",
+    ),
+    Removal(
+        "old_webhook_secret_has_an_end",
+        "marketplace/migrations/0001_initial.py",
+        """\
+        migrations.AddConstraint(
+            model_name='webhookendpoint',
+            constraint=models.CheckConstraint(condition=models.Q(models.Q(('old_secret_token', ''), ('old_secret_until', None)), models.Q(models.Q(('old_secret_token', ''), _negated=True), ('old_secret_until__isnull', False)), _connector='OR'), name='old_webhook_secret_has_an_end'),
+        ),
+""",
+        "",
+        (
+            "tests/marketplace/test_webhooks.py::test_the_database_refuses_webhooks_that_cannot_be[an old secret has no end]",
+        ),
+        "A secret that was replaced because it leaked would sign for ever.",
+    ),
+    Removal(
+        "webhook_that_gave_up_is_paused",
+        "marketplace/migrations/0001_initial.py",
+        """\
+        migrations.AddConstraint(
+            model_name='webhookendpoint',
+            constraint=models.CheckConstraint(condition=models.Q(('gave_up', False), ('paused_at__isnull', False), _connector='OR'), name='webhook_that_gave_up_is_paused'),
+        ),
+""",
+        "",
+        ("tests/marketplace/test_webhooks.py::test_the_database_refuses_webhooks_that_cannot_be[who gave up goes on]",),
+        "A page would say that an endpoint is paused which is sent to.",
+    ),
+    Removal(
+        "webhook_attempt_has_an_answer_or_an_error",
+        "marketplace/migrations/0001_initial.py",
+        """\
+        migrations.AddConstraint(
+            model_name='webhookattempt',
+            constraint=models.CheckConstraint(condition=models.Q(models.Q(('error', ''), ('status_code__isnull', False)), models.Q(('status_code', None), models.Q(('error', ''), _negated=True)), _connector='OR'), name='webhook_attempt_has_an_answer_or_an_error'),
+        ),
+""",
+        "",
+        (
+            "tests/marketplace/test_webhooks.py::test_the_database_refuses_webhooks_that_cannot_be[an attempt ended in no way]",
+        ),
+        "The log would show an attempt of which nobody knows how it ended.",
+    ),
+    Removal(
+        "webhook_attempt_is_logged_once",
+        "marketplace/migrations/0001_initial.py",
+        """\
+        migrations.AddConstraint(
+            model_name='webhookattempt',
+            constraint=models.UniqueConstraint(fields=('delivery', 'number'), name='webhook_attempt_is_logged_once'),
+        ),
+""",
+        "",
+        (
+            "tests/marketplace/test_webhooks.py::test_the_database_refuses_webhooks_that_cannot_be[an attempt is logged twice]",
+        ),
+        "The log would tell of sendings that there were not.",
+    ),
+    Removal(
+        "watched_balance_is_positive",
+        "marketplace/migrations/0001_initial.py",
+        """\
+        migrations.AddConstraint(
+            model_name='walletwatch',
+            constraint=models.CheckConstraint(condition=models.Q(('low_nano', None), ('low_nano__gt', 0), _connector='OR'), name='watched_balance_is_positive'),
+        ),
+""",
+        "",
+        ("tests/gateway/test_notices.py::test_the_database_refuses_thresholds_that_cannot_be[a threshold is nothing]",),
+        "Somebody would wait to be told of a balance that there cannot be.",
+    ),
+    Removal(
+        "low_balance_is_told_of_a_threshold",
+        "marketplace/migrations/0001_initial.py",
+        """\
+        migrations.AddConstraint(
+            model_name='walletwatch',
+            constraint=models.CheckConstraint(condition=models.Q(('told_low', False), ('low_nano__isnull', False), _connector='OR'), name='low_balance_is_told_of_a_threshold'),
+        ),
+""",
+        "",
+        (
+            "tests/gateway/test_notices.py::test_the_database_refuses_thresholds_that_cannot_be[a low balance is told without a threshold]",
+        ),
+        "A threshold that is set later would count as told already.",
+    ),
+    Removal(
+        "claim_of_a_webhook_delivery",
+        "marketplace/delivering.py",
+        " FOR UPDATE SKIP LOCKED) d",
+        ") d",
+        ("tests/marketplace/test_webhooks.py::test_two_workers_never_claim_the_same",),
+        "Two workers would send the same at the same time, and wait for each other.",
+    ),
+    Removal(
+        "claim_that_lasts",
+        "marketplace/delivering.py",
+        "        delivery.due_at = now + timedelta(seconds=CLAIM_S)\n",
+        "",
+        ("tests/marketplace/test_webhooks.py::test_a_worker_killed_between_sending_and_marking_sends_the_same_again",),
+        "What one worker sends would be given to the next one at once.",
+    ),
+    Removal(
+        "one_round_of_webhooks",
+        "marketplace/delivering.py",
+        "        is_only = cursor.fetchone()[0]\n",
+        "        is_only = True\n",
+        ("tests/marketplace/test_webhooks.py::test_only_one_round_of_sending_runs_at_a_time",),
+        "Endpoints that hang would keep every worker from other work.",
+    ),
+    Removal(
+        "deadline_of_a_post",
+        "marketplace/outbound.py",
+        "        timer.start()\n",
+        "",
+        ("tests/marketplace/test_webhooks.py::test_a_receiver_that_drips_or_says_nothing_is_hung_up_on",),
+        "A receiver that drips would hold a thread of the worker for as long as it likes.",
+    ),
+    Removal(
+        "address_of_a_webhook_at_each_sending",
+        "marketplace/delivering.py",
+        "outbound.resolve(sending.url, allow=settings.WEBHOOK_ALLOW)",
+        "outbound.resolve(sending.url, allow=[sending.url.split('/')[2]])",
+        ("tests/marketplace/test_webhooks.py::test_an_address_that_leads_inside_later_is_not_reached_either",),
+        "An address that leads inside after it was registered would be reached.",
+    ),
+    Removal(
+        "lock_of_a_watched_wallet",
+        "marketplace/watching.py",
+        "WalletWatch.objects.select_for_update().get(user_id=user_id)",
+        "WalletWatch.objects.get(user_id=user_id)",
+        (
+            "tests/gateway/test_notices.py::test_a_wallet_that_runs_low_and_then_empty_is_told_each_once_until_money_comes",
+        ),
+        "Two that look at once would both tell of the same low balance.",
+    ),
+    Removal(
+        "caps_wait_for_captures",
+        "marketplace/keys.py",
+        '        cursor.execute("SELECT gateway_stop_captures(%s)", [first_id])\n',
+        '        cursor.execute("SELECT %s", [first_id])\n',
+        ("tests/gateway/test_limits.py::test_caps_change_between_two_captures",),
+        "A call that is stored while its key gets a cap would be counted by nobody.",
+    ),
+    Removal(
+        "captures_wait_for_caps",
+        "marketplace/sql/capture.sql",
+        "  PERFORM pg_advisory_xact_lock_shared(20, k.lock) FROM (\n    SELECT DISTINCT hashtext(x->'call'->>'key_id') & 63 AS lock FROM jsonb_array_elements(calls) x ORDER BY 1) k;\n",
+        "",
+        ("tests/gateway/test_limits.py::test_caps_change_between_two_captures",),
+        "A call that is stored while its key gets a cap would be counted by nobody.",
+    ),
+    Removal(
+        "unleased_calls_count",
+        "marketplace/sql/capture.sql",
+        "  PERFORM gateway_count_unleased(calls);\n",
+        "",
+        ("tests/gateway/test_limits.py::test_a_call_that_began_before_its_key_had_a_cap_counts_when_it_ends",),
+        "What ran while its key got a cap would be missing from it.",
+    ),
+    Removal(
+        "new_caps_count_the_past",
+        "marketplace/keys.py",
+        '            cursor.execute("SELECT gateway_recount_key(%s)", [first_id])\n',
+        '            cursor.execute("SELECT %s", [first_id])\n',
+        ("tests/gateway/test_limits.py::test_a_cap_that_a_key_did_not_have_counts_what_it_spent_before",),
+        "A new cap would forget what was spent in its period before.",
+    ),
+    Removal(
+        "changed_limits_end_leases",
+        "marketplace/gateway/app.py",
+        "                loop.call_soon_threadsafe(self._limits.forget, payload)\n",
+        "                pass\n",
+        ("tests/gateway/test_limits.py::test_a_lower_cap_stops_what_gateways_had_leased_and_loses_nothing",),
+        "A cap that was lowered would go on letting calls through until the gateways' leases end.",
+    ),
+    Removal(
+        "changed_limits_change_counters",
+        "marketplace/sql/limits.sql",
+        "    AND u.most <> greatest(c.most, u.used + u.leased);\n",
+        "    AND false;\n",
+        ("tests/gateway/test_limits.py::test_a_lower_cap_stops_what_gateways_had_leased_and_loses_nothing",),
+        "A cap that was changed would go on as it was when it was first counted.",
+    ),
 ]
 
 # --- Applying them

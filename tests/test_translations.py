@@ -283,7 +283,7 @@ def market(books, settings):
 
     from datanets import reviews
     from datanets.models import Record
-    from marketplace import payouts, publishing, wallets
+    from marketplace import payouts, publishing, wallets, webhooks
     from marketplace.models import DemoProgress
     from tests.datanets.cast import make_datanet, measured, person, send, table
     from tests.marketplace.pages.world import OPEN, admin, sold
@@ -308,6 +308,8 @@ def market(books, settings):
     )
     found = pool.records.filter(status="approved", contributor=person("alice")).order_by("id")[0]
     publishing.report_record(found, by=person("dan"), reason="rights", text="Ce texte vient de mon livre.")
+    endpoint, _secret = webhooks.register(person("dan"), url="https://8.8.8.8/hook")
+    webhooks.send_test(endpoint, by=person("dan"))
     DemoProgress.objects.create(step="more records", position=0)
     other = make_datanet("Reines", purpose="Essais", rights_statement="Je peux partager ces données.")
     refused = list(Record.objects.filter(submission=send(other, table(measured(4, start=40)), by="alice"))[:2])

@@ -60,6 +60,24 @@ class NewKey(Strict):
     )
 
 
+class KeyChange(Strict):
+    """What is left out stays; null: no limit, no end."""
+
+    name = Text(max_length=80, required=False)
+    spend_cap_nano = Amount(required=False, allow_null=True)
+    spend_cap_day_nano = Amount(required=False, allow_null=True)
+    spend_cap_month_nano = Amount(required=False, allow_null=True)
+    requests_per_minute = Whole(min_value=1, required=False, allow_null=True)
+    tokens_per_minute = Whole(min_value=1, required=False, allow_null=True)
+    calls_at_once = Whole(min_value=1, max_value=CALLS_AT_ONCE_MAX, required=False)
+    expires_at = Moment(required=False, allow_null=True)
+    scopes = serializers.ListField(child=serializers.ChoiceField(SCOPES), required=False, min_length=1, max_length=2)
+    models = serializers.ListField(child=Text(max_length=101), required=False, max_length=50)
+    allowed_origins = serializers.ListField(
+        child=Text(max_length=ORIGIN_CHARS_MAX), required=False, max_length=keys.ORIGINS_MAX
+    )
+
+
 class Replacement(Strict):
     overlap_s = Whole(
         max_value=max(keys.OVERLAPS_S),
@@ -91,11 +109,7 @@ class KeysView(ApiView):
     def post(self, request):
         require_fresh_session(request)
         given = body_of(request, NewKey)
-        visible = listings.visible_to(request.user)
-        chosen = []
-        for path in given.pop("models", []):
-            owner, _slash, slug = path.partition("/")
-            chosen.append(find(visible, owner__username=owner, slug=slug))
+        chosen = _models(listings.visible_to(request.user), given.pop("models", []))
         key, secret = keys.create(owner=request.user, models=chosen, **given)
         key.secret = secret
         return Response(NewKeyShown(key).data, status=201)
@@ -103,6 +117,23 @@ class KeysView(ApiView):
 
 class KeyView(ApiView):
     """One key."""
+
+    @endpoint(
+        "keys_change",
+        "Give a key other limits or rights; calls know within a second. Needs a fresh session.",
+        body=KeyChange,
+        answers=KeyShown,
+    )
+    def patch(self, request, key_id):
+        require_fresh_session(request)
+        key = find(_mine(request), pk=key_id)
+        given = body_of(request, KeyChange)
+        kept = {name: getattr(key, name) for name in _CHANGED}
+        models = key.allowed_models.all()
+        if "models" in given:
+            models = _models(listings.visible_to(request.user) | models, given.pop("models"))
+        keys.change(key, by=request.user, models=models, **kept | given)
+        return Response(KeyShown(find(_mine(request), pk=key_id)).data)
 
     @endpoint("keys_revoke", "Stop a key: calls with it are refused within a second.", status=204)
     def delete(self, request, key_id):
@@ -126,6 +157,18 @@ class KeyReplaceView(ApiView):
         key, secret = keys.replace(old, by=request.user, **body_of(request, Replacement))
         key.secret = secret
         return Response(NewKeyShown(key).data, status=201)
+
+
+_CHANGED = [name for name in KeyChange().fields if name != "models"]
+
+
+def _models(visible, paths: list[str]) -> list:
+    """Those of these paths. A model that is not seen does not exist: 404."""
+    chosen = []
+    for path in paths:
+        owner, _slash, slug = path.partition("/")
+        chosen.append(find(visible, owner__username=owner, slug=slug))
+    return chosen
 
 
 def _mine(request):

@@ -131,6 +131,12 @@ class GivenFallback(Strict):
     key = Text(max_length=300, required=False, allow_blank=True, write_only=True)
 
 
+class GivenKey(Strict):
+    """Kept encrypted, and never shown again."""
+
+    key = Text(max_length=listings.UPSTREAM_KEY_CHARS_MAX, allow_blank=True, write_only=True)
+
+
 class GivenFallbacks(Strict):
     fallbacks = serializers.ListField(
         child=GivenFallback(), max_length=FALLBACKS_MAX, help_text="In the order of asking."
@@ -320,6 +326,20 @@ class FallbacksView(ApiView):
         given = body_of(request, GivenFallbacks)["fallbacks"]
         listings.set_fallbacks(model, by=request.user, fallbacks=[listings.FallbackWanted(**one) for one in given])
         return Response(_fallbacks(model))
+
+
+class UpstreamKeyView(ApiView):
+    """The key with which a model's upstream is called."""
+
+    @endpoint(
+        "models_upstream_key",
+        "Say with which key a model's upstream is called; empty: with none. For the owner.",
+        body=GivenKey,
+        status=204,
+    )
+    def put(self, request, owner, slug):
+        listings.replace_upstream_key(owned(request, owner, slug), by=request.user, **body_of(request, GivenKey))
+        return Response(status=204)
 
 
 class TermsView(PublicView):

@@ -18,6 +18,7 @@ from . import (
     submissions,
     thefts,
     wallets,
+    webhooks,
 )
 
 _DATANET = "datanets/<slug:owner>/<slug:slug>/"
@@ -25,6 +26,7 @@ _MODEL = "models/<slug:owner>/<slug:slug>/"
 _SUBMISSION = "submissions/<uuid:submission_id>/"
 _REVIEW = "reviews/submissions/<uuid:submission_id>/"
 _THEFT = "theft-disputes/<uuid:dispute_id>/"
+_WEBHOOK = "webhooks/<uuid:webhook_id>/"
 _RUN = "admin/payout-runs/<uuid:run_id>/"
 
 urlpatterns = [
@@ -83,6 +85,7 @@ urlpatterns = [
     path(f"{_MODEL}rules/", models.TermsView.as_view()),
     path(f"{_MODEL}prices/", models.PricesView.as_view()),
     path(f"{_MODEL}fallbacks/", models.FallbacksView.as_view()),
+    path(f"{_MODEL}upstream-key/", models.UpstreamKeyView.as_view()),
     path(f"{_MODEL}listing/", models.ListingView.as_view()),
     path(f"{_MODEL}retirement/", models.RetirementView.as_view()),
     path(f"{_MODEL}versions/", models.ModelVersionsView.as_view()),
@@ -96,6 +99,12 @@ urlpatterns = [
     path("keys/", keys.KeysView.as_view()),
     path("keys/<uuid:key_id>/", keys.KeyView.as_view()),
     path("keys/<uuid:key_id>/replace/", keys.KeyReplaceView.as_view()),
+    path("webhooks/", webhooks.WebhooksView.as_view()),
+    path(_WEBHOOK, webhooks.WebhookView.as_view()),
+    path(f"{_WEBHOOK}secret/", webhooks.WebhookSecretView.as_view()),
+    path(f"{_WEBHOOK}test/", webhooks.WebhookTestView.as_view()),
+    path(f"{_WEBHOOK}deliveries/", webhooks.DeliveriesView.as_view()),
+    path(f"{_WEBHOOK}deliveries/<uuid:delivery_id>/resend/", webhooks.ResendView.as_view()),
     path("calls/", calls.CallsView.as_view()),
     path("calls/<uuid:call_id>/", calls.CallView.as_view()),
     path("calls/<uuid:call_id>/sample/", calls.CallSampleView.as_view()),
@@ -123,6 +132,7 @@ urlpatterns = [
     path("wallet/promotion/fund/", wallets.PromotionFundView.as_view()),
     path("wallet/promotion/take-back/", wallets.PromotionTakeBackView.as_view()),
     path("wallet/destination/", wallets.DestinationView.as_view()),
+    path("wallet/low-balance/", wallets.LowBalanceView.as_view()),
     path("wallet/test-deposit/", wallets.TestDepositView.as_view()),
     path("withdrawals/", wallets.WithdrawalsView.as_view()),
     path("withdrawals/<uuid:withdrawal_id>/", wallets.WithdrawalView.as_view()),

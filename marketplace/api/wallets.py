@@ -7,8 +7,8 @@ from django.utils import timezone
 from rest_framework import exceptions, serializers
 from rest_framework.response import Response
 
-from .. import movements, promotion, wallets
-from ..models import PayoutDestination, Withdrawal
+from .. import movements, promotion, wallets, watching
+from ..models import PayoutDestination, WalletWatch, Withdrawal
 from .base import (
     ApiView,
     PageQuery,
@@ -41,6 +41,14 @@ class Wallet(Shown):
     disputed_nano, disputed_open = money("disputed_nano")
     promotion_nano, promotion_open = money("promotion_nano")
     destination = Destination(allow_null=True)
+
+
+class LowBalance(Shown):
+    low_nano, low_open = money("low_nano", nullable=True)
+
+
+class NewLowBalance(Strict):
+    low_nano = Amount(allow_null=True)
 
 
 class Movement(Shown):
@@ -203,6 +211,25 @@ class DestinationView(ApiView):
         require_fresh_session(request)
         destination = wallets.set_destination(request.user, **body_of(request, NewDestination))
         return Response(Destination(destination).data)
+
+
+class LowBalanceView(ApiView):
+    """Below which balance one is told."""
+
+    @endpoint("wallet_low_balance", "See below which balance you are told.", answers=LowBalance, reads=True)
+    def get(self, request):
+        found = WalletWatch.objects.filter(user=request.user).first()
+        return Response(LowBalance(found or WalletWatch(user=request.user)).data)
+
+    @endpoint(
+        "wallet_set_low_balance",
+        "Say below which balance you are told; null: of an empty wallet only.",
+        body=NewLowBalance,
+        answers=LowBalance,
+    )
+    def put(self, request):
+        given = body_of(request, NewLowBalance)
+        return Response(LowBalance(watching.set_low_balance(request.user, **given)).data)
 
 
 class TestDepositView(ApiView):

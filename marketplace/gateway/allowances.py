@@ -111,6 +111,13 @@ class Allowances:
         if ageing:
             await self._renew(ageing, now + config.LEASE_S)
 
+    def end_of(self, key_id: str) -> None:
+        """End what is leased of a key's limits, and forget which were reached; running calls keep their shares."""
+        for place in ((key_id, "spend"), (key_id, "at_once")):
+            self._refused.pop(place, None)
+            if (lease := self._leases.get(place)) is not None:
+                self._end(lease)
+
     async def end_all(self) -> None:
         """End every lease: this process stops."""
         for lease in [*self._leases.values(), *self._ending]:

@@ -77,9 +77,11 @@ class Application:
         settings, loop = self._settings, asyncio.get_running_loop()
         dsn = settings.DATABASE_URL
 
-        def notified(channel: str, _payload: str) -> None:
+        def notified(channel: str, payload: str) -> None:
             if channel in (KEYS_CHANNEL, CHANNEL):
                 loop.call_soon_threadsafe(self._keyring.forget)
+            if channel == KEYS_CHANNEL:
+                loop.call_soon_threadsafe(self._limits.forget, payload)
 
         def say_alive(cursor) -> None:
             cursor.execute("SELECT pg_advisory_lock_shared(hashtextextended(%s, 0))", [self._process])

@@ -134,6 +134,10 @@ class Limits:
                 told[f"x-ratelimit-reset-{name}"] = f"{max(0.0, (rate.limit - left) * 60 / rate.limit):.1f}s"
         return told
 
+    def forget(self, limits_id: str) -> None:
+        """The limits of a key changed: take nothing more from what was leased under those before."""
+        self._allowances.end_of(limits_id)
+
     async def look_after(self) -> None:
         """For ever: keep what is used, give back what is not."""
         while True:

@@ -386,6 +386,9 @@ class Migration(migrations.Migration):
                 ('kind', models.CharField(max_length=40)),
                 ('params', models.JSONField(default=dict)),
                 ('url', models.CharField(blank=True, max_length=300)),
+                ('event_id', models.UUIDField(default=uuid.uuid4, editable=False, unique=True)),
+                ('is_silent', models.BooleanField(default=False)),
+                ('wants_mail', models.BooleanField(default=False)),
                 ('created_at', models.DateTimeField(default=django.utils.timezone.now)),
                 ('read_at', models.DateTimeField(blank=True, null=True)),
                 ('user', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='notifications', to=settings.AUTH_USER_MODEL)),
@@ -685,5 +688,127 @@ class Migration(migrations.Migration):
                 'ordering': ['place'],
                 'constraints': [models.UniqueConstraint(fields=('model', 'place'), name='fallback_has_a_place_of_its_own'), models.CheckConstraint(condition=models.Q(('place__gte', 1), ('place__lte', 3), models.Q(('url', ''), _negated=True)), name='fallbacks_are_few')],
             },
+        ),
+        migrations.CreateModel(
+            name='WalletWatch',
+            fields=[
+                ('user', models.OneToOneField(on_delete=django.db.models.deletion.CASCADE, primary_key=True, related_name='wallet_watch', serialize=False, to=settings.AUTH_USER_MODEL)),
+                ('low_nano', models.BigIntegerField(blank=True, null=True)),
+                ('told_low', models.BooleanField(default=False)),
+                ('told_empty', models.BooleanField(default=False)),
+                ('credited_nano', models.BigIntegerField(default=0)),
+                ('armed_at', models.DateTimeField(default=django.utils.timezone.now)),
+            ],
+        ),
+        migrations.CreateModel(
+            name='WebhookAttempt',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('number', models.PositiveIntegerField()),
+                ('at', models.DateTimeField(default=django.utils.timezone.now)),
+                ('duration_ms', models.PositiveIntegerField()),
+                ('status_code', models.PositiveSmallIntegerField(blank=True, null=True)),
+                ('error', models.CharField(blank=True, max_length=20)),
+                ('answer', models.CharField(blank=True, max_length=200)),
+            ],
+        ),
+        migrations.CreateModel(
+            name='WebhookDelivery',
+            fields=[
+                ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
+                ('status', models.CharField(choices=[('waiting', 'Waiting'), ('delivered', 'Delivered'), ('failed', 'Failed')], default='waiting', max_length=9)),
+                ('attempts', models.PositiveIntegerField(default=0)),
+                ('failures', models.PositiveIntegerField(default=0)),
+                ('created_at', models.DateTimeField(default=django.utils.timezone.now)),
+                ('due_at', models.DateTimeField(default=django.utils.timezone.now)),
+                ('give_up_at', models.DateTimeField()),
+                ('ended_at', models.DateTimeField(blank=True, null=True)),
+            ],
+        ),
+        migrations.CreateModel(
+            name='WebhookEndpoint',
+            fields=[
+                ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
+                ('url', models.CharField(max_length=500)),
+                ('events', django.contrib.postgres.fields.ArrayField(base_field=models.CharField(max_length=40), blank=True, default=list, size=None)),
+                ('secret_token', models.CharField(max_length=300)),
+                ('old_secret_token', models.CharField(blank=True, max_length=300)),
+                ('old_secret_until', models.DateTimeField(blank=True, null=True)),
+                ('paused_at', models.DateTimeField(blank=True, null=True)),
+                ('gave_up', models.BooleanField(default=False)),
+                ('created_at', models.DateTimeField(default=django.utils.timezone.now)),
+            ],
+        ),
+        migrations.AddIndex(
+            model_name='notification',
+            index=models.Index(condition=models.Q(('wants_mail', True)), fields=['id'], name='notification_to_mail'),
+        ),
+        migrations.AddIndex(
+            model_name='notification',
+            index=models.Index(condition=models.Q(('is_silent', True)), fields=['created_at'], name='notification_silent'),
+        ),
+        migrations.AddConstraint(
+            model_name='walletwatch',
+            constraint=models.CheckConstraint(condition=models.Q(('low_nano', None), ('low_nano__gt', 0), _connector='OR'), name='watched_balance_is_positive'),
+        ),
+        migrations.AddConstraint(
+            model_name='walletwatch',
+            constraint=models.CheckConstraint(condition=models.Q(('told_low', False), ('low_nano__isnull', False), _connector='OR'), name='low_balance_is_told_of_a_threshold'),
+        ),
+        migrations.AddField(
+            model_name='webhookdelivery',
+            name='notice',
+            field=models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='deliveries', to='marketplace.notification'),
+        ),
+        migrations.AddField(
+            model_name='webhookattempt',
+            name='delivery',
+            field=models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='log', to='marketplace.webhookdelivery'),
+        ),
+        migrations.AddField(
+            model_name='webhookendpoint',
+            name='owner',
+            field=models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='webhooks', to=settings.AUTH_USER_MODEL),
+        ),
+        migrations.AddField(
+            model_name='webhookdelivery',
+            name='endpoint',
+            field=models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='deliveries', to='marketplace.webhookendpoint'),
+        ),
+        migrations.AddConstraint(
+            model_name='webhookattempt',
+            constraint=models.UniqueConstraint(fields=('delivery', 'number'), name='webhook_attempt_is_logged_once'),
+        ),
+        migrations.AddConstraint(
+            model_name='webhookattempt',
+            constraint=models.CheckConstraint(condition=models.Q(models.Q(('error', ''), ('status_code__isnull', False)), models.Q(('status_code', None), models.Q(('error', ''), _negated=True)), _connector='OR'), name='webhook_attempt_has_an_answer_or_an_error'),
+        ),
+        migrations.AddConstraint(
+            model_name='webhookendpoint',
+            constraint=models.CheckConstraint(condition=models.Q(models.Q(('old_secret_token', ''), ('old_secret_until', None)), models.Q(models.Q(('old_secret_token', ''), _negated=True), ('old_secret_until__isnull', False)), _connector='OR'), name='old_webhook_secret_has_an_end'),
+        ),
+        migrations.AddConstraint(
+            model_name='webhookendpoint',
+            constraint=models.CheckConstraint(condition=models.Q(('gave_up', False), ('paused_at__isnull', False), _connector='OR'), name='webhook_that_gave_up_is_paused'),
+        ),
+        migrations.AddIndex(
+            model_name='webhookdelivery',
+            index=models.Index(condition=models.Q(('status', 'waiting')), fields=['endpoint', 'due_at'], name='webhook_delivery_due'),
+        ),
+        migrations.AddIndex(
+            model_name='webhookdelivery',
+            index=models.Index(fields=['endpoint', '-created_at'], name='webhook_delivery_log'),
+        ),
+        migrations.AddIndex(
+            model_name='webhookdelivery',
+            index=models.Index(fields=['ended_at'], name='webhook_delivery_age'),
+        ),
+        migrations.AddConstraint(
+            model_name='webhookdelivery',
+            constraint=models.UniqueConstraint(fields=('endpoint', 'notice'), name='news_goes_to_an_endpoint_once'),
+        ),
+        migrations.AddConstraint(
+            model_name='webhookdelivery',
+            constraint=models.CheckConstraint(condition=models.Q(models.Q(('ended_at', None), ('status', 'waiting')), models.Q(('status__in', ['delivered', 'failed']), ('ended_at__isnull', False)), _connector='OR'), name='webhook_delivery_is_where_it_says'),
         ),
     ]

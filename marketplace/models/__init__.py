@@ -34,7 +34,8 @@ from .notices import AuditEvent, DemoProgress, Notification
 from .payouts import PayoutDestination, PayoutRun, Withdrawal
 from .refunds import Dispute, Payback, Refund
 from .training import ModelVersion, TrainingRun
-from .wallets import Deposit, PromotionTransfer
+from .wallets import Deposit, PromotionTransfer, WalletWatch
+from .webhooks import WebhookAttempt, WebhookDelivery, WebhookEndpoint
 
 __all__ = [
     "Access",
@@ -75,6 +76,10 @@ __all__ = [
     "SplitRule",
     "TrainingRun",
     "UnattributedRelease",
+    "WalletWatch",
+    "WebhookAttempt",
+    "WebhookDelivery",
+    "WebhookEndpoint",
     "Withdrawal",
     "all_scopes",
 ]

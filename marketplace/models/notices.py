@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import uuid
+
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
@@ -17,6 +19,9 @@ class Notification(models.Model):
     params = models.JSONField(default=dict)
     url = models.CharField(max_length=300, blank=True)
     subject = models.CharField(max_length=120, blank=True)  # what was read to tell this: told once
+    event_id = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    is_silent = models.BooleanField(default=False)  # for webhooks only: no inbox shows it
+    wants_mail = models.BooleanField(default=False)  # until the letter is sent
     created_at = models.DateTimeField(default=timezone.now)
     read_at = models.DateTimeField(null=True, blank=True)
 
@@ -26,7 +31,16 @@ class Notification(models.Model):
                 fields=["user", "kind", "subject"], condition=~Q(subject=""), name="news_is_told_once"
             )
         ]
-        indexes = [models.Index(fields=["user", "-created_at"], name="notification_inbox")]
+        indexes = [
+            models.Index(fields=["user", "-created_at"], name="notification_inbox"),
+            models.Index(fields=["id"], condition=Q(wants_mail=True), name="notification_to_mail"),
+            models.Index(fields=["created_at"], condition=Q(is_silent=True), name="notification_silent"),
+        ]
+
+    @property
+    def message_id(self) -> str:
+        """What webhooks call it: the same to every endpoint and at every attempt."""
+        return f"msg_{self.event_id.hex}"
 
 
 class AuditEvent(models.Model):

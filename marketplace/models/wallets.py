@@ -62,3 +62,22 @@ class PromotionTransfer(models.Model):
             models.UniqueConstraint(fields=["user", "reference"], name="promotion_reference_counts_once"),
             models.CheckConstraint(name="promotion_transfer_is_positive", condition=Q(amount_nano__gt=0)),
         ]
+
+
+class WalletWatch(models.Model):
+    """Below which balance somebody wants to be told, and what they were told: once, until new money has come in."""
+
+    user = models.OneToOneField(USER, on_delete=models.CASCADE, primary_key=True, related_name="wallet_watch")
+    low_nano = amount(null=True, blank=True)  # none: only that it is empty is told
+    told_low = models.BooleanField(default=False)
+    told_empty = models.BooleanField(default=False)
+    credited_nano = amount(default=0)  # all that had come in when it was looked at
+    armed_at = models.DateTimeField(default=timezone.now)  # what was refused before counts no more
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(name="watched_balance_is_positive", condition=Q(low_nano=None) | Q(low_nano__gt=0)),
+            models.CheckConstraint(
+                name="low_balance_is_told_of_a_threshold", condition=Q(told_low=False) | Q(low_nano__isnull=False)
+            ),
+        ]

@@ -48,6 +48,9 @@ DECLARE
   fresh uuid[];
   lost uuid;
 BEGIN
+  -- Before anything is locked: who changes the caps of one of these keys has done so, or waits.
+  PERFORM pg_advisory_xact_lock_shared(20, k.lock) FROM (
+    SELECT DISTINCT hashtext(x->>'key_id') & 63 AS lock FROM jsonb_array_elements(calls) x ORDER BY 1) k;
   WITH booked AS (
     INSERT INTO marketplace_call AS c (id, buyer_id, key_id, model_id, version_id, price_list_id, split_rule_id,
       endpoint, status, error_code, streamed, free, prompt_tokens, answer_tokens, cost_nano, data_nano, curation_nano,
@@ -94,6 +97,7 @@ BEGIN
   IF calls @? '$[*].cap_id' THEN
     PERFORM gateway_count_spending(calls);
   END IF;
+  PERFORM gateway_count_unleased(calls);
 
   -- Money: a call is charged in the statement that inserts it, from its lease, or by its payer if the lease is gone.
   IF batch->'draws' <> '[]' THEN

@@ -14,7 +14,8 @@ LANGUAGE sql STABLE SET search_path = public, pg_temp AS $$
   WHERE k.id = of_key AND v.use = of_use AND v.most IS NOT NULL
 $$;
 
--- Make the counters of these limits where there are none, and lock them.
+-- Make the counters of these limits where there are none, and lock them. A limit may have changed since: what is used and
+-- leased beyond a lower one stands, and leaves no room.
 CREATE FUNCTION gateway_lock_limits(of_key uuid, of_use text, on_day date) RETURNS void
 LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
 BEGIN
@@ -26,6 +27,10 @@ BEGIN
   ON CONFLICT (key_id, kind, starts_on) DO NOTHING;
   PERFORM FROM marketplace_keyuse u JOIN gateway_limits_of(of_key, of_use, on_day) c USING (kind, starts_on)
   WHERE u.key_id = of_key ORDER BY u.kind FOR UPDATE OF u;
+  UPDATE marketplace_keyuse u SET most = greatest(c.most, u.used + u.leased)
+  FROM gateway_limits_of(of_key, of_use, on_day) c
+  WHERE u.key_id = of_key AND u.kind = c.kind AND u.starts_on = c.starts_on
+    AND u.most <> greatest(c.most, u.used + u.leased);
 END $$;
 
 -- Count what calls used or gateways leased. The counters' constraint refuses what is too much.
@@ -152,6 +157,66 @@ EXCEPTION WHEN check_violation THEN
   RAISE EXCEPTION USING ERRCODE = 'GW003', MESSAGE = 'the key has reached its spend cap';
 END $$;
 
+-- Wait for the captures of a key's calls, and let none begin before this transaction ends: caps are changed between two.
+-- Captures share a lock of every key that they store calls of; there are 64, so that no batch takes thousands.
+CREATE FUNCTION gateway_stop_captures(of_key uuid) RETURNS void
+LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+  SELECT pg_advisory_xact_lock(20, b.lock) FROM (
+    SELECT DISTINCT hashtext(k.id::text) & 63 AS lock FROM marketplace_apikey k
+    WHERE coalesce(k.limits_of_id, k.id) = of_key ORDER BY 1) b
+$$;
+
+-- Make the counters fit caps that are new or gone. A new one counts all that the key's calls have cost, and what is leased;
+-- called between gateway_stop_captures and the commit. Of a call, its end says on which day it counts.
+CREATE FUNCTION gateway_recount_key(of_key uuid) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+DECLARE
+  today date := (clock_timestamp() AT TIME ZONE 'UTC')::date;
+BEGIN
+  PERFORM FROM marketplace_keylease l WHERE l.key_id = of_key AND l.use = 'spend' ORDER BY l.id FOR UPDATE;
+  PERFORM FROM marketplace_keyuse u WHERE u.key_id = of_key ORDER BY u.kind, u.starts_on FOR UPDATE;
+  DELETE FROM marketplace_keyuse u
+  WHERE u.key_id = of_key AND u.kind IN ('day', 'month', 'total')
+    AND u.kind NOT IN (SELECT c.kind FROM gateway_limits_of(of_key, 'spend', today) c);
+  INSERT INTO marketplace_keyuse (key_id, kind, starts_on, most, used, leased)
+  SELECT of_key, p.kind, p.starts_on, sum(p.used) + sum(p.leased), sum(p.used), sum(p.leased)
+  FROM (
+    SELECT c.kind, CASE c.kind WHEN 'day' THEN s.day WHEN 'month' THEN date_trunc('month', s.day)::date
+                   ELSE c.starts_on END AS starts_on, s.used, s.leased
+    FROM gateway_limits_of(of_key, 'spend', today) c, (
+      SELECT (x.finished_at AT TIME ZONE 'UTC')::date AS day, x.cost_nano AS used, 0 AS leased
+      FROM marketplace_call x JOIN marketplace_apikey k ON k.id = x.key_id
+      WHERE coalesce(k.limits_of_id, k.id) = of_key AND NOT x.free
+      UNION ALL
+      SELECT l.day, -l.used, l.granted FROM marketplace_keylease l WHERE l.key_id = of_key AND l.use = 'spend') s
+    WHERE NOT EXISTS (SELECT FROM marketplace_keyuse u WHERE u.key_id = of_key AND u.kind = c.kind)) p
+  GROUP BY p.kind, p.starts_on;
+  PERFORM gateway_lock_limits(of_key, 'spend', today);
+END $$;
+
+-- Count the calls that began before their key had a cap, and so have no lease. They are over: the cap may be, too.
+CREATE FUNCTION gateway_count_unleased(calls jsonb) RETURNS void
+LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
+DECLARE
+  late record;
+  today date := (clock_timestamp() AT TIME ZONE 'UTC')::date;
+BEGIN
+  FOR late IN
+    SELECT coalesce(k.limits_of_id, k.id) AS key_id, sum(c.cost_nano)::bigint AS nano
+    FROM (SELECT DISTINCT r.* FROM jsonb_to_recordset(calls)  -- a call may stand in a batch twice
+            AS r(id uuid, key_id uuid, cost_nano bigint, free_call boolean, cap_id uuid)
+          WHERE r.cap_id IS NULL AND r.free_call IS NOT TRUE AND r.cost_nano > 0) c
+    JOIN marketplace_apikey k ON k.id = c.key_id
+    WHERE coalesce(k.spend_cap_nano, k.spend_cap_day_nano, k.spend_cap_month_nano) IS NOT NULL
+    GROUP BY 1 ORDER BY 1
+  LOOP
+    PERFORM gateway_lock_limits(late.key_id, 'spend', today);
+    UPDATE marketplace_keyuse u SET used = u.used + late.nano, most = greatest(u.most, u.used + u.leased + late.nano)
+    FROM gateway_limits_of(late.key_id, 'spend', today) c
+    WHERE u.key_id = late.key_id AND u.kind = c.kind AND u.starts_on = c.starts_on;
+  END LOOP;
+END $$;
+
 -- Take requests or tokens from what a key has left of them this minute, `need` at least and `more` if there is plenty,
 -- after giving back what was taken and not used. A call larger than the whole limit waits for a full minute's worth.
 -- Returns what was taken (0: too little is left, for `wait_s`) and what is left. A lost row costs a minute's limit at
@@ -185,6 +250,7 @@ REVOKE ALL ON FUNCTION gateway_limits_of(uuid, text, date), gateway_lock_limits(
   gateway_count_use(uuid, text, date, bigint, bigint), gateway_end_key_lease(uuid),
   gateway_lease_key(uuid, uuid, text, text, bigint, bigint, bigint, int, int), gateway_keep_key_leases(uuid[], int),
   gateway_key_lease_holders(), gateway_end_key_leases_of(text), gateway_count_spending(jsonb),
+  gateway_stop_captures(uuid), gateway_recount_key(uuid), gateway_count_unleased(jsonb),
   gateway_take_rate(uuid, text, int, double precision, double precision, double precision) FROM PUBLIC;
 
 -- Updates stay on their page.
@@ -194,6 +260,9 @@ ALTER TABLE marketplace_keyrate SET (fillfactor = 60);
 
 -- reverse:
 DROP FUNCTION gateway_take_rate(uuid, text, int, double precision, double precision, double precision);
+DROP FUNCTION gateway_count_unleased(jsonb);
+DROP FUNCTION gateway_recount_key(uuid);
+DROP FUNCTION gateway_stop_captures(uuid);
 DROP FUNCTION gateway_count_spending(jsonb);
 DROP FUNCTION gateway_end_key_leases_of(text);
 DROP FUNCTION gateway_key_lease_holders();

@@ -49,7 +49,7 @@ def settings_profile(request: SignedInRequest) -> HttpResponse:
             samesite="Lax",
         )
         return response
-    context = {"form": form, "tabs": _tabs("profile")}
+    context = {"form": form, "tabs": settings_tabs("profile")}
     return render(request, "marketplace/build/settings_profile.html", context, status=422 if request.POST else 200)
 
 
@@ -64,7 +64,7 @@ def settings_token(request: SignedInRequest) -> HttpResponse:
         "token": tokens.of(request.user),
         "secret": secret,
         "curl": f"curl {settings.SITE_URL}/api/v1/me/ \\\n  -H {header}\n",
-        "tabs": _tabs("token"),
+        "tabs": settings_tabs("token"),
     }
     return render(request, "marketplace/build/settings_token.html", context)
 
@@ -78,7 +78,7 @@ def settings_token_new(request: SignedInRequest) -> HttpResponse:
         # Sealed, and taken out by the next page: the secret never lies readable in the session table.
         request.session[_SESSION] = listings.seal_field(tokens.replace(request.user)[1])
         return redirect("settings_token")
-    context = {"token": tokens.of(request.user), "tabs": _tabs("token")}
+    context = {"token": tokens.of(request.user), "tabs": settings_tabs("token")}
     return render(request, "marketplace/build/settings_token_new.html", context)
 
 
@@ -112,7 +112,7 @@ def settings_data(request: SignedInRequest) -> HttpResponse:
     context = {
         "consents": request.user.consents.order_by("-given_at"),
         "close_form": CloseForm(user=request.user),
-        "tabs": _tabs("data"),
+        "tabs": settings_tabs("data"),
     }
     return render(request, "marketplace/build/settings_data.html", context)
 
@@ -146,7 +146,11 @@ def settings_close(request: SignedInRequest) -> HttpResponse:
             logout(request)
             messages.success(request, _("Your account is closed."))
             return redirect("home")
-    context = {"consents": request.user.consents.order_by("-given_at"), "close_form": form, "tabs": _tabs("data")}
+    context = {
+        "consents": request.user.consents.order_by("-given_at"),
+        "close_form": form,
+        "tabs": settings_tabs("data"),
+    }
     return render(request, "marketplace/build/settings_data.html", context, status=422)
 
 
@@ -157,7 +161,7 @@ def inbox(request: SignedInRequest) -> HttpResponse:
         notifications.mark_read(request.user)
         return redirect("inbox")
     page = querysets.page_by(
-        Notification.objects.filter(user=request.user),
+        Notification.objects.filter(user=request.user, is_silent=False),
         "created_at",
         after=request.GET.get("after", ""),
         before=request.GET.get("before", ""),
@@ -168,12 +172,13 @@ def inbox(request: SignedInRequest) -> HttpResponse:
         "page": page,
         "previous_url": explore.cursor_url(request, "before", page.previous),
         "next_url": explore.cursor_url(request, "after", page.next),
-        "unread": Notification.objects.filter(user=request.user, read_at__isnull=True).exists(),
+        "unread": Notification.objects.filter(user=request.user, is_silent=False, read_at__isnull=True).exists(),
     }
     return render(request, "marketplace/build/inbox.html", context)
 
 
-def _tabs(current: str) -> list[dict]:
+def settings_tabs(current: str) -> list[dict]:
+    """The tabs of the settings pages."""
     found = []
     for key, name, label in (
         ("profile", "settings_profile", _("Profile")),
@@ -183,6 +188,7 @@ def _tabs(current: str) -> list[dict]:
         ("sessions", "usersessions_list", _("Sessions")),
         ("payout", "settings_payout", _("Payout")),
         ("token", "settings_token", _("API token")),
+        ("webhooks", "webhooks", _("Webhooks")),
         ("data", "settings_data", _("My data")),
     ):
         try:

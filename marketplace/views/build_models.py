@@ -26,7 +26,16 @@ from ledger import services as ledger
 
 from .. import access, listings, promotion, querysets, retiring, rules, training
 from ..errors import Invalid, NotAllowed, NotReady, sentence_of
-from ..forms_build import FallbacksForm, ModelForm, ModelSettingsForm, PriceForm, RuleChoiceForm, RuleForm, TrainForm
+from ..forms_build import (
+    FallbacksForm,
+    ModelForm,
+    ModelSettingsForm,
+    PriceForm,
+    RuleChoiceForm,
+    RuleForm,
+    TrainForm,
+    UpstreamKeyForm,
+)
 from ..forms_explore import HandleForm, amount_text
 from ..forms_refunds import RetireForm
 from ..models import Access, Call, ListedModel, PriceList, Refund, SplitRule, TrainingRun
@@ -122,6 +131,7 @@ def build_settings(request: SignedInRequest, model_id: UUID) -> HttpResponse:
         "model": model,
         "title": model.name,
         "form": form,
+        "key_form": UpstreamKeyForm(),
         "choice": choice,
         "rule_form": rule_form,
         "own_rule": own_rule,
@@ -150,6 +160,19 @@ def _change(owner: User, model: ListedModel, form: ModelSettingsForm, choice: st
     elif choice == RuleChoiceForm.OWN:
         rule = _adopt(rule_form, name=form.cleaned_data["name"], by=owner)
     return listings.change_model(model, by=owner, split_rule=rule, **form.settings())
+
+
+@login_required
+@require_POST
+def build_upstream_key(request: SignedInRequest, model_id: UUID) -> HttpResponse:
+    """With which key my model's upstream is called from now on."""
+    model = _mine(request, model_id)
+    form = UpstreamKeyForm(request.POST)
+    # What is too long is refused by the service, too.
+    key = form.cleaned_data["upstream_key"] if form.is_valid() else request.POST.get("upstream_key", "")
+    listings.replace_upstream_key(model, by=request.user, key=key)
+    messages.success(request, _("The key of the upstream is replaced: calls from now on use the new one."))
+    return redirect("build_settings", model_id)
 
 
 @login_required
@@ -330,6 +353,7 @@ pages = [
     path("build/models/new/", build_model_new, name="build_model_new"),
     path("build/models/<uuid:model_id>/", build_model, name="build_model"),
     path("build/models/<uuid:model_id>/settings/", build_settings, name="build_settings"),
+    path("build/models/<uuid:model_id>/upstream-key/", build_upstream_key, name="build_upstream_key"),
     path("build/models/<uuid:model_id>/fallbacks/", build_fallbacks, name="build_fallbacks"),
     path("build/models/<uuid:model_id>/prices/", build_prices, name="build_prices"),
     path("build/models/<uuid:model_id>/listing/", build_listing, name="build_listing"),

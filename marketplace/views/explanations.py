@@ -168,6 +168,21 @@ NOTIFICATIONS = {
     "training_done": gettext_lazy("%(model)s is trained and answers."),
     "training_failed": gettext_lazy("Training %(model)s failed: %(reason)s The fee was released."),
     "deposit_posted": gettext_lazy("%(amount)s OPEN arrived in your wallet."),
+    "balance_low": gettext_lazy("Your wallet is low: %(amount)s OPEN are available."),
+    "balance_empty": gettext_lazy(
+        "Your wallet is empty, or holds too little for your calls: %(amount)s OPEN are available."
+    ),
+    "key_limit_near": gettext_lazy("The key %(key)s has used %(used)s of %(most)s OPEN: %(limit)s."),
+    "key_limit_reached": gettext_lazy(
+        "The key %(key)s has reached %(limit)s, %(most)s OPEN. Its calls are refused until there is room again."
+    ),
+    "key_expiring": gettext_lazy("The key %(key)s (%(prefix)s…) ends soon. Replace it, or give it a later end."),
+    "key_expired": gettext_lazy("The key %(key)s (%(prefix)s…) has ended: calls with it are refused."),
+    "key_replaced": gettext_lazy("The key %(key)s (%(prefix)s…) was replaced."),
+    "webhook_paused": gettext_lazy(
+        "The webhook to %(address)s did not answer for three days and is paused. News wait for it."
+    ),
+    "webhook_test": gettext_lazy("A test of a webhook."),
     "withdrawal_sent": gettext_lazy("Your withdrawal of %(amount)s OPEN was sent."),
     "withdrawal_confirmed": gettext_lazy("Your withdrawal of %(amount)s OPEN arrived."),
     "withdrawal_returned": gettext_lazy("Your withdrawal of %(amount)s OPEN came back: %(reason)s"),
@@ -199,6 +214,11 @@ NOTIFICATIONS = {
     "model_retires": gettext_lazy(
         "%(model)s takes no calls from %(day)s on. What is left of your pass comes back then."
     ),
+    "model_retiring": gettext_lazy(
+        "%(model)s takes no calls from %(day)s on. You have access to it, or a key names it."
+    ),
+    "version_published": gettext_lazy("%(model)s is published. You have access to the model, or a key names it."),
+    "epoch_settled": gettext_lazy("An epoch of %(model)s is settled: %(amount)s OPEN became yours, pending."),
     "model_retired": gettext_lazy("%(model)s is retired: its last epoch is paid and its pools are empty."),
     "pass_refunded": gettext_lazy("%(amount)s OPEN came back for the rest of your pass for %(model)s, which retired."),
     "payout_destination_set": gettext_lazy("Your payout destination is now the one that ends in %(hint)s."),
@@ -217,6 +237,13 @@ NOTIFICATIONS = {
 }
 
 
+LIMITS = {
+    "day": gettext_lazy("its limit of the day"),
+    "month": gettext_lazy("its limit of the month"),
+    "total": gettext_lazy("its limit in all"),
+}
+
+
 class _Known(dict):
     """Parameters of a sentence; one that is missing becomes a dash instead of an error."""
 
@@ -229,6 +256,10 @@ def notification_sentence(line: Notification) -> str:
     params = _Known(line.params)
     if "amount_nano" in line.params:
         params["amount"] = figures.open_text(int(line.params["amount_nano"]), 4)
+    if "limit_nano" in line.params:
+        params["limit"] = LIMITS[line.params["limit"]]
+        params["most"] = figures.open_text(int(line.params["limit_nano"]), 4)
+        params["used"] = figures.open_text(int(line.params["used_nano"]), 4)
     if line.kind == "training_failed":
         params["reason"] = training_failure(line.params["code"], params)
     if line.kind in NOTIFICATIONS:

@@ -1,4 +1,4 @@
-"""API keys: see them, make one (after signing in again), revoke one."""
+"""API keys: see them, make, change or replace one (after signing in again), revoke one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from accounts.requests import SignedInRequest
 from .. import keys, listings
 from ..errors import Invalid
 from ..forms_keys import OVERLAPS, KeyForm, KeyReplaceForm
-from ..models import ApiKey
+from ..models import ApiKey, ListedModel
 
 KEYS_SHOWN = 200
 _SESSION = "new_key"
@@ -72,6 +72,33 @@ def build_key_new(request: SignedInRequest) -> HttpResponse:
 
 @login_required
 @reauthentication_required
+def build_key_change(request: SignedInRequest, key_id: UUID) -> HttpResponse:
+    """Other limits or rights for a key; its secret stays."""
+    key = get_object_or_404(ApiKey, pk=key_id, owner=request.user)
+    # Also models that it names and its owner does not see any more: saving must not drop them unseen.
+    offered = ListedModel.objects.filter(Q(pk__in=listings.visible_to(request.user).values("pk")) | Q(keys=key))
+    form = KeyForm(
+        request.POST if request.method == "POST" else None,
+        initial=KeyForm.initial_of(key),
+        models=offered.select_related("owner").distinct().order_by("name"),
+    )
+    if request.method == "POST" and form.is_valid():
+        wanted = form.limits()
+        if "expires_on" not in form.changed_data:
+            wanted["expires_at"] = key.expires_at  # to the moment, where a program has set one
+        try:
+            keys.change(key, by=request.user, **wanted)
+        except Invalid as problem:
+            form.add_error(None, str(problem))
+        else:
+            messages.success(request, _("The key %(name)s is changed: it works so from now on.") % {"name": key.name})
+            return redirect("build_keys")
+    status = 422 if form.is_bound else 200
+    return render(request, "marketplace/build/key_change.html", {"form": form, "key": key}, status=status)
+
+
+@login_required
+@reauthentication_required
 @require_POST
 def build_key_replace(request: SignedInRequest, key_id: UUID) -> HttpResponse:
     """A new secret for the same program: same name, same limits, and the old secret ends, at once or after a while."""
@@ -100,6 +127,7 @@ def build_key_revoke(request: SignedInRequest, key_id: UUID) -> HttpResponse:
 pages = [
     path("build/keys/", build_keys, name="build_keys"),
     path("build/keys/new/", build_key_new, name="build_key_new"),
+    path("build/keys/<uuid:key_id>/change/", build_key_change, name="build_key_change"),
     path("build/keys/<uuid:key_id>/replace/", build_key_replace, name="build_key_replace"),
     path("build/keys/<uuid:key_id>/revoke/", build_key_revoke, name="build_key_revoke"),
 ]

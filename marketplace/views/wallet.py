@@ -16,12 +16,14 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST
 
+from accounts.models import User
 from accounts.requests import SignedInRequest
 from ledger import services as ledger
 
-from .. import holds, movements, promotion, statements, wallets
+from .. import holds, movements, promotion, statements, wallets, watching
 from ..errors import MarketplaceError, sentence_of
-from ..forms_earn import DestinationForm, PromotionForm, WithdrawalForm
+from ..forms_earn import DestinationForm, LowBalanceForm, PromotionForm, WithdrawalForm
+from ..forms_explore import amount_text
 from ..models import Access, ListedModel, PayoutDestination, PromotionTransfer, Withdrawal
 from ..templatetags import figures
 
@@ -32,8 +34,15 @@ WITHDRAWALS_SHOWN = 50
 @login_required
 def wallet(request: SignedInRequest) -> HttpResponse:
     """Balance, statement, withdrawals and passes."""
-    user = request.user
-    destination = PayoutDestination.objects.filter(user=user).first()
+    return _wallet_page(request)
+
+
+def _wallet_page(
+    request: SignedInRequest, *, low_form: LowBalanceForm | None = None, status: int = 200
+) -> HttpResponse:
+    user = User.objects.select_related("payout_destination", "wallet_watch").get(pk=request.user.pk)
+    destination: PayoutDestination | None = getattr(user, "payout_destination", None)
+    low_nano = user.wallet_watch.low_nano if hasattr(user, "wallet_watch") else None
     context = _statement(request, "wallet") | {
         "stats": _stats(user),
         "withdrawals": Withdrawal.objects.filter(user=user)
@@ -44,8 +53,9 @@ def wallet(request: SignedInRequest) -> HttpResponse:
         "passes": Access.objects.filter(buyer=user).select_related("model__owner").order_by("-starts_at")[:20],
         "now": timezone.now(),
         "test_deposit_nano": wallets.TEST_DEPOSIT_NANO if settings.DEMO_STATE else 0,
+        "low_form": low_form or LowBalanceForm(initial={"low": low_nano and amount_text(low_nano)}),
     }
-    return render(request, "marketplace/wallet/wallet.html", context)
+    return render(request, "marketplace/wallet/wallet.html", context, status=status)
 
 
 @login_required
@@ -54,6 +64,18 @@ def wallet_test_deposit(request: SignedInRequest) -> HttpResponse:
     """Play money, in a demo only."""
     wallets.test_deposit(request.user)
     messages.success(request, _("The test deposit is booked. It can be spent in a moment."))
+    return redirect("wallet")
+
+
+@login_required
+@require_POST
+def wallet_low(request: SignedInRequest) -> HttpResponse:
+    """Say below which balance to be told."""
+    form = LowBalanceForm(request.POST)
+    if not form.is_valid():
+        return _wallet_page(request, low_form=form, status=422)
+    watching.set_low_balance(request.user, low_nano=form.cleaned_data["low"])
+    messages.success(request, _("You are told of an empty wallet in any case, and of a low one as you said."))
     return redirect("wallet")
 
 
@@ -254,6 +276,7 @@ def _stats(user) -> list[dict]:
 
 pages = [
     path("wallet/", wallet, name="wallet"),
+    path("wallet/low/", wallet_low, name="wallet_low"),
     path("wallet/test-deposit/", wallet_test_deposit, name="wallet_test_deposit"),
     path("wallet/withdraw/", wallet_withdraw, name="wallet_withdraw"),
     path("wallet/withdrawals/<uuid:id>/cancel/", wallet_cancel, name="wallet_cancel"),

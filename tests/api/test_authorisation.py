@@ -50,6 +50,7 @@ _S = "submissions/<uuid:submission_id>/"
 _R = "reviews/submissions/<uuid:submission_id>/"
 _T = "theft-disputes/<uuid:dispute_id>/"
 _A = "admin/payout-runs/<uuid:run_id>/"
+_W = "webhooks/<uuid:webhook_id>/"
 _AS_MODEL = {"owner": "model_owner", "slug": "model_slug"}
 _REVIEWED = {"submission_id": "in_review"}
 _THEFT = {"dispute_id": "theft_id"}
@@ -172,6 +173,7 @@ ACCESS = {
     ("get", f"{_M}rules/"): ("everybody", MODEL, None, _AS_MODEL),
     ("get", f"{_M}prices/"): ("everybody", MODEL, None, _AS_MODEL),
     ("post", f"{_M}prices/"): ("owner, else forbidden", MODEL, PRICES, _AS_MODEL),
+    ("put", f"{_M}upstream-key/"): ("owner, else forbidden", MODEL, {"key": ""}, _AS_MODEL),
     ("get", f"{_M}fallbacks/"): ("owner, else forbidden", MODEL, None, _AS_MODEL),
     ("put", f"{_M}fallbacks/"): ("owner, else forbidden", MODEL, {"fallbacks": []}, _AS_MODEL),
     ("put", f"{_M}listing/"): ("owner, else forbidden", MODEL, {}, _AS_MODEL),
@@ -205,8 +207,18 @@ ACCESS = {
     ("get", "accesses/"): ("signed in", MODEL, None, {}),
     ("get", "keys/"): ("signed in", BUYER, None, {}),
     ("post", "keys/"): ("signed in", BUYER, {"name": "Mine"}, {}),
+    ("patch", "keys/<uuid:key_id>/"): ("owner, else unseen", BUYER, {"name": "Other"}, {}),
     ("delete", "keys/<uuid:key_id>/"): ("owner, else unseen", BUYER, None, {}),
     ("post", "keys/<uuid:key_id>/replace/"): ("owner, else unseen", BUYER, {}, {}),
+    ("get", "webhooks/"): ("signed in", BUYER, None, {}),
+    ("post", "webhooks/"): ("signed in", BUYER, {"url": "https://8.8.8.8/hook"}, {}),
+    ("get", _W): ("owner, else unseen", BUYER, None, {}),
+    ("patch", _W): ("owner, else unseen", BUYER, {"paused": True}, {}),
+    ("delete", _W): ("owner, else unseen", BUYER, None, {}),
+    ("post", f"{_W}secret/"): ("owner, else unseen", BUYER, {}, {}),
+    ("post", f"{_W}test/"): ("owner, else unseen", BUYER, {}, {}),
+    ("get", f"{_W}deliveries/"): ("owner, else unseen", BUYER, None, {}),
+    ("post", f"{_W}deliveries/<uuid:delivery_id>/resend/"): ("owner, else unseen", BUYER, {}, {}),
     ("get", "calls/"): ("signed in", BUYER, None, {}),
     ("get", "calls/<uuid:call_id>/"): ("owner, else unseen", BUYER, None, {}),
     ("put", "calls/<uuid:call_id>/sample/"): ("owner, else unseen", BUYER, {}, {}),
@@ -241,6 +253,8 @@ ACCESS = {
     ("post", "wallet/promotion/fund/"): ("signed in", PAYEE, {"amount_nano": "5", "reference": "in"}, {}),
     ("post", "wallet/promotion/take-back/"): ("signed in", PAYEE, {"amount_nano": "5", "reference": "out"}, {}),
     ("put", "wallet/destination/"): ("signed in", PAYEE, {"kind": "bank", "details": "DE8937040044"}, {}),
+    ("get", "wallet/low-balance/"): ("signed in", PAYEE, None, {}),
+    ("put", "wallet/low-balance/"): ("signed in", PAYEE, {"low_nano": "1000"}, {}),
     ("post", "wallet/test-deposit/"): ("signed in", PAYEE, {}, {}),
     ("get", "withdrawals/"): ("signed in", PAYEE, None, {}),
     ("post", "withdrawals/"): ("signed in", PAYEE, {"amount_nano": "5"}, {}),
@@ -293,7 +307,10 @@ FRESH = {
     ("post", "admin/lot-holds/<uuid:hold_id>/release/"),
     ("post", "token/"),
     ("post", "keys/"),
+    ("patch", "keys/<uuid:key_id>/"),
     ("post", "keys/<uuid:key_id>/replace/"),
+    ("post", "webhooks/"),
+    ("post", f"{_W}secret/"),
     ("post", "withdrawals/"),
     ("post", "admin/payout-runs/"),
     ("post", f"{_A}approve/"),

@@ -213,6 +213,25 @@ def test_a_keys_secret_is_shown_once_and_never_again(world):
         transaction.set_rollback(True)
 
 
+def test_a_key_is_changed_by_what_is_given_and_keeps_the_rest(world):
+    dan = client_of(world.person("dan"))
+    with transaction.atomic():
+        given = {"name": "Page", "spend_cap_month_nano": "5", "models": ["devi/check"], "scopes": ["call"]}
+        key = said(dan.post(f"{V1}/keys/", given, format="json"), 201)
+        here = f"{V1}/keys/{key['id']}/"
+        changed = said(dan.patch(here, {"spend_cap_nano": "7", "requests_per_minute": 3}, format="json"))
+        assert (changed["spend_cap_nano"], changed["spend_cap_month_nano"]) == ("7", "5")
+        assert (changed["models"], changed["scopes"], changed["name"]) == (["devi/check"], ["call"], "Page")
+        changed = said(dan.patch(here, {"spend_cap_month_nano": None, "models": [], "scopes": ["read"]}, format="json"))
+        assert (changed["spend_cap_month_nano"], changed["models"], changed["scopes"]) == (None, [], ["read"])
+        said(dan.patch(here, {"models": ["devi/unlisted"]}, format="json"), 404)
+        said(dan.patch(here, {"spend_cap": "7"}, format="json"), 400)
+        said(dan.patch(here, {"spend_cap_nano": "0"}, format="json"), 422)
+        said(dan.delete(here), 204)
+        said(dan.patch(here, {"name": "Late"}, format="json"), 409)
+        transaction.set_rollback(True)
+
+
 def test_a_key_is_replaced_by_program_of_a_person_and_the_old_one_ends_later(world):
     dan = client_of(world.person("dan"))
     with transaction.atomic():

@@ -45,6 +45,8 @@ PAGES = {
     "keys": ("dan", "/en/build/keys/"),
     "usage": ("dan", "/en/build/usage/"),
     "inbox": ("alice", "/en/inbox/"),
+    "webhooks": ("dan", "/en/settings/webhooks/"),
+    "webhook": ("dan", "/en/settings/webhooks/{webhook_id}/"),
     "earnings": ("alice", "/en/earnings/"),
     "earnings by Datanet": ("alice", "/en/earnings/?by=datanet"),
     "payment": ("alice", "/en/earnings/payments/{epoch_id}/data/"),
@@ -148,7 +150,10 @@ def _more(ids: dict, count: int, mark: str) -> None:
         prefix=slug,
         sha256=f"sha256(({slug})::bytea)",
     )
-    _copies("marketplace_notification", f"user_id = {user('alice')}", count, id=NEW_ID)
+    _copies("marketplace_notification", f"user_id = {user('alice')}", count, id=NEW_ID, event_id=NEW_ID)
+    newest = f"(SELECT id FROM marketplace_notification WHERE user_id = {user('alice')} ORDER BY id DESC OFFSET n - 1 LIMIT 1)"
+    _copies("marketplace_webhookdelivery", f"id = '{ids['delivery_id']}'", count, id=NEW_ID, notice_id=newest)
+    _copies("marketplace_webhookendpoint", f"id = '{ids['webhook_id']}'", count, id=NEW_ID)
     numbers = {"few": 1000, "many": 2000}[mark]
     run = f"id = '{ids['draft_run']}'"
     _copies("marketplace_payoutrun", run, count, id=NEW_ID, number=f"{numbers} + n")

@@ -17,7 +17,20 @@ from datanets import services as datanets
 from datanets.models import Record
 from ledger import services as ledger
 from ledger.publication import Publication
-from marketplace import access, disputes, holds, keys, payouts, people, publishing, refunds, thefts, tokens, wallets
+from marketplace import (
+    access,
+    disputes,
+    holds,
+    keys,
+    payouts,
+    people,
+    publishing,
+    refunds,
+    thefts,
+    tokens,
+    wallets,
+    webhooks,
+)
 from marketplace.models import Call, PayoutRun
 from tests.datanets.cast import make_datanet, send, table, upload, waiting
 from tests.marketplace.pages.world import call, fund, measured, person, settle, small_shop
@@ -96,6 +109,8 @@ def build(books) -> World:
     invitation = access.invite(invited, by=invited.owner, buyer=person("dan"))
     access.buy_pass(passes, buyer=person("dan"))
     key, _secret = keys.create(owner=person("dan"), name="Dan's")
+    webhook, _secret = webhooks.register(person("dan"), url="https://8.8.8.8/hook")
+    delivery = webhooks.send_test(webhook, by=person("dan"))
     call_id = call(version, person("dan"))
     settle(books, epochs_later=1)
     line = Line.objects.filter(payee=person("alice"), source_id=call_id, role="data").get()
@@ -164,6 +179,8 @@ def build(books) -> World:
             "run_id": version.training_run.pk,
             "access_id": invitation.pk,
             "key_id": key.pk,
+            "webhook_id": webhook.pk,
+            "delivery_id": delivery.pk,
             "call_id": call_id,
             "disputed": disputed.pk,
             "asked_back": asked_back.pk,

@@ -9,12 +9,13 @@ from django.contrib.sessions.backends.db import SessionStore
 from django.core.cache import cache
 from playwright.sync_api import expect
 
+from marketplace import keys, webhooks
 from marketplace.models import ListedModel
 from tests.browser.test_explore import sideways
 from tests.datanets.cast import measured, person
 from tests.datanets.pages.browsing import accessibility_problems, follow, no_idle_session, sign_in, site  # noqa: F401  (fixtures)
 from tests.marketplace.pages.test_explore import make_call
-from tests.shop import published, trained
+from tests.shop import OPEN, published, trained
 
 pytestmark = pytest.mark.browser
 
@@ -58,7 +59,18 @@ def test_a_buyer_sees_usage_keys_and_settings_on_a_phone(browser, site, books, v
     session["account_authentication_methods"] = [{"method": "password", "at": time.time()}]
     session.save()
     page = context.new_page()
+    endpoint, _secret = webhooks.register(dan, url="https://8.8.8.8/hook?of=the-shop")
+    sent = webhooks.send_test(endpoint, by=dan)
+    sent.log.create(number=1, duration_ms=4987, status_code=503, answer="Down for maintenance." * 9)
+    here = f"settings/webhooks/{endpoint.pk}/"
+    key, _secret = keys.create(owner=dan, name="Kept", spend_cap_nano=OPEN)
     for address in (
+        "settings/webhooks/",
+        "settings/webhooks/new/",
+        here,
+        f"{here}deliveries/{sent.pk}/",
+        "wallet/",
+        f"build/keys/{key.pk}/change/",
         "build/usage/",
         "build/keys/",
         "build/keys/new/",

@@ -12,8 +12,10 @@ from attribution.models import Trace
 from attribution.payloads import TOPIC
 from ledger import chart, receipts
 from ledger import services as ledger
+from marketplace import listings
 from marketplace.gateway import reading
 from marketplace.models import Call
+from tests.gateway.conftest import wait_until
 from tests.gateway.shop import CALL_NANO, OPEN
 
 
@@ -156,6 +158,21 @@ def test_the_upstream_gets_a_token_cap_and_its_own_key_but_not_the_buyers(gatewa
     path, headers, body = shop.upstream.seen[-1]
     assert (path, body["max_tokens"]) == ("/v1/chat/completions", 512)
     assert headers["authorization"] == "Bearer upstream-secret"
+
+
+def test_the_upstream_gets_another_key_once_its_developer_has_replaced_it(gateway, shop):
+    _, key = shop.buyer("dan-hears", OPEN)
+    model = shop.models["fine"]
+    ask = {"model": "erin/fine", "messages": [{"role": "user", "content": "?"}], "max_tokens": 5}
+    listings.replace_upstream_key(model, by=model.owner, key="another-secret")
+
+    def heard() -> str:
+        gateway.post("/v1/chat/completions", ask, key=key)
+        return shop.upstream.seen[-1][1]["authorization"]
+
+    wait_until(lambda: heard() == "Bearer another-secret")
+    listings.replace_upstream_key(model, by=model.owner, key="upstream-secret")
+    wait_until(lambda: heard() == "Bearer upstream-secret")
 
 
 @pytest.mark.parametrize(

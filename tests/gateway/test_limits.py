@@ -14,11 +14,12 @@ from django.conf import settings
 from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
-from marketplace import keys
+from marketplace import keys, listings
 from marketplace import verify as shop_verify
+from marketplace.errors import NotAllowed, NotReady
 from marketplace.gateway.allowances import Allowances, Short
 from marketplace.gateway.database import DatabaseThread
-from marketplace.models import ApiKey, Call, KeyLease, KeyRate, KeyUse
+from marketplace.models import ApiKey, AuditEvent, Call, KeyLease, KeyRate, KeyUse
 from marketplace.reaping import Reaper
 from tests import asynchronous
 from tests.books import as_role
@@ -352,3 +353,150 @@ def test_it_is_known_when_a_key_was_last_used(gateway, shop):
 
     key.refresh_from_db()
     assert key.last_used_at >= Call.objects.get(buyer=dan).started_at
+
+
+def changed(key: ApiKey, **limits) -> list[str]:
+    """Change some of a key, and keep the rest."""
+    key.refresh_from_db()
+    kept = {name: getattr(key, name) for name in (*keys.LIMITS, "name", "expires_at", "scopes", "allowed_origins")}
+    return keys.change(key, by=key.owner, models=key.allowed_models.all(), **kept | limits)
+
+
+def calls_until_refused(*gateways_and_secret) -> int:
+    *gateways, secret = gateways_and_secret
+    made = 0
+    while gateways[made % len(gateways)].classify(secret).status_code == 200:
+        made += 1
+    return made
+
+
+def test_a_cap_that_a_key_did_not_have_counts_what_it_spent_before(gateway, other_gateway, shop):
+    # Given a key without caps that has made three calls, and one that replaces it
+    dan, old_secret = shop.buyer("dan-gets-caps", OPEN)
+    old = ApiKey.objects.get(owner=dan)
+    assert [gateway.classify(old_secret).status_code for _ in range(2)] == [200, 200]
+    new, secret = keys.replace(old, by=dan, overlap_s=3600)
+    assert other_gateway.classify(secret).status_code == 200
+
+    # When it gets caps with room for five in all, and both gateways have heard of it
+    assert changed(new, spend_cap_nano=5 * CALL_NANO, spend_cap_day_nano=9 * CALL_NANO) == list(keys.CAPS[:2])
+    wait_until(lambda: used(old)[0] == 3 * CALL_NANO)
+    shop_is_heard(gateway, other_gateway)
+
+    # Then two more are made, with either key; and a wider cap lets as many more through as it is wider
+    assert calls_until_refused(gateway, other_gateway, secret) == 2
+    assert gateway.classify(old_secret).status_code == 402
+    changed(new, spend_cap_nano=8 * CALL_NANO)
+    shop_is_heard(gateway, other_gateway)
+    assert calls_until_refused(gateway, other_gateway, secret) == 3
+    assert shop_verify.failures() == []
+
+    # And without it the other cap holds; without any, none
+    changed(new, spend_cap_nano=None)
+    shop_is_heard(gateway, other_gateway)
+    assert calls_until_refused(gateway, other_gateway, secret) == 1
+    changed(new, spend_cap_day_nano=None)
+    shop_is_heard(gateway, other_gateway)
+    assert gateway.classify(secret).status_code == 200
+    changed(new, spend_cap_month_nano=11 * CALL_NANO)
+    shop_is_heard(gateway, other_gateway)
+    assert calls_until_refused(gateway, other_gateway, secret) == 1
+    wait_until(lambda: used(old, "month") == (11 * CALL_NANO, 0))
+    assert shop_verify.failures() == []
+
+
+def shop_is_heard(*gateways) -> None:
+    """What was told the gateways before has reached them: an answer to what they were told after shows it."""
+    heard = person_of_pages()
+    origin = f"https://app{ApiKey.objects.count()}.example.org"
+    keys.create(owner=heard, name="last", allowed_origins=[origin])
+    listings.announce_catalogue()
+    for one in gateways:
+        ask = partial(requests.options, f"{one.url}/v1/classify", headers={"origin": origin})
+        wait_until(lambda ask=ask: "access-control-allow-origin" in ask().headers)
+
+
+def person_of_pages():
+    return shops.person("nina")
+
+
+def test_a_lower_cap_stops_what_gateways_had_leased_and_loses_nothing(gateway, other_gateway, shop):
+    # Given a key with much room, of which two gateways have leased a part
+    dan, secret = shop.buyer("dan-lowers", OPEN, spend_cap_nano=400 * CALL_NANO)
+    key = ApiKey.objects.get(owner=dan)
+    answers = [(gateway, other_gateway)[n % 2].classify(secret) for n in range(10)]
+    assert codes(answers) == {200: 10}
+    assert used(key)[1] > 12 * CALL_NANO
+
+    # When the cap falls below what is used
+    changed(key, spend_cap_nano=6 * CALL_NANO)
+    shop_is_heard(gateway, other_gateway)
+
+    # Then no more call is made, and what was used stands
+    assert codes([gateway.classify(secret), other_gateway.classify(secret)]) == {"spend_cap_reached": 2}
+    wait_until(lambda: used(key) == (10 * CALL_NANO, 0))
+    changed(key, spend_cap_nano=11 * CALL_NANO)
+    shop_is_heard(gateway, other_gateway)
+    assert calls_until_refused(gateway, other_gateway, secret) == 1
+    assert shop_verify.failures() == []
+
+
+def test_a_call_that_began_before_its_key_had_a_cap_counts_when_it_ends(gateway, shop):
+    # Given a call that runs, of a key without a cap
+    dan, secret = shop.buyer("dan-runs", OPEN)
+    key = ApiKey.objects.get(owner=dan)
+    with ThreadPoolExecutor(1) as threads:
+        running = threads.submit(gateway.post, "/v1/chat/completions", TALK, key=secret)
+        wait_until(lambda: KeyUse.objects.filter(key=key, kind="at_once", leased__gt=0).exists())
+
+        # When its key gets one that is far too small for it
+        changed(key, spend_cap_nano=1)
+        assert running.result().status_code == 200
+
+    # Then it is charged and counted, and no other follows
+    cost_nano = Call.objects.get(buyer=dan).cost_nano
+    assert used(key) == (cost_nano, 0)
+    shop_is_heard(gateway)
+    assert gateway.classify(secret).status_code == 402
+    assert shop_verify.failures() == []
+
+
+def test_caps_change_between_two_captures(gateway, shop):
+    # Given a key whose call is just being captured (once more, which changes nothing)
+    dan, secret = shop.buyer("dan-between", OPEN)
+    key = ApiKey.objects.get(owner=dan)
+    assert gateway.classify(secret).status_code == 200
+    capturing = (
+        "SELECT capture_calls(jsonb_build_array(jsonb_build_object('call', to_jsonb(c)))) "
+        f"FROM marketplace_call c WHERE key_id = '{key.pk}'"
+    )
+
+    # When its caps change, then they wait for the end of that
+    [result] = race(shop.books, partial(changed, key, spend_cap_nano=5), behind=capturing)
+
+    assert result == ["spend_cap_nano"]
+    assert used(key) == (CALL_NANO, 0)
+
+
+def test_other_limits_of_a_key_change_while_it_works(gateway, shop):
+    dan, secret = shop.buyer("dan-changes", OPEN, requests_per_minute=1, calls_at_once=1)
+    key = ApiKey.objects.get(owner=dan)
+    assert codes(gateway.classify(secret) for _ in range(2)) == {200: 1, "rate_limit_exceeded": 1}
+
+    changed(key, requests_per_minute=None, calls_at_once=2, scopes=["call"])
+    shop_is_heard(gateway)
+
+    with ThreadPoolExecutor(3) as threads:
+        ask = lambda _n: gateway.post("/v1/chat/completions", TALK, key=secret)  # noqa: E731
+        assert codes(threads.map(ask, range(3))) == {200: 2, "rate_limit_exceeded": 1}
+    assert gateway.get("/v1/credits", key=secret).status_code == 403
+    assert changed(key) == []
+    assert AuditEvent.objects.filter(act="change_key", target=f"key:{key.pk}").count() == 1
+    with pytest.raises(NotAllowed):
+        keys.change(key, by=shops.person("erin"), models=[], **dict.fromkeys(keys.LIMITS[:5]), **REST)
+    keys.revoke(key, by=dan)
+    with pytest.raises(NotReady):
+        changed(key, calls_at_once=3)
+
+
+REST = {"name": "x", "calls_at_once": 1, "expires_at": None, "scopes": ["call"], "allowed_origins": []}

@@ -43,6 +43,7 @@ from marketplace import (
     publishing,
     refunds,
     wallets,
+    webhooks,
 )
 from marketplace.errors import NotReady, describe
 from marketplace.gateway import charging
@@ -474,6 +475,9 @@ def _trades(books, canary: Canaries, alice, version: ModelVersion) -> None:
     call(
         version, alice, kept={"messages": [{"role": "user", "content": canary("question")}], "answer": canary("answer")}
     )
+    endpoint, _secret = webhooks.register(alice, url=f"https://8.8.8.8/{canary('address of a webhook')}")
+    sent = webhooks.send_test(endpoint, by=alice)
+    sent.log.create(number=1, duration_ms=1, status_code=200, answer=canary("answer of her server"))
     promotion.fund(alice, amount_nano=OPEN, reference=canary("promotion reference"))
     books.fold()
     promotion.take_back(alice, amount_nano=OPEN, reference=canary("promotion reference back"))

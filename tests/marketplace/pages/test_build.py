@@ -307,6 +307,32 @@ def test_what_is_no_origin_of_a_page_is_refused_with_the_form(books, client, ori
     assert not ApiKey.objects.exists()
 
 
+def test_a_key_is_changed_on_its_page_and_keeps_what_is_not_touched(books, client):
+    # Given a key whose end a program has set to the second, for a model that its owner does not see any more
+    dan = sign_in(client, "dan")
+    model = make_model("Hidden")
+    ends_at = timezone.now() + timedelta(days=9, seconds=7)
+    key, _secret = keys.create(
+        owner=dan, name="Shop", spend_cap_nano=1_500_000_000, expires_at=ends_at, models=[model], scopes=["call"]
+    )
+    address = f"/en/build/keys/{key.pk}/change/"
+    assert 'value="1.5"' in page(client, address)
+
+    # When the form is saved as it is shown, but for the limit and the name
+    form = client.get(address).context["form"]
+    shown = {field.name: field.value() for field in form if field.value() not in (None, "")}
+    shown |= {"models": [model.pk], "spend_cap": "2", "name": "Other"}
+    assert client.post(address, shown).status_code == 302
+
+    # Then only these are different
+    key.refresh_from_db()
+    assert (key.name, key.spend_cap_nano) == ("Other", 2 * OPEN)
+    assert (key.expires_at, key.scopes, list(key.allowed_models.all())) == (ends_at, ["call"], [model])
+    assert client.post(address, shown | {"name": " "}).status_code == 422
+    keys.revoke(key, by=dan)
+    assert client.post(address, shown).status_code == 409
+
+
 def test_a_replaced_key_may_do_no_more_than_the_one_before(books):
     dan = person("dan")
     old, _secret = keys.create(owner=dan, name="Reports", scopes=["read"])

@@ -506,3 +506,28 @@ def test_the_site_goes_on_in_the_language_of_the_profile_at_once(books, client, 
     assert answer.cookies[settings.LANGUAGE_COOKIE_NAME].value == "fr"
     assert re.search(r'<html[^>]* lang="fr"', page(client, "/fr/settings/profile/"))
     assert User.objects.get(username="alice").language == "fr"
+
+
+def test_the_key_of_an_upstream_is_replaced_and_shown_to_nobody(books, client, settings):
+    # Given a connected model with a key, and one that this site answers itself
+    settings.OUTBOUND_ALLOW = ["127.0.0.1:9"]
+    model = make_model(engine="connected", upstream_url="http://127.0.0.1:9/v1", upstream_key="sk-old")
+    plain = make_model("Plain")
+    sign_in(client, "devi")
+    address, page_of_it = f"/en/build/models/{model.pk}/upstream-key/", f"/en/build/models/{model.pk}/settings/"
+
+    # When its developer gives another one
+    assert client.post(address, {"upstream_key": "sk-new"}).status_code == 302
+
+    # Then that one is stored, sealed, and remembered without its words
+    model.refresh_from_db()
+    assert listings.open_field(model.upstream_key_token) == "sk-new"
+    shown = page(client, page_of_it)
+    assert "A key is stored." in shown
+    assert "sk-new" not in shown
+    assert "sk-new" not in str(AuditEvent.objects.get(act="replace_upstream_key").detail)
+    assert client.post(address, {"upstream_key": "two words"}).status_code == 422
+    assert client.post(address, {"upstream_key": "x" * 301}).status_code == 422
+    assert client.post(f"/en/build/models/{plain.pk}/upstream-key/", {"upstream_key": "x"}).status_code == 422
+    assert client.post(address, {"upstream_key": ""}).status_code == 302
+    assert "No key is stored" in page(client, page_of_it)

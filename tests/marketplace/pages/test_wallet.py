@@ -14,7 +14,7 @@ from django.test import Client
 from ledger import chart
 from ledger import services as ledger
 from marketplace import access, movements, payouts, wallets
-from marketplace.models import PayoutDestination, Withdrawal
+from marketplace.models import PayoutDestination, WalletWatch, Withdrawal
 from tests.ledger.builders import hold, payment
 from tests.marketplace.pages.world import admin, fund, person, small_shop
 from tests.shop import OPEN, make_model, wallet_nano
@@ -358,3 +358,18 @@ def _api(client, url: str, *, between) -> list[dict]:
 def _money(row: dict) -> tuple[str, str, str]:
     receipt_id = row.get("receipt_id") or row["posting_id"]
     return receipt_id, str(row["amount_nano"]), str(row["balance_after_nano"])
+
+
+def test_a_threshold_is_set_on_the_wallets_page_and_shown_there(books, client):
+    dan = person("dan")
+    client.force_login(dan)
+
+    refused = client.post("/en/wallet/low/", {"low": "0"})
+    assert client.post("/en/wallet/low/", {"low": "1.5"}).status_code == 302
+
+    assert refused.status_code == 422
+    assert "greater than 0" in refused.content.decode()
+    assert WalletWatch.objects.get(user=dan).low_nano == 1_500_000_000
+    assert 'value="1.5"' in client.get("/en/wallet/").content.decode()
+    client.post("/en/wallet/low/", {"low": ""})
+    assert WalletWatch.objects.get(user=dan).low_nano is None
