@@ -1950,7 +1950,7 @@ CREATE TRIGGER audit_log_is_append_only BEFORE UPDATE OR DELETE ON marketplace_a
     Removal(
         "captures_wait_for_caps",
         "marketplace/sql/capture.sql",
-        "  PERFORM pg_advisory_xact_lock_shared(20, k.lock) FROM (\n    SELECT DISTINCT hashtext(x->'call'->>'key_id') & 63 AS lock FROM jsonb_array_elements(calls) x ORDER BY 1) k;\n",
+        "  PERFORM pg_advisory_xact_lock_shared(20, k.lock) FROM (\n    SELECT DISTINCT hashtext(x->>'key_id') & 63 AS lock FROM jsonb_array_elements(calls) x ORDER BY 1) k;\n",
         "",
         ("tests/gateway/test_limits.py::test_caps_change_between_two_captures",),
         "A call that is stored while its key gets a cap would be counted by nobody.",
