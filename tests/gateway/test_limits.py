@@ -467,7 +467,7 @@ def test_caps_change_between_two_captures(gateway, shop):
     key = ApiKey.objects.get(owner=dan)
     assert gateway.classify(secret).status_code == 200
     capturing = (
-        "SELECT capture_calls(jsonb_build_array(jsonb_build_object('call', to_jsonb(c)))) "
+        "SELECT capture_calls(jsonb_build_object('calls', jsonb_build_array(to_jsonb(c)))) "
         f"FROM marketplace_call c WHERE key_id = '{key.pk}'"
     )
 
