@@ -12,9 +12,11 @@ from django.db.models.functions import Coalesce
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from attribution.netting import Unattributed
 from ledger import chart
 
 USER = settings.AUTH_USER_MODEL
+REASONS = [str(reason) for reason in Unattributed]  # each has a sentence in reasons.py
 
 
 class Artifact(models.Model):
@@ -72,6 +74,7 @@ class Trace(models.Model):
             models.CheckConstraint(
                 name="trace_amounts_are_not_negative", condition=Q(data_nano__gte=0, curation_nano__gte=0)
             ),
+            models.CheckConstraint(name="trace_reason_is_known", condition=Q(reason__in=["", *REASONS])),
             models.CheckConstraint(name="causal_part_is_a_part", condition=Q(causal_millionths__lte=1_000_000)),
             models.CheckConstraint(
                 name="forgotten_trace_has_no_context", condition=Q(forgotten_at__isnull=True) | Q(context={})
@@ -166,7 +169,7 @@ class Line(models.Model):
             models.CheckConstraint(name="line_pays_something", condition=Q(amount_nano__gt=0)),
             models.CheckConstraint(
                 name="unattributed_line_has_a_reason",
-                condition=Q(payee__isnull=False, reason="") | (Q(payee__isnull=True) & ~Q(reason="")),
+                condition=Q(payee__isnull=False, reason="") | Q(payee__isnull=True, reason__in=REASONS),
             ),
             models.UniqueConstraint(
                 fields=["source_id", "role", "payee"],

@@ -308,7 +308,7 @@ def _plan_fee(planned: Planned, trace: Trace, fees: dict[tuple[str, int], int], 
     """An access or training charge: data by the version's shares, curation by the records each curator approved."""
     places, weights = fee_weights(trace, behind.withdrawn_at)
     if not len(weights):
-        reason = trace.reason or "not_attributable"
+        reason = trace.reason or Unattributed.NOT_ATTRIBUTABLE
         for role, amount_nano in (("data", trace.data_nano), ("curation", trace.curation_nano)):
             if amount_nano:
                 planned.lines.append(PlannedLine(trace.source, trace.charge_id, role, None, reason, 0, amount_nano))

@@ -24,8 +24,9 @@ from django.db import transaction
 from django.db.models import Max
 from django.utils import timezone
 
-from attribution import disputed, planning, reversals, traces
+from attribution import disputed, planning, reversals
 from attribution.models import Cut, Epoch, Line, PlannedPosting, RecordEpoch, RecordFee, RecordLine, Source, Trace
+from attribution.netting import Unattributed
 from attribution.payloads import attributed_entry_id
 from datanets import thefts
 from ledger import chart, commitments
@@ -165,7 +166,7 @@ def _not_attributable(epoch: Epoch, charge_id: uuid.UUID) -> Trace:
             "curation_nano": parts["curation"],
             "charged_at": posting.at,
             "status": Trace.Status.FAILED,
-            "reason": traces.NOT_ATTRIBUTABLE,
+            "reason": Unattributed.NOT_ATTRIBUTABLE,
             "method": "none/1",
         },
     )

@@ -1137,6 +1137,14 @@ CREATE TRIGGER version_is_immutable BEFORE UPDATE ON datanets_version
         "Records that held-out rows speak against would be paid.",
     ),
     Removal(
+        "trace_reason_is_known",
+        "attribution/migrations/0001_initial.py",
+        "('reason__in', ['', ",
+        "('reason__in', ['', 'no_such_code', ",
+        ("tests/attribution/test_reasons.py::test_no_code_without_a_sentence_can_be_stored",),
+        "Somebody who was paid nothing would read a code instead of the reason.",
+    ),
+    Removal(
         "follower_weighs_nothing",
         "attribution/fitting.py",
         "[0.0 if row.id in leader_of else 1.0 for row in self.rows]",

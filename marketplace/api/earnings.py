@@ -12,12 +12,12 @@ from rest_framework.response import Response
 from accounts.models import User
 from attribution import explain_lines
 from attribution.models import Epoch, Line
+from attribution.reasons import unattributed_sentence
 from datanets.models import Datanet, Record
 
 from .. import earnings, statements, wallets
 from ..models import ListedModel
 from ..querysets import BIGINT_MAX
-from ..views.explanations import unattributed_sentence
 from .base import ApiView, PageQuery, bad_cursor, endpoint, find, page, page_of, page_response, query_of
 from .fields import Nano, Open, Shown, Strict, money
 
@@ -107,7 +107,7 @@ class LineSumShown(Shown):
     others_nano, others_open = money("others_nano")
 
     def get_left_sentence(self, found) -> str:
-        return unattributed_sentence(found.left_reason) if found.left_reason else ""
+        return unattributed_sentence(found.left_reason)
 
 
 class StatementRow(Shown):

@@ -10,12 +10,13 @@ from rest_framework.response import Response
 
 from attribution import explain, fitting
 from attribution.models import Artifact
+from attribution.reasons import unattributed_sentence
 from datanets.models import Datanet, Version
 
 from .. import listings, querysets, releasing, retiring, rules, training
 from ..errors import Invalid, NotAllowed
 from ..models import FALLBACKS_MAX, FREE_CALLS_MAX, ListedModel, ModelTerms, ModelVersion, PriceList, TrainingRun
-from ..views.explanations import training_sentence, unattributed_sentence
+from ..views.explanations import training_sentence
 from .base import (
     ApiView,
     PageQuery,

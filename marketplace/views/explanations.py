@@ -13,20 +13,6 @@ from datanets.models import Record, Review
 from ..models import Notification, TrainingRun
 from ..templatetags import figures
 
-UNATTRIBUTED = {
-    "not_attributable": gettext_lazy("The call could not be traced to records."),
-    "all_zero": gettext_lazy("No record supported the answer."),
-    "own_weights": gettext_lazy("The model answered from its own weights, not from the records it was shown."),
-    "no_method_yet": gettext_lazy("There is no tested attribution method for this kind of model yet."),
-    "proxy_cap": gettext_lazy("Only a proxy could be measured, and what a proxy may pay is capped."),
-    "no_leaders": gettext_lazy("Everything behind the answer follows records that are in no version."),
-}
-
-
-def unattributed_sentence(code: str) -> str:
-    """Why a part of the money reached nobody."""
-    return str(UNATTRIBUTED.get(code, code))
-
 
 def training_sentence(run: TrainingRun) -> str:
     """Where a training run stands, and what became of its fee."""

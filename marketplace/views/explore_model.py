@@ -20,6 +20,7 @@ from django.views.decorators.http import require_POST
 from accounts.requests import SignedInRequest
 from attribution import explain
 from attribution.models import Artifact, Epoch, RecordEpoch
+from attribution.reasons import unattributed_sentence
 from datanets import services as datanets
 from datanets.models import Datanet, Version
 
@@ -28,7 +29,6 @@ from ..forms_explore import playground_form
 from ..models import ApiKey, Call, ListedModel, ModelVersion
 from ..templatetags import figures
 from . import explore, rule_history
-from .explanations import unattributed_sentence
 
 MILLION = 1_000_000
 HISTORY_ROWS = 20
