@@ -36,7 +36,7 @@ def unattributed_sentence(code: str) -> str:
 
 
 class Unpaid(StrEnum):
-    """Why calls paid a record nothing, the first that applies. Those from GATED on are of a model and its epochs."""
+    """Why calls paid a record nothing, the first that applies. From GATED to ROUNDS_TO_ZERO: in some epochs of a model."""
 
     REFUNDED = "refunded"  # what paid it went back
     WAITING = "waiting"
@@ -48,4 +48,33 @@ class Unpaid(StrEnum):
     GATED = "gated"
     OWN_WEIGHTS = "own_weights"
     NET_NEGATIVE = "net_negative"
+    AGAINST = "against"  # it supported none of the answers of these epochs
     ROUNDS_TO_ZERO = "rounds_to_zero"
+    SEVERAL = "several"  # models that used it have different reasons; each of them has one
+
+
+UNPAID: dict[Unpaid, Promise] = {
+    Unpaid.REFUNDED: _("The calls that paid it were refunded."),
+    Unpaid.WAITING: _("No curator has decided yet."),
+    Unpaid.REJECTED: _("A curator rejected it: %(reason)s."),
+    Unpaid.WITHDRAWN: _("Its contributor took it back before any call used it."),
+    Unpaid.NOT_IN_VERSION: _("It is approved, but no version holds it yet. The owner publishes the next one."),
+    Unpaid.FOLLOWER: _("It was merged with an earlier copy, record %(leader)s, which earns for both."),
+    Unpaid.NO_CALL: _("No settled call used it."),
+    Unpaid.GATED: _("Held-out rows show beyond doubt that it makes the model worse, so it is set aside."),
+    Unpaid.OWN_WEIGHTS: _("The models that know it answered from their own weights."),
+    Unpaid.NET_NEGATIVE: _("It spoke against the answers more than for them."),
+    Unpaid.AGAINST: _("It supported none of the answers that it had a part in."),
+    Unpaid.ROUNDS_TO_ZERO: _("Its part was smaller than a nano-OPEN."),
+    Unpaid.SEVERAL: _("The models that used it paid it nothing for different reasons."),
+}
+# Counts and sums change with every call that used the record: these are not for strangers.
+UNPAID_IN_FIGURES: dict[Unpaid, Promise] = {
+    Unpaid.NET_NEGATIVE: _(
+        "It spoke against the answers more than for them: its sum over %(calls)s calls is %(net)s, "
+        "made of %(positive)s for and %(negative)s against."
+    ),
+    Unpaid.ROUNDS_TO_ZERO: _(
+        "Its part was smaller than a nano-OPEN: its sum over %(calls)s calls is %(net)s of %(positive)s."
+    ),
+}

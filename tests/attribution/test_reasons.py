@@ -23,6 +23,14 @@ def test_every_code_of_unattributed_money_has_a_sentence_in_each_language(code):
     assert code.value not in said and code.value not in in_french
 
 
+@pytest.mark.parametrize("code", reasons.Unpaid)
+def test_every_reason_of_a_record_has_a_sentence_in_each_language(code):
+    with translation.override("fr"):
+        in_french = str(reasons.UNPAID[code])
+
+    assert in_french.endswith(".") and in_french != str(reasons.UNPAID[code])
+
+
 def test_a_part_that_was_paid_needs_no_reason_and_an_unknown_code_is_an_error():
     assert reasons.unattributed_sentence("") == ""
     with pytest.raises(ValueError):
