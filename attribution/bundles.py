@@ -30,7 +30,8 @@ class Bundle:
     Args:
         artifact: What the engine made.
         serving: JSON: `kind`, `spec` (features), `versions` ([{id, root}]), `records` (ids in the order of the fit),
-            `identities` (their commitments), `gated` and `shares` (per record, from held-out rows), `upstream`.
+            `identities` (their commitments), `gated` and `shares` (per record, from held-out rows), `fee_method` (how
+            the shares came about), `upstream`.
         sha256: Content hash over all three files.
     """
 

@@ -42,6 +42,7 @@ class RecordExplanation:
     Args:
         earned_nano: From calls, passes and training runs.
         call_count: Settled calls that it has a score in.
+        equal_nano: Of it: what passes and training runs paid in equal shares, because nothing was measured.
         reason: A code of `Unpaid`; empty when a call paid it something.
         net, positive: Its sums in the model version that it did worst in; 0 when a call paid it something.
         zeros: Where calls used it and paid nothing, also beside others that paid; by model version and reason.
@@ -50,6 +51,7 @@ class RecordExplanation:
     earned_nano: int
     call_count: int
     reason: str
+    equal_nano: int = 0
     leader_id: int | None = None
     net: int = 0
     positive: int = 0
@@ -75,7 +77,7 @@ def why_record(record: Record) -> RecordExplanation:
     """Explain a record's earnings. A record that no call paid has exactly one reason, the first of `Unpaid` that applies."""
     rows = _rows_of(record)
     kept_nano = sum(row.amount_nano - row.given_back_nano for row in rows)
-    fees_nano = RecordFee.objects.filter(record=record).aggregate(total=Sum("amount_nano"))["total"] or 0
+    fees = RecordFee.objects.filter(record=record).aggregate(total=Sum("amount_nano"), equal=Sum("equal_nano"))
     was_frozen = record.added_in is not None  # else no version and no model has it
     leader_id = _leader_of(record) if was_frozen else None
     newest = [list(group)[-1] for _version, group in groupby(rows, key=lambda row: row.version_id)]
@@ -84,7 +86,8 @@ def why_record(record: Record) -> RecordExplanation:
         reason = Unpaid.REFUNDED
     worst = None if kept_nano else min(newest, key=lambda row: row.net, default=None)
     return RecordExplanation(
-        earned_nano=kept_nano + fees_nano,
+        earned_nano=kept_nano + (fees["total"] or 0),
+        equal_nano=fees["equal"] or 0,
         call_count=sum(row.calls for row in rows),
         reason=reason,
         leader_id=leader_id,

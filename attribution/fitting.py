@@ -18,7 +18,7 @@ import numpy as np
 from django.db import transaction
 from PIL import Image
 
-from attribution import bundles, modelclient, shares
+from attribution import bundles, methods, modelclient, shares
 from attribution import features as feature_tools
 from attribution.engines import ENGINES, Artifact, gated, penalty, retrieval
 from attribution.engines.design import one_blas_thread
@@ -32,7 +32,6 @@ logger = logging.getLogger(__name__)
 FOLDS = 5
 JUDGED_MIN = 50  # below this many leaders held-out rows say too little: nobody is gated, shares are equal, l2 is 1
 CONNECTED = "connected"
-CONNECTED_METHOD = "none/1"
 SETTINGS: dict[str, dict[str, Any]] = {
     "linear": {"l2": float, "image_side": int},
     "neighbours": {"k": int, "image_side": int},
@@ -152,12 +151,13 @@ def _fit_retrieval(pool: _Pool, settings: dict[str, Any]) -> tuple[Artifact, dic
     embeddings = modelclient.embed(texts)
     artifact = retrieval.fit(embeddings, np.array(targets, dtype=np.int64), pool.weights, dict(settings))
     metrics = {"passages": len(texts), "records": len(pool.rows), "leaders": len(pool.leader_rows)}
-    return artifact, _equal_shares(pool), metrics
+    return artifact, _equal_shares(pool, methods.EQUAL_NO_MEASURE), metrics
 
 
 def _fit_connected(pool: _Pool, settings: dict[str, Any]) -> tuple[Artifact, dict, dict]:
-    artifact = Artifact(engine=CONNECTED, settings={"method": CONNECTED_METHOD, "records": len(pool.rows)}, arrays={})
-    return artifact, _equal_shares(pool), {"records": len(pool.rows), "leaders": len(pool.leader_rows)}
+    artifact = Artifact(engine=CONNECTED, settings={"method": methods.NONE, "records": len(pool.rows)}, arrays={})
+    told = {"records": len(pool.rows), "leaders": len(pool.leader_rows)}
+    return artifact, _equal_shares(pool, methods.EQUAL_NO_MEASURE), told
 
 
 _FITTERS = {
@@ -199,7 +199,7 @@ def _judge(engine, matrix, targets, pool: _Pool, options: dict, task: str) -> tu
     leaders = np.flatnonzero(pool.weights > 0)
     folds = pool.folds()
     if len(leaders) < JUDGED_MIN:
-        return _equal_shares(pool), {"records": len(pool.rows), "leaders": len(leaders)}
+        return _equal_shares(pool, methods.EQUAL_TOO_FEW), {"records": len(pool.rows), "leaders": len(leaders)}
     total = np.zeros(len(pool.rows))
     variance = np.zeros(len(pool.rows))
     seen = np.zeros(len(pool.rows))
@@ -219,14 +219,17 @@ def _judge(engine, matrix, targets, pool: _Pool, options: dict, task: str) -> tu
         for i in held_out:
             outputs = engine.answer(model, matrix[i]).outputs
             answered.append((targets[i], outputs["value"] if task == "regression" else outputs["label"]))
+    if not seen.any():
+        return _equal_shares(pool, methods.EQUAL_NO_MEASURE), {"records": len(pool.rows), "leaders": len(leaders)}
     times = np.maximum(seen, 1)
     mean, error = total / times, np.sqrt(variance) / times
     is_gated = gated(mean, error) & (seen > 0)
     useful = np.where(is_gated, 0.0, np.maximum(mean, 0.0)) * pool.weights
-    quantised = shares.quantise(useful)
+    # Where no record helps, all shares are 0 and nobody is paid: settlement says so.
     said = {
         "gated": [pool.rows[i].id for i in np.flatnonzero(is_gated)],
-        "shares": quantised.tolist() if quantised.any() else _equal_shares(pool)["shares"],
+        "shares": shares.quantise(useful).tolist(),
+        "fee_method": methods.VALIDATION_SHARES,
     }
     return said, {"records": len(pool.rows), "leaders": len(leaders), **_figures(answered, task)}
 
@@ -254,8 +257,9 @@ def _figures(answered: list[tuple[Any, Any]], task: str) -> dict:
     }
 
 
-def _equal_shares(pool: _Pool) -> dict:
-    return {"gated": [], "shares": [int(weight) for weight in pool.weights]}
+def _equal_shares(pool: _Pool, method: str) -> dict:
+    """Every leader the same; `method` says why, in the artifact, in each trace, and wherever the money shows."""
+    return {"gated": [], "shares": [int(weight) for weight in pool.weights], "fee_method": method}
 
 
 def _classes(targets: Sequence[Any], weights: np.ndarray) -> int:
@@ -289,6 +293,7 @@ def _store(bundle, *, engine: str, versions: Sequence[Version], metrics: dict, s
             "size_bytes": size_bytes,
             "metrics": metrics,
             "method": bundle.artifact.settings["method"],
+            "fee_method": bundle.serving["fee_method"],
         },
     )
     if created:

@@ -29,7 +29,8 @@ class Artifact(models.Model):
     record_count = models.PositiveIntegerField()
     size_bytes = models.BigIntegerField()
     metrics = models.JSONField(default=dict)  # measured on held-out rows when it was made
-    method = models.CharField(max_length=40)  # the attribution method and its version, e.g. "midpoint/1"
+    method = models.CharField(max_length=40)  # of its calls; a code of methods.py
+    fee_method = models.CharField(max_length=40)  # how access and training money is split over its records
     created_at = models.DateTimeField(default=timezone.now)
 
 
@@ -269,6 +270,9 @@ class RecordFee(models.Model):
     source = models.CharField(max_length=8, choices=Source.choices)
     record = models.ForeignKey("datanets.Record", on_delete=models.PROTECT, related_name="fees")
     amount_nano = models.BigIntegerField()
+    equal_nano = models.BigIntegerField(
+        default=0
+    )  # the part of it that was split equally, because nothing was measured
     payee = models.ForeignKey(  # as of RecordEpoch
         USER, null=True, blank=True, on_delete=models.PROTECT, related_name="+", db_index=False
     )

@@ -37,6 +37,8 @@ class Unattributed(StrEnum):
     GATED = "gated"  # ... or all of them do harm on held-out data
     NO_METHOD_YET = "no_method_yet"  # a connected model, until spans exist
     NOT_ATTRIBUTABLE = "not_attributable"  # attribution failed three times, or never ran
+    NO_HELP = "no_help"  # access and training: no record helped on held-out rows
+    WITHDRAWN = "withdrawn"  # access and training: every record that did was taken back before
     NO_CURATOR = "no_curator"  # nobody who could be paid approved these records
 
 

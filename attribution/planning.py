@@ -15,7 +15,7 @@ from uuid import UUID
 
 import numpy as np
 
-from attribution import bundles, traces
+from attribution import bundles, methods, traces
 from attribution.models import Line, RecordEpoch, Source, Trace
 from attribution.netting import (
     NOBODY,
@@ -79,6 +79,7 @@ class PlannedRecordFee(NamedTuple):
     source: str
     record_id: int
     amount_nano: int
+    equal_nano: int
     payee_id: int | None
 
 
@@ -166,7 +167,7 @@ def plan(
     authors = authors or {}
     artifacts = {None, *(trace.artifact_id for trace in (*found, *taken_out))}
     behind = {sha256: _Behind(sha256, authors) for sha256 in artifacts}
-    fees: dict[tuple[str, int], int] = defaultdict(int)
+    fees: dict[tuple[str, int], list[int]] = defaultdict(lambda: [0, 0])
     by_version: dict[UUID, list[Trace]] = defaultdict(list)
     out_of_version: dict[UUID, list[Trace]] = defaultdict(list)
     for trace in taken_out:
@@ -182,7 +183,7 @@ def plan(
         sha256 = next((trace.artifact_id for trace in (*calls, *out) if trace.artifact_id), None)
         _plan_calls(planned, version_id, calls, out, earlier.get(version_id, {}), accuracy, behind[sha256])
     planned.record_fees.extend(
-        PlannedRecordFee(source, record_id, fees[source, record_id], authors.get(record_id))
+        PlannedRecordFee(source, record_id, *fees[source, record_id], authors.get(record_id))
         for source, record_id in sorted(fees)
     )
     return planned
@@ -304,11 +305,11 @@ def _add_record_epochs(
         )
 
 
-def _plan_fee(planned: Planned, trace: Trace, fees: dict[tuple[str, int], int], behind: _Behind) -> None:
+def _plan_fee(planned: Planned, trace: Trace, fees: dict[tuple[str, int], list[int]], behind: _Behind) -> None:
     """An access or training charge: data by the version's shares, curation by the records each curator approved."""
     places, weights = fee_weights(trace, behind.withdrawn_at)
     if not len(weights):
-        reason = trace.reason or Unattributed.NOT_ATTRIBUTABLE
+        reason = str(_why_no_fee(trace))
         for role, amount_nano in (("data", trace.data_nano), ("curation", trace.curation_nano)):
             if amount_nano:
                 planned.lines.append(PlannedLine(trace.source, trace.charge_id, role, None, reason, 0, amount_nano))
@@ -318,10 +319,17 @@ def _plan_fee(planned: Planned, trace: Trace, fees: dict[tuple[str, int], int], 
     _add_lines(planned, trace.source, trace.charge_id, "data", places, amounts, behind.people.contributors)
     for record_id, amount_nano in zip(record_ids.tolist(), amounts.tolist(), strict=True):
         if amount_nano:
-            fees[trace.source, record_id] += amount_nano
+            fees[trace.source, record_id][0] += amount_nano
+            fees[trace.source, record_id][1] += amount_nano if trace.method in methods.EQUAL else 0
     curation = split(trace.curation_nano, weights)
     _add_lines(planned, trace.source, trace.charge_id, "curation", places, curation, behind.people.approvers)
     _add_record_lines(planned, trace.charge_id, record_ids, weights, amounts)
+
+
+def _why_no_fee(trace: Trace) -> Unattributed:
+    if trace.status == Trace.Status.FAILED or trace.artifact_id is None:
+        return Unattributed(trace.reason or Unattributed.NOT_ATTRIBUTABLE)
+    return Unattributed.WITHDRAWN if bundles.load(trace.artifact_id).shares.any() else Unattributed.NO_HELP
 
 
 def fee_weights(trace: Trace, withdrawn_at: Mapping[int, datetime] | None = None) -> tuple[np.ndarray, np.ndarray]:

@@ -20,6 +20,8 @@ UNATTRIBUTED: dict[Unattributed, Promise] = {
     Unattributed.NO_POSITIVE: _("Every record spoke against the answer."),
     Unattributed.NET_NEGATIVE: _("The records behind it count for nothing over all calls so far."),
     Unattributed.GATED: _("The records behind it do harm on held-out data."),
+    Unattributed.NO_HELP: _("No record helped on held-out rows when the version was made."),
+    Unattributed.WITHDRAWN: _("Every record behind it had been taken back."),
     Unattributed.NO_CURATOR: _("No curator approved these records."),
     Unattributed.NOT_ATTRIBUTABLE: _("This charge could not be attributed in time."),
     Unattributed.NO_METHOD_YET: _("There is no measured method for this kind of model yet."),

@@ -24,7 +24,7 @@ from django.db import transaction
 from django.db.models import Max
 from django.utils import timezone
 
-from attribution import disputed, planning, reversals
+from attribution import disputed, methods, planning, reversals
 from attribution.models import Cut, Epoch, Line, PlannedPosting, RecordEpoch, RecordFee, RecordLine, Source, Trace
 from attribution.netting import Unattributed
 from attribution.payloads import attributed_entry_id
@@ -167,7 +167,7 @@ def _not_attributable(epoch: Epoch, charge_id: uuid.UUID) -> Trace:
             "charged_at": posting.at,
             "status": Trace.Status.FAILED,
             "reason": Unattributed.NOT_ATTRIBUTABLE,
-            "method": "none/1",
+            "method": methods.NONE,
         },
     )
     return stored

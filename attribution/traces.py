@@ -17,9 +17,9 @@ import numpy as np
 from django.conf import settings
 from django.db import connection, transaction
 
-from attribution import bundles, content, modelclient
+from attribution import bundles, content, methods, modelclient
 from attribution.engines import ENGINES, Answer, retrieval
-from attribution.models import Trace
+from attribution.models import Artifact, Trace
 from attribution.netting import Unattributed
 from attribution.payloads import TOPIC
 from attribution.shares import MILLION, quantise
@@ -54,12 +54,12 @@ def _trace(reference: str) -> Trace | None:
     except modelclient.ModelsUnavailable as problem:
         if ledger.outbox_failed(TOPIC, reference, str(problem)) < 10 * ATTEMPTS_MAX:
             raise
-        found = {"status": Trace.Status.FAILED, "reason": Unattributed.NOT_ATTRIBUTABLE, "method": "none/1"}
+        found = {"status": Trace.Status.FAILED, "reason": Unattributed.NOT_ATTRIBUTABLE, "method": methods.NONE}
     except (ValueError, KeyError, FileNotFoundError, content.Unreadable) as problem:
         logger.exception("charge %s could not be attributed", reference)
         if ledger.outbox_failed(TOPIC, reference, str(problem)) < ATTEMPTS_MAX:
             raise
-        found = {"status": Trace.Status.FAILED, "reason": Unattributed.NOT_ATTRIBUTABLE, "method": "none/1"}
+        found = {"status": Trace.Status.FAILED, "reason": Unattributed.NOT_ATTRIBUTABLE, "method": methods.NONE}
     with transaction.atomic():
         stored, _created = Trace.objects.get_or_create(
             charge_id=UUID(payload["charge_id"]),
@@ -147,8 +147,9 @@ def withdrawals_of(artifact_id: str | None) -> dict[int, datetime]:
 def _attributed(payload: dict) -> dict:
     """Fields of the trace besides those that the payload states."""
     if payload["source"] != "call":
-        # Access and training money follows the shares that held-out rows measured when the version was made.
-        return {"status": Trace.Status.DONE, "method": "validation shares/1"}
+        # Access and training money follows the shares of the version: measured on held-out rows, or equal, and named so.
+        named = Artifact.objects.filter(pk=payload["artifact_sha256"]).values_list("fee_method", flat=True)
+        return {"status": Trace.Status.DONE, "method": named.get()}
     engine = payload["engine"]
     if engine in RECOMPUTED:
         return {
@@ -164,7 +165,7 @@ def _attributed(payload: dict) -> dict:
         "reason": Unattributed.NO_METHOD_YET,
         "scores": {},
         "causal_millionths": 0,
-        "method": "none/1",
+        "method": methods.NONE,
     }
 
 

@@ -1145,6 +1145,14 @@ CREATE TRIGGER version_is_immutable BEFORE UPDATE ON datanets_version
         "Somebody who was paid nothing would read a code instead of the reason.",
     ),
     Removal(
+        "equal_shares_are_named",
+        "attribution/planning.py",
+        "amount_nano if trace.method in methods.EQUAL else 0",
+        "0",
+        ("tests/attribution/test_fees.py::test_equal_shares_are_announced_wherever_they_pay",),
+        "A record's page would call an equal split a measurement.",
+    ),
+    Removal(
         "follower_weighs_nothing",
         "attribution/fitting.py",
         "[0.0 if row.id in leader_of else 1.0 for row in self.rows]",

@@ -19,6 +19,7 @@ class Migration(migrations.Migration):
                 ('id', models.BigAutoField(primary_key=True, serialize=False)),
                 ('source', models.CharField(choices=[('call', 'Call'), ('access', 'Access'), ('training', 'Training')], max_length=8)),
                 ('amount_nano', models.BigIntegerField()),
+                ('equal_nano', models.BigIntegerField(default=0)),
                 ('epoch', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='record_fees', to='attribution.epoch')),
                 ('record', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='fees', to='datanets.record')),
                 ('payee', models.ForeignKey(blank=True, db_index=False, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL)),

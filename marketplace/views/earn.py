@@ -17,7 +17,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from accounts.requests import SignedInRequest
-from attribution import explain_lines
+from attribution import explain_lines, methods
 from attribution.models import Epoch, Line
 from attribution.reasons import unattributed_sentence
 from datanets.models import Record
@@ -135,6 +135,7 @@ def earnings_why(request: SignedInRequest, line_id: int) -> HttpResponse:
         "rest_count": len(rest),
         "rest_weight": sum(part.weight for part in rest),
         "rest_nano": sum(part.amount_nano for part in rest),
+        "method": methods.shown(found.charge.method),
         "left_sentence": unattributed_sentence(found.left_reason),
         "is_call": line.source == "call",
         "is_data": line.role == Line.Role.DATA,
