@@ -12,6 +12,7 @@ import io
 import logging
 import math
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from PIL import Image
 
 from attribution import bundles, methods, modelclient, shares
 from attribution import features as feature_tools
+from attribution.bundles import Bundle
 from attribution.engines import ENGINES, Artifact, gated, penalty, retrieval
 from attribution.engines.design import one_blas_thread
 from attribution.models import Artifact as StoredArtifact
@@ -63,8 +65,34 @@ def fit(*, engine: str, versions: Sequence[Version], settings: dict[str, Any]) -
         CannotFit: the data does not allow it (no label, one class, too few records, an unknown setting).
         modelclient.ModelsUnavailable: embeddings are needed and the models process does not answer; try again.
     """
+    bundle, files, metrics = _fitted(engine, versions, settings, at=None)
+    size_bytes = bundles.save(files, bundle.sha256)
+    return _store(bundle, engine=engine, versions=versions, metrics=metrics, size_bytes=size_bytes)
+
+
+def rebuild(stored: StoredArtifact, *, settings: dict[str, Any]) -> tuple[Bundle, dict[str, bytes]]:
+    """Fit once more what an artifact was fitted from, as its sealed versions were then. Stores nothing.
+
+    Args:
+        settings: Of the run that made it, not those of the artifact: what held-out rows chose is chosen again.
+
+    Returns:
+        The bundle and its files. Its hash is the artifact's, or somebody changed data, code or the artifact.
+
+    Raises:
+        CannotFit: content was erased since, among others. modelclient.ModelsUnavailable: as for `fit`.
+    """
+    versions = list(stored.versions.select_related("datanet").order_by("created_at", "pk"))
+    bundle, files, _metrics = _fitted(stored.engine, versions, settings, at=stored.created_at)
+    return bundle, files
+
+
+def _fitted(
+    engine: str, versions: Sequence[Version], settings: dict[str, Any], *, at: datetime | None
+) -> tuple[Bundle, dict[str, bytes], dict]:
+    """`at`: leave out only what was withdrawn by then; None: by now."""
     settings = _checked_settings(engine, settings)
-    pool = _Pool(versions)
+    pool = _Pool(versions, at=at)
     if not pool.leader_rows:
         raise CannotFit("no_records")
     serving = {
@@ -83,20 +111,21 @@ def fit(*, engine: str, versions: Sequence[Version], settings: dict[str, Any]) -
         logger.exception("the engine %s refused to fit", engine)
         raise CannotFit("engine_refused") from problem
     bundle, files = bundles.pack(artifact, {**serving, **extra})
-    size_bytes = bundles.save(files, bundle.sha256)
-    return _store(bundle, engine=engine, versions=versions, metrics=metrics, size_bytes=size_bytes)
+    return bundle, files, metrics
 
 
 class _Pool:
     """The records of all versions in a fixed order, with one leader map over them all."""
 
-    def __init__(self, chosen: Sequence[Version]) -> None:
+    def __init__(self, chosen: Sequence[Version], *, at: datetime | None) -> None:
         self.kind = chosen[0].datanet.kind
         self.schema = chosen[0].datanet.schema
         leader_of = versions.merged_leaders(chosen)
-        withdrawn = datanet_records.excluded([version.pk for version in chosen])
+        withdrawn = datanet_records.excluded([version.pk for version in chosen], at=at)
         found = {row.id: row for version in chosen for row in versions.records_of(version)}
         self.rows = [found[record_id] for record_id in sorted(found) if record_id not in withdrawn]
+        if erased := sum(not row.body and not row.media_key for row in self.rows):
+            raise CannotFit("content_erased", count=str(erased))
         self.weights = np.array([0.0 if row.id in leader_of else 1.0 for row in self.rows])
         self.leader_rows = [row for row, weight in zip(self.rows, self.weights, strict=True) if weight]
 

@@ -183,9 +183,21 @@ def plan(
         sha256 = next((trace.artifact_id for trace in (*calls, *out) if trace.artifact_id), None)
         _plan_calls(planned, version_id, calls, out, earlier.get(version_id, {}), accuracy, behind[sha256])
     planned.record_fees.extend(
-        PlannedRecordFee(source, record_id, *fees[source, record_id], authors.get(record_id))
-        for source, record_id in sorted(fees)
+        PlannedRecordFee(source, record_id, amount_nano, equal_nano, authors.get(record_id))
+        for (source, record_id), (amount_nano, equal_nano) in sorted(fees.items())
     )
+    return planned
+
+
+def again(trace: Trace, phi: np.ndarray | None, authors: Mapping[int, int]) -> Planned:
+    """The lines of one charge as a plan makes them, for a replay. `phi`: net factors of a call, by place."""
+    planned = Planned([], [], [], [])
+    behind = _Behind(trace.artifact_id, authors)
+    if phi is None:
+        _plan_fee(planned, trace, defaultdict(lambda: [0, 0]), behind)
+        return planned
+    call = epoch_call(trace, behind.withdrawn_at)
+    _add_call(planned, trace, call, amounts_of(call, phi, behind.is_gated), {}, behind)
     return planned
 
 
@@ -229,9 +241,15 @@ def _plan_calls(
         so_far.take_out(call)
     result = settle(calls, so_far, behind.is_gated)
     for trace, call, paid in zip(found, calls, result.paid, strict=True):
-        _add_data_lines(planned, trace.charge_id, call, paid, behind)
-        _add_curation_lines(planned, trace, call, paid, behind.people.approvers, accuracy)
+        _add_call(planned, trace, call, paid, accuracy, behind)
     _add_record_epochs(planned, version_id, calls, out, result, behind)
+
+
+def _add_call(
+    planned: Planned, trace: Trace, call: EpochCall, paid: CallPaid, accuracy: Mapping[int, int], behind: _Behind
+) -> None:
+    _add_data_lines(planned, trace.charge_id, call, paid, behind)
+    _add_curation_lines(planned, trace, call, paid, behind.people.approvers, accuracy)
 
 
 def _add_data_lines(planned: Planned, call_id: UUID, call: EpochCall, paid: CallPaid, behind: _Behind) -> None:

@@ -24,7 +24,7 @@ from django.db import transaction
 from django.db.models import Max
 from django.utils import timezone
 
-from attribution import disputed, methods, planning, reversals
+from attribution import bundles, disputed, methods, planning, reversals
 from attribution.models import Cut, Epoch, Line, PlannedPosting, RecordEpoch, RecordFee, RecordLine, Source, Trace
 from attribution.netting import Unattributed
 from attribution.payloads import attributed_entry_id
@@ -97,6 +97,11 @@ def plan(reference: str) -> Epoch | None:
     except NotYet as waiting:
         ledger.outbox_failed(PLAN_TOPIC, reference, str(waiting))
         return None
+    except (bundles.Damaged, FileNotFoundError) as problem:
+        # Nobody is paid out of wrong files, and no other epoch waits: `verify` names this one until they are back.
+        logger.error("epoch %s cannot be planned: %s", payload["epoch_id"], problem)
+        ledger.outbox_failed(PLAN_TOPIC, reference, str(problem))
+        return None
 
 
 def plan_epoch(epoch_id: uuid.UUID | str) -> Epoch:
@@ -118,7 +123,7 @@ def plan_epoch(epoch_id: uuid.UUID | str) -> Epoch:
         given_back, authors = reversals.before_plan(epoch), thefts.authors()
         found = _traces_of(epoch, without=given_back.left_out)
         taken_out = list(Trace.objects.filter(charge_id__in=given_back.taken_out, source=Source.CALL))
-        earlier = _earlier_sums(epoch, [*found, *taken_out])
+        earlier = earlier_sums(epoch, [*found, *taken_out])
         planned = planning.plan(found, earlier=earlier, accuracy={}, taken_out=taken_out, authors=authors)
         with transaction.atomic():
             reversals.lock(epoch.model_id)
@@ -173,7 +178,7 @@ def _not_attributable(epoch: Epoch, charge_id: uuid.UUID) -> Trace:
     return stored
 
 
-def _earlier_sums(epoch: Epoch, found: Sequence[Trace]) -> dict[uuid.UUID, dict[int, tuple[int, int]]]:
+def earlier_sums(epoch: Epoch, found: Sequence[Trace]) -> dict[uuid.UUID, dict[int, tuple[int, int]]]:
     """(net, positive) per record at the end of the last epoch that touched it, of the versions called in this one."""
     called = {trace.model_version_id for trace in found if trace.source == Source.CALL}
     rows = (

@@ -1153,6 +1153,25 @@ CREATE TRIGGER version_is_immutable BEFORE UPDATE ON datanets_version
         "A record's page would call an equal split a measurement.",
     ),
     Removal(
+        "damaged_artifact_holds_a_plan_up",
+        "attribution/settlement.py",
+        "    except (bundles.Damaged, FileNotFoundError) as problem:\n",
+        "    except FileNotFoundError as problem:\n",
+        (
+            "tests/attribution/test_guard_settlement.py::"
+            "test_an_epoch_whose_artifact_is_damaged_waits_until_its_files_are_back",
+        ),
+        "The doorbell would end in an error, and nobody would read why an epoch is not paid.",
+    ),
+    Removal(
+        "replay_computes_net_factors",
+        "attribution/replay.py",
+        "        if (row.phi, row.gated) != (factor, bool(is_gated[place])):\n",
+        "        if False:\n",
+        ("tests/marketplace/test_verify.py::test_a_call_is_replayed_with_net_factors_out_of_its_running_sums",),
+        "A replay would believe the factors that it is there to check.",
+    ),
+    Removal(
         "follower_weighs_nothing",
         "attribution/fitting.py",
         "[0.0 if row.id in leader_of else 1.0 for row in self.rows]",

@@ -37,6 +37,7 @@ TRAINING_FAILURES = {
     "no_label_column": gettext_lazy("No column of this table is its label, and this engine needs one."),
     "label_is_missing": gettext_lazy("Not every record has a label, and this engine needs one."),
     "label_is_a_number": gettext_lazy("A neighbours model answers with a class; this table's label is a number."),
+    "content_erased": gettext_lazy("The content of %(count)s records was erased since."),
     "one_class": gettext_lazy("All records have the same label; there is nothing to tell apart."),
     "unknown_engine": gettext_lazy("There is no engine of this name."),
     "unknown_setting": gettext_lazy("Unknown setting: %(names)s."),

@@ -7,14 +7,14 @@ from dataclasses import asdict, replace
 import pytest
 from django.test import override_settings
 
-from attribution import bundles, explain_records, modelclient
+from attribution import bundles, explain_records, modelclient, replay
 from attribution.engines import retrieval
 from attribution.models import Line, RecordEpoch, RecordLine, Trace
 from datanets import reviews
 from datanets.models import Record
 from marketplace import access, listings, publishing
 from marketplace.gateway.charging import Outcome
-from marketplace.models import ModelVersion
+from marketplace.models import CallContent, ModelVersion
 from tests.attribution.models_process import running_models_process
 from tests.datanets import cast
 from tests.datanets.cast import make_datanet, measured, person, send, table, waiting
@@ -213,6 +213,17 @@ def test_a_pass_that_is_sold_after_a_withdrawal_pays_the_others(records):
     lines = Line.objects.filter(source="access", role="data")
 
     assert [(line.payee.username, line.amount_nano) for line in lines] == [("alice", 350_000_000)]
+
+
+def test_a_retrieval_answer_is_replayed_by_asking_the_model_again_while_its_content_is_kept(records):
+    scored = next(trace for trace in Trace.objects.filter(source="call") if trace.scores)
+    content = CallContent.objects.get(pk=scored.pk)
+
+    again = replay.of_charge(scored.pk, sealed=bytes(content.sealed), sealed_key=bytes(content.sealed_key))
+    afterwards = replay.of_charge(scored.pk)
+
+    assert (again.differences, again.expired, again.scores >= len(scored.scores)) == ([], [], True)
+    assert (afterwards.differences, afterwards.expired) == ([], [scored.pk])
 
 
 def test_a_call_that_was_left_before_its_first_word_is_no_proxy(records):
