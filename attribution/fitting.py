@@ -144,14 +144,21 @@ def _fit_head(engine_name: str):
         inputs = _inputs(pool)
         leader_inputs = [one for one, weight in zip(inputs, pool.weights, strict=True) if weight]
         side = settings.pop("image_side", feature_tools.IMAGE_SIDE)
-        spec = feature_tools.fit_spec(leader_inputs, pool.schema, pool.kind, image_side=side)
-        matrix = feature_tools.transform(spec, _without_label(inputs, spec))
+        try:
+            spec = feature_tools.fit_spec(leader_inputs, pool.schema, pool.kind, image_side=side)
+        except feature_tools.NoFeature as problem:
+            raise CannotFit("no_feature") from problem
+        except feature_tools.TooLarge as problem:
+            raise CannotFit("number_too_large") from problem
+        matrix = feature_tools.transform(spec, _without_label(inputs, spec), far_allowed=True)
         targets = _targets(pool, spec, inputs)
         task = "regression" if spec.get("label_type") == "number" else "classification"
         if engine_name == "neighbours" and task == "regression":
             raise CannotFit("label_is_a_number")
-        if engine_name == "linear" and task == "classification" and _classes(targets, pool.weights) < 2:
+        if _classes(targets, pool.weights) < 2:
             raise CannotFit("one_class")
+        if not np.ptp(matrix[pool.weights > 0], axis=0).any():
+            raise CannotFit("no_feature")
         options = {**settings, "standardise": spec["standardise"]}
         if engine_name == "linear":
             options["task"] = task

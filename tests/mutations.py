@@ -1172,6 +1172,25 @@ CREATE TRIGGER version_is_immutable BEFORE UPDATE ON datanets_version
         "A replay would believe the factors that it is there to check.",
     ),
     Removal(
+        "noise_of_equal_labels_is_not_paid",
+        "attribution/fitting.py",
+        "        if _classes(targets, pool.weights) < 2:\n",
+        '        if task == "classification" and _classes(targets, pool.weights) < 2:\n',
+        ("tests/attribution/test_fitting.py::test_labels_that_are_one_and_the_same_number_are_refused",),
+        "Rounding noise would be paid as influence.",
+    ),
+    Removal(
+        "questions_are_bounded",
+        "attribution/features.py",
+        "    if not low - reach <= number <= high + reach:\n",
+        "    if False:\n",
+        (
+            "tests/attribution/test_fitting.py::"
+            "test_a_question_very_far_from_all_records_is_refused_and_names_the_column",
+        ),
+        "A call would be charged whose answer nobody can be paid for.",
+    ),
+    Removal(
         "follower_weighs_nothing",
         "attribution/fitting.py",
         "[0.0 if row.id in leader_of else 1.0 for row in self.rows]",

@@ -39,6 +39,10 @@ TRAINING_FAILURES = {
     "label_is_a_number": gettext_lazy("A neighbours model answers with a class; this table's label is a number."),
     "content_erased": gettext_lazy("The content of %(count)s records was erased since."),
     "one_class": gettext_lazy("All records have the same label; there is nothing to tell apart."),
+    "no_feature": gettext_lazy(
+        "No column tells the records apart: each is empty, free text, or the same in all of them."
+    ),
+    "number_too_large": gettext_lazy("A column holds numbers that are too large to be computed with."),
     "unknown_engine": gettext_lazy("There is no engine of this name."),
     "unknown_setting": gettext_lazy("Unknown setting: %(names)s."),
     "setting_is_no_number": gettext_lazy("A setting is not a number."),
