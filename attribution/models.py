@@ -135,6 +135,33 @@ class Epoch(models.Model):
         ]
 
 
+class PlanShard(models.Model):
+    """A part of a large epoch's plan that one worker computes. Deleted with the plan: what stays is its lines."""
+
+    class Phase(models.TextChoices):
+        SUMS = "sums", _("Running sums")
+        LINES = "lines", _("Lines")
+
+    id = models.BigAutoField(primary_key=True)
+    epoch = models.ForeignKey(Epoch, on_delete=models.PROTECT, related_name="shards")
+    model_version_id = models.UUIDField()
+    phase = models.CharField(max_length=5, choices=Phase.choices)
+    inputs_sha256 = models.CharField(max_length=64)  # of all shards' calls, authors and factors: other ones, other rows
+    number = models.PositiveIntegerField()  # parts are put together in this order
+    charge_ids = models.JSONField()
+    authors = models.JSONField(default=list)  # [[record, user], ...] whom records pay instead of their contributors
+    phi = models.BinaryField(default=bytes)  # net factors, of number 0
+    result = models.BinaryField(null=True, blank=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["epoch", "model_version_id", "phase", "inputs_sha256", "number"],
+                name="plan_shard_is_asked_once",
+            )
+        ]
+
+
 class PlannedPosting(models.Model):
     """One batch of a settlement, ready for the sequencer: its id was made once, so posting it twice is posting it once."""
 

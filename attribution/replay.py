@@ -20,6 +20,7 @@ import numpy as np
 from attribution import explain, planning, settlement, traces
 from attribution.models import Epoch, Line, RecordEpoch, RecordFee, RecordLine, Reversal, Source, Trace
 from attribution.netting import net_factors
+from attribution.planned import Planned
 
 SCORE_UNITS_MAX = 1
 
@@ -126,7 +127,7 @@ def _authors(epoch_id: UUID) -> dict[int, int]:
     return of_calls | explain.paid_instead(RecordFee.objects.filter(epoch=epoch_id))
 
 
-def _compare(found: Outcome, planned: planning.Planned, lines, record_lines) -> None:
+def _compare(found: Outcome, planned: Planned, lines, record_lines) -> None:
     """Kept scores and all lines. `lines`, `record_lines`: query sets of what is stored."""
     kept = {(row.source_id, row.record_id): row for row in record_lines}
     again = {(row.source_id, row.record_id): row for row in planned.record_lines}
