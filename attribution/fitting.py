@@ -129,11 +129,14 @@ class _Pool:
         self.weights = np.array([0.0 if row.id in leader_of else 1.0 for row in self.rows])
         self.leader_rows = [row for row, weight in zip(self.rows, self.weights, strict=True) if weight]
 
+    def lots(self) -> np.ndarray:
+        """A number of each row, by its commitment: nobody can choose it, and a copy never changes it."""
+        digests = (hashlib.sha256(bytes.fromhex(row.identity)).digest() for row in self.rows)
+        return np.array([int.from_bytes(digest[:4]) for digest in digests], dtype=np.int64)
+
     def folds(self) -> np.ndarray:
-        """Fold of each row, by its commitment: nobody can choose it, and a copy never changes it."""
-        return np.array(
-            [int.from_bytes(hashlib.sha256(bytes.fromhex(row.identity)).digest()[:4]) % FOLDS for row in self.rows]
-        )
+        """Fold of each row."""
+        return self.lots() % FOLDS
 
 
 def _fit_head(engine_name: str):
@@ -233,9 +236,11 @@ def _targets(pool: _Pool, spec: dict, inputs: Sequence[Any]) -> list[Any]:
 def _judge(engine, matrix, targets, pool: _Pool, options: dict, task: str) -> tuple[dict, dict]:
     """Fit without each fold, let its rows judge: gated records, integer shares, and the figures of the card."""
     leaders = np.flatnonzero(pool.weights > 0)
-    folds = pool.folds()
     if len(leaders) < JUDGED_MIN:
         return _equal_shares(pool, methods.EQUAL_TOO_FEW), {"records": len(pool.rows), "leaders": len(leaders)}
+    # By lot: where only the first judge, nobody chose them.
+    lots = pool.lots()
+    folds, leaders = lots % FOLDS, leaders[np.argsort(lots[leaders], kind="stable")]
     total = np.zeros(len(pool.rows))
     variance = np.zeros(len(pool.rows))
     seen = np.zeros(len(pool.rows))
@@ -244,7 +249,9 @@ def _judge(engine, matrix, targets, pool: _Pool, options: dict, task: str) -> tu
         held_out = leaders[folds[leaders] == fold]
         weights = pool.weights.copy()
         weights[held_out] = 0.0
-        if len(held_out) < 2 or (task == "classification" and _classes(targets, weights) < 2):
+        known = {target for target, weight in zip(targets, weights, strict=True) if weight > 0}
+        judges = [i for i in held_out if task == "regression" or targets[i] in known]
+        if len(judges) < 2 or (task == "classification" and len(known) < 2):
             continue
         model = engine.fit(matrix, targets, weights, options)
         mean, error = engine.validation_scores(model, matrix[held_out], [targets[i] for i in held_out])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from attribution import features, fitting, shares
+from attribution import features, fitting, methods, shares
 from attribution.engines import linear, neighbours
 from datanets.models import Record
 from marketplace import publishing
@@ -86,6 +86,16 @@ def test_as_many_classes_as_records_can_be_learned(books):
     stored = fitting.fit(engine="linear", versions=[published({"alice": rows}, schema=schema)], settings={})
 
     assert len(stored.settings["classes"]) == 5
+
+
+def test_rows_whose_class_nobody_else_has_judge_nobody(books):
+    rows = [(radius, texture, f"kind {i}") for i, (radius, texture, _label) in enumerate(measured(fitting.JUDGED_MIN))]
+    kinds = {"name": "diagnosis", "type": "category", "required": True, "values": [row[2] for row in rows]}
+    version = published({"alice": rows}, schema={**SCHEMA, "columns": [*SCHEMA["columns"][:2], kinds]})
+
+    stored = fitting.fit(engine="linear", versions=[version], settings={})
+
+    assert stored.fee_method == methods.EQUAL_NO_MEASURE
 
 
 @pytest.mark.parametrize("radius", [-50.0, 0.0, 500.0, 40_000.0])
