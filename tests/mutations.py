@@ -1211,7 +1211,11 @@ CREATE TRIGGER version_is_immutable BEFORE UPDATE ON datanets_version
         "attribution/fitting.py",
         "[0.0 if row.id in leader_of else 1.0 for row in self.rows]",
         "[1.0 for row in self.rows]",
-        ("tests/attribution/test_guard_settlement.py::test_copies_of_earlier_records_earn_nothing",),
+        (
+            "tests/attribution/test_guard_settlement.py::test_copies_of_earlier_records_earn_nothing",
+            "tests/attribution/test_copies.py::"
+            "test_a_model_of_two_datanets_pays_as_if_the_copies_in_one_of_the_other_were_not_there",
+        ),
         "Copying somebody's records would pay.",
     ),
     Removal(
