@@ -139,8 +139,8 @@ class PlanShard(models.Model):
     """A part of a large epoch's plan that one worker computes. Deleted with the plan: what stays is its lines."""
 
     class Phase(models.TextChoices):
-        SUMS = "sums", _("Running sums")
-        LINES = "lines", _("Lines")
+        SUMS = "sums"
+        LINES = "lines"
 
     id = models.BigAutoField(primary_key=True)
     epoch = models.ForeignKey(Epoch, on_delete=models.PROTECT, related_name="shards")

@@ -18,7 +18,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(primary_key=True, serialize=False)),
                 ('model_version_id', models.UUIDField()),
-                ('phase', models.CharField(choices=[('sums', 'Running sums'), ('lines', 'Lines')], max_length=5)),
+                ('phase', models.CharField(choices=[('sums', 'Sums'), ('lines', 'Lines')], max_length=5)),
                 ('inputs_sha256', models.CharField(max_length=64)),
                 ('number', models.PositiveIntegerField()),
                 ('charge_ids', models.JSONField()),
