@@ -23,6 +23,18 @@ SERVING_FORMAT = "open-serving/1"
 CACHED_MAX = 24
 
 
+class Damaged(ValueError):
+    """The files of an artifact do not have the hash that they are stored under. Nothing is computed from them.
+
+    They come back from a copy, or from `manage.py rebuild`; until then whoever needs them waits.
+    """
+
+    code = "artifact_damaged"
+
+    def __init__(self, sha256: str) -> None:
+        super().__init__(f"The files of artifact {sha256} do not have the hash they are stored under.")
+
+
 @dataclass(frozen=True, eq=False)
 class Bundle:
     """A served thing.
@@ -30,7 +42,8 @@ class Bundle:
     Args:
         artifact: What the engine made.
         serving: JSON: `kind`, `spec` (features), `versions` ([{id, root}]), `records` (ids in the order of the fit),
-            `identities` (their commitments), `gated` and `shares` (per record, from held-out rows), `upstream`.
+            `identities` (their commitments), `gated` and `shares` (per record, from held-out rows), `fee_method` (how
+            the shares came about), `upstream`.
         sha256: Content hash over all three files.
     """
 
@@ -78,12 +91,12 @@ def read(sha256: str) -> Bundle:
     """Read a bundle, checking its hash. Its arrays stay in their file, mapped: processes share one copy of them.
 
     Raises:
-        FileNotFoundError: there is none. ValueError: its files do not have that hash.
+        FileNotFoundError: there is none. Damaged: its files do not have that hash.
     """
     files: dict[str, Buffer] = {name: storage.get(_key(sha256, name)) for name in (SETTINGS_FILE, SERVING_FILE)}
     files[ARRAYS_FILE] = storage.mapped(_key(sha256, ARRAYS_FILE))
     if content_hash(files) != sha256:
-        raise ValueError("The artifact's files do not have the hash they are stored under.")
+        raise Damaged(sha256)
     serving = json.loads(bytes(files.pop(SERVING_FILE)))
     return Bundle(artifact=from_files(files), serving=serving, sha256=sha256)
 

@@ -1,4 +1,4 @@
-"""Answers for people: who was paid for a call and why, why a record earned what it did, or why nothing.
+"""Answers for people: who was paid for a call and why, and what it all adds up to. Of records: explain_records.py.
 
 Every amount comes with the whole numbers that reproduce it, so that a page can show the sum and a reader can do it.
 """
@@ -11,14 +11,13 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from django.db.models import Count, Exists, F, Max, OuterRef, QuerySet, Subquery, Sum
+from django.db.models import Count, F, Max, QuerySet, Sum
 
 from attribution import planning
 from attribution.models import Epoch, Line, RecordEpoch, RecordFee, Reversal, Trace, paid_to
-from attribution.netting import Unattributed, amounts_of, weights_of
+from attribution.netting import amounts_of, weights_of
 from attribution.shares import MILLION
-from datanets import records as datanet_records
-from datanets.models import Record, Version, VersionFollower
+from datanets.models import Record, Version
 
 #: Of RecordEpoch: what it earned, less what refunds of earlier calls took back from the plan of that epoch on.
 KEPT = F("amount_nano") - F("given_back_nano")
@@ -124,95 +123,6 @@ def payees_of(call: CallExplanation) -> dict[int, int]:
 def paid_instead(paid: QuerySet[RecordEpoch] | QuerySet[RecordFee]) -> dict[int, int]:
     """Record -> author, of the rows that did not pay the record's contributor."""
     return dict(paid.filter(payee__isnull=False).values_list("record_id", "payee_id"))
-
-
-# --- Records
-
-
-@dataclass(frozen=True)
-class RecordExplanation:
-    """What a record earned, and, if calls paid it nothing, the one reason.
-
-    Args:
-        earned_nano: From calls, passes and training runs.
-        call_count: Settled calls that it has a score in.
-        reason: A code of `why_record`; empty when a call paid it something.
-        net, positive: Its sums in the model version that it did worst in; 0 when a call paid it something.
-    """
-
-    earned_nano: int
-    call_count: int
-    reason: str
-    leader_id: int | None = None
-    net: int = 0
-    positive: int = 0
-
-
-def why_record(record: Record) -> RecordExplanation:
-    """Explain a record's earnings. A record that no call paid has exactly one reason, the first that applies.
-
-    refunded, waiting, rejected, withdrawn, not_in_version, follower, no_call, gated, net_negative, own_weights,
-    rounds_to_zero
-    """
-    totals = RecordEpoch.objects.filter(record=record).aggregate(
-        amount=Sum(KEPT), paid=Sum("amount_nano"), calls=Sum("call_count")
-    )
-    fees_nano = RecordFee.objects.filter(record=record).aggregate(total=Sum("amount_nano"))["total"] or 0
-    earned_nano = (totals["amount"] or 0) + fees_nano
-    was_frozen = record.added_in is not None  # else no version and no model has it
-    leader_id = _leader_of(record) if was_frozen else None
-    newest = _newest_of(record) if was_frozen and not totals["amount"] else []
-    reason = "" if totals["amount"] else "refunded" if totals["paid"] else _reason(record, leader_id, newest)
-    worst = min(newest, key=lambda row: row.net, default=None)
-    return RecordExplanation(
-        earned_nano=earned_nano,
-        call_count=totals["calls"] or 0,
-        reason=reason,
-        leader_id=leader_id,
-        net=int(worst.net) if worst else 0,
-        positive=int(worst.positive) if worst else 0,
-    )
-
-
-def _leader_of(record: Record) -> int | None:
-    """Whom it follows in the newest version that holds it: an earlier leader may have been withdrawn since."""
-    newest = datanet_records.versions_with(record).reverse().values("pk")[:1]
-    found = VersionFollower.objects.filter(record=record, version=Subquery(newest))
-    return found.values_list("leader_id", flat=True).first()
-
-
-def _newest_of(record: Record) -> list[Any]:
-    """Its running sums as they stand, per model version.
-
-    `from_own_weights` says of each whether a call of its epoch was answered from the model's own weights.
-    """
-    left = Line.objects.filter(payee__isnull=True, role=Line.Role.DATA, reason=Unattributed.OWN_WEIGHTS)
-    found = RecordEpoch.objects.filter(record=record).order_by("model_version_id", "-epoch__number")
-    found = found.annotate(from_own_weights=Exists(left.filter(epoch=OuterRef("epoch"))))
-    return list(found.distinct("model_version_id"))
-
-
-def _reason(record: Record, leader_id: int | None, newest: list[Any]) -> str:
-    if record.status in (Record.Status.CHECKING, Record.Status.WAITING):
-        return "waiting"
-    if record.status == Record.Status.REJECTED:
-        return "rejected"
-    if record.status == Record.Status.WITHDRAWN and not newest:
-        return "withdrawn"
-    if record.added_in is None:
-        return "not_in_version"
-    if leader_id is not None:
-        return "follower"
-    if not newest:
-        return "no_call"
-    if all(row.gated for row in newest):
-        return "gated"
-    if not any(row.net or row.positive for row in newest):
-        # A rule may also leave the data no part at all.
-        return "own_weights" if any(row.from_own_weights for row in newest) else "rounds_to_zero"
-    if all(row.net <= 0 for row in newest):
-        return "net_negative"
-    return "rounds_to_zero"
 
 
 # --- Sums

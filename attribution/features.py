@@ -14,6 +14,18 @@ from PIL import Image
 IMAGE_SIDE = 16
 LEVELS_MAX = 50
 NUMERIC_TYPES = ("number", "integer", "boolean")
+NUMBER_MAX = 1e100  # its square, and the sum of very many of them, is still a number
+# A question may lie outside of what the records span: the model extrapolates. So many spans away it says nothing any more,
+# and what it would say could not be attributed.
+SPANS_MAX = 1000.0
+
+
+class NoFeature(ValueError):
+    """No column gives a feature."""
+
+
+class TooLarge(ValueError):
+    """A column holds numbers that cannot be computed with."""
 
 
 def fit_spec(rows: Sequence[Any], schema: Mapping[str, Any], kind: str, *, image_side: int = IMAGE_SIDE) -> dict:
@@ -31,7 +43,7 @@ def fit_spec(rows: Sequence[Any], schema: Mapping[str, Any], kind: str, *, image
         A JSON object for `transform`, with `names`, one per feature.
 
     Raises:
-        ValueError: an unknown kind, a value that does not fit its column, or no column that gives a feature.
+        ValueError: an unknown kind, a value that does not fit its column; NoFeature, TooLarge.
     """
     if kind == "tabular":
         return _fit_table(rows, schema)
@@ -45,13 +57,15 @@ def fit_spec(rows: Sequence[Any], schema: Mapping[str, Any], kind: str, *, image
     raise ValueError(f"Unknown kind of data: {kind}.")
 
 
-def transform(spec: Mapping[str, Any], inputs: Sequence[Any]) -> np.ndarray:
+def transform(spec: Mapping[str, Any], inputs: Sequence[Any], *, far_allowed: bool = False) -> np.ndarray:
     """Features, float64, shape (len(inputs), len(spec["names"])).
 
     Args:
         spec: From `fit_spec`.
         inputs: tabular: mappings by column name; a missing value becomes the column's mean and raises its flag, and a
             level never seen has all zeros. text: embeddings. image: PIL images or uint8 arrays (h, w), (h, w, 1, 3 or 4).
+        far_allowed: Records: a copy of one must not keep everybody from training. A question must not lie very far from
+            the numbers learned from (`SPANS_MAX`); up to there it is answered by extrapolation.
 
     Raises:
         ValueError: an unknown column, a missing required one, a value of another type, a wrong shape. The message
@@ -63,7 +77,7 @@ def transform(spec: Mapping[str, Any], inputs: Sequence[Any]) -> np.ndarray:
         for row, features in zip(inputs, out, strict=True):
             if unknown := sorted(str(name) for name in set(row) - known):
                 raise ValueError(f"Unknown column: {', '.join(unknown)}.")
-            _fill_row(spec["columns"], row, features)
+            _fill_row(spec["columns"], row, features, far_allowed=far_allowed)
         return out
     if spec["kind"] == "text":
         if len(inputs) == 0:
@@ -105,7 +119,10 @@ def _fit_table(rows: Sequence[Mapping[str, Any]], schema: Mapping[str, Any]) -> 
         fitted = {"name": name, "type": kind, "required": bool(column.get("required"))}
         if kind in NUMERIC_TYPES and present:
             values = [_number(value, fitted) for value in present]
+            if max(map(abs, values)) > NUMBER_MAX:
+                raise TooLarge(f"Column {name} holds numbers above {NUMBER_MAX:g}.")
             fitted["mean"] = math.fsum(values) / len(values)
+            fitted["low"], fitted["high"] = min(values), max(values)
             names.append(name)
         elif kind == "category" and present:
             counts: dict[str, int] = {}
@@ -123,7 +140,7 @@ def _fit_table(rows: Sequence[Mapping[str, Any]], schema: Mapping[str, Any]) -> 
             names.append(f"{name} is missing")
         columns.append(fitted)
     if not columns:
-        raise ValueError("No column of this table gives a feature.")
+        raise NoFeature("No column of this table gives a feature.")
     return {
         "kind": "tabular",
         "standardise": True,
@@ -135,7 +152,9 @@ def _fit_table(rows: Sequence[Mapping[str, Any]], schema: Mapping[str, Any]) -> 
     }
 
 
-def _fill_row(columns: Sequence[Mapping[str, Any]], row: Mapping[str, Any], features: np.ndarray) -> None:
+def _fill_row(
+    columns: Sequence[Mapping[str, Any]], row: Mapping[str, Any], features: np.ndarray, *, far_allowed: bool
+) -> None:
     place = 0
     for column in columns:
         value = row.get(column["name"])
@@ -147,7 +166,10 @@ def _fill_row(columns: Sequence[Mapping[str, Any]], row: Mapping[str, Any], feat
                 features[place + column["levels"].index(level)] = 1.0
             place += len(column["levels"])
         else:
-            features[place] = column["mean"] if missing else _number(value, column)
+            number = column["mean"] if missing else _number(value, column)
+            if not far_allowed:
+                _check_is_near(number, column)
+            features[place] = number
             place += 1
         if column["flag"]:
             features[place] = float(missing)
@@ -175,6 +197,15 @@ def _number(value: Any, column: Mapping[str, Any]) -> float:
     if not math.isfinite(number):
         raise ValueError(f"Column {column['name']}: the number must be finite.")
     return number
+
+
+def _check_is_near(number: float, column: Mapping[str, Any]) -> None:
+    low, high = column["low"], column["high"]
+    reach = SPANS_MAX * max(high - low, abs(low), abs(high), 1.0)
+    if not low - reach <= number <= high + reach:
+        raise ValueError(
+            f"Column {column['name']}: {number:g} is too far from the {low:g} to {high:g} that the model learned from."
+        )
 
 
 def _level(value: Any) -> str:

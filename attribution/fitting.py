@@ -12,14 +12,16 @@ import io
 import logging
 import math
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 import numpy as np
 from django.db import transaction
 from PIL import Image
 
-from attribution import bundles, modelclient, shares
+from attribution import bundles, methods, modelclient, shares
 from attribution import features as feature_tools
+from attribution.bundles import Bundle
 from attribution.engines import ENGINES, Artifact, gated, penalty, retrieval
 from attribution.engines.design import one_blas_thread
 from attribution.models import Artifact as StoredArtifact
@@ -32,7 +34,6 @@ logger = logging.getLogger(__name__)
 FOLDS = 5
 JUDGED_MIN = 50  # below this many leaders held-out rows say too little: nobody is gated, shares are equal, l2 is 1
 CONNECTED = "connected"
-CONNECTED_METHOD = "none/1"
 SETTINGS: dict[str, dict[str, Any]] = {
     "linear": {"l2": float, "image_side": int},
     "neighbours": {"k": int, "image_side": int},
@@ -64,8 +65,34 @@ def fit(*, engine: str, versions: Sequence[Version], settings: dict[str, Any]) -
         CannotFit: the data does not allow it (no label, one class, too few records, an unknown setting).
         modelclient.ModelsUnavailable: embeddings are needed and the models process does not answer; try again.
     """
+    bundle, files, metrics = _fitted(engine, versions, settings, at=None)
+    size_bytes = bundles.save(files, bundle.sha256)
+    return _store(bundle, engine=engine, versions=versions, metrics=metrics, size_bytes=size_bytes)
+
+
+def rebuild(stored: StoredArtifact, *, settings: dict[str, Any]) -> tuple[Bundle, dict[str, bytes]]:
+    """Fit once more what an artifact was fitted from, as its sealed versions were then. Stores nothing.
+
+    Args:
+        settings: Of the run that made it, not those of the artifact: what held-out rows chose is chosen again.
+
+    Returns:
+        The bundle and its files. Its hash is the artifact's, or somebody changed data, code or the artifact.
+
+    Raises:
+        CannotFit: content was erased since, among others. modelclient.ModelsUnavailable: as for `fit`.
+    """
+    versions = list(stored.versions.select_related("datanet").order_by("created_at", "pk"))
+    bundle, files, _metrics = _fitted(stored.engine, versions, settings, at=stored.created_at)
+    return bundle, files
+
+
+def _fitted(
+    engine: str, versions: Sequence[Version], settings: dict[str, Any], *, at: datetime | None
+) -> tuple[Bundle, dict[str, bytes], dict]:
+    """`at`: leave out only what was withdrawn by then; None: by now."""
     settings = _checked_settings(engine, settings)
-    pool = _Pool(versions)
+    pool = _Pool(versions, at=at)
     if not pool.leader_rows:
         raise CannotFit("no_records")
     serving = {
@@ -84,28 +111,32 @@ def fit(*, engine: str, versions: Sequence[Version], settings: dict[str, Any]) -
         logger.exception("the engine %s refused to fit", engine)
         raise CannotFit("engine_refused") from problem
     bundle, files = bundles.pack(artifact, {**serving, **extra})
-    size_bytes = bundles.save(files, bundle.sha256)
-    return _store(bundle, engine=engine, versions=versions, metrics=metrics, size_bytes=size_bytes)
+    return bundle, files, metrics
 
 
 class _Pool:
     """The records of all versions in a fixed order, with one leader map over them all."""
 
-    def __init__(self, chosen: Sequence[Version]) -> None:
+    def __init__(self, chosen: Sequence[Version], *, at: datetime | None) -> None:
         self.kind = chosen[0].datanet.kind
         self.schema = chosen[0].datanet.schema
         leader_of = versions.merged_leaders(chosen)
-        withdrawn = datanet_records.excluded([version.pk for version in chosen])
+        withdrawn = datanet_records.excluded([version.pk for version in chosen], at=at)
         found = {row.id: row for version in chosen for row in versions.records_of(version)}
         self.rows = [found[record_id] for record_id in sorted(found) if record_id not in withdrawn]
+        if erased := sum(not row.body and not row.media_key for row in self.rows):
+            raise CannotFit("content_erased", count=str(erased))
         self.weights = np.array([0.0 if row.id in leader_of else 1.0 for row in self.rows])
         self.leader_rows = [row for row, weight in zip(self.rows, self.weights, strict=True) if weight]
 
+    def lots(self) -> np.ndarray:
+        """A number of each row, by its commitment: nobody can choose it, and a copy never changes it."""
+        digests = (hashlib.sha256(bytes.fromhex(row.identity)).digest() for row in self.rows)
+        return np.array([int.from_bytes(digest[:4]) for digest in digests], dtype=np.int64)
+
     def folds(self) -> np.ndarray:
-        """Fold of each row, by its commitment: nobody can choose it, and a copy never changes it."""
-        return np.array(
-            [int.from_bytes(hashlib.sha256(bytes.fromhex(row.identity)).digest()[:4]) % FOLDS for row in self.rows]
-        )
+        """Fold of each row."""
+        return self.lots() % FOLDS
 
 
 def _fit_head(engine_name: str):
@@ -116,14 +147,21 @@ def _fit_head(engine_name: str):
         inputs = _inputs(pool)
         leader_inputs = [one for one, weight in zip(inputs, pool.weights, strict=True) if weight]
         side = settings.pop("image_side", feature_tools.IMAGE_SIDE)
-        spec = feature_tools.fit_spec(leader_inputs, pool.schema, pool.kind, image_side=side)
-        matrix = feature_tools.transform(spec, _without_label(inputs, spec))
+        try:
+            spec = feature_tools.fit_spec(leader_inputs, pool.schema, pool.kind, image_side=side)
+        except feature_tools.NoFeature as problem:
+            raise CannotFit("no_feature") from problem
+        except feature_tools.TooLarge as problem:
+            raise CannotFit("number_too_large") from problem
+        matrix = feature_tools.transform(spec, _without_label(inputs, spec), far_allowed=True)
         targets = _targets(pool, spec, inputs)
         task = "regression" if spec.get("label_type") == "number" else "classification"
         if engine_name == "neighbours" and task == "regression":
             raise CannotFit("label_is_a_number")
-        if engine_name == "linear" and task == "classification" and _classes(targets, pool.weights) < 2:
+        if _classes(targets, pool.weights) < 2:
             raise CannotFit("one_class")
+        if not np.ptp(matrix[pool.weights > 0], axis=0).any():
+            raise CannotFit("no_feature")
         options = {**settings, "standardise": spec["standardise"]}
         if engine_name == "linear":
             options["task"] = task
@@ -152,12 +190,13 @@ def _fit_retrieval(pool: _Pool, settings: dict[str, Any]) -> tuple[Artifact, dic
     embeddings = modelclient.embed(texts)
     artifact = retrieval.fit(embeddings, np.array(targets, dtype=np.int64), pool.weights, dict(settings))
     metrics = {"passages": len(texts), "records": len(pool.rows), "leaders": len(pool.leader_rows)}
-    return artifact, _equal_shares(pool), metrics
+    return artifact, _equal_shares(pool, methods.EQUAL_NO_MEASURE), metrics
 
 
 def _fit_connected(pool: _Pool, settings: dict[str, Any]) -> tuple[Artifact, dict, dict]:
-    artifact = Artifact(engine=CONNECTED, settings={"method": CONNECTED_METHOD, "records": len(pool.rows)}, arrays={})
-    return artifact, _equal_shares(pool), {"records": len(pool.rows), "leaders": len(pool.leader_rows)}
+    artifact = Artifact(engine=CONNECTED, settings={"method": methods.NONE, "records": len(pool.rows)}, arrays={})
+    told = {"records": len(pool.rows), "leaders": len(pool.leader_rows)}
+    return artifact, _equal_shares(pool, methods.EQUAL_NO_MEASURE), told
 
 
 _FITTERS = {
@@ -197,9 +236,11 @@ def _targets(pool: _Pool, spec: dict, inputs: Sequence[Any]) -> list[Any]:
 def _judge(engine, matrix, targets, pool: _Pool, options: dict, task: str) -> tuple[dict, dict]:
     """Fit without each fold, let its rows judge: gated records, integer shares, and the figures of the card."""
     leaders = np.flatnonzero(pool.weights > 0)
-    folds = pool.folds()
     if len(leaders) < JUDGED_MIN:
-        return _equal_shares(pool), {"records": len(pool.rows), "leaders": len(leaders)}
+        return _equal_shares(pool, methods.EQUAL_TOO_FEW), {"records": len(pool.rows), "leaders": len(leaders)}
+    # By lot: where only the first judge, nobody chose them.
+    lots = pool.lots()
+    folds, leaders = lots % FOLDS, leaders[np.argsort(lots[leaders], kind="stable")]
     total = np.zeros(len(pool.rows))
     variance = np.zeros(len(pool.rows))
     seen = np.zeros(len(pool.rows))
@@ -208,7 +249,9 @@ def _judge(engine, matrix, targets, pool: _Pool, options: dict, task: str) -> tu
         held_out = leaders[folds[leaders] == fold]
         weights = pool.weights.copy()
         weights[held_out] = 0.0
-        if len(held_out) < 2 or (task == "classification" and _classes(targets, weights) < 2):
+        known = {target for target, weight in zip(targets, weights, strict=True) if weight > 0}
+        judges = [i for i in held_out if task == "regression" or targets[i] in known]
+        if len(judges) < 2 or (task == "classification" and len(known) < 2):
             continue
         model = engine.fit(matrix, targets, weights, options)
         mean, error = engine.validation_scores(model, matrix[held_out], [targets[i] for i in held_out])
@@ -219,14 +262,17 @@ def _judge(engine, matrix, targets, pool: _Pool, options: dict, task: str) -> tu
         for i in held_out:
             outputs = engine.answer(model, matrix[i]).outputs
             answered.append((targets[i], outputs["value"] if task == "regression" else outputs["label"]))
+    if not seen.any():
+        return _equal_shares(pool, methods.EQUAL_NO_MEASURE), {"records": len(pool.rows), "leaders": len(leaders)}
     times = np.maximum(seen, 1)
     mean, error = total / times, np.sqrt(variance) / times
     is_gated = gated(mean, error) & (seen > 0)
     useful = np.where(is_gated, 0.0, np.maximum(mean, 0.0)) * pool.weights
-    quantised = shares.quantise(useful)
+    # Where no record helps, all shares are 0 and nobody is paid: settlement says so.
     said = {
         "gated": [pool.rows[i].id for i in np.flatnonzero(is_gated)],
-        "shares": quantised.tolist() if quantised.any() else _equal_shares(pool)["shares"],
+        "shares": shares.quantise(useful).tolist(),
+        "fee_method": methods.VALIDATION_SHARES,
     }
     return said, {"records": len(pool.rows), "leaders": len(leaders), **_figures(answered, task)}
 
@@ -254,8 +300,9 @@ def _figures(answered: list[tuple[Any, Any]], task: str) -> dict:
     }
 
 
-def _equal_shares(pool: _Pool) -> dict:
-    return {"gated": [], "shares": [int(weight) for weight in pool.weights]}
+def _equal_shares(pool: _Pool, method: str) -> dict:
+    """Every leader the same; `method` says why, in the artifact, in each trace, and wherever the money shows."""
+    return {"gated": [], "shares": [int(weight) for weight in pool.weights], "fee_method": method}
 
 
 def _classes(targets: Sequence[Any], weights: np.ndarray) -> int:
@@ -289,6 +336,7 @@ def _store(bundle, *, engine: str, versions: Sequence[Version], metrics: dict, s
             "size_bytes": size_bytes,
             "metrics": metrics,
             "method": bundle.artifact.settings["method"],
+            "fee_method": bundle.serving["fee_method"],
         },
     )
     if created:

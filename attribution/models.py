@@ -12,9 +12,11 @@ from django.db.models.functions import Coalesce
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from attribution.netting import Unattributed
 from ledger import chart
 
 USER = settings.AUTH_USER_MODEL
+REASONS = [str(reason) for reason in Unattributed]  # each has a sentence in reasons.py
 
 
 class Artifact(models.Model):
@@ -27,7 +29,8 @@ class Artifact(models.Model):
     record_count = models.PositiveIntegerField()
     size_bytes = models.BigIntegerField()
     metrics = models.JSONField(default=dict)  # measured on held-out rows when it was made
-    method = models.CharField(max_length=40)  # the attribution method and its version, e.g. "midpoint/1"
+    method = models.CharField(max_length=40)  # of its calls; a code of methods.py
+    fee_method = models.CharField(max_length=40)  # how access and training money is split over its records
     created_at = models.DateTimeField(default=timezone.now)
 
 
@@ -72,6 +75,7 @@ class Trace(models.Model):
             models.CheckConstraint(
                 name="trace_amounts_are_not_negative", condition=Q(data_nano__gte=0, curation_nano__gte=0)
             ),
+            models.CheckConstraint(name="trace_reason_is_known", condition=Q(reason__in=["", *REASONS])),
             models.CheckConstraint(name="causal_part_is_a_part", condition=Q(causal_millionths__lte=1_000_000)),
             models.CheckConstraint(
                 name="forgotten_trace_has_no_context", condition=Q(forgotten_at__isnull=True) | Q(context={})
@@ -131,6 +135,33 @@ class Epoch(models.Model):
         ]
 
 
+class PlanShard(models.Model):
+    """A part of a large epoch's plan that one worker computes. Deleted with the plan: what stays is its lines."""
+
+    class Phase(models.TextChoices):
+        SUMS = "sums"
+        LINES = "lines"
+
+    id = models.BigAutoField(primary_key=True)
+    epoch = models.ForeignKey(Epoch, on_delete=models.PROTECT, related_name="shards")
+    model_version_id = models.UUIDField()
+    phase = models.CharField(max_length=5, choices=Phase.choices)
+    inputs_sha256 = models.CharField(max_length=64)  # of all shards' calls, authors and factors: other ones, other rows
+    number = models.PositiveIntegerField()  # parts are put together in this order
+    charge_ids = models.JSONField()
+    authors = models.JSONField(default=list)  # [[record, user], ...] whom records pay instead of their contributors
+    phi = models.BinaryField(default=bytes)  # net factors, of number 0
+    result = models.BinaryField(null=True, blank=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["epoch", "model_version_id", "phase", "inputs_sha256", "number"],
+                name="plan_shard_is_asked_once",
+            )
+        ]
+
+
 class PlannedPosting(models.Model):
     """One batch of a settlement, ready for the sequencer: its id was made once, so posting it twice is posting it once."""
 
@@ -166,7 +197,7 @@ class Line(models.Model):
             models.CheckConstraint(name="line_pays_something", condition=Q(amount_nano__gt=0)),
             models.CheckConstraint(
                 name="unattributed_line_has_a_reason",
-                condition=Q(payee__isnull=False, reason="") | (Q(payee__isnull=True) & ~Q(reason="")),
+                condition=Q(payee__isnull=False, reason="") | Q(payee__isnull=True, reason__in=REASONS),
             ),
             models.UniqueConstraint(
                 fields=["source_id", "role", "payee"],
@@ -266,6 +297,9 @@ class RecordFee(models.Model):
     source = models.CharField(max_length=8, choices=Source.choices)
     record = models.ForeignKey("datanets.Record", on_delete=models.PROTECT, related_name="fees")
     amount_nano = models.BigIntegerField()
+    equal_nano = models.BigIntegerField(
+        default=0
+    )  # the part of it that was split equally, because nothing was measured
     payee = models.ForeignKey(  # as of RecordEpoch
         USER, null=True, blank=True, on_delete=models.PROTECT, related_name="+", db_index=False
     )

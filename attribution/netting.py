@@ -37,6 +37,8 @@ class Unattributed(StrEnum):
     GATED = "gated"  # ... or all of them do harm on held-out data
     NO_METHOD_YET = "no_method_yet"  # a connected model, until spans exist
     NOT_ATTRIBUTABLE = "not_attributable"  # attribution failed three times, or never ran
+    NO_HELP = "no_help"  # access and training: no record helped on held-out rows
+    WITHDRAWN = "withdrawn"  # access and training: every record that did was taken back before
     NO_CURATOR = "no_curator"  # nobody who could be paid approved these records
 
 
@@ -125,6 +127,12 @@ class Wide:
         self.low[places] = sums & LIMB_MASK
         self.high[places] += scores * high + (sums >> LIMB_BITS)
 
+    def include(self, other: Wide) -> None:
+        """Add another vector, entry by entry."""
+        sums = self.low + other.low
+        self.low = sums & LIMB_MASK
+        self.high = self.high + other.high + (sums >> LIMB_BITS)
+
     def whole(self) -> list[int]:
         """The values, as Python's integers."""
         return [(high << LIMB_BITS) + low for high, low in zip(self.high.tolist(), self.low.tolist(), strict=True)]
@@ -146,17 +154,40 @@ class Sums:
         largest = max((*map(abs, net), *positive), default=0)
         self._room_nano = VOLUME_NANO_MAX - largest // BILLION
         self._net, self._positive = Wide(net), Wide(positive)
+        self.added_nano = 0  # what went through since
 
     @classmethod
     def zero(cls, records: int) -> Sums:
         return cls([0] * records, [0] * records)
 
     def add(self, call: EpochCall) -> None:
-        self._room_nano -= call.split_nano
-        if self._room_nano < 0:
-            raise OverflowError("More money went through this model version than its sums can hold.")
+        self._make_room(call.split_nano)
         self._net.add(call.places, call.scores, call.split_nano)
         self._positive.add(call.places, np.maximum(call.scores, 0), call.split_nano)
+
+    def include(self, part: Sums) -> None:
+        """Add all calls that another worker added to zero. In how many parts they come changes nothing."""
+        self._make_room(part.added_nano)
+        self._net.include(part._net)
+        self._positive.include(part._positive)
+
+    def limbs(self) -> np.ndarray:
+        """The vectors as they are computed with, shape (4, n), int64: what a worker hands over."""
+        return np.stack([self._net.high, self._net.low, self._positive.high, self._positive.low])
+
+    @classmethod
+    def of_limbs(cls, limbs: np.ndarray, added_nano: int) -> Sums:
+        """What `limbs` handed over."""
+        found = cls.zero(limbs.shape[1])
+        found._net.high, found._net.low, found._positive.high, found._positive.low = limbs
+        found.added_nano = added_nano
+        return found
+
+    def _make_room(self, nano: int) -> None:
+        self._room_nano -= nano
+        self.added_nano += nano
+        if self._room_nano < 0:
+            raise OverflowError("More money went through this model version than its sums can hold.")
 
     def take_out(self, call: EpochCall) -> None:
         """Undo `add`: the call was given back."""

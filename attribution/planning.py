@@ -8,28 +8,29 @@ the version's roster.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 from uuid import UUID
 
 import numpy as np
 
-from attribution import bundles, traces
+from attribution import bundles, methods, traces
 from attribution.models import Line, RecordEpoch, Source, Trace
 from attribution.netting import (
     NOBODY,
     CallPaid,
     EpochCall,
-    EpochResult,
     Payees,
     Sums,
     Unattributed,
     amounts_of,
     curation_of,
     largest,
+    net_factors,
     settle,
 )
+from attribution.planned import Part, Planned, PlannedLine, PlannedRecordEpoch, PlannedRecordFee, PlannedRecordLine
 from attribution.roster import Roster
 from attribution.shares import split
 from datanets.models import Record
@@ -37,58 +38,14 @@ from datanets.models import Record
 RECORDS_KEPT = 20
 
 
-class PlannedLine(NamedTuple):
-    """A payment to a payee, or to nobody with a reason."""
+class Shards(Protocol):
+    """Who shares the calls of a version out to workers. Both hand over the parts in the order of the calls."""
 
-    source: str
-    source_id: UUID
-    role: str
-    payee_id: int | None
-    reason: str
-    record_count: int
-    amount_nano: int
+    def sums(self, version_id: UUID, found: Sequence[Trace]) -> Iterable[Sums]:
+        """What the calls of each part add to the running sums of no call at all."""
 
-
-class PlannedRecordLine(NamedTuple):
-    """What one record earned in one charge."""
-
-    source_id: UUID
-    record_id: int
-    score: int
-    amount_nano: int
-
-
-class PlannedRecordEpoch(NamedTuple):
-    """A record's running sums after this epoch."""
-
-    model_version_id: UUID
-    record_id: int
-    net: int
-    positive: int
-    phi: int
-    gated: bool
-    call_count: int
-    amount_nano: int
-    given_back_nano: int
-    payee_id: int | None
-
-
-class PlannedRecordFee(NamedTuple):
-    """What one record earned from the fees of one source in the epoch."""
-
-    source: str
-    record_id: int
-    amount_nano: int
-    payee_id: int | None
-
-
-class Planned(NamedTuple):
-    """All rows of an epoch."""
-
-    lines: list[PlannedLine]
-    record_lines: list[PlannedRecordLine]
-    record_epochs: list[PlannedRecordEpoch]
-    record_fees: list[PlannedRecordFee]
+    def parts(self, version_id: UUID, found: Sequence[Trace], phi: np.ndarray) -> Iterable[Part]:
+        """`part_of` each part."""
 
 
 class People(NamedTuple):
@@ -149,6 +106,7 @@ def plan(
     accuracy: Mapping[int, int],
     taken_out: Sequence[Trace] = (),
     authors: Mapping[int, int] | None = None,
+    shards: Shards | None = None,
 ) -> Planned:
     """Split every charge of an epoch.
 
@@ -158,6 +116,7 @@ def plan(
         earlier: (net, positive) per model version and record, from the epochs before.
         accuracy: Millionths per curator; who is not named counts in full.
         authors: Record -> whom it pays instead of its contributor.
+        shards: Who shares the calls out; None: all here. The result is the same, to the nano and in its order.
 
     Returns:
         Lines that, per charge, add up to its data and its curation part.
@@ -165,8 +124,8 @@ def plan(
     planned = Planned([], [], [], [])
     authors = authors or {}
     artifacts = {None, *(trace.artifact_id for trace in (*found, *taken_out))}
-    behind = {sha256: _Behind(sha256, authors) for sha256 in artifacts}
-    fees: dict[tuple[str, int], int] = defaultdict(int)
+    behind = {sha256: Behind(sha256, authors) for sha256 in artifacts}
+    fees: dict[tuple[str, int], list[int]] = defaultdict(lambda: [0, 0])
     by_version: dict[UUID, list[Trace]] = defaultdict(list)
     out_of_version: dict[UUID, list[Trace]] = defaultdict(list)
     for trace in taken_out:
@@ -178,17 +137,29 @@ def plan(
             _plan_fee(planned, trace, fees, behind[trace.artifact_id])
     for version_id in dict.fromkeys((*by_version, *out_of_version)):
         calls, out = by_version[version_id], out_of_version[version_id]
-        # A version serves one artifact; a charge that nobody could trace names none.
-        sha256 = next((trace.artifact_id for trace in (*calls, *out) if trace.artifact_id), None)
-        _plan_calls(planned, version_id, calls, out, earlier.get(version_id, {}), accuracy, behind[sha256])
+        sha256 = artifact_of((*calls, *out))
+        sums = _sums_before(earlier.get(version_id, {}), behind[sha256])
+        _plan_calls(planned, version_id, calls, out, sums, accuracy, behind[sha256], shards)
     planned.record_fees.extend(
-        PlannedRecordFee(source, record_id, fees[source, record_id], authors.get(record_id))
-        for source, record_id in sorted(fees)
+        PlannedRecordFee(source, record_id, amount_nano, equal_nano, authors.get(record_id))
+        for (source, record_id), (amount_nano, equal_nano) in sorted(fees.items())
     )
     return planned
 
 
-class _Behind:
+def again(trace: Trace, phi: np.ndarray | None, authors: Mapping[int, int]) -> Planned:
+    """The lines of one charge as a plan makes them, for a replay. `phi`: net factors of a call, by place."""
+    planned = Planned([], [], [], [])
+    behind = Behind(trace.artifact_id, authors)
+    if phi is None:
+        _plan_fee(planned, trace, defaultdict(lambda: [0, 0]), behind)
+        return planned
+    call = epoch_call(trace, behind.withdrawn_at)
+    _add_call(planned, trace, call, amounts_of(call, phi, behind.is_gated), {}, behind)
+    return planned
+
+
+class Behind:
     """What is read once per artifact of an epoch."""
 
     def __init__(self, sha256: str | None, authors: Mapping[int, int]) -> None:
@@ -197,6 +168,11 @@ class _Behind:
         self.authors = authors
         self.people = people_of(self.roster, authors)
         self.withdrawn_at = traces.withdrawals_of(sha256)
+
+
+def artifact_of(found: Sequence[Trace]) -> str | None:
+    """A version serves one artifact; a charge that nobody could trace names none."""
+    return next((trace.artifact_id for trace in found if trace.artifact_id), None)
 
 
 def roster_of(sha256: str | None) -> Roster:
@@ -209,31 +185,84 @@ def is_gated_of(sha256: str | None) -> np.ndarray:
     return bundles.load(sha256).is_gated if sha256 else np.zeros(0, dtype=bool)
 
 
+def _sums_before(earlier: Mapping[int, tuple[int, int]], behind: Behind) -> Sums:
+    before = [(0, 0)] * len(behind.roster)
+    for place, sums in zip(behind.roster.places_of(earlier), earlier.values(), strict=True):
+        before[place] = sums
+    return Sums([net for net, _ in before], [positive for _, positive in before])
+
+
 def _plan_calls(
     planned: Planned,
     version_id: UUID,
     found: Sequence[Trace],
     taken_out: Sequence[Trace],
-    earlier: Mapping[int, tuple[int, int]],
+    so_far: Sums,
     accuracy: Mapping[int, int],
-    behind: _Behind,
+    behind: Behind,
+    shards: Shards | None,
 ) -> None:
-    calls = [epoch_call(trace, behind.withdrawn_at) for trace in found]
     out = [(epoch_call(trace, behind.withdrawn_at), phi_of(trace, behind.roster)) for trace in taken_out]
-    before = [(0, 0)] * len(behind.roster)
-    for place, sums in zip(behind.roster.places_of(earlier), earlier.values(), strict=True):
-        before[place] = sums
-    so_far = Sums([net for net, _ in before], [positive for _, positive in before])
     for call, _phi in out:
         so_far.take_out(call)
-    result = settle(calls, so_far, behind.is_gated)
-    for trace, call, paid in zip(found, calls, result.paid, strict=True):
-        _add_data_lines(planned, trace.charge_id, call, paid, behind)
-        _add_curation_lines(planned, trace, call, paid, behind.people.approvers, accuracy)
-    _add_record_epochs(planned, version_id, calls, out, result, behind)
+    if shards is None:
+        calls = [epoch_call(trace, behind.withdrawn_at) for trace in found]
+        result = settle(calls, so_far, behind.is_gated)
+        net, positive, phi = result.net, result.positive, result.phi
+        parts: Iterable[Part] = [_part(found, calls, result.paid, accuracy, behind)]
+    else:
+        for sums in shards.sums(version_id, found):
+            so_far.include(sums)
+        net, positive = so_far.net, so_far.positive
+        phi = net_factors(net, positive, behind.is_gated)
+        parts = shards.parts(version_id, found, phi)
+    earned, used = (np.zeros(len(behind.roster), dtype=np.int64) for _ in range(2))
+    for part in parts:
+        planned.lines.extend(part.lines)
+        planned.record_lines.extend(part.record_lines)
+        earned += part.earned
+        used += part.used
+    _add_record_epochs(planned, version_id, earned, used, out, (net, positive, phi), behind)
 
 
-def _add_data_lines(planned: Planned, call_id: UUID, call: EpochCall, paid: CallPaid, behind: _Behind) -> None:
+def sums_of(found: Sequence[Trace], behind: Behind) -> Sums:
+    """What these calls of a version add to its running sums."""
+    sums = Sums.zero(len(behind.roster))
+    for trace in found:
+        sums.add(epoch_call(trace, behind.withdrawn_at))
+    return sums
+
+
+def part_of(found: Sequence[Trace], phi: np.ndarray, accuracy: Mapping[int, int], behind: Behind) -> Part:
+    """What these calls of a version pay, with the net factors of the whole epoch."""
+    calls = [epoch_call(trace, behind.withdrawn_at) for trace in found]
+    return _part(found, calls, [amounts_of(call, phi, behind.is_gated) for call in calls], accuracy, behind)
+
+
+def _part(
+    found: Sequence[Trace],
+    calls: Sequence[EpochCall],
+    paid: Sequence[CallPaid],
+    accuracy: Mapping[int, int],
+    behind: Behind,
+) -> Part:
+    planned = Planned([], [], [], [])
+    earned, used = (np.zeros(len(behind.roster), dtype=np.int64) for _ in range(2))
+    for trace, call, one in zip(found, calls, paid, strict=True):
+        _add_call(planned, trace, call, one, accuracy, behind)
+        earned[call.places] += one.amounts
+        used[call.places] += 1
+    return Part(planned.lines, planned.record_lines, earned, used)
+
+
+def _add_call(
+    planned: Planned, trace: Trace, call: EpochCall, paid: CallPaid, accuracy: Mapping[int, int], behind: Behind
+) -> None:
+    _add_data_lines(planned, trace.charge_id, call, paid, behind)
+    _add_curation_lines(planned, trace, call, paid, behind.people.approvers, accuracy)
+
+
+def _add_data_lines(planned: Planned, call_id: UUID, call: EpochCall, paid: CallPaid, behind: Behind) -> None:
     _add_lines(planned, "call", call_id, "data", call.places, paid.amounts, behind.people.contributors)
     if paid.left_nano:
         planned.lines.append(PlannedLine("call", call_id, "data", None, str(paid.reason), 0, paid.left_nano))
@@ -274,17 +303,16 @@ def _add_curation_lines(
 def _add_record_epochs(
     planned: Planned,
     version_id: UUID,
-    calls: Sequence[EpochCall],
+    earned: np.ndarray,
+    used: np.ndarray,
     taken_out: Sequence[tuple[EpochCall, np.ndarray]],
-    result: EpochResult,
-    behind: _Behind,
+    sums: tuple[Sequence[int], Sequence[int], np.ndarray],
+    behind: Behind,
 ) -> None:
-    earned, used, lost, given_back = (np.zeros(len(behind.roster), dtype=np.int64) for _ in range(4))
-    for call, paid in zip(calls, result.paid, strict=True):
-        earned[call.places] += paid.amounts
-        used[call.places] += 1
-    for call, phi in taken_out:
-        given_back[call.places] += amounts_of(call, phi, behind.is_gated).amounts
+    net, positive, phi = sums
+    lost, given_back = (np.zeros(len(behind.roster), dtype=np.int64) for _ in range(2))
+    for call, phi_then in taken_out:
+        given_back[call.places] += amounts_of(call, phi_then, behind.is_gated).amounts
         lost[call.places] += 1
     touched = np.flatnonzero(used + lost)
     for place in touched[np.argsort(behind.roster.record_ids[touched])].tolist():
@@ -292,9 +320,9 @@ def _add_record_epochs(
             PlannedRecordEpoch(
                 model_version_id=version_id,
                 record_id=int(behind.roster.record_ids[place]),
-                net=result.net[place],
-                positive=result.positive[place],
-                phi=int(result.phi[place]),
+                net=net[place],
+                positive=positive[place],
+                phi=int(phi[place]),
                 gated=bool(behind.is_gated[place]),
                 call_count=int(used[place]),
                 amount_nano=int(earned[place]),
@@ -304,11 +332,11 @@ def _add_record_epochs(
         )
 
 
-def _plan_fee(planned: Planned, trace: Trace, fees: dict[tuple[str, int], int], behind: _Behind) -> None:
+def _plan_fee(planned: Planned, trace: Trace, fees: dict[tuple[str, int], list[int]], behind: Behind) -> None:
     """An access or training charge: data by the version's shares, curation by the records each curator approved."""
     places, weights = fee_weights(trace, behind.withdrawn_at)
     if not len(weights):
-        reason = trace.reason or "not_attributable"
+        reason = str(_why_no_fee(trace))
         for role, amount_nano in (("data", trace.data_nano), ("curation", trace.curation_nano)):
             if amount_nano:
                 planned.lines.append(PlannedLine(trace.source, trace.charge_id, role, None, reason, 0, amount_nano))
@@ -318,10 +346,17 @@ def _plan_fee(planned: Planned, trace: Trace, fees: dict[tuple[str, int], int], 
     _add_lines(planned, trace.source, trace.charge_id, "data", places, amounts, behind.people.contributors)
     for record_id, amount_nano in zip(record_ids.tolist(), amounts.tolist(), strict=True):
         if amount_nano:
-            fees[trace.source, record_id] += amount_nano
+            fees[trace.source, record_id][0] += amount_nano
+            fees[trace.source, record_id][1] += amount_nano if trace.method in methods.EQUAL else 0
     curation = split(trace.curation_nano, weights)
     _add_lines(planned, trace.source, trace.charge_id, "curation", places, curation, behind.people.approvers)
     _add_record_lines(planned, trace.charge_id, record_ids, weights, amounts)
+
+
+def _why_no_fee(trace: Trace) -> Unattributed:
+    if trace.status == Trace.Status.FAILED or trace.artifact_id is None:
+        return Unattributed(trace.reason or Unattributed.NOT_ATTRIBUTABLE)
+    return Unattributed.WITHDRAWN if bundles.load(trace.artifact_id).shares.any() else Unattributed.NO_HELP
 
 
 def fee_weights(trace: Trace, withdrawn_at: Mapping[int, datetime] | None = None) -> tuple[np.ndarray, np.ndarray]:

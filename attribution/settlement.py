@@ -24,9 +24,11 @@ from django.db import transaction
 from django.db.models import Max
 from django.utils import timezone
 
-from attribution import disputed, planning, reversals, traces
+from attribution import bundles, disputed, methods, planning, reversals, sharding
 from attribution.models import Cut, Epoch, Line, PlannedPosting, RecordEpoch, RecordFee, RecordLine, Source, Trace
+from attribution.netting import Unattributed
 from attribution.payloads import attributed_entry_id
+from attribution.planned import Planned, PlannedLine
 from datanets import thefts
 from ledger import chart, commitments
 from ledger import services as ledger
@@ -93,8 +95,13 @@ def plan(reference: str) -> Epoch | None:
         return None
     try:
         return plan_epoch(payload["epoch_id"])
-    except NotYet as waiting:
+    except (NotYet, sharding.Waiting) as waiting:
         ledger.outbox_failed(PLAN_TOPIC, reference, str(waiting))
+        return None
+    except (bundles.Damaged, FileNotFoundError) as problem:
+        # Nobody is paid out of wrong files, and no other epoch waits: `verify` names this one until they are back.
+        logger.error("epoch %s cannot be planned: %s", payload["epoch_id"], problem)
+        ledger.outbox_failed(PLAN_TOPIC, reference, str(problem))
         return None
 
 
@@ -107,6 +114,7 @@ def plan_epoch(epoch_id: uuid.UUID | str) -> Epoch:
 
     Raises:
         NotYet: a charge younger than TRACE_WAIT_S has no trace, or an earlier epoch of the model is not planned.
+        sharding.Waiting: it is large, and workers are at its shards.
     """
     epoch = Epoch.objects.get(pk=epoch_id)
     if epoch.status != Epoch.Status.CLOSED:
@@ -117,8 +125,15 @@ def plan_epoch(epoch_id: uuid.UUID | str) -> Epoch:
         given_back, authors = reversals.before_plan(epoch), thefts.authors()
         found = _traces_of(epoch, without=given_back.left_out)
         taken_out = list(Trace.objects.filter(charge_id__in=given_back.taken_out, source=Source.CALL))
-        earlier = _earlier_sums(epoch, [*found, *taken_out])
-        planned = planning.plan(found, earlier=earlier, accuracy={}, taken_out=taken_out, authors=authors)
+        earlier = earlier_sums(epoch, [*found, *taken_out])
+        planned = planning.plan(
+            found,
+            earlier=earlier,
+            accuracy={},
+            taken_out=taken_out,
+            authors=authors,
+            shards=_shards(epoch, found, authors),
+        )
         with transaction.atomic():
             reversals.lock(epoch.model_id)
             epoch = Epoch.objects.select_for_update().get(pk=epoch_id)
@@ -127,8 +142,16 @@ def plan_epoch(epoch_id: uuid.UUID | str) -> Epoch:
             if (reversals.before_plan(epoch), thefts.authors()) == (given_back, authors):
                 _store(epoch, planned, found)
                 reversals.mark_netted(given_back, epoch)
+                sharding.forget(epoch.pk)
                 ledger.outbox_done(PLAN_TOPIC, f"epoch:{epoch.pk}")
                 return epoch
+
+
+def _shards(epoch: Epoch, found: Sequence[Trace], authors: dict[int, int]) -> planning.Shards | None:
+    """A large epoch is shared out to workers; a small one is planned sooner here."""
+    if len(found) <= settings.PLAN_SHARD_CALLS:
+        return None
+    return sharding.OverWorkers(epoch.pk, calls_each=settings.PLAN_SHARD_CALLS, authors=authors)
 
 
 def _traces_of(epoch: Epoch, *, without: frozenset[uuid.UUID]) -> list[Trace]:
@@ -165,14 +188,14 @@ def _not_attributable(epoch: Epoch, charge_id: uuid.UUID) -> Trace:
             "curation_nano": parts["curation"],
             "charged_at": posting.at,
             "status": Trace.Status.FAILED,
-            "reason": traces.NOT_ATTRIBUTABLE,
-            "method": "none/1",
+            "reason": Unattributed.NOT_ATTRIBUTABLE,
+            "method": methods.NONE,
         },
     )
     return stored
 
 
-def _earlier_sums(epoch: Epoch, found: Sequence[Trace]) -> dict[uuid.UUID, dict[int, tuple[int, int]]]:
+def earlier_sums(epoch: Epoch, found: Sequence[Trace]) -> dict[uuid.UUID, dict[int, tuple[int, int]]]:
     """(net, positive) per record at the end of the last epoch that touched it, of the versions called in this one."""
     called = {trace.model_version_id for trace in found if trace.source == Source.CALL}
     rows = (
@@ -187,7 +210,7 @@ def _earlier_sums(epoch: Epoch, found: Sequence[Trace]) -> dict[uuid.UUID, dict[
     return sums
 
 
-def _store(epoch: Epoch, planned: planning.Planned, found: Sequence[Trace]) -> None:
+def _store(epoch: Epoch, planned: Planned, found: Sequence[Trace]) -> None:
     Line.objects.bulk_create([Line(epoch=epoch, **line._asdict()) for line in planned.lines], batch_size=2000)
     RecordLine.objects.bulk_create(
         [RecordLine(epoch=epoch, **line._asdict()) for line in planned.record_lines], batch_size=2000
@@ -223,7 +246,7 @@ class Leg(NamedTuple):
     amount_nano: int
 
 
-def _postings(epoch: Epoch, planned: planning.Planned, source_of: dict[uuid.UUID, str]) -> list[list[Leg]]:
+def _postings(epoch: Epoch, planned: Planned, source_of: dict[uuid.UUID, str]) -> list[list[Leg]]:
     """Batches of at most LEGS_MAX legs, each out of one pool."""
     owed: dict[tuple[str, str], int] = defaultdict(int)
     for line in planned.lines:
@@ -236,7 +259,7 @@ def _postings(epoch: Epoch, planned: planning.Planned, source_of: dict[uuid.UUID
     return [legs[start : start + LEGS_MAX] for legs in by_pool.values() for start in range(0, len(legs), LEGS_MAX)]
 
 
-def said(line: planning.PlannedLine | Line) -> dict[str, str]:
+def said(line: PlannedLine | Line) -> dict[str, str]:
     """One line as the epoch's public root commits to it."""
     return {
         "source": str(line.source_id),

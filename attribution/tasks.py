@@ -1,14 +1,11 @@
-"""Doorbells of attribution, rung by the ledger's outbox relay with the row's reference."""
+"""Doorbells of attribution, rung by the ledger's outbox relay with the row's reference. Their names are the topics."""
 
 from celery import shared_task
 
-from attribution import modelclient, settlement, traces
-
-TRACE_TOPIC = traces.TOPIC
-PLAN_TOPIC = settlement.PLAN_TOPIC
+from attribution import modelclient, settlement, sharding, traces
 
 
-@shared_task(name=TRACE_TOPIC, acks_late=True, ignore_result=True)
+@shared_task(acks_late=True, ignore_result=True)
 def trace_charge(reference: str) -> None:
     # A passing failure stays in the outbox, which rings again.
     try:
@@ -17,6 +14,11 @@ def trace_charge(reference: str) -> None:
         return
 
 
-@shared_task(name=PLAN_TOPIC, acks_late=True, ignore_result=True)
+@shared_task(acks_late=True, ignore_result=True)
 def plan_epoch(reference: str) -> None:
     settlement.plan(reference)
+
+
+@shared_task(acks_late=True, ignore_result=True)
+def settle_shard(reference: str) -> None:
+    sharding.compute(reference)

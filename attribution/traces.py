@@ -17,9 +17,10 @@ import numpy as np
 from django.conf import settings
 from django.db import connection, transaction
 
-from attribution import bundles, content, modelclient
+from attribution import bundles, content, methods, modelclient
 from attribution.engines import ENGINES, Answer, retrieval
-from attribution.models import Trace
+from attribution.models import Artifact, Trace
+from attribution.netting import Unattributed
 from attribution.payloads import TOPIC
 from attribution.shares import MILLION, quantise
 from datanets.models import Record
@@ -29,8 +30,6 @@ logger = logging.getLogger(__name__)
 
 
 ATTEMPTS_MAX = 3
-NOT_ATTRIBUTABLE = "not_attributable"
-NO_METHOD_YET = "no_method_yet"
 # Engines whose scores are recomputed from the stored context and the artifact; others keep their few scores.
 RECOMPUTED = ("linear", "neighbours")
 NO_SCORES = np.zeros(0, dtype=np.int64)
@@ -55,12 +54,12 @@ def _trace(reference: str) -> Trace | None:
     except modelclient.ModelsUnavailable as problem:
         if ledger.outbox_failed(TOPIC, reference, str(problem)) < 10 * ATTEMPTS_MAX:
             raise
-        found = {"status": Trace.Status.FAILED, "reason": NOT_ATTRIBUTABLE, "method": "none/1"}
+        found = {"status": Trace.Status.FAILED, "reason": Unattributed.NOT_ATTRIBUTABLE, "method": methods.NONE}
     except (ValueError, KeyError, FileNotFoundError, content.Unreadable) as problem:
         logger.exception("charge %s could not be attributed", reference)
         if ledger.outbox_failed(TOPIC, reference, str(problem)) < ATTEMPTS_MAX:
             raise
-        found = {"status": Trace.Status.FAILED, "reason": NOT_ATTRIBUTABLE, "method": "none/1"}
+        found = {"status": Trace.Status.FAILED, "reason": Unattributed.NOT_ATTRIBUTABLE, "method": methods.NONE}
     with transaction.atomic():
         stored, _created = Trace.objects.get_or_create(
             charge_id=UUID(payload["charge_id"]),
@@ -148,8 +147,9 @@ def withdrawals_of(artifact_id: str | None) -> dict[int, datetime]:
 def _attributed(payload: dict) -> dict:
     """Fields of the trace besides those that the payload states."""
     if payload["source"] != "call":
-        # Access and training money follows the shares that held-out rows measured when the version was made.
-        return {"status": Trace.Status.DONE, "method": "validation shares/1"}
+        # Access and training money follows the shares of the version: measured on held-out rows, or equal, and named so.
+        named = Artifact.objects.filter(pk=payload["artifact_sha256"]).values_list("fee_method", flat=True)
+        return {"status": Trace.Status.DONE, "method": named.get()}
     engine = payload["engine"]
     if engine in RECOMPUTED:
         return {
@@ -162,10 +162,10 @@ def _attributed(payload: dict) -> dict:
         return of_retrieval(UUID(payload["charge_id"]), payload["artifact_sha256"], sealed, sealed_key)
     return {
         "status": Trace.Status.DONE,
-        "reason": NO_METHOD_YET,
+        "reason": Unattributed.NO_METHOD_YET,
         "scores": {},
         "causal_millionths": 0,
-        "method": "none/1",
+        "method": methods.NONE,
     }
 
 
@@ -204,6 +204,6 @@ def of_retrieval(call_id: UUID, artifact_sha256: str, sealed: bytes, sealed_key:
         },
         "causal_millionths": min(retrieval.causal_fraction_of(answer), MILLION),
         "context": {key: answer.context[key] for key in ("records", "centinats", "proxy") if key in answer.context},
-        "reason": "" if call["scorable"] else "proxy_cap",
+        "reason": "" if call["scorable"] else Unattributed.PROXY_CAP,
         "method": answer.context["method"],
     }

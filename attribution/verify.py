@@ -224,6 +224,15 @@ CHECKS = (
         """,
     ),
     (
+        # Missing traces hold a plan up for a day, damaged files of an artifact until somebody restores them.
+        "I6",
+        "epoch {0} was closed at {1} and is not planned; the log of the workers says why",
+        """
+        SELECT id, date_trunc('second', closed_at) FROM attribution_epoch
+        WHERE status = 'closed' AND closed_at < clock_timestamp() - interval '26 hours' ORDER BY 2 LIMIT 1
+        """,
+    ),
+    (
         "I6",
         "the public log says something else of epoch {0} than its row, or nothing",
         """

@@ -1,7 +1,7 @@
 """How well and how fast calls are attributed, against really training again. Needs nothing but the development packages.
 
     .venv/bin/python bench/attribution.py            all figures, some minutes on one core
-    .venv/bin/python bench/attribution.py speed      one of: agreement, audit, noise, copies, speed
+    .venv/bin/python bench/attribution.py speed      one of: agreement, audit, noise, copies, speed, large
 
 Tasks are real and at hand: scikit-learn's digits and tumours, and texts: the docstrings of installed packages, whose
 class is the package, as TF-IDF and as embeddings of 64 dimensions made of it.
@@ -236,6 +236,33 @@ def speed() -> None:
             show(f"{name} of a call, n = {rows}: p50, p95", f"{p50:.2f}, {p95:.2f} ms", floor)
 
 
+def large() -> None:
+    """What a stored inverse costs and saves, against conjugate gradients: docs/adr/0009-conjugate-gradients.md."""
+    rows, classes = 2000, 10
+    for parameters in (1000, 2000, 4000, 6000, 8000):
+        random = np.random.default_rng(0)
+        columns = parameters // classes - 1
+        features = random.normal(size=(rows, columns))
+        margins = features @ random.normal(size=(columns, classes)) * 2 / np.sqrt(columns)
+        labels = [str(c) for c in (margins + random.gumbel(size=(rows, classes))).argmax(1)]
+        questions, scores = random.normal(size=(4, columns)), []
+        for name, exact_max in (("inverse", 10**9), ("conjugate gradients", 0)):
+            start = time.perf_counter()
+            settings = {"standardise": False, "l2": 3.0, "exact_parameters_max": exact_max}
+            model = linear.fit(features, labels, np.ones(rows), settings)
+            fitting, taken = time.perf_counter() - start, []
+            for row in questions:
+                answer = linear.answer(model, row)
+                start = time.perf_counter()
+                scores.append(shares.quantise(linear.attribute(model, answer)))
+                taken.append(time.perf_counter() - start)
+            size = sum(array.nbytes for array in model.arrays.values()) / 1e6
+            figure = f"{fitting:.1f} s, {statistics.median(taken) * 1000:.1f} ms, {size:.0f} MB"
+            show(f"P = {parameters}, n = {rows}, {name}: fit, scores of a call, artifact", figure, "none set")
+        apart = max(int(np.abs(one - other).max()) for one, other in zip(scores[:4], scores[4:], strict=True))
+        show(f"P = {parameters}: largest difference of a quantised score", str(apart), "<= 1")
+
+
 SHOWN: list[tuple[str, str, str]] = []
 
 
@@ -244,7 +271,7 @@ def show(what: str, figure: str, floor: str) -> None:
     print(f"{what:<98} {figure:>18}   floor {floor}", flush=True)
 
 
-PARTS = {"agreement": agreement, "audit": audit, "noise": noise, "copies": copies, "speed": speed}
+PARTS = {"agreement": agreement, "audit": audit, "noise": noise, "copies": copies, "speed": speed, "large": large}
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from datetime import datetime
 from functools import partial
 
 from django.db import transaction
@@ -68,11 +69,15 @@ def erase(record: Record) -> None:
     registration.erase_content([record])
 
 
-def excluded(version_ids: Iterable) -> set[int]:
-    """The records of these versions that have been withdrawn after the freeze: they score nothing from then on."""
+def excluded(version_ids: Iterable, *, at: datetime | None = None) -> set[int]:
+    """The records of these versions that have been withdrawn after the freeze: they score nothing from then on.
+
+    at: Only those that were by this moment; None: by now.
+    """
     gone: set[int] = set()
     for version in Version.objects.filter(pk__in=list(version_ids)):
-        gone |= set(withdrawn_from(version).values_list("id", flat=True))
+        found = withdrawn_from(version) if at is None else withdrawn_from(version).filter(withdrawn_at__lte=at)
+        gone |= set(found.values_list("id", flat=True))
     return gone
 
 

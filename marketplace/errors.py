@@ -16,6 +16,7 @@ from redis.exceptions import RedisError
 from rest_framework.response import Response
 from rest_framework.views import exception_handler
 
+from attribution.bundles import Damaged
 from datanets.errors import DatanetError
 from ledger.errors import LedgerError
 
@@ -113,6 +114,12 @@ def describe(exception: Exception) -> tuple[int, str, str] | None:
             logger.warning("the ledger refused: %s %s", exception.code, exception)
         said = LEDGER_SENTENCES.get(exception.code, LEDGER_REFUSED)
         return LEDGER_STATUS.get(exception.code, 409), exception.code, str(said)
+    if isinstance(exception, Damaged):
+        return (
+            503,
+            exception.code,
+            _("The files of this model are damaged. Nothing is computed from them until its operator restores them."),
+        )
     if isinstance(exception, OperationalError | InterfaceError):
         return (
             503,

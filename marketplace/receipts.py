@@ -15,6 +15,7 @@ from django.utils.translation import gettext_lazy
 from accounts.models import User
 from attribution import explain, payloads
 from attribution.models import Line
+from attribution.reasons import unattributed_sentence
 from datanets import records as datanet_records
 from datanets.models import Record
 from ledger import chart, commitments
@@ -296,7 +297,7 @@ def settlement(seen: Viewing, user: querysets.Viewer) -> Settlement:
                 one.payee.username if one.payee else _("unattributed"),
                 one.get_role_display(),
                 one.amount_nano,
-                note="" if one.payee else one.reason,
+                note=unattributed_sentence(one.reason),
             )
             for one in largest_first
             if one.role == pool

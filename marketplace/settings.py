@@ -325,6 +325,9 @@ WEBHOOK_ALLOW = env_list("WEBHOOK_ALLOW")
 
 # --- Rules with a number
 EPOCH_S = int(env("EPOCH_S", "120" if DEMO_STATE else "86400"))
+PLAN_SHARD_CALLS = int(
+    env("PLAN_SHARD_CALLS", "2000")
+)  # an epoch with more calls is shared out to workers, so many each
 TRACE_WAIT_S = 86400  # a charge without a trace for so long is settled as not attributable
 CHALLENGE_WINDOW_S = int(env("CHALLENGE_WINDOW_S", "0" if DEMO_STATE else str(7 * 86400)))
 UNATTRIBUTED_KEPT_S = int(env("UNATTRIBUTED_KEPT_S", str(90 * 86400)))

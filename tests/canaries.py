@@ -43,6 +43,7 @@ NEVER_PERSONAL = {
     "attribution.Artifact": "engine, method, numbers, hashes",
     "attribution.Epoch": "ids and roots",
     "attribution.Line.reason": "a code",
+    "attribution.PlanShard": "ids, hashes and numbers, until the epoch is planned",
     "attribution.PlannedPosting": "accounts by number",
     "attribution.Trace": "codes, hashes, and the numbers a score is recomputed from",
     "auth": "Django's own names of rights",

@@ -5,7 +5,8 @@
     attribute(artifact, answer) -> scores, shape (n,), signed float64, in the record order of the fit
     validation_scores(artifact, features, targets) -> mean and standard error per record
 
-A new engine is one module with these four functions and one line here.
+A new engine is one module with these four functions and one line here. What its METHOD says, for people, goes to
+attribution/methods.py; whether its scores are stored or recomputed, to attribution/traces.py.
 """
 
 from types import ModuleType

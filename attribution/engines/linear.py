@@ -28,8 +28,11 @@ from .objective import Objective, outputs_at, softmax, symmetric_inverse
 
 NAME = "linear"
 METHOD = "midpoint influence/1"
-# Above this many parameters the inverse is not stored (8 P^2 bytes: 128 MB here); conjugate gradients take its place.
-EXACT_PARAMETERS_MAX = 4000
+# Above this many parameters the inverse is not stored (8 P^2 bytes: 800 MB here); conjugate gradients take its place.
+# Why here: docs/adr/0009-conjugate-gradients.md.
+EXACT_PARAMETERS_MAX = 10_000
+# Without the inverse each judge costs a solution of its own: a tenth of a second to many seconds.
+JUDGES_MAX_WITHOUT_INVERSE = 40
 QUERIES_PER_BLOCK = 128
 L2_DEFAULT = 1.0
 
@@ -42,7 +45,7 @@ def fit(features: np.ndarray, targets: Any, weights: np.ndarray, settings: dict[
         targets: n labels (stored as text) or n numbers.
         weights: Shape (n,); 0 for a follower, which then has no influence on anything, 1 for a leader.
         settings: `task` "classification" or "regression"; `l2` > 0 (default 1); `standardise` (default true);
-            `exact_parameters_max` (default 4000).
+            `exact_parameters_max` (default 10,000).
 
     Returns:
         An artifact that answers and attributes. Its arrays hold leaders only, so adding followers leaves every one
@@ -193,7 +196,8 @@ def validation_scores(artifact: Artifact, features: np.ndarray, targets: Any) ->
     """How much each record helps on held-out rows: pays training and access revenue, and gates records.
 
     The output f is the margin of the true class, or minus half the squared error of a regression. Rows of a class
-    the model does not know say nothing about it and are left out.
+    the model does not know say nothing about it and are left out. Without a stored inverse the first
+    JUDGES_MAX_WITHOUT_INVERSE judge alone: fewer judges, a larger standard error, and so fewer gated records.
 
     Returns:
         Mean influence per record, shape (n,), and its standard error over the validation rows, shape (n,).
@@ -217,6 +221,8 @@ def validation_scores(artifact: Artifact, features: np.ndarray, targets: Any) ->
         )
     if len(x) < 2:
         raise ValueError("At least two validation rows are needed.")
+    if "inverse_half" not in a:
+        x, served, error = (each[:JUDGES_MAX_WITHOUT_INVERSE] for each in (x, served, error))
     total = np.zeros(artifact.settings["records"])
     squares = np.zeros_like(total)
     with one_blas_thread():

@@ -27,6 +27,7 @@ class Migration(migrations.Migration):
                 ('size_bytes', models.BigIntegerField()),
                 ('metrics', models.JSONField(default=dict)),
                 ('method', models.CharField(max_length=40)),
+                ('fee_method', models.CharField(max_length=40)),
                 ('created_at', models.DateTimeField(default=django.utils.timezone.now)),
                 ('versions', models.ManyToManyField(related_name='artifacts', to='datanets.version')),
             ],
@@ -164,7 +165,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='line',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('payee__isnull', False), ('reason', '')), models.Q(('payee__isnull', True), models.Q(('reason', ''), _negated=True)), _connector='OR'), name='unattributed_line_has_a_reason'),
+            constraint=models.CheckConstraint(condition=models.Q(models.Q(('payee__isnull', False), ('reason', '')), models.Q(('payee__isnull', True), ('reason__in', ['own_weights', 'proxy_cap', 'all_zero', 'no_positive', 'net_negative', 'gated', 'no_method_yet', 'not_attributable', 'no_help', 'withdrawn', 'no_curator'])), _connector='OR'), name='unattributed_line_has_a_reason'),
         ),
         migrations.AddConstraint(
             model_name='line',
@@ -193,6 +194,10 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             model_name='trace',
             index=models.Index(fields=['model_id', 'created_at'], name='trace_by_model'),
+        ),
+        migrations.AddConstraint(
+            model_name='trace',
+            constraint=models.CheckConstraint(condition=models.Q(('reason__in', ['', 'own_weights', 'proxy_cap', 'all_zero', 'no_positive', 'net_negative', 'gated', 'no_method_yet', 'not_attributable', 'no_help', 'withdrawn', 'no_curator'])), name='trace_reason_is_known'),
         ),
         migrations.AddConstraint(
             model_name='trace',

@@ -14,11 +14,30 @@ class Migration(migrations.Migration):
 
     operations = [
         migrations.CreateModel(
+            name='PlanShard',
+            fields=[
+                ('id', models.BigAutoField(primary_key=True, serialize=False)),
+                ('model_version_id', models.UUIDField()),
+                ('phase', models.CharField(choices=[('sums', 'Sums'), ('lines', 'Lines')], max_length=5)),
+                ('inputs_sha256', models.CharField(max_length=64)),
+                ('number', models.PositiveIntegerField()),
+                ('charge_ids', models.JSONField()),
+                ('authors', models.JSONField(default=list)),
+                ('phi', models.BinaryField(default=bytes)),
+                ('result', models.BinaryField(blank=True, null=True)),
+                ('epoch', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='shards', to='attribution.epoch')),
+            ],
+            options={
+                'constraints': [models.UniqueConstraint(fields=('epoch', 'model_version_id', 'phase', 'inputs_sha256', 'number'), name='plan_shard_is_asked_once')],
+            },
+        ),
+        migrations.CreateModel(
             name='RecordFee',
             fields=[
                 ('id', models.BigAutoField(primary_key=True, serialize=False)),
                 ('source', models.CharField(choices=[('call', 'Call'), ('access', 'Access'), ('training', 'Training')], max_length=8)),
                 ('amount_nano', models.BigIntegerField()),
+                ('equal_nano', models.BigIntegerField(default=0)),
                 ('epoch', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='record_fees', to='attribution.epoch')),
                 ('record', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='fees', to='datanets.record')),
                 ('payee', models.ForeignKey(blank=True, db_index=False, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL)),

@@ -9,10 +9,10 @@ from rest_framework import exceptions, serializers
 from rest_framework.response import Response
 
 from attribution import explain
+from attribution.reasons import unattributed_sentence
 
 from .. import receipts, samples
 from ..models import Call, Refund
-from ..views.explanations import unattributed_sentence
 from .base import ApiView, PageQuery, PublicView, endpoint, find, page, page_of, query_of
 from .fields import Anything, Shown, Strict, money
 
@@ -81,7 +81,7 @@ class LineShown(Shown):
     amount_nano, amount_open = money("amount_nano")
 
     def get_sentence(self, line) -> str:
-        return unattributed_sentence(line.reason) if line.reason else ""
+        return unattributed_sentence(line.reason)
 
 
 class Explanation(Shown):

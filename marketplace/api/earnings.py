@@ -10,14 +10,14 @@ from rest_framework import exceptions, serializers
 from rest_framework.response import Response
 
 from accounts.models import User
-from attribution import explain_lines
+from attribution import explain_lines, methods
 from attribution.models import Epoch, Line
+from attribution.reasons import unattributed_sentence
 from datanets.models import Datanet, Record
 
 from .. import earnings, statements, wallets
 from ..models import ListedModel
 from ..querysets import BIGINT_MAX
-from ..views.explanations import unattributed_sentence
 from .base import ApiView, PageQuery, bad_cursor, endpoint, find, page, page_of, page_response, query_of
 from .fields import Nano, Open, Shown, Strict, money
 
@@ -94,6 +94,7 @@ class LineSumShown(Shown):
     id = serializers.IntegerField(source="line.pk")
     charge = serializers.UUIDField(source="line.source_id")
     role = serializers.CharField(source="line.role")
+    method = serializers.SerializerMethodField(help_text="code, name, statement, formula, source, is_not.")
     amount_nano = Nano(source="line.amount_nano")
     amount_open = Open(source="line.amount_nano")
     part_nano, part_open = money("part_nano")
@@ -106,8 +107,11 @@ class LineSumShown(Shown):
     others_weight = serializers.CharField()
     others_nano, others_open = money("others_nano")
 
+    def get_method(self, found) -> dict[str, str]:
+        return methods.shown(found.charge.method)._asdict()
+
     def get_left_sentence(self, found) -> str:
-        return unattributed_sentence(found.left_reason) if found.left_reason else ""
+        return unattributed_sentence(found.left_reason)
 
 
 class StatementRow(Shown):

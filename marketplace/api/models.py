@@ -8,14 +8,15 @@ from django.utils.translation import gettext as _
 from rest_framework import serializers
 from rest_framework.response import Response
 
-from attribution import explain, fitting
+from attribution import explain, fitting, methods
 from attribution.models import Artifact
+from attribution.reasons import unattributed_sentence
 from datanets.models import Datanet, Version
 
 from .. import listings, querysets, releasing, retiring, rules, training
 from ..errors import Invalid, NotAllowed
 from ..models import FALLBACKS_MAX, FREE_CALLS_MAX, ListedModel, ModelTerms, ModelVersion, PriceList, TrainingRun
-from ..views.explanations import training_sentence, unattributed_sentence
+from ..views.explanations import training_sentence
 from .base import (
     ApiView,
     PageQuery,
@@ -184,6 +185,9 @@ class ModelVersionShown(Shown):
     artifact_sha256 = serializers.CharField()
     datanet_versions = serializers.SerializerMethodField(help_text="owner/slug@vN of each.")
     method = serializers.CharField(help_text="How answers are attributed.")
+    method_about = serializers.SerializerMethodField(help_text="code, name, statement, formula, source, is_not.")
+    fee_method = serializers.CharField(help_text="How money of passes and training runs is split; equal shares say so.")
+    fee_method_about = serializers.SerializerMethodField(help_text="As method_about.")
     metrics = Anything(help_text="Measured on held-out rows when it was made.")
     settings = serializers.SerializerMethodField(help_text="l2 of a linear engine, named or chosen; k of neighbours.")
     notes = serializers.CharField()
@@ -191,6 +195,12 @@ class ModelVersionShown(Shown):
 
     def get_datanet_versions(self, version) -> list[str]:
         return _paths(version.training_run.versions.all())
+
+    def get_method_about(self, version) -> dict[str, str]:
+        return methods.shown(version.method)._asdict()
+
+    def get_fee_method_about(self, version) -> dict[str, str]:
+        return methods.shown(version.fee_method)._asdict()
 
     def get_settings(self, version) -> dict[str, float]:
         return {name: value for name, value in version.artifact_settings.items() if name in ("l2", "k")}
@@ -428,6 +438,7 @@ class ModelVersionsView(PublicView):
         artifact = Artifact.objects.filter(pk=OuterRef("artifact_sha256"))
         found = found.annotate(
             method=Subquery(artifact.values("method")[:1]),
+            fee_method=Subquery(artifact.values("fee_method")[:1]),
             metrics=Subquery(artifact.values("metrics")[:1]),
             artifact_settings=Subquery(artifact.values("settings")[:1]),
         )

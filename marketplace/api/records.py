@@ -7,16 +7,24 @@ from django.db.models import Q
 from rest_framework import serializers
 from rest_framework.response import Response
 
-from attribution import explain
+from attribution import explain_records
 from datanets import records, reviews
 from datanets import services as datanets
 from datanets.models import Datanet, Record, Report
 
 from .. import earnings, publishing
 from ..errors import NotAllowed
-from ..views.explanations import why_sentence
+from ..views.explanations import why_sentence, zeros_shown
 from .base import ApiView, PublicView, body_of, endpoint, find
 from .fields import Anything, Choice, Shown, Strict, Text, money
+
+
+class Zero(Shown):
+    model = serializers.CharField(help_text="Path and version.")
+    epochs = serializers.CharField(help_text="Numbers and ranges: 1\u20133, 7.")
+    calls = serializers.IntegerField()
+    reason = serializers.CharField()
+    sentence = serializers.CharField()
 
 
 class Earned(Shown):
@@ -28,6 +36,9 @@ class Earned(Shown):
     )
     reason = serializers.CharField(help_text="Why it earned nothing; empty when it earned something.")
     sentence = serializers.CharField()
+    zeros = Zero(
+        many=True, allow_null=True, help_text="Where calls used it and paid nothing, by model; null as the calls."
+    )
     leader_id = serializers.IntegerField(allow_null=True)
 
 
@@ -142,7 +153,7 @@ def known(request, record_id: int) -> Record:
 
 
 def _detail(request, record: Record) -> dict:
-    explanation = explain.why_record(record)
+    explanation = explain_records.why_record(record)
     sees_earnings = earnings.are_known_to(request.user, record)
     readable = records.can_see(request.user, record)
     return RecordDetail(
@@ -161,6 +172,7 @@ def _detail(request, record: Record) -> dict:
                 "call_count": explanation.call_count if sees_earnings else None,
                 "reason": explanation.reason,
                 "sentence": why_sentence(explanation, record, in_figures=sees_earnings),
+                "zeros": zeros_shown(explanation.zeros, request.user) if sees_earnings else None,
                 "leader_id": explanation.leader_id,
             },
         }

@@ -17,8 +17,9 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from accounts.requests import SignedInRequest
-from attribution import explain_lines
+from attribution import explain_lines, methods
 from attribution.models import Epoch, Line
+from attribution.reasons import unattributed_sentence
 from datanets.models import Record
 
 from .. import charts, holds, querysets, statements, wallets
@@ -134,26 +135,12 @@ def earnings_why(request: SignedInRequest, line_id: int) -> HttpResponse:
         "rest_count": len(rest),
         "rest_weight": sum(part.weight for part in rest),
         "rest_nano": sum(part.amount_nano for part in rest),
-        "left_sentence": reason_sentence(found.left_reason),
+        "method": methods.shown(found.charge.method),
+        "left_sentence": unattributed_sentence(found.left_reason),
         "is_call": line.source == "call",
         "is_data": line.role == Line.Role.DATA,
     }
     return render(request, "marketplace/earn/why.html", context)
-
-
-def reason_sentence(code: str) -> str:
-    """Why a part of a charge reached no record, as a sentence."""
-    return {
-        "own_weights": _("The model answered this part from its own weights, not from records."),
-        "proxy_cap": _("Only an approximate score exists for this model, so half at most is paid by it."),
-        "all_zero": _("No record changed the answer."),
-        "no_positive": _("Every record spoke against the answer."),
-        "net_negative": _("The records behind it count for nothing over all calls so far."),
-        "gated": _("The records behind it do harm on held-out data."),
-        "no_curator": _("No curator approved these records."),
-        "not_attributable": _("This charge could not be attributed in time."),
-        "no_method_yet": _("There is no measured method for this kind of model yet."),
-    }.get(code, code)
 
 
 # --- What the page shows

@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from attribution.explain import RecordExplanation
+from attribution.explain_records import RecordExplanation, Zero
+from attribution.reasons import UNPAID, UNPAID_IN_FIGURES, Unpaid
 from datanets.models import Record, Review
 
-from ..models import Notification, TrainingRun
+from .. import listings
+from ..models import ModelVersion, Notification, TrainingRun
 from ..templatetags import figures
-
-UNATTRIBUTED = {
-    "not_attributable": gettext_lazy("The call could not be traced to records."),
-    "all_zero": gettext_lazy("No record supported the answer."),
-    "own_weights": gettext_lazy("The model answered from its own weights, not from the records it was shown."),
-    "no_method_yet": gettext_lazy("There is no tested attribution method for this kind of model yet."),
-    "proxy_cap": gettext_lazy("Only a proxy could be measured, and what a proxy may pay is capped."),
-    "no_leaders": gettext_lazy("Everything behind the answer follows records that are in no version."),
-}
-
-
-def unattributed_sentence(code: str) -> str:
-    """Why a part of the money reached nobody."""
-    return str(UNATTRIBUTED.get(code, code))
 
 
 def training_sentence(run: TrainingRun) -> str:
@@ -48,7 +37,12 @@ TRAINING_FAILURES = {
     "no_label_column": gettext_lazy("No column of this table is its label, and this engine needs one."),
     "label_is_missing": gettext_lazy("Not every record has a label, and this engine needs one."),
     "label_is_a_number": gettext_lazy("A neighbours model answers with a class; this table's label is a number."),
+    "content_erased": gettext_lazy("The content of %(count)s records was erased since."),
     "one_class": gettext_lazy("All records have the same label; there is nothing to tell apart."),
+    "no_feature": gettext_lazy(
+        "No column tells the records apart: each is empty, free text, or the same in all of them."
+    ),
+    "number_too_large": gettext_lazy("A column holds numbers that are too large to be computed with."),
     "unknown_engine": gettext_lazy("There is no engine of this name."),
     "unknown_setting": gettext_lazy("Unknown setting: %(names)s."),
     "setting_is_no_number": gettext_lazy("A setting is not a number."),
@@ -69,94 +63,60 @@ def why_sentence(found: RecordExplanation, record: Record, *, in_figures: bool) 
 
     in_figures: with counts and sums, which change with every call that used the record: not for strangers.
     """
-    if not in_figures and found.reason in _WITHOUT_FIGURES:
-        return str(_WITHOUT_FIGURES[found.reason])
-    return _SENTENCES[found.reason](found, record) if found.reason in _SENTENCES else found.reason
-
-
-def _waiting(found: RecordExplanation, record: Record) -> str:
-    return _("No curator has decided yet.")
-
-
-def _rejected(found: RecordExplanation, record: Record) -> str:
-    reasons = dict(Review.Reason.choices)
-    reason = reasons.get(record.reject_reason, record.reject_reason)
-    return _("A curator rejected it: %(reason)s.") % {"reason": reason}
-
-
-def _withdrawn(found: RecordExplanation, record: Record) -> str:
-    if record.withdrawn_by_id in (None, record.contributor_id):
-        return _("Its contributor took it back before any call used it.")
-    return _("The owner of the Datanet or an administrator took it down before any call used it.")
-
-
-def _not_in_version(found: RecordExplanation, record: Record) -> str:
-    return _("It is approved, but no version holds it yet. The owner publishes the next one.")
-
-
-def _follower(found: RecordExplanation, record: Record) -> str:
-    return _("It was merged with an earlier copy, record %(leader)s, which earns for both.") % {
-        "leader": found.leader_id
-    }
-
-
-def _no_call(found: RecordExplanation, record: Record) -> str:
-    return _("No settled call used it.")
-
-
-def _gated(found: RecordExplanation, record: Record) -> str:
-    return _("Held-out rows show beyond doubt that it makes the model worse, so it is set aside.")
-
-
-def _net_negative(found: RecordExplanation, record: Record) -> str:
-    return _(
-        "It spoke against the answers more than for them: its sum over %(calls)s calls is %(net)s, "
-        "made of %(positive)s for and %(negative)s against."
-    ) % {
+    if not found.reason:
+        return ""
+    reason = Unpaid(found.reason)
+    if reason == Unpaid.WITHDRAWN and record.withdrawn_by_id not in (None, record.contributor_id):
+        return _("The owner of the Datanet or an administrator took it down before any call used it.")
+    sentence = UNPAID_IN_FIGURES.get(reason, UNPAID[reason]) if in_figures else UNPAID[reason]
+    rejections = dict(Review.Reason.choices)
+    return str(sentence) % {
+        "reason": rejections.get(record.reject_reason, record.reject_reason),
+        "leader": found.leader_id,
         "calls": figures.number_text(found.call_count),
-        "net": _signed(found.net),
+        "net": figures.number_text(found.net).replace("-", "\u2212"),
         "positive": figures.number_text(found.positive),
         "negative": figures.number_text(found.positive - found.net),
     }
 
 
-def _own_weights(found: RecordExplanation, record: Record) -> str:
-    return _("The models that know it answered from their own weights.")
+class ZeroShown(NamedTuple):
+    """Where calls used a record and paid it nothing, in words."""
+
+    model: str
+    epochs: str
+    calls: int
+    reason: str
+    sentence: str
 
 
-def _rounds_to_zero(found: RecordExplanation, record: Record) -> str:
-    return _("Its part was smaller than a nano-OPEN: its sum over %(calls)s calls is %(net)s of %(positive)s.") % {
-        "calls": figures.number_text(found.call_count),
-        "net": _signed(found.net),
-        "positive": figures.number_text(found.positive),
-    }
+def zeros_shown(zeros: Sequence[Zero], user: listings.Visitor) -> list[ZeroShown]:
+    """Group by group of `RecordExplanation.zeros`. A model that the reader may not know has no name."""
+    if not zeros:
+        return []
+    versions = ModelVersion.objects.filter(model__in=listings.visible_to(user)).select_related("model__owner")
+    names = {version.pk: version.path for version in versions.filter(pk__in={zero.model_version_id for zero in zeros})}
+    return [
+        ZeroShown(
+            names.get(zero.model_version_id, _("a model that is not listed")),
+            _ranges(zero.epochs),
+            zero.call_count,
+            zero.reason.value,
+            str(UNPAID[zero.reason]),
+        )
+        for zero in zeros
+    ]
 
 
-def _signed(value: int) -> str:
-    return figures.number_text(value).replace("-", "\u2212")
-
-
-def _refunded(found: RecordExplanation, record: Record) -> str:
-    return _("The calls that paid it were refunded.")
-
-
-_SENTENCES = {
-    "refunded": _refunded,
-    "waiting": _waiting,
-    "rejected": _rejected,
-    "withdrawn": _withdrawn,
-    "not_in_version": _not_in_version,
-    "follower": _follower,
-    "no_call": _no_call,
-    "gated": _gated,
-    "net_negative": _net_negative,
-    "own_weights": _own_weights,
-    "rounds_to_zero": _rounds_to_zero,
-}
-_WITHOUT_FIGURES = {
-    "net_negative": gettext_lazy("It spoke against the answers more than for them."),
-    "rounds_to_zero": gettext_lazy("Its part was smaller than a nano-OPEN."),
-}
+def _ranges(numbers: Sequence[int]) -> str:
+    """Ascending numbers as people write them: 1\u20133, 7."""
+    found: list[list[int]] = []
+    for number in numbers:
+        if found and number == found[-1][-1] + 1:
+            found[-1][1:] = [number]
+        else:
+            found.append([number])
+    return ", ".join("\u2013".join(map(str, ends)) for ends in found)
 
 
 # --- Notifications

@@ -18,8 +18,9 @@ from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_POST
 
 from accounts.requests import SignedInRequest
-from attribution import explain
+from attribution import explain, methods
 from attribution.models import Artifact, Epoch, RecordEpoch
+from attribution.reasons import unattributed_sentence
 from datanets import services as datanets
 from datanets.models import Datanet, Version
 
@@ -28,7 +29,6 @@ from ..forms_explore import playground_form
 from ..models import ApiKey, Call, ListedModel, ModelVersion
 from ..templatetags import figures
 from . import explore, rule_history
-from .explanations import unattributed_sentence
 
 MILLION = 1_000_000
 HISTORY_ROWS = 20
@@ -51,12 +51,6 @@ FIGURES = {
 SETTINGS = {
     "l2": gettext_lazy("Regularisation (l2)"),
     "k": gettext_lazy("Neighbours asked (k)"),
-}
-METHODS = {
-    "midpoint": gettext_lazy("Midpoint influence function on the served output, signed and exact for this engine."),
-    "shapley": gettext_lazy("Exact Shapley values over the retrieved records of the answer's log-probability."),
-    "knn": gettext_lazy("Exact Shapley values of the served vote over all records."),
-    "none": gettext_lazy("No tested method yet: the data's part goes to the public unattributed account."),
 }
 
 
@@ -112,7 +106,7 @@ def page_of(request: HttpRequest, found: ListedModel, version: ModelVersion | No
         "learned_total_nano": sum(row["paid_nano"] for row in learned),
         "artifact": artifact,
         "figures": _figures(artifact),
-        "method": _method(artifact),
+        "methods": _methods(artifact),
         "prices": prices,
         "free_calls_last": found.free_calls_per_day > 0 and promotion.summary(found.owner).total_nano > 0,
         "stats": _stats(found, prices),
@@ -277,10 +271,14 @@ def _figures(artifact: Artifact | None) -> list[tuple[str, str]]:
     return shown
 
 
-def _method(artifact: Artifact | None) -> str:
+def _methods(artifact: Artifact | None) -> list[tuple[str, methods.MethodShown]]:
+    """How its calls are attributed, and how money of passes and training runs is split."""
     if artifact is None:
-        return ""
-    return next((str(text) for name, text in METHODS.items() if name in artifact.method.lower()), artifact.method)
+        return []
+    return [
+        (_("Calls"), methods.shown(artifact.method)),
+        (_("Passes and training runs"), methods.shown(artifact.fee_method)),
+    ]
 
 
 def _stats(found: ListedModel, prices) -> list[dict]:

@@ -14,6 +14,7 @@ from django.views.decorators.http import require_POST
 
 from accounts.requests import SignedInRequest
 from attribution import explain
+from attribution.reasons import unattributed_sentence
 from datanets import records
 from datanets.models import Datanet, Record
 
@@ -22,7 +23,6 @@ from ..errors import NotAllowed
 from ..forms_explore import playground_form
 from ..models import Call
 from . import explore_model
-from .explanations import unattributed_sentence
 
 SHOWN_RECORDS = 5
 EXCERPT_CHARS = 160

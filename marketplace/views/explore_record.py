@@ -12,14 +12,14 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST
 
 from accounts.requests import SignedInRequest
-from attribution import explain
+from attribution import explain_records
 from datanets import media, records, sentences, thefts
 from datanets import services as datanets
 from datanets.columns import columns_of
 from datanets.models import Datanet, Record
 
 from .. import earnings, publishing
-from .explanations import why_sentence
+from .explanations import why_sentence, zeros_shown
 
 
 def record(request: HttpRequest, record_id: int) -> HttpResponse:
@@ -30,7 +30,7 @@ def record(request: HttpRequest, record_id: int) -> HttpResponse:
     curates = not is_mine and datanets.can_curate(request.user, pool)
     insider = is_mine or curates
     readable = records.can_see(request.user, found, curates=curates)
-    explanation = explain.why_record(found)
+    explanation = explain_records.why_record(found)
     sees_earnings = earnings.are_known_to(request.user, found, curates=curates)
     columns = columns_of(pool.kind, pool.schema)
     content = found.body if readable and hasattr(found, "body") else None
@@ -50,6 +50,7 @@ def record(request: HttpRequest, record_id: int) -> HttpResponse:
         "earned": explanation if sees_earnings else None,
         "was_paid": explanation.earned_nano > 0 and sees_earnings,
         "why": why_sentence(explanation, found, in_figures=sees_earnings),
+        "zeros": zeros_shown(explanation.zeros, request.user) if sees_earnings else [],
         "leader_id": explanation.leader_id,
         "copies": found.copies.count(),
         "reported": request.user.is_authenticated

@@ -9,8 +9,9 @@ from django.conf import settings as site
 from django.db import connection
 from django.utils import timezone
 
-from attribution import settlement, traces
-from attribution.models import Cut, Epoch, Line
+from attribution import bundles, settlement, traces
+from attribution.models import Cut, Epoch, Line, Trace
+from datanets import storage
 from ledger import chart
 from ledger import services as ledger
 from tests.datanets.races import race
@@ -88,6 +89,25 @@ def test_an_epoch_that_is_planned_twice_has_its_lines_once(charged):
     again = settlement.plan_epoch(epoch.pk)
 
     assert (again.lines_root, set(again.lines.values_list("pk", flat=True))) == (epoch.lines_root, before)
+
+
+def test_an_epoch_whose_artifact_is_damaged_waits_until_its_files_are_back(charged, caplog):
+    """Fails when settlement.plan catches nothing of it: the doorbell ends in an error that no outbox row tells."""
+    close()
+    [row] = ledger.pending_outbox(settlement.PLAN_TOPIC)
+    key = f"artifacts/{Trace.objects.get().artifact_id}/serving.json"
+    good = storage.get(key)
+    storage.put(key, good + b" ")
+    bundles.load.cache_clear()
+
+    assert settlement.plan(row.reference) is None
+    [waiting] = ledger.pending_outbox(settlement.PLAN_TOPIC)
+    assert (Epoch.objects.get().status, waiting.failures) == ("closed", 1)
+    assert "do not have the hash" in caplog.text
+
+    storage.put(key, good)
+    assert settlement.plan(row.reference).status == "planned"
+    assert nothing_is_wrong()
 
 
 def test_two_sequencers_post_an_epoch_once(charged):

@@ -257,6 +257,41 @@ def test_conjugate_gradients_give_the_scores_of_the_stored_inverse(task):
         assert np.allclose(one, other, rtol=1e-7, atol=1e-9)
 
 
+def test_a_model_without_a_stored_inverse_pays_as_one_with_it_and_the_same_twice():
+    features, labels = made_up()
+    exact = linear.fit(features, labels, np.ones(40), {})
+    lean, again = (linear.fit(features, labels, np.ones(40), {"exact_parameters_max": 1}) for _ in range(2))
+
+    assert lean.sha256 == again.sha256
+    for row in features[:10]:
+        scores = [quantise(linear.attribute(model, linear.answer(model, row))) for model in (exact, lean, again)]
+        assert np.abs(scores[0] - scores[1]).max() <= 1
+        assert (scores[1] == scores[2]).all()
+
+
+def test_above_ten_thousand_parameters_no_inverse_is_stored():
+    random = np.random.default_rng(0)
+    labels = [str(i % 4) for i in range(24)]
+    for columns, is_exact in ((20, True), (2500, False)):  # and the constant: 84 and 10,004 parameters
+        features = random.normal(size=(24, columns))
+        model = linear.fit(features, labels, np.ones(24), {"l2": 30.0})
+        scores = quantise(linear.attribute(model, linear.answer(model, features[0])))
+        assert ("inverse_half" in model.arrays, bool(scores.any())) == (is_exact, True)
+
+
+def test_without_a_stored_inverse_the_first_forty_judge():
+    features, labels = made_up()
+    many, answers = np.tile(features, (3, 1)), list(labels) * 3
+    exact = linear.fit(features, labels, np.ones(40), {})
+    lean = linear.fit(features, labels, np.ones(40), {"exact_parameters_max": 1})
+    judges = linear.JUDGES_MAX_WITHOUT_INVERSE
+
+    found = linear.validation_scores(lean, many, answers)
+
+    for one, other in zip(found, linear.validation_scores(exact, many[:judges], answers[:judges]), strict=True):
+        assert np.allclose(one, other, rtol=1e-7, atol=1e-9)
+
+
 # --- Replay
 
 

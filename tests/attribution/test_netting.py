@@ -146,6 +146,40 @@ def test_the_order_of_calls_and_of_records_changes_no_amount(calls, random):
     assert after.running == before.running
 
 
+@given(epochs(), epochs(), st.integers(1, 9), st.sets(st.integers(1, 12)), st.randoms(use_true_random=False))
+def test_an_epoch_in_any_number_of_shards_is_the_same_to_the_nano(before, calls, count, gated, random):
+    # Given the sums of an epoch before, and this one in one piece
+    earlier = settle(before).running
+    whole = settle(calls, earlier, gated)
+
+    # When its calls are dealt out to workers, whose sums come back in any order
+    is_gated = np.isin(ROSTER.record_ids, list(gated))
+    by_place = [call.by_place(ROSTER) for call in calls]
+    sums = [earlier.get(record, (0, 0)) for record in ROSTER.record_ids.tolist()]
+    so_far = Sums([net for net, _ in sums], [positive for _, positive in sums])
+    handed_over = []
+    for number in range(count):
+        part = Sums.zero(len(ROSTER))
+        for call in by_place[number::count]:
+            part.add(call)
+        handed_over.append((part.limbs(), part.added_nano))
+    for limbs, added_nano in random.sample(handed_over, count):
+        so_far.include(Sums.of_limbs(limbs, added_nano))
+    phi = netting.net_factors(so_far.net, so_far.positive, is_gated)
+
+    # Then sums, factors and amounts are the same
+    records = ROSTER.record_ids.tolist()
+    running = zip(records, zip(so_far.net, so_far.positive, strict=True), strict=True)
+    assert {record: both for record, both in running if both != (0, 0)} == whole.running
+    assert dict(zip(records, phi.tolist(), strict=True)) == whole.phi
+    for call in by_place:
+        amounts = netting.amounts_of(call, phi, is_gated).amounts
+        paid = {
+            records[place]: nano for place, nano in zip(call.places.tolist(), amounts.tolist(), strict=True) if nano
+        }
+        assert paid == {record: nano for (name, record), nano in whole.paid.items() if name == call.call_id}
+
+
 @given(epochs(), st.lists(st.integers(50, 100), max_size=9, unique=True))
 def test_copies_added_by_anyone_change_nobodys_pay_by_one_nano(calls, copies):
     # Given an epoch, and the same one where followers with score 0 stand beside the leaders

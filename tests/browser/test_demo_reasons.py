@@ -11,7 +11,7 @@ import pytest
 from django.core.management import call_command
 from playwright.sync_api import Browser, Page, expect
 
-from attribution import explain, planning
+from attribution import explain_records, planning
 from attribution.models import RecordEpoch, Trace
 from datanets import submissions
 from datanets.models import Datanet, Record, Version, VersionFollower
@@ -69,7 +69,7 @@ def test_four_records_that_no_call_paid_give_four_true_reasons(books, browser, s
 def first_record(handle: str, slug: str, *, reason: str) -> Record:
     found = Record.objects.filter(contributor__username=handle, datanet__slug=slug).order_by("pk")
     records = found.select_related("contributor", "body", "submission").defer("signature", "bands")
-    return next(record for record in records if explain.why_record(record).reason == reason)
+    return next(record for record in records if explain_records.why_record(record).reason == reason)
 
 
 def reason_on_its_page(browser: Browser, site: str, record: Record) -> str:  # noqa: F811
@@ -125,7 +125,7 @@ def its_leader_came_first(browser: Browser, site: str, record: Record, sentence:
     followers = Record.objects.filter(pk__in=VersionFollower.objects.filter(leader=leader).values("record"))
     assert record in followers
     assert all(leader.submission.sent_at < other.submission.sent_at for other in followers.select_related("submission"))
-    assert explain.why_record(leader).leader_id is None
+    assert explain_records.why_record(leader).leader_id is None
 
 
 def a_curator_rejected_it_with_a_note(browser: Browser, site: str, record: Record, sentence: str) -> None:  # noqa: F811

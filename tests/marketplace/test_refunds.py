@@ -11,7 +11,7 @@ from django.conf import settings as site
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from attribution import explain, planning, settlement, traces
+from attribution import explain, explain_records, planning, settlement, traces
 from attribution.models import Cut, Epoch, Line, RecordEpoch, RecordLine, Reversal, Trace
 from datanets.models import Record
 from ledger import chart, database
@@ -228,7 +228,7 @@ def test_the_running_sums_lose_a_call_that_was_given_back_after_its_settlement(b
     assert Reversal.objects.get().netted_in == epoch
     for record in Record.objects.filter(lines__source_id=refunded.pk):
         paid = RecordLine.objects.filter(record=record).exclude(source_id=refunded.pk)
-        assert explain.why_record(record).earned_nano == sum(line.amount_nano for line in paid)
+        assert explain_records.why_record(record).earned_nano == sum(line.amount_nano for line in paid)
 
     # And they lose it once
     called(books, version, radius=12.0)

@@ -11,6 +11,7 @@ from django.utils import timezone
 
 from attribution import bundles, settlement, traces
 from attribution.models import Epoch, Line, Trace
+from attribution.netting import Unattributed
 from datanets import storage
 from ledger import chart
 from ledger import services as ledger
@@ -78,7 +79,7 @@ def test_after_three_failed_attributions_a_call_is_paid_to_nobody_and_says_why(b
 
     # Then it is settled without anybody, and nothing waits for it any more
     stored = Trace.objects.get(charge_id=made)
-    assert (stored.status, stored.reason) == (Trace.Status.FAILED, traces.NOT_ATTRIBUTABLE)
+    assert (stored.status, stored.reason) == (Trace.Status.FAILED, Unattributed.NOT_ATTRIBUTABLE)
     assert ledger.pending_outbox(traces.TOPIC) == []
     for key, data in lost.items():
         storage.put(key, io.BytesIO(data))

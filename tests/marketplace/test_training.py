@@ -10,7 +10,7 @@ from celery import Task
 from django.utils import timezone, translation
 from kombu.exceptions import OperationalError
 
-from attribution import explain, fitting
+from attribution import explain, explain_records, fitting
 from attribution import verify as attribution_verify
 from attribution.engines.linear import L2_DEFAULT
 from attribution.engines.penalty import GRID
@@ -67,7 +67,7 @@ def test_the_fee_reaches_contributors_and_curators_at_the_next_epoch(books, vers
     assert sum(paid.values()) == 9 * OPEN
     earned = Counter()
     for record in Record.objects.select_related("contributor"):
-        earned[record.contributor.username] += explain.why_record(record).earned_nano
+        earned[record.contributor.username] += explain_records.why_record(record).earned_nano
     assert earned == paid  # the pages of a contributor's records add up to the payment
     assert explain.posted_totals()["curation", person("carol").pk] == OPEN // 2
     assert revenue.differences() == []

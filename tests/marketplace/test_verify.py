@@ -6,6 +6,7 @@ failure must name.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -20,9 +21,10 @@ from django.core.management import CommandError, call_command
 from django.db import connection, transaction
 from django.test import override_settings
 
+from attribution import bundles
 from attribution import verify as attribution_verify
-from attribution.models import Trace
-from datanets import reviews
+from attribution.models import Epoch, RecordEpoch, Trace
+from datanets import reviews, storage
 from datanets import verify as datanets_verify
 from datanets.models import Record
 from ledger import commitments, database
@@ -316,6 +318,11 @@ EDITS: dict[ModuleType, dict[str, tuple[str, str, str]]] = {
             f"""UPDATE attribution_epoch SET status = 'planned', planned_at = now() - interval '61 minutes'
                 WHERE id = {EPOCH} RETURNING id""",
         ),
+        "an epoch is never planned": (
+            *("I6", "is not planned"),
+            f"""UPDATE attribution_epoch SET status = 'closed', closed_at = now() - interval '27 hours'
+                WHERE id = {EPOCH} RETURNING id""",
+        ),
         "an epoch has another root": (
             *("I6", "the public log says something else"),
             f"UPDATE attribution_epoch SET lines_root = repeat('0', 64) WHERE id = {EPOCH} RETURNING id",
@@ -583,6 +590,90 @@ def test_a_call_is_replayed_to_the_nano(world, capsys):
     waiting = Call.objects.exclude(pk__in=Trace.objects.values("charge_id")).get()
     with pytest.raises(CommandError, match="not settled yet"):
         call_command("replay", str(waiting.pk))
+
+
+def test_every_epoch_is_replayed_to_the_nano_refunds_and_fees_included(world, capsys):
+    epochs = list(Epoch.objects.order_by("number"))
+    for epoch in epochs:
+        call_command("replay", str(epoch.pk))
+        assert "Scores and lines are what is stored." in capsys.readouterr().out
+
+    called = RecordEpoch.objects.filter(amount_nano__gt=0).latest("epoch__number").epoch
+    fees = epochs[0]
+    for epoch, edit, differ in [
+        (called, "UPDATE attribution_recordepoch SET net = net + 1 WHERE id = (SELECT max(id) FROM {})", 1),
+        (called, "UPDATE attribution_recordepoch SET phi = phi - 1 WHERE id = (SELECT max(id) FROM {})", 1),
+        (called, "UPDATE attribution_recordline SET score = score + 1000 WHERE id = (SELECT max(id) FROM {})", 1),
+        (called, "UPDATE attribution_line SET amount_nano = amount_nano + 1 WHERE id = (SELECT max(id) FROM {})", 1),
+        (fees, "UPDATE attribution_recordfee SET equal_nano = 0 WHERE id = (SELECT max(id) FROM {})", 1),
+    ]:
+        table = edit.split()[1]
+        with editing():
+            database.rows(edit.format(f"{table} WHERE epoch_id = '{epoch.pk}'") + " RETURNING id")
+            with pytest.raises(CommandError, match=f"{differ} differences"):
+                call_command("replay", str(epoch.pk))
+
+
+def test_a_call_is_replayed_with_net_factors_out_of_its_running_sums(world, capsys):
+    (settled,) = database.rows(f"SELECT {CALL}")[0]
+    with editing():
+        # Given stored factors that are not what the stored sums give
+        database.rows("UPDATE attribution_recordepoch SET phi = phi / 2 WHERE phi > 0 RETURNING id")
+        with pytest.raises(CommandError, match="differences"):
+            call_command("replay", str(settled))
+    assert "phi" in capsys.readouterr().err
+
+
+def test_a_score_may_be_one_unit_off_and_what_is_erased_stands(world, capsys):
+    (settled,) = database.rows(f"SELECT {CALL}")[0]
+    with editing():
+        database.rows(
+            f"""UPDATE attribution_recordline SET score = score + 1 WHERE id = (
+                SELECT min(id) FROM attribution_recordline WHERE source_id = {CALL}) RETURNING id"""
+        )
+        call_command("replay", str(settled))
+        assert "1 scores are one unit off, as allowed" in capsys.readouterr().out
+    with editing():
+        database.rows(
+            f"UPDATE attribution_trace SET context = '{{}}', forgotten_at = now() WHERE charge_id = {CALL} RETURNING 1"
+        )
+        epoch_id = database.rows(f"SELECT epoch_id FROM attribution_line WHERE source_id = {CALL}")[0][0]
+        call_command("replay", str(epoch_id))
+        assert "Content expired, stored lines stand: 1 charges." in capsys.readouterr().out
+
+
+def test_files_that_were_changed_are_named_and_nothing_is_computed_from_them(world, client, capsys):
+    # Given a settled call whose model's file has one byte more
+    (settled,) = database.rows(f"SELECT {CALL}")[0]
+    sha256 = Trace.objects.get(charge_id=settled).artifact_id
+    key = f"artifacts/{sha256}/serving.json"
+    good = storage.get(key)
+    storage.put(key, io.BytesIO(good + b" "))
+    bundles.load.cache_clear()
+    try:
+        with pytest.raises(CommandError, match=f"artifact {sha256} do not have the hash"):
+            call_command("replay", str(settled))
+        client.force_login(person("dan"))
+        refused = client.get(f"/api/v1/calls/{settled}/attribution/")
+        assert (refused.status_code, refused.json()["error"]["code"]) == (503, "artifact_damaged")
+
+        # When it is made again out of the sealed version, the hash is the same, and the files are back
+        call_command("rebuild", "devi/check", "--restore")
+        assert f"{sha256} is what is stored" in capsys.readouterr().out
+        assert storage.get(key) == good
+    finally:
+        storage.put(key, io.BytesIO(good))
+        bundles.load.cache_clear()
+    call_command("replay", str(settled))
+
+
+def test_a_model_that_cannot_be_rebuilt_to_its_hash_is_an_error(world):
+    with editing():
+        database.rows("UPDATE datanets_recordbody SET body = jsonb_set(body, '{radius}', '1') RETURNING 1")
+        with pytest.raises(CommandError, match="but its version names"):
+            call_command("rebuild", "devi/check")
+    with pytest.raises(CommandError, match="no model"):
+        call_command("rebuild", "devi/nothing")
 
 
 def test_what_was_erased_is_not_missed(world):

@@ -11,7 +11,7 @@ from django.utils import timezone
 from django.utils.formats import date_format
 
 from attribution import traces
-from attribution.explain import RecordExplanation
+from attribution.explain_records import RecordExplanation
 from attribution.models import Epoch, RecordEpoch, RecordLine
 from datanets import services as datanets
 from datanets.models import AccessRequest, Datanet, Record
