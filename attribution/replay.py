@@ -1,7 +1,7 @@
 """Do a call's attribution again and compare it with what is stored. The receipt stays authoritative.
 
-Linear and neighbours answers are recomputed from the trace's context and the artifact; a retrieval answer from its
-content, by asking the model again.
+Linear and neighbours answers are recomputed from the trace's context and the artifact; a chat answer from its content: of
+a retrieval model by asking the model again, of a connected one by looking for its words again.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def differences(charge_id: UUID, *, sealed: bytes | None = None, sealed_key: byt
     trace = Trace.objects.get(charge_id=charge_id)
     found = []
     if trace.artifact_id and trace.scores and sealed is not None and sealed_key is not None:
-        again = traces.of_retrieval(trace.charge_id, trace.artifact_id, sealed, sealed_key)["scores"]
+        again = traces.of_content(trace.charge_id, trace.artifact_id, sealed, sealed_key)["scores"]
         found += [
             f"record {name}: score {trace.scores.get(name, 0)} is stored, {again.get(name, 0)} is computed"
             for name in sorted({*trace.scores, *again})

@@ -17,7 +17,8 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from accounts.requests import SignedInRequest
-from attribution import explain_lines
+from attribution import explain_lines, spans
+from attribution.engines.spans import METHOD as VERBATIM
 from attribution.models import Epoch, Line
 from datanets.models import Record
 
@@ -126,16 +127,18 @@ def earnings_why(request: SignedInRequest, line_id: int) -> HttpResponse:
         "datanet"
     )
     names = {record.pk: record for record in records.defer("signature", "bands")}
+    repeats = spans.counts_of(found.charge)
     context = {
         "line": line,
         "sum": found,
         "model": statements.names({line.epoch.model_id}).get(line.epoch.model_id, line.epoch.model_id),
-        "parts": [(part, names.get(part.record_id or 0)) for part in shown],
+        "parts": [(part, names.get(part.record_id or 0), repeats.get(part.record_id or 0)) for part in shown],
         "rest_count": len(rest),
         "rest_weight": sum(part.weight for part in rest),
         "rest_nano": sum(part.amount_nano for part in rest),
         "left_sentence": reason_sentence(found.left_reason),
         "is_call": line.source == "call",
+        "is_verbatim": found.charge.method == VERBATIM,
         "is_data": line.role == Line.Role.DATA,
     }
     return render(request, "marketplace/earn/why.html", context)
@@ -152,6 +155,7 @@ def reason_sentence(code: str) -> str:
         "gated": _("The records behind it do harm on held-out data."),
         "no_curator": _("No curator approved these records."),
         "not_attributable": _("This charge could not be attributed in time."),
+        "own_words": _("The model said this in its own words: no six of them in a row stand in a record."),
         "no_method_yet": _("There is no measured method for this kind of model yet."),
     }.get(code, code)
 

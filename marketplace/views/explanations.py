@@ -17,6 +17,7 @@ UNATTRIBUTED = {
     "not_attributable": gettext_lazy("The call could not be traced to records."),
     "all_zero": gettext_lazy("No record supported the answer."),
     "own_weights": gettext_lazy("The model answered from its own weights, not from the records it was shown."),
+    "own_words": gettext_lazy("The model said this in its own words: no six of them in a row stand in a record."),
     "no_method_yet": gettext_lazy("There is no tested attribution method for this kind of model yet."),
     "proxy_cap": gettext_lazy("Only a proxy could be measured, and what a proxy may pay is capped."),
     "no_leaders": gettext_lazy("Everything behind the answer follows records that are in no version."),

@@ -47,6 +47,7 @@ FIGURES = {
     "records": gettext_lazy("Records bound"),
     "leaders": gettext_lazy("Records that lead"),
     "passages": gettext_lazy("Passages it can quote"),
+    "words": gettext_lazy("Words its answers are compared with"),
 }
 SETTINGS = {
     "l2": gettext_lazy("Regularisation (l2)"),
@@ -56,7 +57,9 @@ METHODS = {
     "midpoint": gettext_lazy("Midpoint influence function on the served output, signed and exact for this engine."),
     "shapley": gettext_lazy("Exact Shapley values over the retrieved records of the answer's log-probability."),
     "knn": gettext_lazy("Exact Shapley values of the served vote over all records."),
-    "none": gettext_lazy("No tested method yet: the data's part goes to the public unattributed account."),
+    "spans": gettext_lazy(
+        "The longest runs of at least six words that an answer and a record have in common. Provenance, not causation."
+    ),
 }
 
 
