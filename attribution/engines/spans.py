@@ -29,7 +29,8 @@ import numpy as np
 from .answers import Answer
 from .artifact import Artifact
 from .design import leaders_of
-from .span_index import SEGMENT_WORDS_MAX, UNKNOWN, Index, Segment, joined, sealed
+from .span_index import Index
+from .span_segments import SEGMENT_WORDS_MAX, UNKNOWN, Segment, joined, sealed
 from .span_words import hashes_of, numbered, words_of
 
 NAME = "connected"

@@ -238,7 +238,10 @@ def _why(row: statements.Payment) -> dict:
         # Whole nano: the fraction is exact, its decimal form would not be.
         "formula": _("%(price)s nano × %(part)s/%(price)s × %(amount)s/%(part)s = %(amount)s nano")
         % {"price": row.price_nano, "part": row.part_nano, "amount": row.amount_nano},
-        "note": _("Influence is how much each answer changes when your records are left out.")
+        "note": _(
+            "Influence is how much each answer changes when your records are left out; of a connected model, how much of "
+            "its answers stands in them word for word."
+        )
         if row.role == Line.Role.DATA
         else _("A curator is paid in proportion to what the records they approved earned."),
         "records": [

@@ -14,7 +14,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from attribution.engines import from_files, spans
-from attribution.engines.span_index import SPAN_WORDS_MIN, UNKNOWN, Index, Match, joined, sealed
+from attribution.engines.span_index import Index, Match
+from attribution.engines.span_segments import SPAN_WORDS_MIN, UNKNOWN, joined, sealed
 from attribution.engines.span_words import hashes_of, numbered, places_of, words_of
 from attribution.engines.spans import MILLION
 from attribution.shares import BILLION, quantise
@@ -258,7 +259,7 @@ def test_weights_that_fit_no_records_are_refused(documents, weights, options):
 
 
 def test_a_text_longer_than_a_segment_is_refused(monkeypatch):
-    monkeypatch.setattr("attribution.engines.span_index.SEGMENT_WORDS_MAX", 10)
+    monkeypatch.setattr("attribution.engines.span_segments.SEGMENT_WORDS_MAX", 10)
     with pytest.raises(ValueError, match="A segment holds 10 words at most"):
         fitted(WREN, segment_words=10)
 
