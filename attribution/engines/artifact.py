@@ -20,7 +20,12 @@ ARRAYS_FILE = "arrays.safetensors"
 # float32 changed 35 % of the shares in our trial, so it cannot be stored by accident.
 # Whole numbers may be as short as they fit.
 ALLOWED_DTYPES = (np.dtype(np.float64), np.dtype(np.int64), np.dtype(np.int32), np.dtype(np.uint8))
-_STORED_DTYPES = {"F64": np.dtype("<f8"), "I64": np.dtype("<i8"), "I32": np.dtype("<i4"), "U8": np.dtype("u1")}
+_STORED_DTYPES: dict[str, np.dtype[Any]] = {
+    "F64": np.dtype("<f8"),
+    "I64": np.dtype("<i8"),
+    "I32": np.dtype("<i4"),
+    "U8": np.dtype("u1"),
+}
 _CHECKED_AT_ONCE = 1 << 20
 
 Buffer = bytes | memoryview

@@ -53,7 +53,7 @@ class Index:
         self.vocabulary, self.segments = arrays["vocabulary"], arrays["segments"]
         self.total = int(arrays["totals"][0])
         self._buckets, self._documents = arrays["buckets"], arrays["documents"]
-        self._words = memoryview(np.ascontiguousarray(arrays["words"]))
+        self._words = np.ascontiguousarray(arrays["words"]).data
         count = len(self._words) // WORD_BYTES - PADDING_WORDS
         self._six = self._phrases(SPAN_WORDS_MIN, count + STEP_WORDS)
         self._step = self._phrases(STEP_WORDS, count + SPAN_WORDS_MIN)

@@ -99,12 +99,14 @@ def why(request: HttpRequest, call: Call) -> dict:
     known = Record.objects.select_related("datanet__owner", "contributor", "body").in_bulk([s.record_id for s in first])
     seen = records.seen_by(request.user, known.values())
     repeats = provenance.of_call(call, {pk: _text_of(known[pk]) for pk in seen})
+    marks: dict[int | None, str] = {None: ""}
     rows = []
     for place, share in enumerate(first, start=1):
         record = known[share.record_id]
         weighed = found.weights_total if found else 0
         part = share.weight / weighed if weighed else share.score / positive if positive else 0
         colour = f"k{min(place, 3)}"
+        marks[record.pk] = MARKS[colour]
         rows.append(
             {
                 "record": record,
@@ -118,7 +120,6 @@ def why(request: HttpRequest, call: Call) -> dict:
                 "bar": f"v{min(place, 3)}",
             }
         )
-    marks = {None: ""} | {row["record"].pk: row["mark"] for row in rows}
     unattributed = [line for line in (found.lines if found else []) if line.payee_id is None and line.role == "data"]
     return {
         "call": call,
