@@ -22,7 +22,7 @@ from PIL import Image
 from attribution import bundles, methods, modelclient, shares
 from attribution import features as feature_tools
 from attribution.bundles import Bundle
-from attribution.engines import ENGINES, Artifact, gated, penalty, retrieval
+from attribution.engines import ENGINES, Artifact, gated, penalty, retrieval, spans
 from attribution.engines.design import one_blas_thread
 from attribution.models import Artifact as StoredArtifact
 from datanets import records as datanet_records
@@ -33,12 +33,11 @@ logger = logging.getLogger(__name__)
 
 FOLDS = 5
 JUDGED_MIN = 50  # below this many leaders held-out rows say too little: nobody is gated, shares are equal, l2 is 1
-CONNECTED = "connected"
 SETTINGS: dict[str, dict[str, Any]] = {
     "linear": {"l2": float, "image_side": int},
     "neighbours": {"k": int, "image_side": int},
     "retrieval": {},
-    CONNECTED: {},
+    "connected": {},
 }
 
 
@@ -194,8 +193,10 @@ def _fit_retrieval(pool: _Pool, settings: dict[str, Any]) -> tuple[Artifact, dic
 
 
 def _fit_connected(pool: _Pool, settings: dict[str, Any]) -> tuple[Artifact, dict, dict]:
-    artifact = Artifact(engine=CONNECTED, settings={"method": methods.NONE, "records": len(pool.rows)}, arrays={})
-    told = {"records": len(pool.rows), "leaders": len(pool.leader_rows)}
+    """Its own server has what it learned; here stands what its words are compared with: the words of texts."""
+    texts = [(row.body or {}).get("text", "") if pool.kind == "text" else "" for row in pool.rows]
+    artifact = spans.fit(texts, None, pool.weights, dict(settings))
+    told = {"words": int(artifact.arrays["totals"][0]), "records": len(pool.rows), "leaders": len(pool.leader_rows)}
     return artifact, _equal_shares(pool, methods.EQUAL_NO_MEASURE), told
 
 
@@ -203,7 +204,7 @@ _FITTERS = {
     "linear": _fit_head("linear"),
     "neighbours": _fit_head("neighbours"),
     "retrieval": _fit_retrieval,
-    CONNECTED: _fit_connected,
+    "connected": _fit_connected,
 }
 
 

@@ -15,6 +15,8 @@ from django.utils import timezone
 from attribution import bundles
 from attribution.models import Artifact, Epoch, Line, Reversal, Trace
 
+QUOTING = ("retrieval", "connected")  # engines whose answers may hold the words of records
+
 
 def forgettable(charge_ids: Collection[UUID]) -> QuerySet[Trace]:
     """Traces whose context nothing needs any more: their epoch is posted, or they will never be in one.
@@ -35,10 +37,10 @@ def forget_inputs(charge_ids: Collection[UUID]) -> int:
 
 
 def charges_that_quote(record_ids: Iterable[int], *, traced_since: datetime) -> list[UUID]:
-    """Charges of answers that quoted one of these records, as far as they were attributed since a moment."""
+    """Charges of answers that quoted or repeated one of these records, as far as they were attributed since a moment."""
     records = set(record_ids)
     found: list[UUID] = []
-    quoting = Artifact.objects.filter(engine="retrieval", versions__datanet__records__in=records).distinct()
+    quoting = Artifact.objects.filter(engine__in=QUOTING, versions__datanet__records__in=records).distinct()
     for sha256 in quoting.values_list("sha256", flat=True):
         bundle = bundles.load(sha256)
         places = {place for place, record_id in enumerate(bundle.record_ids) if record_id in records}

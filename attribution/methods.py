@@ -11,7 +11,7 @@ from typing import NamedTuple
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
-from attribution.engines import linear, neighbours, retrieval
+from attribution.engines import linear, neighbours, retrieval, spans
 
 NONE = "none/1"
 # How access and training money is split. Never equally in silence: these two say so wherever the money shows.
@@ -61,6 +61,15 @@ METHODS: dict[str, Method] = {
         "spans of 3 words + 0.3 · BM25",
         _("Robertson and Zaragoza 2009 for BM25; the sum is ours."),
         _("Not a measurement of influence: hardly better than equal parts, so half at most is paid by it."),
+    ),
+    spans.METHOD: Method(
+        _("Words in a row"),
+        _(
+            "The longest runs of at least six words that an answer and a record have in common. Provenance, not causation."
+        ),
+        "sᵢ = Σ −log p(word), over the runs whose earliest leader is i",
+        _("After infini-gram (Liu et al. 2024, arXiv:2401.17377) and OLMoTrace (Liu et al. 2025, arXiv:2504.07096)."),
+        _("Not a finding that the model learned from the record: it shows where the same words stand."),
     ),
     NONE: Method(
         _("No method"),

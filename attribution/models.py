@@ -62,9 +62,9 @@ class Trace(models.Model):
     curation_nano = models.BigIntegerField()
     status = models.CharField(max_length=8, choices=Status.choices)
     reason = models.CharField(max_length=40, blank=True)  # of a failure, or of an all-zero result
-    context = models.JSONField(default=dict)  # linear, neighbours: features and served class (<= 3 kB)
+    context = models.JSONField(default=dict)  # linear, neighbours: features and served class (<= 3 kB); chat: no words
     forgotten_at = models.DateTimeField(null=True, blank=True)  # its context was erased with its buyer: lines stand
-    scores = models.JSONField(null=True, blank=True)  # retrieval: {record id: signed int at 1e-9}
+    scores = models.JSONField(null=True, blank=True)  # retrieval, connected: {record id: signed int at 1e-9}
     causal_millionths = models.PositiveIntegerField(default=1_000_000)  # C of the design: attributed part of data_nano
     method = models.CharField(max_length=40)
     charged_at = models.DateTimeField()  # of the posting: who withdraws a record later is paid for this charge

@@ -35,7 +35,8 @@ class Unattributed(StrEnum):
     NO_POSITIVE = "no_positive"  # every score speaks against the answer
     NET_NEGATIVE = "net_negative"  # the records that supported this answer net to zero or less over all calls
     GATED = "gated"  # ... or all of them do harm on held-out data
-    NO_METHOD_YET = "no_method_yet"  # a connected model, until spans exist
+    OWN_WORDS = "own_words"  # a connected model said it in words that stand in no record
+    NO_METHOD_YET = "no_method_yet"  # a connected model on data that is not text
     NOT_ATTRIBUTABLE = "not_attributable"  # attribution failed three times, or never ran
     NO_HELP = "no_help"  # access and training: no record helped on held-out rows
     WITHDRAWN = "withdrawn"  # access and training: every record that did was taken back before

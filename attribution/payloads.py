@@ -30,7 +30,7 @@ def payload_of(
     sealed: bytes | None = None,
     sealed_key: bytes | None = None,
 ) -> dict:
-    """The outbox payload of a charge. Pure JSON; `sealed` is what `content.seal` made of a retrieval call's content."""
+    """The outbox payload of a charge. Pure JSON; `sealed` is what `content.seal` made of a chat call's content."""
     return {
         "charge_id": str(charge_id),
         "source": source,

@@ -24,6 +24,7 @@ UNATTRIBUTED: dict[Unattributed, Promise] = {
     Unattributed.WITHDRAWN: _("Every record behind it had been taken back."),
     Unattributed.NO_CURATOR: _("No curator approved these records."),
     Unattributed.NOT_ATTRIBUTABLE: _("This charge could not be attributed in time."),
+    Unattributed.OWN_WORDS: _("The model said this in its own words: no six of them in a row stand in a record."),
     Unattributed.NO_METHOD_YET: _("There is no measured method for this kind of model yet."),
 }
 

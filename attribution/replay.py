@@ -1,6 +1,7 @@
 """Do the attribution of a call or of a whole epoch again, and compare it with what is stored. The receipt stays authoritative.
 
-    of_charge  scores out of the trace (of a retrieval answer: out of its content, by asking the model again), net factors
+    of_charge  scores out of the trace (of a chat answer: out of its content, by asking a retrieval model again or by looking
+               for a connected one's words again), net factors
                out of the stored running sums, and every line of the charge
     of_epoch   the same of every charge, and the running sums themselves, out of those of the epoch before
 
@@ -64,7 +65,7 @@ def of_charge(charge_id: UUID, *, sealed: bytes | None = None, sealed_key: bytes
         if sealed is None or sealed_key is None:
             found.expired.append(charge_id)
         else:
-            again = traces.of_retrieval(trace.charge_id, trace.artifact_id, sealed, sealed_key)["scores"]
+            again = traces.of_content(trace.charge_id, trace.artifact_id, sealed, sealed_key)["scores"]
             _compare_scores(
                 found,
                 {(charge_id, int(name)): score for name, score in trace.scores.items()},

@@ -17,7 +17,7 @@ import numpy as np
 from django.conf import settings
 from django.db import connection, transaction
 
-from attribution import bundles, content, methods, modelclient
+from attribution import bundles, content, methods, modelclient, spans
 from attribution.engines import ENGINES, Answer, retrieval
 from attribution.models import Artifact, Trace
 from attribution.netting import Unattributed
@@ -157,16 +157,8 @@ def _attributed(payload: dict) -> dict:
             "context": _checked_context(payload),
             "method": ENGINES[engine].METHOD,
         }
-    if engine == "retrieval":
-        sealed, sealed_key = (base64.b64decode(payload[name]) for name in ("sealed", "sealed_key"))
-        return of_retrieval(UUID(payload["charge_id"]), payload["artifact_sha256"], sealed, sealed_key)
-    return {
-        "status": Trace.Status.DONE,
-        "reason": Unattributed.NO_METHOD_YET,
-        "scores": {},
-        "causal_millionths": 0,
-        "method": methods.NONE,
-    }
+    sealed, sealed_key = (base64.b64decode(payload[name]) for name in ("sealed", "sealed_key"))
+    return of_content(UUID(payload["charge_id"]), payload["artifact_sha256"], sealed, sealed_key)
 
 
 def _checked_context(payload: dict) -> dict:
@@ -177,12 +169,19 @@ def _checked_context(payload: dict) -> dict:
     return payload["context"]
 
 
-def of_retrieval(call_id: UUID, artifact_sha256: str, sealed: bytes, sealed_key: bytes) -> dict:
-    """Score the passages of a retrieval answer, out of its sealed content. Returns fields of its trace."""
-    opened = content.open_sealed(settings.CONTENT_KEY, call_id, sealed, sealed_key)
-    call = json.loads(opened)
-    passages = [retrieval.Passage(**row) for row in call["passages"]]
+def of_content(call_id: UUID, artifact_sha256: str, sealed: bytes, sealed_key: bytes) -> dict:
+    """Score a chat answer out of its sealed content: retrieval and connected models. Returns fields of its trace."""
+    call = json.loads(content.open_sealed(settings.CONTENT_KEY, call_id, sealed, sealed_key))
     bundle = bundles.load(artifact_sha256)
+    if bundle.artifact.engine == "retrieval":
+        return _of_retrieval(call, bundle)
+    charged_at = charge_time(call_id)
+    withdrawn = {record_id for record_id, at in withdrawals_of(artifact_sha256).items() if at <= charged_at}
+    return spans.traced(call["answer"], bundle, withdrawn=withdrawn)
+
+
+def _of_retrieval(call: dict, bundle: bundles.Bundle) -> dict:
+    passages = [retrieval.Passage(**row) for row in call["passages"]]
     answer = Answer(outputs={}, context={"records": retrieval.cited_records(passages)})
     if not passages or not call["answer"]:  # nothing was quoted, or the client left before the first word
         return {"status": Trace.Status.DONE, "scores": {}, "causal_millionths": 0, "method": retrieval.METHOD}

@@ -9,9 +9,10 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 
 
-def run(script: str, *arguments: str) -> str:
-    """Run one of the peer scripts in the peers' environment; returns what it printed."""
-    python = _made(HERE / ".venv", HERE / "requirements.txt")
+def run(script: str, *arguments: str, name: str = "") -> str:
+    """Run one of the peer scripts in the peers' environment (`name`: in one of its own); returns what it printed."""
+    suffix = f"-{name}" if name else ""
+    python = _made(HERE / f".venv{suffix}", HERE / f"requirements{suffix}.txt")
     done = subprocess.run([str(python), str(HERE / script), *arguments], stdout=subprocess.PIPE, text=True, cwd=HERE)
     if done.returncode:
         raise SystemExit(f"{script} failed")

@@ -1219,6 +1219,60 @@ CREATE TRIGGER version_is_immutable BEFORE UPDATE ON datanets_version
         "Copying somebody's records would pay.",
     ),
     Removal(
+        "follower_is_not_searched",
+        "attribution/engines/spans.py",
+        "[(place, features[place]) for place in leaders.tolist()]",
+        "list(enumerate(features))",
+        ("tests/attribution/test_spans.py::test_a_follower_is_not_indexed_and_scores_zero",),
+        "The copy of a record would change what an answer's words are worth, and take what its leader does not contain.",
+    ),
+    Removal(
+        "span_goes_to_the_earliest",
+        "attribution/engines/span_index.py",
+        "places = places.min(keepdims=True)",
+        "places = places.max(keepdims=True)",
+        ("tests/attribution/test_spans.py::test_a_span_goes_to_the_earliest_leader_that_contains_it",),
+        "Who repeats an earlier record in a later one would take what it earns.",
+    ),
+    Removal(
+        "own_words_pay_nobody",
+        "attribution/spans.py",
+        '"causal_millionths": spans.causal_fraction_of(answer)',
+        '"causal_millionths": 1_000_000',
+        ("tests/gateway/test_spans.py::test_who_wrote_what_a_connected_model_repeats_is_paid_for_it",),
+        "Six common words would earn what a page of the model's own words is paid.",
+    ),
+    Removal(
+        "withdrawn_record_is_not_repeated",
+        "attribution/spans.py",
+        '"excluded_records": excluded',
+        '"excluded_records": set()',
+        (
+            "tests/gateway/test_spans.py"
+            "::test_a_record_that_was_withdrawn_before_the_call_is_paid_nothing_and_its_copy_takes_no_place",
+        ),
+        "A withdrawn record would keep what it says from the other record that says it.",
+    ),
+    Removal(
+        "buyer_sees_records_as_elsewhere",
+        "marketplace/views/explore_playground.py",
+        "{pk: _text_of(known[pk]) for pk in seen}",
+        "{pk: _text_of(known[pk]) for pk in known}",
+        (
+            "tests/gateway/test_spans.py"
+            "::test_a_record_that_was_withdrawn_before_the_call_is_paid_nothing_and_its_copy_takes_no_place",
+        ),
+        "Six words would open a withdrawn record, or one outside of every preview, to who can make a model say them.",
+    ),
+    Removal(
+        "repeated_author_can_be_forgotten",
+        "attribution/forgetting.py",
+        'QUOTING = ("retrieval", "connected")',
+        'QUOTING = ("retrieval",)',
+        ("tests/gateway/test_spans.py::test_who_wrote_what_a_connected_model_repeats_is_paid_for_it",),
+        "The words of an erased person would stay readable in answers that repeat them.",
+    ),
+    Removal(
         "epoch_is_closed_once",
         "attribution/settlement.py",
         "    if not created:\n        return 0\n",

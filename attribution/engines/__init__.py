@@ -13,11 +13,11 @@ from types import ModuleType
 
 import numpy as np
 
-from . import linear, neighbours, retrieval
+from . import linear, neighbours, retrieval, spans
 from .answers import Answer
 from .artifact import Artifact, from_files
 
-ENGINES: dict[str, ModuleType] = {engine.NAME: engine for engine in (linear, neighbours, retrieval)}
+ENGINES: dict[str, ModuleType] = {engine.NAME: engine for engine in (linear, neighbours, retrieval, spans)}
 
 __all__ = ["ENGINES", "Answer", "Artifact", "from_files", "gated"]
 

@@ -31,7 +31,7 @@ def pack_vector(vector: np.ndarray) -> str:
     with np.errstate(over="ignore", under="ignore"):
         levels = np.rint(vector * 255.0)
         single = vector.astype("<f4")
-    if ((levels >= 0) & (levels <= 255)).all() and _same_bits(levels / 255.0, vector):
+    if ((levels >= 0) & (levels <= 255)).all() and _same_bits(levels.astype("u1") / 255.0, vector):
         return "u1:" + _base64(levels.astype("u1"))
     if _same_bits(single.astype(np.float64), vector):
         return "f4:" + _base64(single)

@@ -20,7 +20,7 @@ from ledger import chart, ids
 from ledger.legs import legs
 from marketplace import pricing, splitting
 
-from .catalogue import Version
+from .catalogue import CHAT_ENGINES, Version
 
 CHARGED = ("succeeded", "left")
 
@@ -133,7 +133,7 @@ def charge(call: Call, outcome: Outcome, *, content_key: str, kept_s: int, vest_
         }
         if cost_nano:
             row["posting"] = _posting(call, outcome, cost_nano, parts, response_bytes, vest_after_s)
-            is_chat = version.engine == "retrieval"
+            is_chat = version.engine in CHAT_ENGINES
             row["outbox"] = {
                 "topic": payloads.TOPIC,
                 "reference": f"call:{call.name}",

@@ -17,7 +17,8 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from accounts.requests import SignedInRequest
-from attribution import explain_lines, methods
+from attribution import explain_lines, methods, spans
+from attribution.engines.spans import METHOD as VERBATIM
 from attribution.models import Epoch, Line
 from attribution.reasons import unattributed_sentence
 from datanets.models import Record
@@ -127,17 +128,19 @@ def earnings_why(request: SignedInRequest, line_id: int) -> HttpResponse:
         "datanet"
     )
     names = {record.pk: record for record in records.defer("signature", "bands")}
+    repeats = spans.counts_of(found.charge)
     context = {
         "line": line,
         "sum": found,
         "model": statements.names({line.epoch.model_id}).get(line.epoch.model_id, line.epoch.model_id),
-        "parts": [(part, names.get(part.record_id or 0)) for part in shown],
+        "parts": [(part, names.get(part.record_id or 0), repeats.get(part.record_id or 0)) for part in shown],
         "rest_count": len(rest),
         "rest_weight": sum(part.weight for part in rest),
         "rest_nano": sum(part.amount_nano for part in rest),
         "method": methods.shown(found.charge.method),
         "left_sentence": unattributed_sentence(found.left_reason),
         "is_call": line.source == "call",
+        "is_verbatim": found.charge.method == VERBATIM,
         "is_data": line.role == Line.Role.DATA,
     }
     return render(request, "marketplace/earn/why.html", context)
@@ -221,7 +224,10 @@ def _why(row: statements.Payment) -> dict:
         # Whole nano: the fraction is exact, its decimal form would not be.
         "formula": _("%(price)s nano × %(part)s/%(price)s × %(amount)s/%(part)s = %(amount)s nano")
         % {"price": row.price_nano, "part": row.part_nano, "amount": row.amount_nano},
-        "note": _("Influence is how much each answer changes when your records are left out.")
+        "note": _(
+            "Influence is how much each answer changes when your records are left out; of a connected model, how much of "
+            "its answers stands in them word for word."
+        )
         if row.role == Line.Role.DATA
         else _("A curator is paid in proportion to what the records they approved earned."),
         "records": [

@@ -47,6 +47,7 @@ FIGURES = {
     "records": gettext_lazy("Records bound"),
     "leaders": gettext_lazy("Records that lead"),
     "passages": gettext_lazy("Passages it can quote"),
+    "words": gettext_lazy("Words its answers are compared with"),
 }
 SETTINGS = {
     "l2": gettext_lazy("Regularisation (l2)"),

@@ -18,7 +18,7 @@ from attribution.reasons import unattributed_sentence
 from datanets import records
 from datanets.models import Datanet, Record
 
-from .. import access, playground
+from .. import access, playground, provenance
 from ..errors import NotAllowed
 from ..forms_explore import playground_form
 from ..models import Call
@@ -26,6 +26,8 @@ from . import explore_model
 
 SHOWN_RECORDS = 5
 EXCERPT_CHARS = 160
+SHOWN_SPANS = 5
+MARKS = {"k1": "a2", "k2": "a1", "k3": "a3"}  # of a text, in the colour of its record
 
 
 @login_required
@@ -96,19 +98,25 @@ def why(request: HttpRequest, call: Call) -> dict:
     first = [share for share in shares if share.amount_nano or share.score > 0][:SHOWN_RECORDS]
     known = Record.objects.select_related("datanet__owner", "contributor", "body").in_bulk([s.record_id for s in first])
     seen = records.seen_by(request.user, known.values())
+    repeats = provenance.of_call(call, {pk: _text_of(known[pk]) for pk in seen})
+    marks: dict[int | None, str] = {None: ""}
     rows = []
     for place, share in enumerate(first, start=1):
         record = known[share.record_id]
         weighed = found.weights_total if found else 0
         part = share.weight / weighed if weighed else share.score / positive if positive else 0
+        colour = f"k{min(place, 3)}"
+        marks[record.pk] = MARKS[colour]
         rows.append(
             {
                 "record": record,
                 "share": part,
                 "percent": round(100 * part, 1),
                 "amount_nano": share.amount_nano if found and found.lines else None,
-                "excerpt": _excerpt(record) if record.pk in seen else "",
-                "colour": f"k{min(place, 3)}",
+                "excerpt": _excerpt(record) if record.pk in seen and not repeats else "",
+                "spans": repeats.spans.get(record.pk, [])[:SHOWN_SPANS] if repeats else [],
+                "colour": colour,
+                "mark": MARKS[colour],
                 "bar": f"v{min(place, 3)}",
             }
         )
@@ -120,6 +128,8 @@ def why(request: HttpRequest, call: Call) -> dict:
         "rows": rows,
         "rest": len([share for share in shares if share.score > 0 or share.amount_nano]) - len(rows),
         "against": len([share for share in shares if share.score < 0]),
+        "repeats": repeats,
+        "answer": [(piece.text, marks.get(piece.record_id, "a0")) for piece in repeats.answer] if repeats else [],
         "unattributed": [(unattributed_sentence(line.reason), line.amount_nano) for line in unattributed],
         # A trace takes seconds; after it only the end of the epoch brings news.
         "every_s": 4 if stands == "waiting" else 30,
@@ -128,12 +138,15 @@ def why(request: HttpRequest, call: Call) -> dict:
 
 
 def _excerpt(record: Record) -> str:
+    text = _text_of(record)
+    return text if len(text) <= EXCERPT_CHARS else text[:EXCERPT_CHARS] + "…"
+
+
+def _text_of(record: Record) -> str:
     body = record.body.body if hasattr(record, "body") else {}
     if record.datanet.kind == Datanet.Kind.TEXT:
-        text = str(body.get("text", ""))
-    else:
-        text = ", ".join(f"{name}: {value}" for name, value in body.items() if value not in (None, ""))
-    return text if len(text) <= EXCERPT_CHARS else text[:EXCERPT_CHARS] + "…"
+        return str(body.get("text", ""))
+    return ", ".join(f"{name}: {value}" for name, value in body.items() if value not in (None, ""))
 
 
 pages = [

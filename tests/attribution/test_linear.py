@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits
 from sklearn.linear_model import LogisticRegression, Ridge
@@ -118,6 +118,7 @@ def test_the_context_of_an_answer_fits_into_three_kilobytes():
         assert len(json.dumps({"features": pack_vector(vector), "served": 9})) <= 3000
 
 
+@example([-0.0])
 @given(st.lists(st.floats(allow_nan=False, allow_infinity=False), max_size=20))
 def test_a_packed_vector_comes_back_bit_by_bit(values):
     vector = np.array(values, dtype=np.float64)

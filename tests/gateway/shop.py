@@ -9,7 +9,7 @@ import numpy as np
 
 from accounts.models import User
 from attribution import bundles, features
-from attribution.engines import ENGINES, Artifact
+from attribution.engines import ENGINES, spans
 from attribution.models import Artifact as StoredArtifact
 from datanets import services as datanets
 from datanets.models import Version
@@ -66,7 +66,7 @@ def tumour_artifact(engine: str = "linear", task: str = "classification", rows: 
 
 
 def connected_artifact():
-    artifact = Artifact(engine="connected", settings={"method": "none/1", "records": 0}, arrays={})
+    artifact = spans.fit([], None, np.zeros(0), {})
     serving = {"kind": "text", "versions": [], "records": [], "identities": [], "spec": None, "gated": [], "shares": []}
     return artifact, serving
 

@@ -1,6 +1,6 @@
 """A model's own server, outside of the building: OpenAI-compatible, and as bad as the test asks for.
 
-The behaviour is the name of the model: fine, slow, dead, error, busy, breaks, no-usage, greedy, headers, cites.
+The behaviour is the name of the model: fine, slow, dead, error, busy, breaks, no-usage, greedy, headers, cites, repeats.
 """
 
 from __future__ import annotations
@@ -113,6 +113,8 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _words(body) -> list[str]:
+    if body["model"] == "repeats":
+        return [f"{word} " for word in body["messages"][-1]["content"].split()][: body["max_tokens"]]
     return [*WORDS, " [1]"] if body["model"] == "cites" else WORDS[: body["max_tokens"]]
 
 
