@@ -33,6 +33,8 @@ class Kind(StrEnum):
     UNATTRIBUTED_RELEASED = "unattributed_released"
     PROMOTION_FUNDED = "promotion_funded"
     PROMOTION_RETURNED = "promotion_returned"
+    TEST_GRANTED = "test_granted"
+    TEST_CHARGED = "test_charged"
 
 
 class Move(NamedTuple):

@@ -36,6 +36,8 @@ from .models import (
     ModelVersion,
     Notification,
     PromotionTransfer,
+    TestCall,
+    TestGrant,
     TrainingRun,
     Withdrawal,
 )
@@ -103,7 +105,9 @@ def _forget_news_of(user: User) -> None:
 
 def _forget_calls(user: User) -> None:
     calls = Call.objects.filter(buyer=user)
-    CallContent.objects.filter(call_id__in=calls.values("pk")).update(sealed_key=None, sealed=b"")
+    tests = TestCall.objects.filter(buyer=user)
+    both = Q(call_id__in=calls.values("pk")) | Q(call_id__in=tests.values("pk"))
+    CallContent.objects.filter(both).update(sealed_key=None, sealed=b"")
     calls.exclude(published_at=None).update(published_at=None)
     Idempotency.objects.filter(owner=user).delete()
 
@@ -150,6 +154,8 @@ def _entries_of(user: User) -> Iterator[uuid.UUID]:
         yield charge_id
         yield receipts.attributed_id(charge_id)
     yield from Deposit.objects.filter(user=user).values_list("posting_id", flat=True)
+    yield from TestGrant.objects.filter(user=user).values_list("posting_id", flat=True)
+    yield from TestCall.objects.filter(buyer=user, cost_nano__gt=0).values_list("pk", flat=True)
     yield from PromotionTransfer.objects.filter(user=user).values_list("posting_id", flat=True)
     for ids in Withdrawal.objects.filter(user=user).values_list("pk", "in_run_posting_id", "end_posting_id"):
         yield from ids

@@ -28,6 +28,12 @@ class KeyForm(forms.Form):
             ("read", _("Read your calls and credits only")),
         ],
     )
+    money = forms.ChoiceField(
+        label=_("It spends"),
+        required=False,
+        choices=[("", _("OPEN from your wallet")), ("test", _("Test money: free, and no model is asked"))],
+        help_text=_("This cannot be changed later."),
+    )
     spend_cap_day = OpenField(
         label=_("Spend limit of a day, in OPEN"), required=False, help_text=_("It begins anew at midnight UTC.")
     )
@@ -86,6 +92,7 @@ class KeyForm(forms.Form):
             "scopes": [given["may"]] if given["may"] else SCOPES,
             "models": given["models"],
             "allowed_origins": given["allowed_origins"].split(),
+            "is_test": given["money"] == "test",
         }
 
 

@@ -13,7 +13,16 @@ from accounts.models import User
 
 from . import audit, keyformat, origins
 from .errors import Invalid, NotAllowed, NotReady
-from .models import CALLS_AT_ONCE, CALLS_AT_ONCE_MAX, ORIGIN_CHARS_MAX, SCOPES, SUPPLY_NANO, ApiKey, ListedModel
+from .models import (
+    CALLS_AT_ONCE,
+    CALLS_AT_ONCE_MAX,
+    ORIGIN_CHARS_MAX,
+    SCOPES,
+    SUPPLY_NANO,
+    TEST_REQUESTS_PER_MINUTE_MAX,
+    ApiKey,
+    ListedModel,
+)
 
 KEYS_MAX = 50
 ORIGINS_MAX = 20
@@ -41,8 +50,12 @@ def create(
     models: Iterable[ListedModel] = (),
     allowed_origins: Iterable[str] = (),
     is_playground: bool = False,
+    is_test: bool = False,
 ) -> tuple[ApiKey, str]:
     """Create a key and return it with its secret, which nobody can read again.
+
+    Args:
+        is_test: It spends test money only. A test key has a limit of requests in any case: nobody pays for its calls.
 
     Raises:
         Invalid: it has no name, may do nothing, a limit is not positive, an origin is none, it would expire in the past, or
@@ -62,11 +75,17 @@ def create(
         raise Invalid(_("A limit is greater than 0. Leave it empty for none."))
     if not 1 <= calls_at_once <= CALLS_AT_ONCE_MAX:
         raise Invalid(_("A key runs 1 to %(most)s calls at once.") % {"most": CALLS_AT_ONCE_MAX})
+    if is_test:
+        requests_per_minute = requests_per_minute or TEST_REQUESTS_PER_MINUTE_MAX
+        if requests_per_minute > TEST_REQUESTS_PER_MINUTE_MAX:
+            raise Invalid(
+                _("A test key makes at most %(most)s requests per minute.") % {"most": TEST_REQUESTS_PER_MINUTE_MAX}
+            )
     if expires_at is not None and expires_at <= timezone.now():
         raise Invalid(_("The key would have expired already. Choose a later date."))
     if ApiKey.objects.filter(owner=owner, revoked_at=None, replaced_until=None).count() >= KEYS_MAX:
         raise Invalid(_("You have the most keys one account can hold. Revoke one first."))
-    secret = keyformat.new_secret()
+    secret = keyformat.new_secret(is_test=is_test)
     key = ApiKey.objects.create(
         owner=owner,
         name=name.strip(),
@@ -80,6 +99,7 @@ def create(
         scopes=chosen,
         allowed_origins=_origins(allowed_origins),
         is_playground=is_playground,
+        is_test=is_test,
     )
     key.allowed_models.set(models)
     audit.record(owner, "create_key", f"key:{key.pk}")
@@ -125,6 +145,7 @@ def replace(key: ApiKey, *, by: User, overlap_s: int = 0) -> tuple[ApiKey, str]:
         scopes=key.scopes,
         models=key.allowed_models.all(),
         allowed_origins=key.allowed_origins,
+        is_test=key.is_test,
     )
     new.limits_of_id = key.limits_of_id or key.pk
     new.save(update_fields=["limits_of"])

@@ -17,12 +17,13 @@ from ledger import chart
 from ledger import services as ledger
 
 from . import disputes, people, refunds
-from .models import Access, ApiKey, Call, Deposit, ListedModel, TrainingRun, Withdrawal
+from .models import Access, ApiKey, Call, Deposit, ListedModel, TestCall, TrainingRun, Withdrawal
 
 
 def export(user: User) -> dict[str, Any]:
     """Everything kept about a person, as JSON: ids, moments as ISO text, amounts in nano-OPEN as whole numbers."""
-    accounts = ledger.balances([chart.wallet(user.pk), chart.pending(user.pk), chart.promotion(user.pk)])
+    codes = [of(user.pk) for of in (chart.wallet, chart.pending, chart.promotion, chart.test_wallet)]
+    accounts = ledger.balances(codes)
     copy: dict[str, Any] = {
         "format": "open-mydata/1",
         "profile": _fields(user, "username", "email", "display_name", "organisation", "language", "date_joined"),
@@ -55,6 +56,11 @@ def export(user: User) -> dict[str, Any]:
             *("id", "endpoint", "status", "prompt_tokens", "answer_tokens", "cost_nano", "free"),
             *("started_at", "finished_at"),
         ),
+        "test_calls": _rows(
+            TestCall.objects.filter(buyer=user).order_by("started_at"),
+            *("id", "endpoint", "status", "prompt_tokens", "answer_tokens", "cost_nano", "started_at", "finished_at"),
+        ),
+        "test_grants": _Few(user.test_grants.order_by("day"), "day", "amount_nano", "created_at"),
         "disputes": _Few(
             disputes.seen_by(user), *("call_id", "status", "reason", "answer", "decision", "opened_at", "ended_at")
         ),

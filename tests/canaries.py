@@ -100,6 +100,8 @@ NEVER_PERSONAL = {
     "marketplace.AuditEvent": "ids, codes and amounts (marketplace.audit)",
     "marketplace.Call.endpoint": "a code",
     "marketplace.Call.error_code": "a code",
+    "marketplace.TestCall.endpoint": "a code",
+    "marketplace.TestCall.error_code": "a code",
     "marketplace.Deposit.external_reference": "an administrator's: the payment at the bank, which the law keeps",
     "marketplace.DemoProgress": "the demo's own steps",
     "marketplace.FreeCall.process": "a process",

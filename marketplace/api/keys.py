@@ -8,7 +8,7 @@ from rest_framework.response import Response
 from .. import keys, listings
 from ..models import CALLS_AT_ONCE_MAX, ORIGIN_CHARS_MAX, SCOPES, ApiKey
 from .base import ApiView, PageQuery, body_of, endpoint, find, page, page_of, require_fresh_session
-from .fields import Amount, Moment, Shown, Strict, Text, Whole, money
+from .fields import Amount, Moment, Shown, Strict, Text, Whole, YesNo, money
 
 
 class KeyShown(Shown):
@@ -21,6 +21,7 @@ class KeyShown(Shown):
     requests_per_minute = serializers.IntegerField(allow_null=True)
     tokens_per_minute = serializers.IntegerField(allow_null=True)
     calls_at_once = serializers.IntegerField()
+    is_test = serializers.BooleanField(help_text="It spends test money, and no model answers it.")
     scopes = serializers.ListField(
         child=serializers.ChoiceField(SCOPES), help_text="call: models; read: calls, credits, receipts."
     )
@@ -52,6 +53,7 @@ class NewKey(Strict):
     requests_per_minute = Whole(min_value=1, required=False)
     tokens_per_minute = Whole(min_value=1, required=False)
     calls_at_once = Whole(min_value=1, max_value=CALLS_AT_ONCE_MAX, required=False)
+    is_test = YesNo(required=False, help_text="Spend test money. This cannot be changed later.")
     expires_at = Moment(required=False)
     scopes = serializers.ListField(child=serializers.ChoiceField(SCOPES), required=False, min_length=1, max_length=2)
     models = serializers.ListField(child=Text(max_length=101), required=False, max_length=50)

@@ -16,6 +16,7 @@ from . import (
     refunds,
     reviews,
     submissions,
+    testmoney,
     thefts,
     wallets,
 )
@@ -124,6 +125,8 @@ urlpatterns = [
     path("wallet/promotion/take-back/", wallets.PromotionTakeBackView.as_view()),
     path("wallet/destination/", wallets.DestinationView.as_view()),
     path("wallet/test-deposit/", wallets.TestDepositView.as_view()),
+    path("test-money/", testmoney.TestMoneyView.as_view()),
+    path("test-calls/", testmoney.TestCallsView.as_view()),
     path("withdrawals/", wallets.WithdrawalsView.as_view()),
     path("withdrawals/<uuid:withdrawal_id>/", wallets.WithdrawalView.as_view()),
     path("admin/revenue/", payouts.RevenueView.as_view()),

@@ -24,7 +24,7 @@ class Record:
         self.request_id = request_id
         self.endpoint = self.call_id = self.model = self.code = ""
         self.end = "refused"
-        self.streamed = False
+        self.streamed = self.is_test = False
         self.status = self.prompt_tokens = self.answer_tokens = self.cost_nano = 0
         self.stages: dict[str, float] = {}
         self.began = self.at = time.perf_counter()
@@ -32,6 +32,7 @@ class Record:
     def of(self, call: Call) -> None:
         """It is this call."""
         self.call_id, self.model, self.streamed = str(call.id), call.version.path, call.streamed
+        self.is_test = call.is_test
 
     def ended(self, outcome: Outcome, cost_nano: int) -> None:
         """It was captured like this."""
@@ -69,6 +70,7 @@ class Record:
             "endpoint": self.endpoint,
             "model": self.model,
             "streamed": self.streamed,
+            "test": self.is_test,
             "end": self.end,
             "status": self.status,
             "code": self.code,

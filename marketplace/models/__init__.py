@@ -6,7 +6,7 @@ The modules follow the business; `from marketplace.models import Call` is the on
 """
 
 from .access import Access, PassRefund
-from .calls import Call, CallContent, FreeCall, Idempotency
+from .calls import Call, CallContent, FreeCall, Idempotency, TestCall
 from .earnings import LotHold, UnattributedRelease
 from .fields import ERASED, SUPPLY_NANO
 from .keys import (
@@ -14,6 +14,7 @@ from .keys import (
     CALLS_AT_ONCE_MAX,
     ORIGIN_CHARS_MAX,
     SCOPES,
+    TEST_REQUESTS_PER_MINUTE_MAX,
     ApiKey,
     KeyLease,
     KeyRate,
@@ -34,7 +35,7 @@ from .notices import AuditEvent, DemoProgress, Notification
 from .payouts import PayoutDestination, PayoutRun, Withdrawal
 from .refunds import Dispute, Payback, Refund
 from .training import ModelVersion, TrainingRun
-from .wallets import Deposit, PromotionTransfer
+from .wallets import Deposit, PromotionTransfer, TestGrant
 
 __all__ = [
     "Access",
@@ -73,6 +74,9 @@ __all__ = [
     "SCOPES",
     "SUPPLY_NANO",
     "SplitRule",
+    "TEST_REQUESTS_PER_MINUTE_MAX",
+    "TestCall",
+    "TestGrant",
     "TrainingRun",
     "UnattributedRelease",
     "Withdrawal",

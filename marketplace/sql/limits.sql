@@ -140,7 +140,8 @@ BEGIN
   SELECT coalesce(array_agg(id), '{}') INTO counted FROM drawn;
   FOR late IN
     SELECT coalesce(k.limits_of_id, k.id) AS key_id, sum(c.cost_nano)::bigint AS nano
-    FROM marketplace_call c JOIN marketplace_apikey k ON k.id = c.key_id
+    FROM (SELECT id, key_id, cost_nano FROM marketplace_call
+          UNION ALL SELECT id, key_id, cost_nano FROM marketplace_testcall) c JOIN marketplace_apikey k ON k.id = c.key_id
     WHERE c.id = ANY (fresh) AND c.id IN (
       SELECT (x->'call'->>'id')::uuid FROM jsonb_array_elements(calls) x
       WHERE jsonb_typeof(x->'cap_id') = 'string' AND (x->>'cap_id')::uuid <> ALL (counted))

@@ -1,4 +1,4 @@
-"""API keys: see them, make one (after signing in again), revoke one."""
+"""API keys: see them, make one (after signing in again), revoke one. Test money, and the calls it paid."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from uuid import UUID
 from allauth.account.decorators import reauthentication_required
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
-from django.db.models import F, Q, Sum
+from django.db.models import F, OuterRef, Q, Subquery, Sum
+from django.db.models.functions import Coalesce
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import path
@@ -18,12 +19,13 @@ from django.views.decorators.http import require_POST
 
 from accounts.requests import SignedInRequest
 
-from .. import keys, listings
+from .. import keys, listings, testmoney
 from ..errors import Invalid
 from ..forms_keys import OVERLAPS, KeyForm, KeyReplaceForm
-from ..models import ApiKey
+from ..models import ApiKey, Call, TestCall
 
 KEYS_SHOWN = 200
+TEST_CALLS_SHOWN = 50
 _SESSION = "new_key"
 
 
@@ -39,7 +41,7 @@ def build_keys(request: SignedInRequest) -> HttpResponse:
         .exclude(ended, is_playground=True)
         .prefetch_related("allowed_models__owner")
     )
-    found = found.annotate(spent_nano=Sum("calls__cost_nano", filter=Q(calls__free=False)))
+    found = found.annotate(spent_nano=_spent())
     found = found.order_by(F("revoked_at").desc(nulls_first=True), "-created_at")[:KEYS_SHOWN]
     sealed = request.session.pop(_SESSION, "")
     context = {
@@ -49,6 +51,27 @@ def build_keys(request: SignedInRequest) -> HttpResponse:
         "overlaps": OVERLAPS.items(),
     }
     return render(request, "marketplace/build/keys.html", context)
+
+
+@login_required
+def build_tests(request: SignedInRequest) -> HttpResponse:
+    """Test money, and the calls it paid."""
+    calls = TestCall.objects.filter(buyer=request.user).select_related("version__model__owner", "key")
+    context = {
+        "money": testmoney.summary(request.user),
+        "grant_nano": testmoney.GRANT_NANO,
+        "calls": calls.order_by("-finished_at", "-pk")[:TEST_CALLS_SHOWN],
+    }
+    return render(request, "marketplace/build/tests.html", context)
+
+
+@login_required
+@require_POST
+def build_tests_top_up(request: SignedInRequest) -> HttpResponse:
+    """Today's test money."""
+    testmoney.top_up(request.user)
+    messages.success(request, _("Today’s test money is yours. It can be spent in a moment."))
+    return redirect("build_tests")
 
 
 @login_required
@@ -97,7 +120,17 @@ def build_key_revoke(request: SignedInRequest, key_id: UUID) -> HttpResponse:
     return redirect("build_keys")
 
 
+def _spent() -> Coalesce:
+    """What a key's calls cost, or (of a test key) its test calls."""
+    paid = Call.objects.filter(key=OuterRef("pk"), free=False).values("key")
+    tested = TestCall.objects.filter(key=OuterRef("pk")).values("key")
+    totals = [Subquery(found.annotate(total=Sum("cost_nano")).values("total")) for found in (paid, tested)]
+    return Coalesce(*totals, 0)
+
+
 pages = [
+    path("build/tests/", build_tests, name="build_tests"),
+    path("build/tests/top-up/", build_tests_top_up, name="build_tests_top_up"),
     path("build/keys/", build_keys, name="build_keys"),
     path("build/keys/new/", build_key_new, name="build_key_new"),
     path("build/keys/<uuid:key_id>/replace/", build_key_replace, name="build_key_replace"),

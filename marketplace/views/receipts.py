@@ -21,7 +21,7 @@ from ledger import commitments, strict
 from ledger import services as ledger
 
 from .. import receipts, refunds
-from ..models import Call
+from ..models import Call, TestCall
 from ..templatetags import figures
 
 FILE_BYTES_MAX = strict.RECEIPT_CHARS_MAX
@@ -32,7 +32,7 @@ SECOND_PART = "attribution"
 def receipt(request: HttpRequest, id: UUID) -> HttpResponse:
     """The public entry for everybody; openings, payees and records for whoever took part."""
     seen = receipts.viewing(id, request.user)
-    if seen is None:
+    if seen is None or _is_of_test_call(request, seen):
         return _of_uncharged(request, id)
     status, body = receipts.body(seen)
     steps = receipts.check(body) if body else []
@@ -123,17 +123,21 @@ def receipt_verifier(request: HttpRequest) -> FileResponse:
     return FileResponse(path.open("rb"), as_attachment=True, filename="verify_receipt.py", content_type="text/x-python")
 
 
+def _is_of_test_call(request: HttpRequest, seen: receipts.Viewing) -> bool:
+    """To its buyer a test call's posting is the call; to everybody else it is a posting that says nothing."""
+    is_plain = seen.entry.type == commitments.POSTING_MADE and request.user.is_authenticated
+    return is_plain and TestCall.objects.filter(pk=seen.entry.id, buyer=request.user).exists()
+
+
 def _of_uncharged(request: HttpRequest, id: UUID) -> HttpResponse:
-    """A call that cost nothing has no entry; its buyer is told so, everybody else finds nothing."""
+    """A call that cost nothing, or test money, proves nothing; its buyer is told so, everybody else finds nothing."""
     user = request.user
-    call = (
-        Call.objects.filter(pk=id, buyer=user).select_related("version__model__owner").first()
-        if user.is_authenticated
-        else None
-    )
-    if call is None:
-        raise Http404
-    return render(request, "marketplace/receipts/uncharged.html", {"call": call})
+    for kind in (Call, TestCall) if user.is_authenticated else ():
+        call = kind.objects.filter(pk=id, buyer=user).select_related("version__model__owner").first()
+        if call is not None:
+            context = {"call": call, "is_test": kind is TestCall}
+            return render(request, "marketplace/receipts/uncharged.html", context)
+    raise Http404
 
 
 def _state(seen: receipts.Viewing, settlement: receipts.Settlement | None) -> str:

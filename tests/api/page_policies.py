@@ -226,6 +226,8 @@ ACCESS: dict[tuple[str, ...], tuple] = {
     ("get", "build_runs"): ("owner, else unseen", MODEL, None, {}),
     ("get", "build_train"): ("owner, else unseen", MODEL, None, {}),
     ("post", "build_train"): ("owner, else unseen", MODEL, {}, {}),
+    ("get", "build_tests"): ("signed in", BUYER, None, {}),
+    ("post", "build_tests_top_up"): ("signed in", BUYER, {}, {}),
     ("get", "build_keys"): ("signed in", BUYER, None, {}),
     ("get", "build_key_new"): ("signed in", BUYER, None, {}),
     ("post", "build_key_new"): ("signed in", BUYER, {"name": "Mine"}, {}),
