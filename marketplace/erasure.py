@@ -39,6 +39,7 @@ from .models import (
     TestCall,
     TestGrant,
     TrainingRun,
+    WalletTransfer,
     Withdrawal,
 )
 
@@ -132,7 +133,8 @@ def _forget_quotes(user: User) -> None:
 def _forget_shop(user: User) -> None:
     disputes.forget_words_about(user)
     holds.forget_words_about(user)
-    ApiKey.objects.filter(owner=user).update(name="", allowed_origins=[])
+    ApiKey.objects.filter(Q(owner=user) | Q(made_by=user)).update(name="", allowed_origins=[])
+    WalletTransfer.objects.filter(user=user).update(reference=Cast(F("pk"), CharField()))
     PromotionTransfer.objects.filter(user=user).update(reference=Cast(F("pk"), CharField()))
     Withdrawal.objects.filter(user=user).update(destination_token="", destination_hint="", returned_reason="")
     ModelVersion.objects.filter(model__owner=user).update(notes="")
@@ -156,6 +158,7 @@ def _entries_of(user: User) -> Iterator[uuid.UUID]:
     yield from Deposit.objects.filter(user=user).values_list("posting_id", flat=True)
     yield from TestGrant.objects.filter(user=user).values_list("posting_id", flat=True)
     yield from TestCall.objects.filter(buyer=user, cost_nano__gt=0).values_list("pk", flat=True)
+    yield from WalletTransfer.objects.filter(user=user).values_list("posting_id", flat=True)
     yield from PromotionTransfer.objects.filter(user=user).values_list("posting_id", flat=True)
     for ids in Withdrawal.objects.filter(user=user).values_list("pk", "in_run_posting_id", "end_posting_id"):
         yield from ids

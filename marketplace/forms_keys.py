@@ -8,6 +8,8 @@ from django import forms
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from accounts.models import User
+
 from .forms_explore import OpenField
 from .keys import ORIGINS_MAX
 from .models import CALLS_AT_ONCE, CALLS_AT_ONCE_MAX, ORIGIN_CHARS_MAX, SCOPES, ListedModel
@@ -34,6 +36,7 @@ class KeyForm(forms.Form):
         choices=[("", _("OPEN from your wallet")), ("test", _("Test money: free, and no model is asked"))],
         help_text=_("This cannot be changed later."),
     )
+    wallet = forms.ChoiceField(label=_("Wallet"), required=False)  # its choices are those a person may spend from
     spend_cap_day = OpenField(
         label=_("Spend limit of a day, in OPEN"), required=False, help_text=_("It begins anew at midnight UTC.")
     )
@@ -68,12 +71,24 @@ class KeyForm(forms.Form):
         ),
     )
 
-    def __init__(self, *args, models, **kwargs) -> None:
+    def __init__(self, *args, models, wallets, **kwargs) -> None:
         super().__init__(*args, **kwargs)
+        self._accounts = {str(member.wallet_id): member.wallet.account for member in wallets}
+        named = [(str(member.wallet_id), member.wallet.name) for member in wallets]
+        if named:
+            self.fields["wallet"] = forms.ChoiceField(
+                label=_("Wallet"), required=False, choices=[("", _("Your own wallet")), *named]
+            )
+        else:
+            del self.fields["wallet"]
         chosen = self.fields["models"]
         assert isinstance(chosen, forms.ModelMultipleChoiceField)
         chosen.queryset = models
         chosen.label_from_instance = lambda model: model.path  # type: ignore[method-assign,assignment]
+
+    def account(self) -> User | None:
+        """The account of the shared wallet that was chosen; None: the person's own."""
+        return self._accounts.get(self.cleaned_data.get("wallet", ""))
 
     def limits(self) -> dict:
         given = self.cleaned_data

@@ -6,12 +6,13 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from django.db import connection, transaction
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from accounts.models import User
 
-from . import audit, keyformat, origins
+from . import audit, keyformat, origins, roles
 from .errors import Invalid, NotAllowed, NotReady
 from .models import (
     CALLS_AT_ONCE,
@@ -22,6 +23,8 @@ from .models import (
     TEST_REQUESTS_PER_MINUTE_MAX,
     ApiKey,
     ListedModel,
+    Role,
+    WalletMember,
 )
 
 KEYS_MAX = 50
@@ -38,6 +41,7 @@ OVERLAPS_S = (
 def create(
     *,
     owner: User,
+    made_by: User | None = None,
     name: str,
     spend_cap_nano: int | None = None,
     spend_cap_day_nano: int | None = None,
@@ -55,12 +59,17 @@ def create(
     """Create a key and return it with its secret, which nobody can read again.
 
     Args:
+        owner: Whose wallet it spends from: a person, or the account of a shared wallet.
+        made_by: The person who makes it; the owner by default.
         is_test: It spends test money only. A test key has a limit of requests in any case: nobody pays for its calls.
 
     Raises:
+        NotAllowed: who makes it may not spend from that wallet.
         Invalid: it has no name, may do nothing, a limit is not positive, an origin is none, it would expire in the past, or
             the owner has too many.
     """
+    made_by = made_by or owner
+    roles.require_spender(owner, made_by)
     if not name.strip():
         raise Invalid(_("Give the key a name, so that you know later what uses it."))
     if not (chosen := sorted(set(scopes))) or not set(chosen) <= set(SCOPES):
@@ -88,6 +97,7 @@ def create(
     secret = keyformat.new_secret(is_test=is_test)
     key = ApiKey.objects.create(
         owner=owner,
+        made_by=made_by,
         name=name.strip(),
         sha256=keyformat.digest(secret),
         prefix=keyformat.shown_prefix(secret),
@@ -102,7 +112,7 @@ def create(
         is_test=is_test,
     )
     key.allowed_models.set(models)
-    audit.record(owner, "create_key", f"key:{key.pk}")
+    audit.record(made_by, "create_key", f"key:{key.pk}")
     return key, secret
 
 
@@ -116,8 +126,8 @@ def replace(key: ApiKey, *, by: User, overlap_s: int = 0) -> tuple[ApiKey, str]:
         NotAllowed: somebody else's key. NotReady: it does not work any more, is replaced already, or was made by a page for
             itself. Invalid: it cannot go on for that long.
     """
-    key = ApiKey.objects.select_for_update().get(pk=key.pk)
-    if key.owner_id != by.pk:
+    key = ApiKey.objects.select_for_update(of=("self",)).select_related("owner").get(pk=key.pk)
+    if not may_use(key, by):
         raise NotAllowed(_("Only the owner of a key may replace it."))
     if overlap_s not in OVERLAPS_S:
         raise Invalid(_("Choose for how long the old key goes on working."))
@@ -133,7 +143,8 @@ def replace(key: ApiKey, *, by: User, overlap_s: int = 0) -> tuple[ApiKey, str]:
     else:
         revoke(key, by=by)
     new, secret = create(
-        owner=by,
+        owner=key.owner,
+        made_by=by,
         name=key.name,
         spend_cap_nano=key.spend_cap_nano,
         spend_cap_day_nano=key.spend_cap_day_nano,
@@ -155,14 +166,34 @@ def replace(key: ApiKey, *, by: User, overlap_s: int = 0) -> tuple[ApiKey, str]:
 @transaction.atomic
 def revoke(key: ApiKey, *, by: User) -> ApiKey:
     """Stop a key. The gateways hear of it when this commits; revoking twice changes nothing."""
-    if key.owner_id != by.pk and not by.is_staff:
+    if not may_use(key, by) and not by.is_staff:
         raise NotAllowed(_("Only the owner of a key may revoke it."))
+    return stop(key, by=by)
+
+
+@transaction.atomic
+def stop(key: ApiKey, *, by: User) -> ApiKey:
+    """Stop a key of somebody who may not have it any more, whoever says so. Otherwise as `revoke`."""
     if key.revoked_at is None:
         key.revoked_at = timezone.now()
         key.save(update_fields=["revoked_at"])
         audit.record(by, "revoke_key", f"key:{key.pk}")
         _tell_gateways(key)
     return key
+
+
+def may_use(key: ApiKey, person: User) -> bool:
+    """Whether a key is somebody's to replace or revoke: made by themselves, or on a wallet that they own."""
+    role = roles.role_in(key.owner, person)
+    return role is Role.OWNER or (role is Role.SPENDER and key.made_by_id == person.pk)
+
+
+def of(person: User) -> QuerySet[ApiKey]:
+    """The keys that `may_use` says yes to."""
+    mine = WalletMember.objects.filter(user=person, wallet__closed_at=None)
+    owned = mine.filter(role=Role.OWNER).values("wallet__account")
+    spending = mine.filter(role=Role.SPENDER).values("wallet__account")
+    return ApiKey.objects.filter(Q(owner=person) | Q(owner__in=owned) | Q(owner__in=spending, made_by=person))
 
 
 def _origins(given: Iterable[str]) -> list[str]:

@@ -71,6 +71,10 @@ def export(user: User) -> dict[str, Any]:
         "promotion_transfers": _Few(
             user.promotion_transfers.order_by("created_at"), "id", "direction", "amount_nano", "reference", "created_at"
         ),
+        "shared_wallets": _Few(user.wallet_roles.order_by("since"), "wallet__name", "role", "since"),
+        "wallet_transfers": _Few(
+            user.wallet_transfers.order_by("created_at"), "wallet_id", "amount_nano", "reference", "created_at"
+        ),
         "withdrawals": _Few(Withdrawal.objects.filter(user=user), "id", "amount_nano", "status", "created_at"),
         "notifications": _rows(user.notifications.order_by("created_at"), "kind", "params", "created_at", "read_at"),
     }

@@ -16,14 +16,17 @@ from django.utils.translation import get_language
 from accounts.models import User
 from datanets.models import Appeal, Report, Submission
 
-from .models import Notification
+from .models import Notification, Role
 
 NEWS_LASTS = timedelta(days=7)
 
 
-def notify(user: User, kind: str, *, url: str = "", **params) -> Notification:
-    """Put one line into somebody's inbox."""
-    return Notification.objects.create(user=user, kind=kind, url=url, params=params)
+def notify(user: User, kind: str, *, url: str = "", **params) -> None:
+    """Put one line into somebody's inbox; of a shared wallet, into those of its owners."""
+    told = [user]
+    if user.is_wallet:
+        told = list(User.objects.filter(wallet_roles__wallet__account=user, wallet_roles__role=Role.OWNER))
+    Notification.objects.bulk_create(Notification(user=one, kind=kind, url=url, params=params) for one in told)
 
 
 def mark_read(user: User) -> int:

@@ -115,6 +115,40 @@ CHECKS = (
     ),
     (
         "I4",
+        "the wallet transfer behind posting {0} says {1} nano, the journal {2}",
+        """
+        SELECT coalesce(t.posting_id, j.id), coalesce(t.amount_nano, 0), coalesce(j.amount, 0)
+        FROM (SELECT t.posting_id, t.amount_nano, format('wallet:%s wallet:%s', t.user_id, w.account_id) AS what
+              FROM marketplace_wallettransfer t JOIN marketplace_sharedwallet w ON w.id = t.wallet_id) t
+        FULL JOIN (SELECT j.id, -j.amounts[1] AS amount, format('%s %s', a.code, b.code) AS what
+                   FROM ledger_journal j JOIN ledger_account a ON a.id = j.accounts[1]
+                   JOIN ledger_account b ON b.id = j.accounts[2]
+                   WHERE j.kind = 'wallet_funded') j ON j.id = t.posting_id
+        WHERE t.amount_nano IS DISTINCT FROM j.amount OR t.what IS DISTINCT FROM j.what ORDER BY 1 LIMIT 1
+        """,
+    ),
+    (
+        "I4",
+        "shared wallet {0} has {1} owners",
+        """
+        SELECT w.id, count(m.id) FROM marketplace_sharedwallet w
+        LEFT JOIN marketplace_walletmember m ON m.wallet_id = w.id AND m.role = 'owner'
+        WHERE w.closed_at IS NULL GROUP BY w.id HAVING count(m.id) = 0 ORDER BY 1 LIMIT 1
+        """,
+    ),
+    (
+        "I4",
+        "key {0} of account {1} stands, and its maker {2} may not spend from that wallet",
+        """
+        SELECT k.id, k.owner_id, k.made_by_id FROM marketplace_apikey k
+        WHERE k.revoked_at IS NULL AND k.made_by_id <> k.owner_id AND NOT EXISTS (
+          SELECT FROM marketplace_sharedwallet w JOIN marketplace_walletmember m ON m.wallet_id = w.id
+          WHERE w.account_id = k.owner_id AND m.user_id = k.made_by_id AND m.role IN ('owner', 'spender'))
+        ORDER BY 1 LIMIT 1
+        """,
+    ),
+    (
+        "I4",
         "call {0} cost {1} nano, its price list says {2}",
         """
         SELECT id, cost_nano, listed FROM (

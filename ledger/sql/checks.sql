@@ -31,7 +31,7 @@ BEGIN
   RETURN reference <> '' AND coalesce(vest_after_s, 0) >= 0 AND kind IN (
     'deposit', 'withdrawal_in_run', 'withdrawal_confirmed', 'withdrawal_returned', 'call_charged', 'access_charged',
     'training_charged', 'settlement', 'vesting', 'refund', 'adjustment', 'unattributed_released', 'promotion_funded',
-    'promotion_returned', 'test_granted', 'test_charged');
+    'promotion_returned', 'wallet_funded', 'test_granted', 'test_charged');
 END $$;
 
 ALTER TABLE ledger_journal

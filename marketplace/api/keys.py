@@ -5,16 +5,20 @@ from __future__ import annotations
 from rest_framework import serializers
 from rest_framework.response import Response
 
-from .. import keys, listings
-from ..models import CALLS_AT_ONCE_MAX, ORIGIN_CHARS_MAX, SCOPES, ApiKey
+from .. import keys, listings, sharing
+from ..models import CALLS_AT_ONCE_MAX, ORIGIN_CHARS_MAX, SCOPES
 from .base import ApiView, PageQuery, body_of, endpoint, find, page, page_of, require_fresh_session
-from .fields import Amount, Moment, Shown, Strict, Text, Whole, YesNo, money
+from .fields import Amount, Id, Moment, Shown, Strict, Text, Whole, YesNo, money
 
 
 class KeyShown(Shown):
     id = serializers.UUIDField()
     name = serializers.CharField()
     prefix = serializers.CharField()
+    wallet = serializers.UUIDField(
+        source="owner.shared_wallet.pk", default=None, help_text="The shared wallet that it spends from; null: yours."
+    )
+    made_by = serializers.CharField(source="made_by.username")
     spend_cap_nano, spend_cap_open = money("spend_cap_nano", nullable=True)
     spend_cap_day_nano, spend_cap_day_open = money("spend_cap_day_nano", nullable=True)
     spend_cap_month_nano, spend_cap_month_open = money("spend_cap_month_nano", nullable=True)
@@ -47,6 +51,7 @@ class NewKeyShown(KeyShown):
 
 class NewKey(Strict):
     name = Text(max_length=80)
+    wallet = Id(required=False, help_text="A shared wallet that you may spend from; yours by default.")
     spend_cap_nano = Amount(required=False)
     spend_cap_day_nano = Amount(required=False)
     spend_cap_month_nano = Amount(required=False)
@@ -98,7 +103,10 @@ class KeysView(ApiView):
         for path in given.pop("models", []):
             owner, _slash, slug = path.partition("/")
             chosen.append(find(visible, owner__username=owner, slug=slug))
-        key, secret = keys.create(owner=request.user, models=chosen, **given)
+        owner = request.user
+        if "wallet" in given:
+            owner = find(sharing.of(request.user), wallet=given.pop("wallet")).wallet.account
+        key, secret = keys.create(owner=owner, made_by=request.user, models=chosen, **given)
         key.secret = secret
         return Response(NewKeyShown(key).data, status=201)
 
@@ -131,4 +139,5 @@ class KeyReplaceView(ApiView):
 
 
 def _mine(request):
-    return ApiKey.objects.filter(owner=request.user).prefetch_related("allowed_models__owner")
+    found = keys.of(request.user).select_related("owner__shared_wallet", "made_by")
+    return found.prefetch_related("allowed_models__owner")

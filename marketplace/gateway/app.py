@@ -246,7 +246,9 @@ class Application:
         if path in LISTS:
             page = LISTS[path]
             found = await self._reading_db.run(
-                lambda cursor: page(cursor, buyer_id=key.owner_id, is_test=key.is_test, query=query)
+                lambda cursor: page(
+                    cursor, buyer_id=key.owner_id, made_by=key.made_by, is_test=key.is_test, query=query
+                )
             )
             await reply.json(200, found)
         elif path == "/v1/credits":
@@ -255,9 +257,9 @@ class Application:
             )
             await reply.json(200, found)
         else:
-            await self._receipt(reply, path.removeprefix("/v1/receipts/"), key.owner_id, query.get("part", ""))
+            await self._receipt(reply, path.removeprefix("/v1/receipts/"), key, query.get("part", ""))
 
-    async def _receipt(self, reply: Reply, name: str, buyer_id: int, part: str) -> None:
+    async def _receipt(self, reply: Reply, name: str, key: Key, part: str) -> None:
         call_id = uuid_of(name)
         if call_id is None:
             raise reading.not_found()
@@ -267,7 +269,8 @@ class Application:
             lambda cursor: reading.receipt_of(
                 cursor,
                 call_id=call_id,
-                buyer_id=buyer_id,
+                buyer_id=key.owner_id,
+                made_by=key.made_by,
                 part=part,
                 quorum=self._settings.WITNESS_QUORUM,
                 epoch_s=self._settings.EPOCH_S,

@@ -100,6 +100,7 @@ class Migration(migrations.Migration):
                 ('revoked_at', models.DateTimeField(blank=True, null=True)),
                 ('limits_of', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='marketplace.apikey')),
                 ('owner', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='api_keys', to=settings.AUTH_USER_MODEL)),
+                ('made_by', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL)),
                 ('scopes', django.contrib.postgres.fields.ArrayField(base_field=models.CharField(max_length=4), default=marketplace.models.all_scopes, size=None)),
                 ('allowed_models', models.ManyToManyField(blank=True, related_name='keys', to='marketplace.listedmodel')),
             ],
@@ -760,6 +761,58 @@ class Migration(migrations.Migration):
             options={
                 'ordering': ['place'],
                 'constraints': [models.UniqueConstraint(fields=('model', 'place'), name='fallback_has_a_place_of_its_own'), models.CheckConstraint(condition=models.Q(('place__gte', 1), ('place__lte', 3), models.Q(('url', ''), _negated=True)), name='fallbacks_are_few')],
+            },
+        ),
+        migrations.CreateModel(
+            name='SharedWallet',
+            fields=[
+                ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
+                ('name', models.CharField(max_length=80)),
+                ('created_at', models.DateTimeField(default=django.utils.timezone.now)),
+                ('closed_at', models.DateTimeField(blank=True, null=True)),
+                ('account', models.OneToOneField(on_delete=django.db.models.deletion.PROTECT, related_name='shared_wallet', to=settings.AUTH_USER_MODEL)),
+            ],
+        ),
+        migrations.CreateModel(
+            name='WalletInvitation',
+            fields=[
+                ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
+                ('address', models.CharField(max_length=254)),
+                ('role', models.CharField(choices=[('owner', 'Owner'), ('spender', 'Spender'), ('viewer', 'Viewer')], max_length=7)),
+                ('created_at', models.DateTimeField(default=django.utils.timezone.now)),
+                ('invited_by', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL)),
+                ('wallet', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='invitations', to='marketplace.sharedwallet')),
+            ],
+            options={
+                'constraints': [models.UniqueConstraint(fields=('wallet', 'address'), name='wallet_invites_an_address_once'), models.CheckConstraint(condition=models.Q(('role__in', ['owner', 'spender', 'viewer'])), name='invitation_has_a_known_role')],
+            },
+        ),
+        migrations.CreateModel(
+            name='WalletMember',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('role', models.CharField(choices=[('owner', 'Owner'), ('spender', 'Spender'), ('viewer', 'Viewer')], max_length=7)),
+                ('since', models.DateTimeField(default=django.utils.timezone.now)),
+                ('user', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='wallet_roles', to=settings.AUTH_USER_MODEL)),
+                ('wallet', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='members', to='marketplace.sharedwallet')),
+            ],
+            options={
+                'constraints': [models.UniqueConstraint(fields=('wallet', 'user'), name='member_has_one_role_in_a_wallet'), models.CheckConstraint(condition=models.Q(('role__in', ['owner', 'spender', 'viewer'])), name='member_has_a_known_role')],
+            },
+        ),
+        migrations.CreateModel(
+            name='WalletTransfer',
+            fields=[
+                ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
+                ('amount_nano', models.BigIntegerField()),
+                ('reference', models.CharField(max_length=64)),
+                ('posting_id', models.UUIDField(unique=True)),
+                ('created_at', models.DateTimeField(default=django.utils.timezone.now)),
+                ('user', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='wallet_transfers', to=settings.AUTH_USER_MODEL)),
+                ('wallet', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='transfers', to='marketplace.sharedwallet')),
+            ],
+            options={
+                'constraints': [models.UniqueConstraint(fields=('user', 'reference'), name='wallet_transfer_reference_counts_once'), models.CheckConstraint(condition=models.Q(('amount_nano__gt', 0)), name='wallet_transfer_is_positive')],
             },
         ),
     ]

@@ -34,6 +34,7 @@ from .listings import (
 from .notices import AuditEvent, DemoProgress, Notification
 from .payouts import PayoutDestination, PayoutRun, Withdrawal
 from .refunds import Dispute, Payback, Refund
+from .sharing import Role, SharedWallet, WalletInvitation, WalletMember, WalletTransfer
 from .training import ModelVersion, TrainingRun
 from .wallets import Deposit, PromotionTransfer, TestGrant
 
@@ -71,14 +72,19 @@ __all__ = [
     "PriceList",
     "PromotionTransfer",
     "Refund",
+    "Role",
     "SCOPES",
     "SUPPLY_NANO",
+    "SharedWallet",
     "SplitRule",
     "TEST_REQUESTS_PER_MINUTE_MAX",
     "TestCall",
     "TestGrant",
     "TrainingRun",
     "UnattributedRelease",
+    "WalletInvitation",
+    "WalletMember",
+    "WalletTransfer",
     "Withdrawal",
     "all_scopes",
 ]

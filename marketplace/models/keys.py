@@ -42,6 +42,9 @@ class ApiKey(models.Model):
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     owner = models.ForeignKey(USER, on_delete=models.PROTECT, related_name="api_keys")
+    made_by = models.ForeignKey(
+        USER, on_delete=models.PROTECT, related_name="+"
+    )  # a spender of a shared wallet, else the owner
     name = models.CharField(max_length=80)
     sha256 = models.BinaryField(max_length=32, unique=True)
     prefix = models.CharField(max_length=20)  # shown in lists and in snippets

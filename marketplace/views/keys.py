@@ -19,10 +19,10 @@ from django.views.decorators.http import require_POST
 
 from accounts.requests import SignedInRequest
 
-from .. import keys, listings, testmoney
-from ..errors import Invalid
+from .. import keys, listings, sharing, testmoney
+from ..errors import Invalid, NotAllowed
 from ..forms_keys import OVERLAPS, KeyForm, KeyReplaceForm
-from ..models import ApiKey, Call, TestCall
+from ..models import Call, Role, TestCall
 
 KEYS_SHOWN = 200
 TEST_CALLS_SHOWN = 50
@@ -37,8 +37,9 @@ def build_keys(request: SignedInRequest) -> HttpResponse:
     ended = Q(revoked_at__isnull=False) | Q(expires_at__lte=now) | Q(replaced_until__lte=now)
     # Pages make keys for themselves: those that have ended tell their person nothing.
     found = (
-        ApiKey.objects.filter(owner=request.user)
+        keys.of(request.user)
         .exclude(ended, is_playground=True)
+        .select_related("owner", "made_by")
         .prefetch_related("allowed_models__owner")
     )
     found = found.annotate(spent_nano=_spent())
@@ -78,13 +79,19 @@ def build_tests_top_up(request: SignedInRequest) -> HttpResponse:
 @reauthentication_required
 def build_key_new(request: SignedInRequest) -> HttpResponse:
     """Make a key."""
-    form = KeyForm(request.POST or None, models=listings.visible_to(request.user).order_by("name"))
+    form = KeyForm(
+        request.POST or None,
+        models=listings.visible_to(request.user).order_by("name"),
+        wallets=sharing.of(request.user).exclude(role=Role.VIEWER),
+        initial={"wallet": request.GET.get("wallet", "")},
+    )
     if request.method != "POST":
         return render(request, "marketplace/build/key_new.html", {"form": form})
     if form.is_valid():
         try:
-            _key, secret = keys.create(owner=request.user, **form.limits())
-        except Invalid as problem:
+            owner = form.account() or request.user
+            _key, secret = keys.create(owner=owner, made_by=request.user, **form.limits())
+        except (Invalid, NotAllowed) as problem:
             form.add_error(None, str(problem))
         else:
             # Sealed, and taken out by the next page: the secret never lies readable in the session table.
@@ -98,7 +105,7 @@ def build_key_new(request: SignedInRequest) -> HttpResponse:
 @require_POST
 def build_key_replace(request: SignedInRequest, key_id: UUID) -> HttpResponse:
     """A new secret for the same program: same name, same limits, and the old secret ends, at once or after a while."""
-    key = get_object_or_404(ApiKey, pk=key_id, owner=request.user)
+    key = get_object_or_404(keys.of(request.user), pk=key_id)
     form = KeyReplaceForm(request.POST)
     # What is none of the choices is refused by the service.
     overlap_s = form.cleaned_data["overlap_s"] or 0 if form.is_valid() else -1
@@ -112,7 +119,7 @@ def build_key_replace(request: SignedInRequest, key_id: UUID) -> HttpResponse:
 @require_POST
 def build_key_revoke(request: SignedInRequest, key_id: UUID) -> HttpResponse:
     """Stop a key at once."""
-    key = get_object_or_404(ApiKey, pk=key_id, owner=request.user)
+    key = get_object_or_404(keys.of(request.user), pk=key_id)
     keys.revoke(key, by=request.user)
     messages.success(
         request, _("The key %(name)s is revoked: calls with it are refused from now on.") % {"name": key.name}

@@ -126,14 +126,14 @@ def receipt_verifier(request: HttpRequest) -> FileResponse:
 def _is_of_test_call(request: HttpRequest, seen: receipts.Viewing) -> bool:
     """To its buyer a test call's posting is the call; to everybody else it is a posting that says nothing."""
     is_plain = seen.entry.type == commitments.POSTING_MADE and request.user.is_authenticated
-    return is_plain and TestCall.objects.filter(pk=seen.entry.id, buyer=request.user).exists()
+    return is_plain and TestCall.objects.filter(pk=seen.entry.id, buyer=request.user.pk).exists()
 
 
 def _of_uncharged(request: HttpRequest, id: UUID) -> HttpResponse:
     """A call that cost nothing, or test money, proves nothing; its buyer is told so, everybody else finds nothing."""
     user = request.user
     for kind in (Call, TestCall) if user.is_authenticated else ():
-        call = kind.objects.filter(pk=id, buyer=user).select_related("version__model__owner").first()
+        call = kind.objects.filter(pk=id, buyer=user.pk).select_related("version__model__owner").first()
         if call is not None:
             context = {"call": call, "is_test": kind is TestCall}
             return render(request, "marketplace/receipts/uncharged.html", context)

@@ -27,7 +27,18 @@ from datanets import verify as datanets_verify
 from datanets.models import Record
 from ledger import commitments, database
 from ledger.models import Leaf, Opening
-from marketplace import access, holds, payouts, promotion, publishing, refunds, testmoney, wallets
+from marketplace import (
+    access,
+    holds,
+    keys,
+    payouts,
+    promotion,
+    publishing,
+    refunds,
+    sharing,
+    testmoney,
+    wallets,
+)
 from marketplace import verify as shop_verify
 from marketplace.models import Call, PayoutRun
 from tests.books import Books
@@ -237,6 +248,27 @@ EDITS: dict[ModuleType, dict[str, tuple[str, str, str]]] = {
         "more test money was granted": (
             *("I4", "nano of test money"),
             "UPDATE marketplace_testgrant SET amount_nano = amount_nano + 1 RETURNING posting_id",
+        ),
+        "a wallet transfer was bigger": (
+            *("I4", "the wallet transfer"),
+            "UPDATE marketplace_wallettransfer SET amount_nano = amount_nano + 1 RETURNING posting_id",
+        ),
+        "a wallet transfer is gone": (
+            *("I4", "the wallet transfer"),
+            "DELETE FROM marketplace_wallettransfer RETURNING posting_id",
+        ),
+        "a wallet transfer was somebody else's": (
+            *("I4", "the wallet transfer"),
+            "UPDATE marketplace_wallettransfer SET user_id = user_id + 1 RETURNING posting_id",
+        ),
+        "a shared wallet lost its owner": (
+            *("I4", "has 0 owners"),
+            "UPDATE marketplace_walletmember SET role = 'spender' RETURNING wallet_id",
+        ),
+        "the maker of a key may only look": (
+            *("I4", "may not spend from that wallet"),
+            """UPDATE marketplace_walletmember SET role = 'viewer';
+               SELECT id FROM marketplace_apikey WHERE made_by_id <> owner_id""",
         ),
         "a promotion transfer is bigger": (
             *("I4", "the promotion transfer"),
@@ -540,6 +572,9 @@ def world(books_of_module) -> Iterator[Books]:
             if not number:
                 refunds.give_back(refunded, by=version.model.owner, reason="The answer was cut.")
         testmoney.top_up(dan)
+        lab = sharing.create(name="Lab", by=dan)
+        sharing.transfer(lab, by=dan, amount_nano=OPEN, reference="in")
+        keys.create(owner=lab.account, made_by=dan, name="Lab")
         books.fold()
         call(version, dan, is_test=True)
         publishing.withdraw_record(Record.objects.filter(contributor=person("alice")).last(), by=person("alice"))
