@@ -129,7 +129,6 @@ def close_account(user: User) -> User:
     if not user.is_active:
         return user
     _check_nothing_is_left(user)
-    sharing.leave_all(user)
     for key in ApiKey.objects.filter(owner=user, revoked_at__isnull=True):
         keys.revoke(key, by=user)
     for session in UserSession.objects.filter(user=user):
@@ -139,6 +138,7 @@ def close_account(user: User) -> User:
     EmailAddress.objects.filter(user=user).delete()
     PayoutDestination.objects.filter(user=user).delete()
     disputes.forget_words_of(user)
+    sharing.leave_all(user)
     thefts.forget_words_of(user)
     _forget_news_that_names(user)
     _forget_who_it_was(user)

@@ -163,11 +163,11 @@ def _is_holder(entry: ledger.EntryRow, user: User) -> bool:
         case commitments.CALL_ATTRIBUTED:
             return Call.objects.filter(roles.bought_by(user), pk=entry.public["charge"]).exists()
         case commitments.ACCESS_CHARGED:
-            return Access.objects.filter(posting_id=entry.id, buyer=user).exists()
+            return Access.objects.filter(posting_id=entry.id, buyer__in=roles.seen_accounts(user)).exists()
         case commitments.TRAINING_CHARGED:
             return TrainingRun.objects.filter(posting_id=entry.id, requested_by=user).exists()
         case commitments.WITHDRAWAL_SENT:
-            return Withdrawal.objects.filter(pk=entry.id, user=user).exists()
+            return Withdrawal.objects.filter(pk=entry.id, user__in=roles.seen_accounts(user)).exists()
         case commitments.REFUND_MADE:
             return Call.objects.filter(roles.bought_by(user), pk=entry.public["reverses"]).exists()
         case commitments.POSTING_MADE:

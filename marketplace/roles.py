@@ -54,6 +54,12 @@ def _lock(account: User) -> None:
         SharedWallet.objects.select_for_update().get(account=account)
 
 
+def seen_accounts(person: User) -> list[int]:
+    """The accounts whose passes and withdrawals somebody may see: their own, and wallets that they own or may look at."""
+    mine = WalletMember.objects.filter(user=person, wallet__closed_at=None).exclude(role=Role.SPENDER)
+    return [person.pk, *mine.values_list("wallet__account", flat=True)]
+
+
 def bought_by(person: User, *, prefix: str = "") -> Q:
     """Which calls somebody may see as their buyer: their own; of a shared wallet all, or as a spender those of their keys.
 

@@ -20,7 +20,7 @@ from attribution.models import Line
 from ledger import commitments, strict
 from ledger import services as ledger
 
-from .. import receipts, refunds
+from .. import disputes, receipts, refunds
 from ..models import Call, TestCall
 from ..templatetags import figures
 
@@ -165,7 +165,7 @@ def _mine(request: HttpRequest, seen: receipts.Viewing, settlement: receipts.Set
 def _refund_of(request: HttpRequest, seen: receipts.Viewing) -> dict:
     """Whether a call was or can be given back: for its buyer and the developer of its model."""
     call = seen.call
-    if call is None or request.user.pk not in (call.buyer_id, call.model.owner_id):
+    if call is None or not (seen.is_holder or request.user.pk == call.model.owner_id):
         return {}
     refund, dispute = getattr(call, "refund", None), getattr(call, "dispute", None)
     is_made = refund is not None and refund.is_made
@@ -175,10 +175,14 @@ def _refund_of(request: HttpRequest, seen: receipts.Viewing) -> dict:
         "refund": refund if is_made else None,
         "dispute": dispute,
         "window_ends": window_ends if in_time else None,
-        "can_dispute": in_time and dispute is None and call.buyer_id == request.user.pk and not call.free,
+        "can_dispute": in_time and dispute is None and not call.free and _may_dispute(request, call),
         "payback": getattr(call, "payback", None),
         "can_refund": not is_made and call.model.owner_id == request.user.pk != call.buyer_id,
     }
+
+
+def _may_dispute(request: HttpRequest, call: Call) -> bool:
+    return request.user.is_authenticated and disputes.may_dispute(call, request.user)
 
 
 def _opened(content: bytes) -> dict:

@@ -17,6 +17,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST
 
 from accounts.requests import SignedInRequest
+from ledger import chart
 from ledger import services as ledger
 
 from .. import keys, movements, pricing, roles, sharing, usagequeries, wallets
@@ -43,10 +44,12 @@ def my_wallets(request: SignedInRequest) -> HttpResponse:
             form.add_error(None, sentence_of(problem))
         else:
             return redirect("shared_wallet", wallet.pk)
+    members = list(sharing.of(request.user))
+    found = ledger.balances([chart.wallet(one.wallet.account_id) for one in members])
     context = {
         "form": form,
         "own": wallets.summary(request.user),
-        "members": [(one, wallets.summary(one.wallet.account)) for one in sharing.of(request.user)],
+        "members": [(one, found[chart.wallet(one.wallet.account_id)]) for one in members],
         "invitations": sharing.invitations_of(request.user),
     }
     return render(request, "marketplace/wallet/wallets.html", context, status=422 if form.errors else 200)
@@ -73,12 +76,13 @@ def shared_wallet(request: SignedInRequest, wallet_id: UUID) -> HttpResponse:
     me = _member(request, wallet_id, *EVERYBODY)
     account = me.wallet.account
     calls = _calls(request, me)
+    by_key = usagequeries.by_key(calls)
     context = {
         "me": me,
         "wallet": me.wallet,
         "money": wallets.summary(account),
-        "total": usagequeries.total(calls),
-        "by_key": usagequeries.by_key(calls),
+        "total": {name: sum(row[name] for row in by_key) for name in ("calls", "cost_nano")},
+        "by_key": by_key,
         "calls": calls.select_related("version__model__owner", "key__made_by").order_by("-finished_at", "-pk")[
             :CALLS_SHOWN
         ],

@@ -12,7 +12,8 @@ from ledger import services as ledger
 from marketplace import access, disputes, erasure, keys, notifications, people, refunds, roles, sharing, wallets
 from marketplace import verify as shop_verify
 from marketplace.errors import Invalid, NotAllowed, NotReady
-from marketplace.models import ApiKey, Notification, Role, SharedWallet, WalletInvitation, WalletMember
+from marketplace.models import ApiKey, Call, Notification, Role, SharedWallet, WalletInvitation, WalletMember
+from tests.api.world import client_of
 from tests.books import at_once
 from tests.marketplace.pages.world import call, settle, small_shop
 from tests.shop import OPEN, fund, nothing_is_wrong, person, wallet_nano
@@ -60,8 +61,6 @@ def test_a_shared_wallet_pays_what_its_members_use_and_each_sees_what_their_role
     assert {move.source for move in posting.moves} == {chart.wallet(account.pk)}
 
     # And the call is its owners' and viewers', and of who made the key; of no other spender, and of no stranger
-    from marketplace.models import Call
-
     sees = {
         name: Call.objects.filter(roles.bought_by(person(name)), pk=made).exists() for name in ("olga", "sam", "vera")
     }
@@ -72,6 +71,23 @@ def test_a_shared_wallet_pays_what_its_members_use_and_each_sees_what_their_role
     assert set(keys.of(sam)) == {key}
     assert keys.of(olga).filter(owner=account).count() == 2
     assert not keys.of(vera).exists()
+
+    # And so do their pages, and the receipt
+    here = f"/en/wallets/{wallet.pk}/"
+    shown = {name: client_of(person(name)).get(here).content.decode() for name in ("olga", "sam", "vera", "tom")}
+    assert all(str(made) in shown[name] for name in ("olga", "sam", "vera"))
+    assert str(made) not in shown["tom"]
+    assert {name for name, text in shown.items() if "Set a payout destination" in text} == {"olga"}
+    assert {name for name, text in shown.items() if 'id="statement"' in text} == {"olga", "vera"}
+    assert {name for name, text in shown.items() if "Move OPEN into it" in text} == {"olga", "sam", "tom"}
+    assert b"Passes and invitations" in client_of(sam).get(here).content
+    paid = "You paid 0.024000000 OPEN"
+    receipts = {name: paid in client_of(person(name)).get(f"/r/{made}").content.decode() for name in (*shown, "zoe")}
+    assert {name for name, is_theirs in receipts.items() if is_theirs} == {"olga", "sam", "vera"}
+    disputed = f"/en/build/calls/{made}/dispute/"
+    assert [client_of(person(name)).get(disputed).status_code for name in ("sam", "tom")] == [200, 404]
+    exported = b"".join(client_of(vera).get(f"{here}usage.csv").streaming_content).decode()
+    assert str(made) in exported
 
     # And a viewer changes nothing, and a spender takes nothing out
     for act in (
