@@ -15,7 +15,10 @@ HANDLE_PATTERN = re.compile(r"^[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?$")
 
 
 class User(AbstractUser):
-    """A person. `username` is the public handle: it stands in URLs and in model names (`owner/model`)."""
+    """A person. `username` is the public handle: it stands in URLs and in model names (`owner/model`).
+
+    Or (`is_wallet`) the account of a wallet that people share: a name in the books, which nobody can sign in as.
+    """
 
     username = models.CharField(
         _("handle"),
@@ -29,6 +32,7 @@ class User(AbstractUser):
     language = models.CharField(_("language"), max_length=5, default="en")
     organisation = models.CharField(_("organisation"), max_length=120, blank=True)
     erased_at = models.DateTimeField(null=True, blank=True, editable=False)
+    is_wallet = models.BooleanField(default=False, editable=False)
 
     class Meta(AbstractUser.Meta):
         constraints = [
@@ -36,6 +40,11 @@ class User(AbstractUser):
             models.CheckConstraint(
                 name="user_handle_is_url_safe",
                 condition=models.Q(username__regex=r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$"),
+            ),
+            models.CheckConstraint(
+                name="nobody_signs_in_as_a_wallet",
+                condition=models.Q(is_wallet=False)
+                | models.Q(("password__startswith", "!"), is_staff=False, is_superuser=False, email=""),
             ),
             models.CheckConstraint(
                 name="erased_person_is_named_nowhere",

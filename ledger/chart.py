@@ -18,6 +18,8 @@ SUPPLY_NANO = 10**18
 
 #: What is outside the books. Its balance is minus what is inside; never below -SUPPLY_NANO.
 WORLD = "world"
+#: What is outside of test money: it gives it, and takes back what test calls cost. Bounded like `world`.
+TEST_WORLD = "testworld"
 #: The platform's part of every charge.
 FEES = "platform:fees"
 
@@ -28,8 +30,8 @@ _USER = "[1-9][0-9]{0,17}"
 _UUID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 #: One regular expression for every code, in the common subset of Python's and PostgreSQL's syntax.
 PATTERN = (
-    "^(world|platform:fees"
-    f"|(wallet|promotion|pending):{_USER}"
+    "^(world|testworld|platform:fees"
+    f"|(wallet|promotion|pending|test):{_USER}"
     f"|pool:{_UUID}:(calls|access|training):(data|curation)"
     f"|(unattributed|bounty|withdrawals):{_UUID})$"
 )
@@ -44,6 +46,11 @@ def wallet(user_id: int) -> str:
 def promotion(user_id: int) -> str:
     """What a developer has set aside to pay the free calls of their models."""
     return f"promotion:{int(user_id)}"
+
+
+def test_wallet(user_id: int) -> str:
+    """A person's test money. No posting has a test account and another one: the numbers of test accounts are negative."""
+    return f"test:{int(user_id)}"
 
 
 def pending(user_id: int) -> str:
@@ -77,6 +84,7 @@ def is_account(code: str) -> bool:
 
 
 def user_of(code: str) -> int | None:
-    """The person whose wallet, promotion or pending account this is; None for every other account."""
+    """The person whose wallet, promotion, pending or test account this is; None for every other account."""
     family, _, owner = code.partition(":")
-    return int(owner) if family in ("wallet", "promotion", "pending") and owner.isascii() and owner.isdigit() else None
+    families = ("wallet", "promotion", "pending", "test")
+    return int(owner) if family in families and owner.isascii() and owner.isdigit() else None

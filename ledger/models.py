@@ -30,7 +30,7 @@ class LedgerAccount(models.Model):
     """An account of the chart (`chart.py`); opened on first use, never closed."""
 
     code = models.CharField(max_length=80, unique=True)
-    #: What may be paid out before anything came in: the supply for `world`, 0 for every other account.
+    #: What may be paid out before anything came in: the supply for `world` and `testworld`, 0 for every other one.
     base_nano = models.BigIntegerField(default=0, db_default=0)
     opened_at = models.DateTimeField(db_default=_NOW)
 

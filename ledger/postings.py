@@ -33,6 +33,9 @@ class Kind(StrEnum):
     UNATTRIBUTED_RELEASED = "unattributed_released"
     PROMOTION_FUNDED = "promotion_funded"
     PROMOTION_RETURNED = "promotion_returned"
+    WALLET_FUNDED = "wallet_funded"
+    TEST_GRANTED = "test_granted"
+    TEST_CHARGED = "test_charged"
 
 
 class Move(NamedTuple):

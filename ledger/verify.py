@@ -61,6 +61,13 @@ _CHECKS: tuple[tuple[str, str, str], ...] = (
             HAVING count(*) < 2 OR bool_or((n = 1) <> (amount < 0)) OR count(DISTINCT account) < count(*)""",
     ),
     (
+        "I1",
+        "posting {0}, a {1}, moves test money and other money, or is one of the kinds for the other",
+        """SELECT l.id, l.kind FROM leg l JOIN ledger_account a ON a.id = l.account GROUP BY l.id, l.kind
+            HAVING count(DISTINCT starts_with(a.code, 'test')) > 1
+              OR bool_or(starts_with(a.code, 'test') <> starts_with(l.kind, 'test_'))""",
+    ),
+    (
         "I2",
         "a leg of posting {0} in account {1} over {2} is {3}",
         """SELECT coalesce(f.id, e.posting_id), coalesce(f.account, e.account_id),
@@ -120,17 +127,19 @@ _CHECKS: tuple[tuple[str, str, str], ...] = (
     (
         "I3",
         "{0} stands at {1}; the least it may is {2}",
-        """SELECT a.code, sum(l.amount), CASE a.code WHEN 'world' THEN -1000000000000000000 ELSE 0 END
-            FROM leg l JOIN ledger_account a ON a.id = l.account GROUP BY a.code
-            HAVING sum(l.amount) < CASE a.code WHEN 'world' THEN -1000000000000000000 ELSE 0 END""",
+        """SELECT code, stands, least FROM (
+             SELECT a.code, sum(l.amount) AS stands,
+               CASE WHEN a.code IN ('world', 'testworld') THEN -1000000000000000000 ELSE 0 END AS least
+             FROM leg l JOIN ledger_account a ON a.id = l.account GROUP BY a.code) s WHERE stands < least""",
     ),
     (
         "I3",
         "{0} was granted {1}, more than the {2} it had received",
-        """SELECT a.code, s.granted_nano, p.credited_nano + CASE a.code WHEN 'world' THEN 1000000000000000000 ELSE 0 END
-           FROM ledger_spend s JOIN ledger_position p USING (account_id) JOIN ledger_account a ON a.id = s.account_id
-           WHERE s.granted_nano > p.credited_nano + CASE a.code WHEN 'world' THEN 1000000000000000000 ELSE 0 END
-              OR s.debited_nano + s.held_nano > s.granted_nano""",
+        """SELECT code, granted_nano, received FROM (
+             SELECT a.code, s.*, p.credited_nano
+               + CASE WHEN a.code IN ('world', 'testworld') THEN 1000000000000000000 ELSE 0 END AS received
+             FROM ledger_spend s JOIN ledger_position p USING (account_id) JOIN ledger_account a ON a.id = s.account_id) g
+           WHERE granted_nano > received OR debited_nano + held_nano > granted_nano""",
     ),
     (
         "I5",

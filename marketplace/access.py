@@ -13,7 +13,7 @@ from accounts.models import User
 from ledger import chart
 from ledger import services as ledger
 
-from . import audit, charges, listings, notifications
+from . import audit, charges, listings, notifications, roles
 from .errors import NotAllowed, NotReady
 from .models import Access, ApiKey, Call, ListedModel
 
@@ -47,15 +47,20 @@ def may_call(user: User, model: ListedModel) -> bool:
 
 
 @transaction.atomic
-def buy_pass(model: ListedModel, *, buyer: User) -> Access:
+def buy_pass(model: ListedModel, *, buyer: User, by: User | None = None) -> Access:
     """Sell a pass: charge its price by the model's rule and let the buyer call from now on.
 
     Buying again while a pass runs is refused, so that a double click is paid once.
 
+    Args:
+        buyer, by: Whose wallet pays and whose keys may call, and (of a shared wallet) the member who buys.
+
     Raises:
+        NotAllowed: they may not spend from it.
         NotReady: the model sells no pass, or a pass is running already.
         ledger.InsufficientFunds: the wallet holds less than the price. Nothing was charged.
     """
+    roles.require_spender(buyer, by or buyer)
     # The row of the model is the lock that makes two clicks wait for each other.
     model = ListedModel.objects.select_for_update(of=("self",)).select_related("owner", "split_rule").get(pk=model.pk)
     if model.access_mode != ListedModel.AccessMode.PASS or model.listed_at is None:

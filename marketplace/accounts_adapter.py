@@ -19,7 +19,7 @@ class AccountAdapter(DefaultAccountAdapter):
         if (
             username in RESERVED_HANDLES
             or username == settings.PLATFORM_HANDLE
-            or username.startswith(people.CLOSED_PREFIX)
+            or username.startswith((people.CLOSED_PREFIX, people.WALLET_PREFIX))
         ):
             raise self.validation_error("username_blacklisted")
         return username

@@ -23,9 +23,9 @@ from attribution import reversals
 from ledger import chart
 from ledger import services as ledger
 
-from . import audit, holds, notifications, refunds
+from . import audit, holds, notifications, refunds, roles
 from .errors import AlreadyRefunded, Invalid, NotAllowed, NotBookedYet, NotReady, WindowOver
-from .models import ERASED, Call, Dispute, Payback, Refund
+from .models import ERASED, Call, Dispute, Payback, Refund, Role, WalletMember
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ def open_dispute(call: Call, *, by: User, reason: str) -> Dispute:
         WindowOver, AlreadyRefunded, NotBookedYet: as for refunds.
     """
     call = refunds.locked(call)
-    if call.buyer_id != by.pk:
+    if not may_dispute(call, by):
         raise NotAllowed(_("Only the buyer of a call may dispute it."))
     reason = _checked(reason)
     if not call.cost_nano or call.free:
@@ -97,7 +97,7 @@ def keep(dispute: Dispute, *, by: User, decision: str) -> Dispute:
     if not by.is_staff:
         raise NotAllowed(_("Only an admin may do this."))
     dispute = _locked(dispute)
-    if by.pk in (dispute.call.buyer_id, dispute.call.model.owner_id):
+    if by.pk == dispute.call.model.owner_id or roles.role_in(dispute.call.buyer, by):
         raise NotAllowed(_("Other admins must decide about your own dispute."))
     decision = _checked(decision)
     if dispute.status != Dispute.Status.REFUSED:
@@ -114,7 +114,7 @@ def keep(dispute: Dispute, *, by: User, decision: str) -> Dispute:
 def withdraw(dispute: Dispute, *, by: User) -> Dispute:
     """The buyer takes a dispute back. Twice changes nothing."""
     dispute = _locked(dispute)
-    if dispute.call.buyer_id != by.pk:
+    if not may_dispute(dispute.call, by):
         raise NotAllowed(_("Only the buyer of a call may do this."))
     if dispute.status == Dispute.Status.WITHDRAWN:
         return dispute
@@ -128,7 +128,7 @@ def withdraw(dispute: Dispute, *, by: User) -> Dispute:
 
 def seen_by(user: User) -> QuerySet[Dispute]:
     """Disputes about one's own calls, and about calls to one's own models."""
-    mine = Q(call__buyer=user) | Q(call__model__owner=user)
+    mine = roles.bought_by(user, prefix="call__") | Q(call__model__owner=user)
     return Dispute.objects.filter(mine).select_related(
         "call__model__owner", "call__version__model__owner", "call__refund"
     )
@@ -141,8 +141,13 @@ def to_decide() -> QuerySet[Dispute]:
 
 
 def forget_words_of(user: User) -> None:
-    """Erase what a person wrote about calls: who leaves leaves no sentence behind. What was decided stands."""
-    bought, sold = Q(call__buyer=user), Q(call__model__owner=user)
+    """Erase what a person wrote about calls: who leaves leaves no sentence behind. What was decided stands.
+
+    Of a shared wallet that they own, whoever wrote it: a dispute does not tell its author.
+    """
+    owned = WalletMember.objects.filter(user=user, role=Role.OWNER).values("wallet__account")
+    bought = Q(call__buyer=user) | Q(call__key__made_by=user) | Q(call__buyer__in=owned)
+    sold = Q(call__model__owner=user)
     Refund.objects.filter(bought, reason=F("call__dispute__reason")).update(reason=ERASED)
     Dispute.objects.filter(bought).update(reason=ERASED)
     Dispute.objects.filter(sold).exclude(answer="").update(answer=ERASED)
@@ -157,6 +162,12 @@ def forget_words_about(user: User) -> None:
     Payback.objects.filter(theirs).update(reason=ERASED)
     for words in ("reason", "answer", "decision"):
         Dispute.objects.filter(theirs).exclude(**{words: ""}).update(**{words: ERASED})
+
+
+def may_dispute(call: Call, person: User) -> bool:
+    """Its buyer; of a shared wallet its owners, and the spender whose key it was."""
+    role = roles.role_in(call.buyer, person)
+    return role is Role.OWNER or (role is Role.SPENDER and call.key is not None and call.key.made_by_id == person.pk)
 
 
 # --- By the clock

@@ -36,7 +36,10 @@ from .models import (
     ModelVersion,
     Notification,
     PromotionTransfer,
+    TestCall,
+    TestGrant,
     TrainingRun,
+    WalletTransfer,
     Withdrawal,
 )
 
@@ -103,7 +106,9 @@ def _forget_news_of(user: User) -> None:
 
 def _forget_calls(user: User) -> None:
     calls = Call.objects.filter(buyer=user)
-    CallContent.objects.filter(call_id__in=calls.values("pk")).update(sealed_key=None, sealed=b"")
+    tests = TestCall.objects.filter(buyer=user)
+    both = Q(call_id__in=calls.values("pk")) | Q(call_id__in=tests.values("pk"))
+    CallContent.objects.filter(both).update(sealed_key=None, sealed=b"")
     calls.exclude(published_at=None).update(published_at=None)
     Idempotency.objects.filter(owner=user).delete()
 
@@ -128,7 +133,8 @@ def _forget_quotes(user: User) -> None:
 def _forget_shop(user: User) -> None:
     disputes.forget_words_about(user)
     holds.forget_words_about(user)
-    ApiKey.objects.filter(owner=user).update(name="", allowed_origins=[])
+    ApiKey.objects.filter(Q(owner=user) | Q(made_by=user)).update(name="", allowed_origins=[])
+    WalletTransfer.objects.filter(user=user).update(reference=Cast(F("pk"), CharField()))
     PromotionTransfer.objects.filter(user=user).update(reference=Cast(F("pk"), CharField()))
     Withdrawal.objects.filter(user=user).update(destination_token="", destination_hint="", returned_reason="")
     ModelVersion.objects.filter(model__owner=user).update(notes="")
@@ -150,6 +156,9 @@ def _entries_of(user: User) -> Iterator[uuid.UUID]:
         yield charge_id
         yield receipts.attributed_id(charge_id)
     yield from Deposit.objects.filter(user=user).values_list("posting_id", flat=True)
+    yield from TestGrant.objects.filter(user=user).values_list("posting_id", flat=True)
+    yield from TestCall.objects.filter(buyer=user, cost_nano__gt=0).values_list("pk", flat=True)
+    yield from WalletTransfer.objects.filter(user=user).values_list("posting_id", flat=True)
     yield from PromotionTransfer.objects.filter(user=user).values_list("posting_id", flat=True)
     for ids in Withdrawal.objects.filter(user=user).values_list("pk", "in_run_posting_id", "end_posting_id"):
         yield from ids

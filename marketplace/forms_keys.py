@@ -8,6 +8,8 @@ from django import forms
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from accounts.models import User
+
 from .forms_explore import OpenField, amount_text
 from .keys import ORIGINS_MAX
 from .models import CALLS_AT_ONCE, CALLS_AT_ONCE_MAX, ORIGIN_CHARS_MAX, SCOPES, ApiKey, ListedModel
@@ -28,6 +30,13 @@ class KeyForm(forms.Form):
             ("read", _("Read your calls and credits only")),
         ],
     )
+    money = forms.ChoiceField(
+        label=_("It spends"),
+        required=False,
+        choices=[("", _("OPEN from your wallet")), ("test", _("Test money: free, and no model is asked"))],
+        help_text=_("This cannot be changed later."),
+    )
+    wallet = forms.ChoiceField(label=_("Wallet"), required=False)  # its choices are those a person may spend from
     spend_cap_day = OpenField(
         label=_("Spend limit of a day, in OPEN"), required=False, help_text=_("It begins anew at midnight UTC.")
     )
@@ -62,8 +71,16 @@ class KeyForm(forms.Form):
         ),
     )
 
-    def __init__(self, *args, models, **kwargs) -> None:
+    def __init__(self, *args, models, wallets, **kwargs) -> None:
         super().__init__(*args, **kwargs)
+        self._accounts = {str(member.wallet_id): member.wallet.account for member in wallets}
+        named = [(str(member.wallet_id), member.wallet.name) for member in wallets]
+        if named:
+            self.fields["wallet"] = forms.ChoiceField(
+                label=_("Wallet"), required=False, choices=[("", _("Your own wallet")), *named]
+            )
+        else:
+            del self.fields["wallet"]
         chosen = self.fields["models"]
         assert isinstance(chosen, forms.ModelMultipleChoiceField)
         chosen.queryset = models
@@ -86,6 +103,10 @@ class KeyForm(forms.Form):
             "allowed_origins": "\n".join(key.allowed_origins),
         }
 
+    def account(self) -> User | None:
+        """The account of the shared wallet that was chosen; None: the person's own."""
+        return self._accounts.get(self.cleaned_data.get("wallet", ""))
+
     def limits(self) -> dict:
         given = self.cleaned_data
         day = given["expires_on"]
@@ -103,6 +124,7 @@ class KeyForm(forms.Form):
             "scopes": [given["may"]] if given["may"] else SCOPES,
             "models": given["models"],
             "allowed_origins": given["allowed_origins"].split(),
+            **({"is_test": given["money"] == "test"} if "money" in given else {}),
         }
 
 
@@ -112,6 +134,14 @@ OVERLAPS = {
     86_400: _("In 24 hours"),
     604_800: _("In 7 days"),
 }
+
+
+class KeyChangeForm(KeyForm):
+    """Other limits for a key. What it spends, and from which wallet, stays."""
+
+    def __init__(self, *args, models, **kwargs) -> None:
+        super().__init__(*args, models=models, wallets=(), **kwargs)
+        del self.fields["money"]
 
 
 class KeyReplaceForm(forms.Form):

@@ -1,4 +1,4 @@
-"""The form of an API key: `open_sk_` + 30 base62 characters + 6 characters of CRC32. Pure.
+"""The form of an API key: `open_sk_`, or `open_test_` for test money, + 30 base62 characters + 6 characters of CRC32. Pure.
 
 The checksum lets a wrong or half-copied key be refused without a look-up, and lets scanners recognise a leaked one.
 """
@@ -11,14 +11,14 @@ import string
 import zlib
 
 ALPHABET = string.digits + string.ascii_uppercase + string.ascii_lowercase
-PREFIX = "open_sk_"
+PREFIX, TEST_PREFIX = "open_sk_", "open_test_"
 SECRET_CHARS = 30
 CHECK_CHARS = 6
 
 
-def new_secret() -> str:
+def new_secret(*, is_test: bool = False) -> str:
     """Return a fresh key (179 bits of randomness). It is shown once; only `digest` of it is stored."""
-    body = PREFIX + "".join(secrets.choice(ALPHABET) for _ in range(SECRET_CHARS))
+    body = (TEST_PREFIX if is_test else PREFIX) + "".join(secrets.choice(ALPHABET) for _ in range(SECRET_CHARS))
     return body + _checksum(body)
 
 
@@ -26,8 +26,8 @@ def is_well_formed(secret: str) -> bool:
     """Whether a text has the form and the checksum of a key. Says nothing about whether it exists."""
     body, check = secret[:-CHECK_CHARS], secret[-CHECK_CHARS:]
     return (
-        len(secret) == len(PREFIX) + SECRET_CHARS + CHECK_CHARS
-        and secret.startswith(PREFIX)
+        secret.startswith((PREFIX, TEST_PREFIX))
+        and len(secret) == len(_prefix_of(secret)) + SECRET_CHARS + CHECK_CHARS
         and secret.isascii()
         and check == _checksum(body)
     )
@@ -40,7 +40,11 @@ def digest(secret: str) -> bytes:
 
 def shown_prefix(secret: str) -> str:
     """Return what lists and snippets show of a key."""
-    return secret[: len(PREFIX) + 4]
+    return secret[: len(_prefix_of(secret)) + 4]
+
+
+def _prefix_of(secret: str) -> str:
+    return TEST_PREFIX if secret.startswith(TEST_PREFIX) else PREFIX
 
 
 def _checksum(body: str) -> str:

@@ -8,15 +8,26 @@ from typing import Any
 from uuid import UUID
 
 from django.db import connection, transaction
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from accounts.models import User
 
-from . import audit, keyformat, notifications, origins
+from . import audit, keyformat, notifications, origins, roles
 from .errors import Invalid, NotAllowed, NotReady
-from .models import CALLS_AT_ONCE, CALLS_AT_ONCE_MAX, ORIGIN_CHARS_MAX, SCOPES, SUPPLY_NANO, ApiKey, ListedModel
+from .models import (
+    CALLS_AT_ONCE,
+    CALLS_AT_ONCE_MAX,
+    ORIGIN_CHARS_MAX,
+    SCOPES,
+    SUPPLY_NANO,
+    TEST_REQUESTS_PER_MINUTE_MAX,
+    ApiKey,
+    ListedModel,
+    Role,
+    WalletMember,
+)
 
 KEYS_MAX = 50
 ORIGINS_MAX = 20
@@ -39,6 +50,7 @@ OVERLAPS_S = (
 def create(
     *,
     owner: User,
+    made_by: User | None = None,
     name: str,
     spend_cap_nano: int | None = None,
     spend_cap_day_nano: int | None = None,
@@ -51,14 +63,24 @@ def create(
     models: Iterable[ListedModel] = (),
     allowed_origins: Iterable[str] = (),
     is_playground: bool = False,
+    is_test: bool = False,
 ) -> tuple[ApiKey, str]:
     """Create a key and return it with its secret, which nobody can read again.
 
+    Args:
+        owner: Whose wallet it spends from: a person, or the account of a shared wallet.
+        made_by: The person who makes it; the owner by default.
+        is_test: It spends test money only. A test key has a limit of requests in any case: nobody pays for its calls.
+
     Raises:
+        NotAllowed: who makes it may not spend from that wallet.
         Invalid: it has no name, may do nothing, a limit is not positive, an origin is none, it would expire in the past, or
             the owner has too many.
     """
+    made_by = made_by or owner
+    roles.require_spender(owner, made_by)
     fields = _checked(
+        is_test=is_test,
         name=name,
         spend_cap_nano=spend_cap_nano,
         spend_cap_day_nano=spend_cap_day_nano,
@@ -72,16 +94,18 @@ def create(
     )
     if ApiKey.objects.filter(owner=owner, revoked_at=None, replaced_until=None).count() >= KEYS_MAX:
         raise Invalid(_("You have the most keys one account can hold. Revoke one first."))
-    secret = keyformat.new_secret()
+    secret = keyformat.new_secret(is_test=is_test)
     key = ApiKey.objects.create(
         owner=owner,
+        made_by=made_by,
         sha256=keyformat.digest(secret),
         prefix=keyformat.shown_prefix(secret),
         is_playground=is_playground,
+        is_test=is_test,
         **fields,
     )
     key.allowed_models.set(models)
-    audit.record(owner, "create_key", f"key:{key.pk}")
+    audit.record(made_by, "create_key", f"key:{key.pk}")
     return key, secret
 
 
@@ -114,7 +138,7 @@ def change(
         NotAllowed: somebody else's key. NotReady: it does not work any more, or was made by a page for itself.
         Invalid: as of `create`.
     """
-    if key.owner_id != by.pk:
+    if not may_use(key, by):
         raise NotAllowed(_("Only the owner of a key may change it."))
     first_id = key.limits_of_id or key.pk
     same_limits = ApiKey.objects.filter(Q(pk=first_id) | Q(limits_of=first_id))
@@ -126,6 +150,7 @@ def change(
     if key.is_playground or not ApiKey.objects.working().filter(pk=key.pk).exists():
         raise NotReady(_("Only a key that works can be changed. Make a new one."))
     wanted = _checked(
+        is_test=key.is_test,
         name=name,
         spend_cap_nano=spend_cap_nano,
         spend_cap_day_nano=spend_cap_day_nano,
@@ -168,8 +193,8 @@ def replace(key: ApiKey, *, by: User, overlap_s: int = 0) -> tuple[ApiKey, str]:
         NotAllowed: somebody else's key. NotReady: it does not work any more, is replaced already, or was made by a page for
             itself. Invalid: it cannot go on for that long.
     """
-    key = ApiKey.objects.select_for_update().get(pk=key.pk)
-    if key.owner_id != by.pk:
+    key = ApiKey.objects.select_for_update(of=("self",)).select_related("owner").get(pk=key.pk)
+    if not may_use(key, by):
         raise NotAllowed(_("Only the owner of a key may replace it."))
     if overlap_s not in OVERLAPS_S:
         raise Invalid(_("Choose for how long the old key goes on working."))
@@ -185,7 +210,8 @@ def replace(key: ApiKey, *, by: User, overlap_s: int = 0) -> tuple[ApiKey, str]:
     else:
         revoke(key, by=by)
     new, secret = create(
-        owner=by,
+        owner=key.owner,
+        made_by=by,
         name=key.name,
         spend_cap_nano=key.spend_cap_nano,
         spend_cap_day_nano=key.spend_cap_day_nano,
@@ -197,6 +223,7 @@ def replace(key: ApiKey, *, by: User, overlap_s: int = 0) -> tuple[ApiKey, str]:
         scopes=key.scopes,
         models=key.allowed_models.all(),
         allowed_origins=key.allowed_origins,
+        is_test=key.is_test,
     )
     new.limits_of_id = key.limits_of_id or key.pk
     new.save(update_fields=["limits_of"])
@@ -216,8 +243,14 @@ def replace(key: ApiKey, *, by: User, overlap_s: int = 0) -> tuple[ApiKey, str]:
 @transaction.atomic
 def revoke(key: ApiKey, *, by: User) -> ApiKey:
     """Stop a key. The gateways hear of it when this commits; revoking twice changes nothing."""
-    if key.owner_id != by.pk and not by.is_staff:
+    if not may_use(key, by) and not by.is_staff:
         raise NotAllowed(_("Only the owner of a key may revoke it."))
+    return stop(key, by=by)
+
+
+@transaction.atomic
+def stop(key: ApiKey, *, by: User) -> ApiKey:
+    """Stop a key of somebody who may not have it any more, whoever says so. Otherwise as `revoke`."""
     if key.revoked_at is None:
         key.revoked_at = timezone.now()
         key.save(update_fields=["revoked_at"])
@@ -226,8 +259,23 @@ def revoke(key: ApiKey, *, by: User) -> ApiKey:
     return key
 
 
+def may_use(key: ApiKey, person: User) -> bool:
+    """Whether a key is somebody's to change, replace or revoke: made by themselves, or on a wallet that they own."""
+    role = roles.role_in(key.owner, person)
+    return role is Role.OWNER or (role is Role.SPENDER and key.made_by_id == person.pk)
+
+
+def of(person: User) -> QuerySet[ApiKey]:
+    """The keys that `may_use` says yes to."""
+    mine = WalletMember.objects.filter(user=person, wallet__closed_at=None)
+    owned = mine.filter(role=Role.OWNER).values("wallet__account")
+    spending = mine.filter(role=Role.SPENDER).values("wallet__account")
+    return ApiKey.objects.filter(Q(owner=person) | Q(owner__in=owned) | Q(owner__in=spending, made_by=person))
+
+
 def _checked(
     *,
+    is_test: bool,
     name: str,
     calls_at_once: int,
     expires_at: datetime | None,
@@ -242,6 +290,13 @@ def _checked(
         raise Invalid(_("Choose what the key may do."))
     if any(limit is not None and not 0 < limit <= SUPPLY_NANO for limit in limits.values()):
         raise Invalid(_("A limit is greater than 0. Leave it empty for none."))
+    if is_test:
+        per_minute = limits["requests_per_minute"] or TEST_REQUESTS_PER_MINUTE_MAX
+        limits["requests_per_minute"] = per_minute
+        if per_minute > TEST_REQUESTS_PER_MINUTE_MAX:
+            raise Invalid(
+                _("A test key makes at most %(most)s requests per minute.") % {"most": TEST_REQUESTS_PER_MINUTE_MAX}
+            )
     if not 1 <= calls_at_once <= CALLS_AT_ONCE_MAX:
         raise Invalid(_("A key runs 1 to %(most)s calls at once.") % {"most": CALLS_AT_ONCE_MAX})
     if expires_at is not None and expires_at <= timezone.now():

@@ -17,12 +17,24 @@ from ledger import chart
 from ledger import services as ledger
 
 from . import disputes, people, refunds
-from .models import Access, ApiKey, Call, Deposit, ListedModel, TrainingRun, WalletWatch, WebhookEndpoint, Withdrawal
+from .models import (
+    Access,
+    ApiKey,
+    Call,
+    Deposit,
+    ListedModel,
+    TestCall,
+    TrainingRun,
+    WalletWatch,
+    WebhookEndpoint,
+    Withdrawal,
+)
 
 
 def export(user: User) -> dict[str, Any]:
     """Everything kept about a person, as JSON: ids, moments as ISO text, amounts in nano-OPEN as whole numbers."""
-    accounts = ledger.balances([chart.wallet(user.pk), chart.pending(user.pk), chart.promotion(user.pk)])
+    codes = [of(user.pk) for of in (chart.wallet, chart.pending, chart.promotion, chart.test_wallet)]
+    accounts = ledger.balances(codes)
     copy: dict[str, Any] = {
         "format": "open-mydata/1",
         "profile": _fields(user, "username", "email", "display_name", "organisation", "language", "date_joined"),
@@ -55,6 +67,11 @@ def export(user: User) -> dict[str, Any]:
             *("id", "endpoint", "status", "prompt_tokens", "answer_tokens", "cost_nano", "free"),
             *("started_at", "finished_at"),
         ),
+        "test_calls": _rows(
+            TestCall.objects.filter(buyer=user).order_by("started_at"),
+            *("id", "endpoint", "status", "prompt_tokens", "answer_tokens", "cost_nano", "started_at", "finished_at"),
+        ),
+        "test_grants": _Few(user.test_grants.order_by("day"), "day", "amount_nano", "created_at"),
         "disputes": _Few(
             disputes.seen_by(user), *("call_id", "status", "reason", "answer", "decision", "opened_at", "ended_at")
         ),
@@ -67,6 +84,10 @@ def export(user: User) -> dict[str, Any]:
         ),
         "low_balance": _Few(WalletWatch.objects.filter(user=user), "low_nano"),
         "webhooks": _Few(WebhookEndpoint.objects.filter(owner=user), "id", "url", "events", "paused_at", "created_at"),
+        "shared_wallets": _Few(user.wallet_roles.order_by("since"), "wallet__name", "role", "since"),
+        "wallet_transfers": _Few(
+            user.wallet_transfers.order_by("created_at"), "wallet_id", "amount_nano", "reference", "created_at"
+        ),
         "withdrawals": _Few(Withdrawal.objects.filter(user=user), "id", "amount_nano", "status", "created_at"),
         "notifications": _rows(user.notifications.order_by("created_at"), "kind", "params", "created_at", "read_at"),
     }

@@ -20,7 +20,7 @@ from accounts.models import User
 from datanets.models import Appeal, Report, Submission
 
 from . import webhooks
-from .models import Notification
+from .models import Notification, Role
 
 NEWS_LASTS = timedelta(days=7)
 #: What also goes to one's e-mail address: who does not look can lose money or calls by it.
@@ -31,8 +31,11 @@ MAILED = {
 
 
 def notify(user: User, kind: str, *, url: str = "", **params) -> Notification:
-    """Put one line into somebody's inbox, and send it on."""
-    return tell([Notification(user=user, kind=kind, url=url, params=params)])[0]
+    """Put one line into somebody's inbox, and send it on; of a shared wallet, into those of its owners."""
+    told = [user]
+    if user.is_wallet:
+        told = list(User.objects.filter(wallet_roles__wallet__account=user, wallet_roles__role=Role.OWNER))
+    return tell([Notification(user=one, kind=kind, url=url, params=params) for one in told])[0]
 
 
 def tell_users(users: QuerySet[User], kind: str, *, url: str = "", **params) -> int:

@@ -20,7 +20,7 @@ from datanets import thefts as datanet_thefts
 from ledger import chart
 from ledger import services as ledger
 
-from . import audit, disputes, keys, pricing, thefts
+from . import audit, disputes, keys, pricing, sharing, thefts
 from .errors import NotReady
 from .models import (
     ApiKey,
@@ -29,6 +29,8 @@ from .models import (
     ListedModel,
     Notification,
     PayoutDestination,
+    Role,
+    WalletMember,
     WalletWatch,
     WebhookEndpoint,
     Withdrawal,
@@ -36,12 +38,14 @@ from .models import (
 
 # The beginning of the handles of closed accounts; nobody can choose one (accounts_adapter).
 CLOSED_PREFIX = "closed-"
+# And of those of shared wallets, which follow it by chance.
+WALLET_PREFIX = "wallet-"
 
 # --- The second factor
 
 
 def needs_second_factor(user: User) -> bool:
-    """Admins, whoever decides over records (curators and owners of Datanets), and whoever set a payout destination."""
+    """Admins, whoever decides over records (curators and owners of Datanets), and whoever a payout destination pays out for."""
     return User.objects.filter(_is_trusted(), pk=user.pk).exists()
 
 
@@ -58,7 +62,10 @@ _SECOND_FACTORS = (Authenticator.Type.TOTP, Authenticator.Type.WEBAUTHN)
 def _is_trusted() -> Q:
     decides = relations.curating().filter(user=OuterRef("pk"))
     is_paid = PayoutDestination.objects.filter(user=OuterRef("pk"))
-    return Q(is_staff=True) | Exists(decides) | Exists(is_paid)
+    pays_out = WalletMember.objects.filter(
+        user=OuterRef("pk"), role=Role.OWNER, wallet__account__payout_destination__isnull=False
+    )
+    return Q(is_staff=True) | Q(Exists(decides)) | Q(Exists(is_paid)) | Q(Exists(pays_out))
 
 
 # --- Consent
@@ -118,7 +125,7 @@ def close_account(user: User) -> User:
     Records, receipts and the books stay: they name the account by its number. Closing twice changes nothing.
 
     Raises:
-        NotReady: money is left or on its way, or a model is still offered.
+        NotReady: money is left or on its way, a model is still offered, or a shared wallet would have no owner.
     """
     user = User.objects.select_for_update().get(pk=user.pk)
     if not user.is_active:
@@ -135,6 +142,7 @@ def close_account(user: User) -> User:
     WebhookEndpoint.objects.filter(owner=user).delete()
     WalletWatch.objects.filter(user=user).delete()
     disputes.forget_words_of(user)
+    sharing.leave_all(user)
     thefts.forget_words_of(user)
     _forget_news_that_names(user)
     _forget_who_it_was(user)

@@ -22,7 +22,7 @@ from ledger import chart, commitments
 from ledger import receipts as format
 from ledger import services as ledger
 
-from . import lognames, querysets
+from . import lognames, querysets, roles
 from .models import Access, Call, TrainingRun, Withdrawal
 from .templatetags import figures
 
@@ -90,9 +90,12 @@ def viewing(entry_id: UUID, user: querysets.Viewer) -> Viewing | None:
         return Viewing(entry, False, frozenset())
     mine = frozenset({chart.wallet(user.pk), chart.pending(user.pk), chart.promotion(user.pk)})
     if entry.type == commitments.CALL_CHARGED:
-        read_with_it = ("version__model__owner", "model", "refund", "payback", "dispute")
+        read_with_it = ("version__model__owner", "model", "buyer", "refund", "payback", "dispute")
         call = Call.objects.filter(pk=entry.id).select_related(*read_with_it).first()
-        return Viewing(entry, call is not None and call.buyer_id == user.pk, mine, call)
+        is_holder = call is not None and call.buyer_id == user.pk
+        if call is not None and call.buyer.is_wallet:
+            is_holder = Call.objects.filter(roles.bought_by(user), pk=call.pk).exists()
+        return Viewing(entry, is_holder, mine, call)
     return Viewing(entry, _is_holder(entry, user), mine)
 
 
@@ -159,15 +162,15 @@ def _shown(values: dict) -> dict:
 def _is_holder(entry: ledger.EntryRow, user: User) -> bool:
     match entry.type:
         case commitments.CALL_ATTRIBUTED:
-            return Call.objects.filter(pk=entry.public["charge"], buyer=user).exists()
+            return Call.objects.filter(roles.bought_by(user), pk=entry.public["charge"]).exists()
         case commitments.ACCESS_CHARGED:
-            return Access.objects.filter(posting_id=entry.id, buyer=user).exists()
+            return Access.objects.filter(posting_id=entry.id, buyer__in=roles.seen_accounts(user)).exists()
         case commitments.TRAINING_CHARGED:
             return TrainingRun.objects.filter(posting_id=entry.id, requested_by=user).exists()
         case commitments.WITHDRAWAL_SENT:
-            return Withdrawal.objects.filter(pk=entry.id, user=user).exists()
+            return Withdrawal.objects.filter(pk=entry.id, user__in=roles.seen_accounts(user)).exists()
         case commitments.REFUND_MADE:
-            return Call.objects.filter(pk=entry.public["reverses"], buyer=user).exists()
+            return Call.objects.filter(roles.bought_by(user), pk=entry.public["reverses"]).exists()
         case commitments.POSTING_MADE:
             # One commitment opens all legs: only for somebody who is the only person in them.
             people = {

@@ -25,7 +25,7 @@ from attribution.reversals import Part
 from ledger import chart
 from ledger import services as ledger
 
-from . import audit, holds, notifications
+from . import audit, holds, notifications, roles
 from .errors import AlreadyRefunded, Invalid, NotAllowed, NotBookedYet, NotReady, WindowOver
 from .models import Call, Dispute, Payback, Refund
 
@@ -102,7 +102,7 @@ def approved(call: Call, *, by: User, reason: str) -> Refund:
     """Give one of the two approvals, on a call that is `locked`. `second_admin` says whether both are there."""
     if not by.is_staff:
         raise NotAllowed(_("Only an admin may do this."))
-    if call.buyer_id == by.pk:
+    if roles.role_in(call.buyer, by):
         raise NotAllowed(_("Other admins must decide about a call that you paid."))
     refund = _opened(call, reason=reason)
     if refund.first_admin_id == by.pk:
@@ -217,7 +217,7 @@ def can_be_refunded(call: Call) -> bool:
 
 def seen_by(user: User) -> QuerySet[Refund]:
     """Refunds of one's own calls, and of calls to one's own models."""
-    mine = Q(call__buyer=user) | Q(call__model__owner=user)
+    mine = roles.bought_by(user, prefix="call__") | Q(call__model__owner=user)
     return Refund.objects.filter(mine).select_related("call__model__owner", "call__version__model__owner")
 
 
@@ -281,7 +281,7 @@ def _postings(call: Call, parts: Sequence[Part], payer: str) -> list[ledger.Post
 def _tell(refund: Refund, parts: Sequence[Part], payer: str, by: User | None) -> None:
     """One line for who is paid back, and one for everybody whose pending earnings went back."""
     model, url = refund.call.model.path, reverse("receipt", args=[refund.pk])
-    paid_back = User.objects.get(pk=chart.user_of(payer) or 0)  # whoever pays a call is a person
+    paid_back = User.objects.get(pk=chart.user_of(payer) or 0)  # whoever pays a call has an account
     notifications.notify(paid_back, "call_refunded", url=url, amount_nano=str(refund.amount_nano), model=model)
     taken: dict[int, int] = {}
     for part in parts:

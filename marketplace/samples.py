@@ -8,7 +8,7 @@ from django.utils.translation import gettext as _
 
 from accounts.models import User
 
-from . import keeping, querysets
+from . import keeping, querysets, roles
 from .errors import NotAllowed, NotReady
 from .models import Call
 
@@ -19,7 +19,7 @@ def show(call: Call, *, by: User, shown: bool) -> Call:
     Raises:
         NotAllowed: somebody else's call. NotReady: it cost nothing, so there is nothing to show.
     """
-    if call.buyer_id != by.pk:
+    if not roles.may_manage(call.buyer, by):
         raise NotAllowed(_("Only the buyer of a call may show it."))
     if shown and not call.cost_nano:
         raise NotReady(_("This call cost nothing, so there is no split to show."))

@@ -16,8 +16,8 @@ class Failure:
     sentence: str
 
 
-# The amounts of every charge, per role of its targets, straight from the journal; what refunds of calls moved; and what the
-# charges of those calls had moved. Each query below may read them.
+# The amounts of every charge, per role of its targets, straight from the journal; what refunds of calls moved; calls and test
+# calls; and what the charges of refunded calls had moved. Each query below may read them.
 CHARGES = """
 WITH charge AS (
     SELECT j.id, j.kind, -sum(u.amount) FILTER (WHERE u.amount < 0) AS charged,
@@ -33,6 +33,11 @@ WITH charge AS (
     FROM ledger_journal j JOIN ledger_account s ON s.id = j.accounts[1],
          unnest(j.accounts[2:], j.amounts[2:]) AS u(account_id, amount) JOIN ledger_account t ON t.id = u.account_id
     WHERE j.kind = 'refund' AND starts_with(j.reference, 'refund:')
+), every_call AS (
+    SELECT id, key_id, buyer_id, status, price_list_id, prompt_tokens, answer_tokens, cost_nano, free, false AS is_test
+    FROM marketplace_call
+    UNION ALL SELECT id, key_id, buyer_id, status, price_list_id, prompt_tokens, answer_tokens, cost_nano, false, true
+    FROM marketplace_testcall
 ), paid AS (
     SELECT j.id, s.code AS payer, t.code AS target, u.amount
     FROM ledger_journal j JOIN ledger_account s ON s.id = j.accounts[1],
@@ -110,12 +115,46 @@ CHECKS = (
     ),
     (
         "I4",
+        "the wallet transfer behind posting {0} says {1} nano, the journal {2}",
+        """
+        SELECT coalesce(t.posting_id, j.id), coalesce(t.amount_nano, 0), coalesce(j.amount, 0)
+        FROM (SELECT t.posting_id, t.amount_nano, format('wallet:%s wallet:%s', t.user_id, w.account_id) AS what
+              FROM marketplace_wallettransfer t JOIN marketplace_sharedwallet w ON w.id = t.wallet_id) t
+        FULL JOIN (SELECT j.id, -j.amounts[1] AS amount, format('%s %s', a.code, b.code) AS what
+                   FROM ledger_journal j JOIN ledger_account a ON a.id = j.accounts[1]
+                   JOIN ledger_account b ON b.id = j.accounts[2]
+                   WHERE j.kind = 'wallet_funded') j ON j.id = t.posting_id
+        WHERE t.amount_nano IS DISTINCT FROM j.amount OR t.what IS DISTINCT FROM j.what ORDER BY 1 LIMIT 1
+        """,
+    ),
+    (
+        "I4",
+        "shared wallet {0} has {1} owners",
+        """
+        SELECT w.id, count(m.id) FROM marketplace_sharedwallet w
+        LEFT JOIN marketplace_walletmember m ON m.wallet_id = w.id AND m.role = 'owner'
+        WHERE w.closed_at IS NULL GROUP BY w.id HAVING count(m.id) = 0 ORDER BY 1 LIMIT 1
+        """,
+    ),
+    (
+        "I4",
+        "key {0} of account {1} stands, and its maker {2} may not spend from that wallet",
+        """
+        SELECT k.id, k.owner_id, k.made_by_id FROM marketplace_apikey k
+        WHERE k.revoked_at IS NULL AND k.made_by_id <> k.owner_id AND NOT EXISTS (
+          SELECT FROM marketplace_sharedwallet w JOIN marketplace_walletmember m ON m.wallet_id = w.id
+          WHERE w.account_id = k.owner_id AND m.user_id = k.made_by_id AND m.role IN ('owner', 'spender'))
+        ORDER BY 1 LIMIT 1
+        """,
+    ),
+    (
+        "I4",
         "call {0} cost {1} nano, its price list says {2}",
         """
         SELECT id, cost_nano, listed FROM (
             SELECT c.id, c.cost_nano, CASE WHEN c.status IN ('succeeded', 'left') THEN p.price_call_nano
                    + p.price_in_nano * c.prompt_tokens + p.price_out_nano * c.answer_tokens ELSE 0 END AS listed
-            FROM marketplace_call c JOIN marketplace_pricelist p ON p.id = c.price_list_id) priced
+            FROM every_call c JOIN marketplace_pricelist p ON p.id = c.price_list_id) priced
         WHERE cost_nano <> listed ORDER BY 1 LIMIT 1
         """,
     ),
@@ -127,6 +166,36 @@ CHECKS = (
         FROM (SELECT posting_id, price_nano FROM marketplace_access WHERE price_nano > 0) a
         FULL JOIN (SELECT id, charged FROM charge WHERE kind = 'access_charged') j ON j.id = a.posting_id
         WHERE a.price_nano IS DISTINCT FROM j.charged ORDER BY 1 LIMIT 1
+        """,
+    ),
+    (
+        "I4",
+        "test call {0} cost {1} nano of test:{2}; the books moved {3} of {4}",
+        """
+        SELECT coalesce(c.id, j.id), coalesce(c.cost_nano, 0), c.buyer_id, coalesce(j.amount, 0), j.payer
+        FROM (SELECT * FROM every_call WHERE is_test AND cost_nano > 0) c
+        FULL JOIN (SELECT j.id, a.code AS payer, -j.amounts[1] AS amount FROM ledger_journal j
+                   JOIN ledger_account a ON a.id = j.accounts[1] WHERE j.kind = 'test_charged') j ON j.id = c.id
+        WHERE (c.cost_nano, 'test:' || c.buyer_id) IS DISTINCT FROM (j.amount, j.payer) ORDER BY 1 LIMIT 1
+        """,
+    ),
+    (
+        "I4",
+        "call {0} is a test call: {1}; its key is for tests: {2}",
+        """
+        SELECT c.id, c.is_test, k.is_test FROM every_call c JOIN marketplace_apikey k ON k.id = c.key_id
+        WHERE c.is_test <> k.is_test ORDER BY 1 LIMIT 1
+        """,
+    ),
+    (
+        "I4",
+        "posting {0} granted {1} nano of test money to {2}, the grant says {3} to test:{4}",
+        """
+        SELECT coalesce(j.id, g.posting_id), coalesce(j.amount, 0), j.payee, coalesce(g.amount_nano, 0), g.user_id
+        FROM marketplace_testgrant g
+        FULL JOIN (SELECT j.id, a.code AS payee, -j.amounts[1] AS amount FROM ledger_journal j
+                   JOIN ledger_account a ON a.id = j.accounts[2] WHERE j.kind = 'test_granted') j ON j.id = g.posting_id
+        WHERE (g.amount_nano, 'test:' || g.user_id) IS DISTINCT FROM (j.amount, j.payee) ORDER BY 1 LIMIT 1
         """,
     ),
     (
@@ -176,7 +245,7 @@ CHECKS = (
         LEFT JOIN (SELECT key_id, use, sum(used) AS used, sum(granted) AS granted FROM marketplace_keylease
                    GROUP BY 1, 2) l USING (key_id, use)
         LEFT JOIN (SELECT coalesce(k.limits_of_id, k.id) AS key_id, 'spend' AS use, sum(c.cost_nano) AS cost
-                   FROM marketplace_call c JOIN marketplace_apikey k ON k.id = c.key_id
+                   FROM every_call c JOIN marketplace_apikey k ON k.id = c.key_id
                    WHERE NOT c.free GROUP BY 1) c USING (key_id, use)
         WHERE (u.used + coalesce(l.used, 0), u.leased) <> (coalesce(c.cost, 0), coalesce(l.granted, 0))
         ORDER BY 1, 2 LIMIT 1

@@ -15,7 +15,7 @@ from accounts.models import User
 from ledger import chart
 from ledger import services as ledger
 
-from . import audit, listings, notifications
+from . import audit, listings, notifications, roles
 from .errors import Invalid, NotAllowed, NotReady
 from .models import SUPPLY_NANO, Deposit, PayoutDestination, Withdrawal
 
@@ -127,8 +127,13 @@ def test_deposit(user: User) -> Deposit:
 
 
 @transaction.atomic
-def set_destination(user: User, *, kind: str, details: str) -> PayoutDestination:
-    """Say where withdrawals go. The view asks for re-authentication first; a change waits before it counts."""
+def set_destination(user: User, *, kind: str, details: str, by: User | None = None) -> PayoutDestination:
+    """Say where withdrawals go. The view asks for re-authentication first; a change waits before it counts.
+
+    user, by: Whose wallet it is, and (of a shared one) the owner who says so.
+    """
+    by = by or user
+    roles.require_owner(user, by)
     details = "".join(details.split())
     if not 8 <= len(details) <= 120 or not details.isascii() or not details.isprintable():
         raise Invalid(_("Give the whole account number or address: 8 to 120 letters and digits."))
@@ -145,19 +150,25 @@ def set_destination(user: User, *, kind: str, details: str) -> PayoutDestination
             "usable_from": now + timedelta(seconds=wait_s),
         },
     )
-    audit.record(user, "set_payout_destination", f"user:{user.pk}", kind=destination.kind)
+    audit.record(by, "set_payout_destination", f"user:{user.pk}", kind=destination.kind)
     notifications.notify(user, "payout_destination_set", hint=destination.hint)
     return destination
 
 
 @transaction.atomic
-def request_withdrawal(user: User, *, amount_nano: int) -> Withdrawal:
+def request_withdrawal(user: User, *, amount_nano: int, by: User | None = None) -> Withdrawal:
     """Ask for money out: it is held in the wallet until a payout run takes it, or until it is cancelled.
 
+    Args:
+        user, by: Whose wallet it is, and (of a shared one) the owner who asks.
+
     Raises:
+        NotAllowed: they do not own it.
         NotReady: there is no destination, or a new one still waits.
         ledger.InsufficientFunds: the wallet has less available. Nothing was held.
     """
+    by = by or user
+    roles.require_owner(user, by)
     destination = PayoutDestination.objects.select_for_update().filter(user=user).first()
     if destination is None:
         raise NotReady(_("Say first where the money should go."))
@@ -182,15 +193,15 @@ def request_withdrawal(user: User, *, amount_nano: int) -> Withdrawal:
         expires_in_s=WITHDRAWAL_HOLD_S,
         owner=f"withdrawal:{withdrawal.pk}",
     )
-    audit.record(user, "request_withdrawal", f"withdrawal:{withdrawal.pk}", amount_nano=str(amount_nano))
+    audit.record(by, "request_withdrawal", f"withdrawal:{withdrawal.pk}", amount_nano=str(amount_nano))
     return withdrawal
 
 
 @transaction.atomic
 def cancel_withdrawal(withdrawal: Withdrawal, *, by: User) -> Withdrawal:
     """Take a request back, until it is in a payout run. Cancelling twice changes nothing."""
-    withdrawal = Withdrawal.objects.select_for_update().get(pk=withdrawal.pk)
-    if withdrawal.user_id != by.pk:
+    withdrawal = Withdrawal.objects.select_for_update(of=("self",)).select_related("user").get(pk=withdrawal.pk)
+    if not roles.may_manage(withdrawal.user, by):
         raise NotAllowed(_("Only its author may cancel a withdrawal."))
     if withdrawal.status == Withdrawal.Status.CANCELLED:
         return withdrawal

@@ -37,6 +37,7 @@ class Migration(migrations.Migration):
                 ('language', models.CharField(default='en', max_length=5, verbose_name='language')),
                 ('organisation', models.CharField(blank=True, max_length=120, verbose_name='organisation')),
                 ('erased_at', models.DateTimeField(blank=True, editable=False, null=True)),
+                ('is_wallet', models.BooleanField(default=False, editable=False)),
                 ('groups', models.ManyToManyField(blank=True, help_text='The groups this user belongs to. A user will get all permissions granted to each of their groups.', related_name='user_set', related_query_name='user', to='auth.group', verbose_name='groups')),
                 ('user_permissions', models.ManyToManyField(blank=True, help_text='Specific permissions for this user.', related_name='user_set', related_query_name='user', to='auth.permission', verbose_name='user permissions')),
             ],
@@ -85,5 +86,9 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name='consent',
             constraint=models.UniqueConstraint(fields=('user', 'document', 'version'), name='consent_is_given_once_per_version'),
+        ),
+        migrations.AddConstraint(
+            model_name='user',
+            constraint=models.CheckConstraint(condition=models.Q(('is_wallet', False), models.Q(('password__startswith', '!'), ('email', ''), ('is_staff', False), ('is_superuser', False)), _connector='OR'), name='nobody_signs_in_as_a_wallet'),
         ),
     ]

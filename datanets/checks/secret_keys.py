@@ -19,7 +19,7 @@ _SHAPES = {
     "google_key": r"\bAIza[0-9A-Za-z_-]{35}\b",
     "stripe_key": r"\b[sr]k_(?:live|test)_[A-Za-z0-9]{16,}\b",
     "openai_key": r"\bsk-(?:proj-|ant-[a-z0-9]+-|or-v1-)?[A-Za-z0-9_-]{32,}\b",
-    "openledger_key": r"\bopen_sk_[A-Za-z0-9]{30,}\b",
+    "openledger_key": r"\bopen_(?:sk|test)_[A-Za-z0-9]{30,}\b",
     "npm_token": r"\bnpm_[A-Za-z0-9]{36}\b",
     "pypi_token": r"\bpypi-[A-Za-z0-9_-]{50,}\b",
     "huggingface_token": r"\bhf_[A-Za-z0-9]{30,}\b",

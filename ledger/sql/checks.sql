@@ -2,15 +2,16 @@
 
 -- PostgreSQL reads the text of each CHECK again for each INSERT, so there are two, and what is long stands in functions.
 
--- A posting: one payer first, at least one receiver, no account twice, and a sum of zero. A CHECK, so that not even the
--- owner of the table can insert an unbalanced row.
+-- A posting: one payer first, at least one receiver, no account twice, a sum of zero, and test money (accounts of negative
+-- numbers) never with the other. A CHECK, so that not even the owner of the table can insert an unbalanced row.
 CREATE FUNCTION ledger_legs_balance(accounts bigint[], amounts bigint[]) RETURNS boolean
 LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
 BEGIN
   IF array_ndims(accounts) IS DISTINCT FROM 1 OR array_ndims(amounts) IS DISTINCT FROM 1
      OR cardinality(accounts) < 2 OR cardinality(accounts) <> cardinality(amounts)
      OR array_position(accounts, NULL) IS NOT NULL OR array_position(amounts, NULL) IS NOT NULL
-     OR array_lower(accounts, 1) <> 1 OR array_lower(amounts, 1) <> 1 OR amounts[1] >= 0 OR 0 >= ANY (amounts[2:]) THEN
+     OR array_lower(accounts, 1) <> 1 OR array_lower(amounts, 1) <> 1 OR amounts[1] >= 0 OR 0 >= ANY (amounts[2:])
+     OR (0 < ANY (accounts) AND 0 > ANY (accounts)) THEN
     RETURN false;
   END IF;
   IF cardinality(accounts) <= 6 THEN  -- a charge: its few legs are looked at faster than a query starts
@@ -30,7 +31,7 @@ BEGIN
   RETURN reference <> '' AND coalesce(vest_after_s, 0) >= 0 AND kind IN (
     'deposit', 'withdrawal_in_run', 'withdrawal_confirmed', 'withdrawal_returned', 'call_charged', 'access_charged',
     'training_charged', 'settlement', 'vesting', 'refund', 'adjustment', 'unattributed_released', 'promotion_funded',
-    'promotion_returned');
+    'promotion_returned', 'wallet_funded', 'test_granted', 'test_charged');
 END $$;
 
 ALTER TABLE ledger_journal

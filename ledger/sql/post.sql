@@ -164,7 +164,7 @@ BEGIN
     RETURN;
   END IF;
   SELECT code INTO payer_code FROM ledger_account WHERE id = payer;
-  PERFORM ledger_refuse(CASE payer_code WHEN 'world' THEN 'OL011' ELSE 'OL001' END,
+  PERFORM ledger_refuse(CASE WHEN payer_code IN ('world', 'testworld') THEN 'OL011' ELSE 'OL001' END,
     format('%s has less than %s nano-OPEN available', payer_code, amount),
     jsonb_build_object('account', payer_code, 'amount_nano', amount));
 END $$;

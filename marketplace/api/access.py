@@ -5,11 +5,11 @@ from __future__ import annotations
 from rest_framework import serializers
 from rest_framework.response import Response
 
-from .. import access
+from .. import access, sharing
 from ..models import Access
 from .base import ApiView, PageQuery, body_of, endpoint, find, page, page_of
 from .datanets import Handle, person
-from .fields import Shown, money
+from .fields import Id, Shown, Strict, money
 from .models import owned, visible
 
 
@@ -25,6 +25,10 @@ class AccessShown(Shown):
     receipt_id = serializers.UUIDField(source="posting_id", allow_null=True)
 
 
+class Purchase(Strict):
+    wallet = Id(required=False, help_text="A shared wallet that you may spend from; yours by default.")
+
+
 class PassesView(ApiView):
     """Passes of a model."""
 
@@ -33,10 +37,14 @@ class PassesView(ApiView):
         "Buy a pass. A second one while the first runs is refused.",
         answers=AccessShown,
         status=201,
+        body=Purchase,
         refusals=(402,),
     )
     def post(self, request, owner, slug):
-        bought = access.buy_pass(visible(request, owner, slug), buyer=request.user)
+        given, buyer = body_of(request, Purchase), request.user
+        if "wallet" in given:
+            buyer = find(sharing.of(request.user), wallet=given["wallet"]).wallet.account
+        bought = access.buy_pass(visible(request, owner, slug), buyer=buyer, by=request.user)
         return Response(AccessShown(bought).data, status=201)
 
 

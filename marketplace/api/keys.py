@@ -5,22 +5,27 @@ from __future__ import annotations
 from rest_framework import serializers
 from rest_framework.response import Response
 
-from .. import keys, listings
-from ..models import CALLS_AT_ONCE_MAX, ORIGIN_CHARS_MAX, SCOPES, ApiKey
+from .. import keys, listings, sharing
+from ..models import CALLS_AT_ONCE_MAX, ORIGIN_CHARS_MAX, SCOPES
 from .base import ApiView, PageQuery, body_of, endpoint, find, page, page_of, require_fresh_session
-from .fields import Amount, Moment, Shown, Strict, Text, Whole, money
+from .fields import Amount, Id, Moment, Shown, Strict, Text, Whole, YesNo, money
 
 
 class KeyShown(Shown):
     id = serializers.UUIDField()
     name = serializers.CharField()
     prefix = serializers.CharField()
+    wallet = serializers.UUIDField(
+        source="owner.shared_wallet.pk", default=None, help_text="The shared wallet that it spends from; null: yours."
+    )
+    made_by = serializers.CharField(source="made_by.username")
     spend_cap_nano, spend_cap_open = money("spend_cap_nano", nullable=True)
     spend_cap_day_nano, spend_cap_day_open = money("spend_cap_day_nano", nullable=True)
     spend_cap_month_nano, spend_cap_month_open = money("spend_cap_month_nano", nullable=True)
     requests_per_minute = serializers.IntegerField(allow_null=True)
     tokens_per_minute = serializers.IntegerField(allow_null=True)
     calls_at_once = serializers.IntegerField()
+    is_test = serializers.BooleanField(help_text="It spends test money, and no model answers it.")
     scopes = serializers.ListField(
         child=serializers.ChoiceField(SCOPES), help_text="call: models; read: calls, credits, receipts."
     )
@@ -46,12 +51,14 @@ class NewKeyShown(KeyShown):
 
 class NewKey(Strict):
     name = Text(max_length=80)
+    wallet = Id(required=False, help_text="A shared wallet that you may spend from; yours by default.")
     spend_cap_nano = Amount(required=False)
     spend_cap_day_nano = Amount(required=False)
     spend_cap_month_nano = Amount(required=False)
     requests_per_minute = Whole(min_value=1, required=False)
     tokens_per_minute = Whole(min_value=1, required=False)
     calls_at_once = Whole(min_value=1, max_value=CALLS_AT_ONCE_MAX, required=False)
+    is_test = YesNo(required=False, help_text="Spend test money. This cannot be changed later.")
     expires_at = Moment(required=False)
     scopes = serializers.ListField(child=serializers.ChoiceField(SCOPES), required=False, min_length=1, max_length=2)
     models = serializers.ListField(child=Text(max_length=101), required=False, max_length=50)
@@ -110,7 +117,10 @@ class KeysView(ApiView):
         require_fresh_session(request)
         given = body_of(request, NewKey)
         chosen = _models(listings.visible_to(request.user), given.pop("models", []))
-        key, secret = keys.create(owner=request.user, models=chosen, **given)
+        owner = request.user
+        if "wallet" in given:
+            owner = find(sharing.of(request.user), wallet=given.pop("wallet")).wallet.account
+        key, secret = keys.create(owner=owner, made_by=request.user, models=chosen, **given)
         key.secret = secret
         return Response(NewKeyShown(key).data, status=201)
 
@@ -172,4 +182,5 @@ def _models(visible, paths: list[str]) -> list:
 
 
 def _mine(request):
-    return ApiKey.objects.filter(owner=request.user).prefetch_related("allowed_models__owner")
+    found = keys.of(request.user).select_related("owner__shared_wallet", "made_by")
+    return found.prefetch_related("allowed_models__owner")

@@ -9,7 +9,7 @@ from accounts.models import User
 from ledger import chart
 from ledger import services as ledger
 
-from .. import disputes, holds, refunds
+from .. import disputes, holds, refunds, roles
 from ..models import Call, Dispute, LotHold, Refund
 from .base import (
     AdminView,
@@ -177,7 +177,7 @@ class CallDisputeView(ApiView):
         refusals=(410,),
     )
     def post(self, request, call_id):
-        call = find(Call.objects.filter(buyer=request.user), pk=call_id)
+        call = find(Call.objects.filter(roles.bought_by(request.user)), pk=call_id)
         dispute = disputes.open_dispute(call, by=request.user, **body_of(request, RefundReason))
         return Response(DisputeShown(dispute).data, status=201)
 

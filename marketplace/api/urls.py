@@ -15,7 +15,9 @@ from . import (
     records,
     refunds,
     reviews,
+    sharing,
     submissions,
+    testmoney,
     thefts,
     wallets,
     webhooks,
@@ -27,6 +29,7 @@ _SUBMISSION = "submissions/<uuid:submission_id>/"
 _REVIEW = "reviews/submissions/<uuid:submission_id>/"
 _THEFT = "theft-disputes/<uuid:dispute_id>/"
 _WEBHOOK = "webhooks/<uuid:webhook_id>/"
+_WALLET = "shared-wallets/<uuid:wallet_id>/"
 _RUN = "admin/payout-runs/<uuid:run_id>/"
 
 urlpatterns = [
@@ -134,6 +137,22 @@ urlpatterns = [
     path("wallet/destination/", wallets.DestinationView.as_view()),
     path("wallet/low-balance/", wallets.LowBalanceView.as_view()),
     path("wallet/test-deposit/", wallets.TestDepositView.as_view()),
+    path("shared-wallets/", sharing.SharedWalletsView.as_view()),
+    path("shared-wallets/invitations/", sharing.MyInvitationsView.as_view()),
+    path("shared-wallets/invitations/<uuid:invitation_id>/", sharing.MyInvitationView.as_view()),
+    path(_WALLET, sharing.SharedWalletView.as_view()),
+    path(f"{_WALLET}statement/", sharing.SharedStatementView.as_view()),
+    path(f"{_WALLET}calls/", sharing.SharedCallsView.as_view()),
+    path(f"{_WALLET}fund/", sharing.SharedFundView.as_view()),
+    path(f"{_WALLET}destination/", sharing.SharedDestinationView.as_view()),
+    path(f"{_WALLET}withdrawals/", sharing.SharedWithdrawalsView.as_view()),
+    path(f"{_WALLET}withdrawals/<uuid:withdrawal_id>/", sharing.SharedWithdrawalView.as_view()),
+    path(f"{_WALLET}members/", sharing.MembersView.as_view()),
+    path(f"{_WALLET}members/<slug:handle>/", sharing.MemberView.as_view()),
+    path(f"{_WALLET}invitations/", sharing.WalletInvitationsView.as_view()),
+    path(f"{_WALLET}invitations/<uuid:invitation_id>/", sharing.WalletInvitationView.as_view()),
+    path("test-money/", testmoney.TestMoneyView.as_view()),
+    path("test-calls/", testmoney.TestCallsView.as_view()),
     path("withdrawals/", wallets.WithdrawalsView.as_view()),
     path("withdrawals/<uuid:withdrawal_id>/", wallets.WithdrawalView.as_view()),
     path("admin/revenue/", payouts.RevenueView.as_view()),

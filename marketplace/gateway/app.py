@@ -241,13 +241,13 @@ class Application:
         entered = await self._limits.enter(key)
         try:
             reply.add(self._limits.headers(key))
-            await self._read(scope, reply, path, key.owner_id)
+            await self._read(scope, reply, path, key)
         except (QueryCanceled, LockNotAvailable) as error:
             raise too_slow() from error
         finally:
             self._limits.leave(entered)
 
-    async def _read(self, scope: Scope, reply: Reply, path: str, buyer_id: int) -> None:
+    async def _read(self, scope: Scope, reply: Reply, path: str, key: Key) -> None:
         try:
             query = dict(parse_qsl(scope["query_string"].decode("latin-1"), max_num_fields=QUERY_FIELDS_MAX))
         except ValueError:
@@ -256,17 +256,21 @@ class Application:
             raise reading.not_found()
         if path in LISTS:
             page = LISTS[path]
-            await reply.json(
-                200, await self._reading_db.run(lambda cursor: page(cursor, buyer_id=buyer_id, query=query))
+            found = await self._reading_db.run(
+                lambda cursor: page(
+                    cursor, buyer_id=key.owner_id, made_by=key.made_by, is_test=key.is_test, query=query
+                )
             )
+            await reply.json(200, found)
         elif path == "/v1/credits":
-            await reply.json(
-                200, await self._reading_db.run(lambda cursor: reading.credits_of(cursor, buyer_id=buyer_id))
+            found = await self._reading_db.run(
+                lambda cursor: reading.credits_of(cursor, buyer_id=key.owner_id, is_test=key.is_test)
             )
+            await reply.json(200, found)
         else:
-            await self._receipt(reply, path.removeprefix("/v1/receipts/"), buyer_id, query.get("part", ""))
+            await self._receipt(reply, path.removeprefix("/v1/receipts/"), key, query.get("part", ""))
 
-    async def _receipt(self, reply: Reply, name: str, buyer_id: int, part: str) -> None:
+    async def _receipt(self, reply: Reply, name: str, key: Key, part: str) -> None:
         call_id = uuid_of(name)
         if call_id is None:
             raise reading.not_found()
@@ -276,7 +280,8 @@ class Application:
             lambda cursor: reading.receipt_of(
                 cursor,
                 call_id=call_id,
-                buyer_id=buyer_id,
+                buyer_id=key.owner_id,
+                made_by=key.made_by,
                 part=part,
                 quorum=self._settings.WITNESS_QUORUM,
                 epoch_s=self._settings.EPOCH_S,

@@ -17,7 +17,7 @@ import psycopg2
 
 from marketplace import pricing
 
-from . import bodies, failpoints, offloop, streaming
+from . import bodies, failpoints, offloop, standins, streaming
 from .catalogue import CHAT_ENGINES, Version
 from .charging import Call, Charge, Outcome, request_digest
 from .chatting import Prepared as PreparedChat
@@ -74,6 +74,7 @@ class PaidCalls:
                 request_sha256=body_sha256.hex(),
                 idempotency_key=header(scope, b"idempotency-key"),
                 request_bytes=len(raw),
+                is_test=key.is_test,
             )
             record.of(call)
             reply.headers[b"x-receipt-id"] = record.call_id.encode()
@@ -114,7 +115,7 @@ class PaidCalls:
         finally:
             parts.limits.leave(entered)
         worst_nano = _worst_nano(version, prepared)
-        offer = await parts.free_calls.offer(version, key.owner_id, worst_nano)
+        offer = await parts.free_calls.offer(version, key.owner_id, worst_nano, is_test=key.is_test)
         expires_at = datetime.now(UTC) + timedelta(seconds=parts.rules.quote_valid_s)
         await reply.json(
             200,
@@ -124,6 +125,7 @@ class PaidCalls:
                 "price_version": version.price_list.sha256,
                 "max_cost_nano": worst_nano,
                 "max_cost": pricing.nano_to_open(worst_nano),
+                **({"test": True} if key.is_test else {}),
                 "paid_by": "developer" if offer.covers else "buyer",
                 "free_calls_left": offer.left,
                 "prompt_tokens_max": prepared.prompt_tokens,
@@ -194,7 +196,11 @@ class PaidCalls:
         failpoints.hit("before_answer")
         try:
             if isinstance(prepared, PreparedInput):
-                outcome = await parts.engines.answer(call.version, prepared, endpoint=call.endpoint, call_id=call.name)
+                outcome = await parts.engines.answer(
+                    call.version, prepared, endpoint=call.endpoint, call_id=call.name, is_test=call.is_test
+                )
+            elif call.is_test:
+                outcome = await standins.answer(call, prepared, reply)
             elif call.streamed:
                 outcome = await streaming.stream(parts.upstreams, call, prepared, reply, client)
             else:

@@ -32,6 +32,7 @@ class Call:
     Args:
         free: Its buyer pays nothing, the developer pays the price.
         cap_id: The lease on its key's spend caps from which its cost is counted; None: the key has no cap.
+        is_test: Test money pays it, and nobody earns from it.
     """
 
     version: Version
@@ -44,6 +45,7 @@ class Call:
     free: bool = False
     request_bytes: int = 0
     cap_id: str | None = None
+    is_test: bool = False
     id: UUID = field(default_factory=ids.new_id)
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     name: str = field(init=False)  # the id as text
@@ -54,7 +56,14 @@ class Call:
     @property
     def payer(self) -> str:
         """The account that is charged."""
+        if self.is_test:
+            return chart.test_wallet(self.buyer_id)
         return chart.promotion(self.version.owner_id) if self.free else chart.wallet(self.buyer_id)
+
+    @property
+    def kept_as(self) -> str:
+        """The Idempotency-Key as it is stored: a test call never answers a real one. No header can have the line break."""
+        return f"test\n{self.idempotency_key}" if self.is_test else self.idempotency_key
 
     @property
     def paid_by(self) -> str:
@@ -114,6 +123,7 @@ def charge(call: Call, outcome: Outcome, *, content_key: str, kept_s: int, vest_
         "model_version": version.path,
         "split": {role: part_nano for role, part_nano in parts.items() if part_nano or role != "owner"},
         "attribution_url": f"{site_url}/r/{call.name}",
+        **({"test": True} if call.is_test else {}),
         **outcome.told,
     }
     response = {**outcome.response, "open": told}
@@ -122,7 +132,7 @@ def charge(call: Call, outcome: Outcome, *, content_key: str, kept_s: int, vest_
     if call.free:
         row["free_call"] = True
     if call.idempotency_key:
-        row["idempotency_key"] = call.idempotency_key
+        row["idempotency_key"] = call.kept_as
     if outcome.status in CHARGED:
         kept = {**outcome.kept, "endpoint": call.endpoint, "streamed": call.streamed, "response": response}
         sealed, sealed_key = content.seal(content_key, call.id, orjson.dumps(kept))
@@ -131,7 +141,9 @@ def charge(call: Call, outcome: Outcome, *, content_key: str, kept_s: int, vest_
             "sealed_key": _base64(sealed_key),
             "kept_s": kept_s,
         }
-        if cost_nano:
+        if cost_nano and call.is_test:
+            row["posting"] = _test_posting(call, cost_nano)
+        elif cost_nano:
             row["posting"] = _posting(call, outcome, cost_nano, parts, response_bytes, vest_after_s)
             is_chat = version.engine in CHAT_ENGINES
             row["outbox"] = {
@@ -180,6 +192,7 @@ def _columns(call: Call, outcome: Outcome, cost_nano: int, parts: Mapping[str, i
         "status": outcome.status,
         "error_code": outcome.error_code[:40],
         "streamed": call.streamed,
+        "is_test": call.is_test,
         "prompt_tokens": outcome.prompt_tokens,
         "answer_tokens": outcome.answer_tokens,
         "cost_nano": cost_nano,
@@ -189,6 +202,18 @@ def _columns(call: Call, outcome: Outcome, cost_nano: int, parts: Mapping[str, i
         "platform_nano": parts["platform"],
         "owner_nano": parts["owner"],
         "started_at": call.started_at.isoformat(),
+    }
+
+
+def _test_posting(call: Call, cost_nano: int) -> dict[str, Any]:
+    """Test money goes back to where it came from. No entry: the public log has no charge of it."""
+    accounts, amounts = legs([(call.payer, chart.TEST_WORLD, cost_nano)], posting=str(call.id))
+    return {
+        "id": str(call.id),
+        "kind": "test_charged",
+        "reference": f"call:{call.id}",
+        "accounts": accounts,
+        "amounts": amounts,
     }
 
 

@@ -45,14 +45,13 @@ class Idempotency:
         Raises:
             ApiError: 400 a key that cannot be one, 409 in progress, 422 another body.
         """
-        key = call.idempotency_key
-        if not _KEY.fullmatch(key):
+        if not _KEY.fullmatch(call.idempotency_key):
             raise invalid("Idempotency-Key must be 1 to 255 printable ASCII characters.", "Idempotency-Key")
 
         def act(cursor: Cursor) -> tuple[str, str, tuple | None]:
             cursor.execute(
                 "SELECT outcome, answered_by::text FROM gateway_take_key(%s, %s, %s, %s, %s, %s)",
-                [call.buyer_id, key, body_sha256, str(call.id), self._process, self._kept_s],
+                [call.buyer_id, call.kept_as, body_sha256, str(call.id), self._process, self._kept_s],
             )
             outcome, answered_by = cursor.fetchone()
             stored = None
@@ -107,7 +106,7 @@ class Idempotency:
 
     async def _free(self, call: Call) -> None:
         def act(cursor: Cursor) -> None:
-            cursor.execute("SELECT gateway_free_key(%s, %s, %s)", [call.buyer_id, call.idempotency_key, str(call.id)])
+            cursor.execute("SELECT gateway_free_key(%s, %s, %s)", [call.buyer_id, call.kept_as, str(call.id)])
 
         await self._database.run(act)
 

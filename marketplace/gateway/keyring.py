@@ -20,7 +20,7 @@ from .errors import ApiError, unknown_key
 CHANNEL = "openledger_keys"
 
 _KEY = """SELECT k.key_id::text, k.owner_id, k.limits_id::text, k.is_capped, k.requests_per_minute, k.tokens_per_minute,
-  k.expires_at, k.scopes::text[], k.allowed_model_ids::text[], k.allowed_origins::text[],
+  k.expires_at, k.is_test, k.made_by_id, k.scopes::text[], k.allowed_model_ids::text[], k.allowed_origins::text[],
   (SELECT jsonb_object_agg(a.model_id, extract(epoch FROM a.ends_at)) FROM
      (SELECT model_id, CASE WHEN bool_or(ends_at IS NULL) THEN NULL ELSE max(ends_at) END AS ends_at
       FROM gateway_accesses WHERE buyer_id = k.owner_id GROUP BY model_id) a)
@@ -33,7 +33,8 @@ _ORIGINS = "SELECT DISTINCT unnest(k.allowed_origins)::text FROM gateway_keys k 
 class Key:
     """A key that works, its owner's accesses (model id -> end, None: without end) and its limits.
 
-    Limits are counted by `limits_id`: the key's own, or that of the first key which it replaced.
+    Limits are counted by `limits_id`: the key's own, or that of the first key which it replaced. One that `is_test` spends
+    test money, and no model answers it. Of a shared wallet it reads what the keys of who made it (`made_by`) did.
     """
 
     id: str
@@ -43,6 +44,8 @@ class Key:
     requests_per_minute: int | None
     tokens_per_minute: int | None
     expires_at: datetime | None
+    is_test: bool
+    made_by: int
     scopes: frozenset[str]
     allowed_models: frozenset[str]
     allowed_origins: frozenset[str]
@@ -151,7 +154,7 @@ def read_key(cursor: Cursor, digest: bytes) -> Key | None:
     row = cursor.fetchone()
     if row is None:
         return None
-    return Key(*row[:7], frozenset(row[7]), frozenset(row[8] or ()), frozenset(row[9]), row[10] or {})  # type: ignore[call-arg]  # the columns, in order
+    return Key(*row[:9], frozenset(row[9]), frozenset(row[10] or ()), frozenset(row[11]), row[12] or {})  # type: ignore[call-arg]  # the columns, in order
 
 
 def _read_origins(cursor: Cursor) -> frozenset[str]:

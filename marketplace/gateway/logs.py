@@ -28,7 +28,7 @@ class Record:
         self.request_id = request_id
         self.endpoint = self.call_id = self.model = self.code = ""
         self.end = "refused"
-        self.streamed = False
+        self.streamed = self.is_test = False
         self.status = self.prompt_tokens = self.answer_tokens = self.cost_nano = 0
         self.stages: dict[str, float] = {}
         self.began = self.at = time.perf_counter()
@@ -36,6 +36,7 @@ class Record:
     def of(self, call: Call) -> None:
         """It is this call."""
         self.call_id, self.model, self.streamed = call.name, call.version.path, call.streamed
+        self.is_test = call.is_test
 
     def ended(self, outcome: Outcome, cost_nano: int) -> None:
         """It was captured like this."""
@@ -75,6 +76,7 @@ class Record:
             "endpoint": self.endpoint,
             "model": self.model,
             "streamed": self.streamed,
+            "test": self.is_test,
             "end": self.end,
             "status": self.status,
             "code": self.code,

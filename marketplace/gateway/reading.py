@@ -29,7 +29,9 @@ def not_found() -> ApiError:
     return ApiError(404, "There is nothing of yours at this address.", code="not_found")
 
 
-def receipt_of(cursor: Cursor, *, call_id: UUID, buyer_id: int, part: str, quorum: int, epoch_s: int) -> Any:
+def receipt_of(
+    cursor: Cursor, *, call_id: UUID, buyer_id: int, made_by: int, part: str, quorum: int, epoch_s: int
+) -> Any:
     """The receipt of a buyer's call as (status, body): 200 with the receipt, or 202 with where it stands.
 
     Args:
@@ -39,11 +41,14 @@ def receipt_of(cursor: Cursor, *, call_id: UUID, buyer_id: int, part: str, quoru
         ApiError: 404 a call of somebody else, or none; or the second part of a call that was refunded before its plan.
     """
     cursor.execute(
-        "SELECT status, cost_nano FROM gateway_calls WHERE id = %s AND buyer_id = %s", [str(call_id), buyer_id]
+        "SELECT status, cost_nano, is_test FROM gateway_calls WHERE id = %s AND buyer_id = %s AND made_by_id = %s",
+        [str(call_id), buyer_id, made_by],
     )
     call = cursor.fetchone()
     if call is None:
         raise not_found()
+    if call[2]:
+        raise ApiError(404, "This was a test call: test money has no receipts.", code="no_receipt")
     if call[1] == 0:
         raise ApiError(
             404, f"This call ended as {call[0]} and cost nothing, so there is no receipt.", code="no_receipt"
@@ -77,11 +82,11 @@ def receipt_of(cursor: Cursor, *, call_id: UUID, buyer_id: int, part: str, quoru
     return 200, receipts.build_receipt(entry, opened, index, hashes, signed)
 
 
-def calls_of(cursor: Cursor, *, buyer_id: int, query: dict[str, str]) -> dict[str, Any]:
-    """A page of calls, newest first. Filters: status, model, since, until; next page: after=<id of the last>."""
+def calls_of(cursor: Cursor, *, buyer_id: int, made_by: int, is_test: bool, query: dict[str, str]) -> dict[str, Any]:
+    """A page of (test) calls, newest first. Filters: status, model, since, until; next page: after=<id of the last>."""
     limit = _whole(query, "limit", 50, PAGE_MAX)
-    wheres: list[str] = ["buyer_id = %s"]
-    values: list[Any] = [buyer_id]
+    wheres: list[str] = ["buyer_id = %s", "made_by_id = %s", "is_test = %s"]
+    values: list[Any] = [buyer_id, made_by, is_test]
     for name in ("status", "model"):
         if query.get(name):
             wheres.append(f"{name} = %s")
@@ -108,7 +113,7 @@ def calls_of(cursor: Cursor, *, buyer_id: int, query: dict[str, str]) -> dict[st
     }
 
 
-def usage_of(cursor: Cursor, *, buyer_id: int, query: dict[str, str]) -> dict[str, Any]:
+def usage_of(cursor: Cursor, *, buyer_id: int, made_by: int, is_test: bool, query: dict[str, str]) -> dict[str, Any]:
     """Calls, tokens and cost per day and model, with `by=key` also per key, over the last `days` (30). Free ones cost 0."""
     columns = {"day": "to_char(finished_at AT TIME ZONE 'UTC', 'YYYY-MM-DD')", "model": "model", "status": "status"}
     if query.get("by"):
@@ -121,9 +126,9 @@ def usage_of(cursor: Cursor, *, buyer_id: int, query: dict[str, str]) -> dict[st
     cursor.execute(
         f"""SELECT {", ".join(columns.values())}, count(*), count(*) FILTER (WHERE free), sum(prompt_tokens),
                    sum(answer_tokens), coalesce(sum(cost_nano) FILTER (WHERE NOT free), 0)
-            FROM gateway_calls WHERE buyer_id = %s AND finished_at >= %s
+            FROM gateway_calls WHERE buyer_id = %s AND made_by_id = %s AND is_test = %s AND finished_at >= %s
             GROUP BY {groups} ORDER BY {groups}""",  # noqa: S608 - our own words
-        [buyer_id, since],
+        [buyer_id, made_by, is_test, since],
     )
     counted = ("calls", "free_calls", "prompt_tokens", "answer_tokens", "cost_nano")
     rows = [
@@ -134,14 +139,14 @@ def usage_of(cursor: Cursor, *, buyer_id: int, query: dict[str, str]) -> dict[st
     return {"object": "list", "data": rows, "cost_nano": total_nano, "cost": pricing.nano_to_open(total_nano)}
 
 
-def credits_of(cursor: Cursor, *, buyer_id: int) -> dict[str, Any]:
-    """What a buyer can spend. `held` includes what gateways have set aside for running calls."""
-    cursor.execute(
-        "SELECT available_nano, held_nano FROM gateway_balances WHERE account = %s", [chart.wallet(buyer_id)]
-    )
+def credits_of(cursor: Cursor, *, buyer_id: int, is_test: bool) -> dict[str, Any]:
+    """What a buyer can spend, or has for tests. `held` includes what gateways have set aside for running calls."""
+    account = chart.test_wallet(buyer_id) if is_test else chart.wallet(buyer_id)
+    cursor.execute("SELECT available_nano, held_nano FROM gateway_balances WHERE account = %s", [account])
     available_nano, held_nano = cursor.fetchone() or (0, 0)
     return {
         "object": "credits",
+        **({"test": True} if is_test else {}),
         "available_nano": available_nano,
         "available": pricing.nano_to_open(available_nano),
         "held_nano": held_nano,

@@ -212,7 +212,7 @@ def _left(
     answer_tokens: int = 0,
     text: str = "",
 ) -> Outcome:
-    body = _body(call, text, None, "left", prompt_tokens, answer_tokens)
+    body = body_of(call, text, None, "left", prompt_tokens, answer_tokens)
     return Outcome("left", prompt_tokens, answer_tokens, response=body, kept=prepared.kept(text, upstream))
 
 
@@ -228,14 +228,15 @@ def _succeeded(
 ) -> Outcome:
     if reason == "content_filter":
         raise ApiError(502, "The model's filter stopped this answer. Nothing was charged.", code="content_filter")
-    response = _body(call, text, tools, reason, prompt_tokens, answer_tokens)
+    response = body_of(call, text, tools, reason, prompt_tokens, answer_tokens)
     told = {"citations": prepared.citations(text)} if call.version.engine == "retrieval" else {}
     return Outcome(
         "succeeded", prompt_tokens, answer_tokens, response=response, kept=prepared.kept(text, upstream), told=told
     )
 
 
-def _body(call: Call, text: str, tools: Any, reason: str, prompt_tokens: int, answer_tokens: int) -> dict[str, Any]:
+def body_of(call: Call, text: str, tools: Any, reason: str, prompt_tokens: int, answer_tokens: int) -> dict[str, Any]:
+    """A whole answer, without `open`."""
     choice: dict[str, Any] = {"index": 0, "logprobs": None, "finish_reason": reason}
     if call.endpoint == "completions":
         choice["text"] = text

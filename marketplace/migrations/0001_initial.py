@@ -95,10 +95,12 @@ class Migration(migrations.Migration):
                 ('created_at', models.DateTimeField(default=django.utils.timezone.now)),
                 ('last_used_at', models.DateTimeField(blank=True, null=True)),
                 ('is_playground', models.BooleanField(default=False)),
+                ('is_test', models.BooleanField(default=False)),
                 ('replaced_until', models.DateTimeField(blank=True, null=True)),
                 ('revoked_at', models.DateTimeField(blank=True, null=True)),
                 ('limits_of', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='marketplace.apikey')),
                 ('owner', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='api_keys', to=settings.AUTH_USER_MODEL)),
+                ('made_by', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL)),
                 ('scopes', django.contrib.postgres.fields.ArrayField(base_field=models.CharField(max_length=4), default=marketplace.models.all_scopes, size=None)),
                 ('allowed_models', models.ManyToManyField(blank=True, related_name='keys', to='marketplace.listedmodel')),
             ],
@@ -217,12 +219,55 @@ class Migration(migrations.Migration):
                 ('started_at', models.DateTimeField()),
                 ('finished_at', models.DateTimeField(default=django.utils.timezone.now)),
                 ('published_at', models.DateTimeField(blank=True, null=True)),
-                ('buyer', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='calls', to=settings.AUTH_USER_MODEL)),
-                ('key', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='calls', to='marketplace.apikey')),
-                ('model', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='calls', to='marketplace.listedmodel')),
-                ('version', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='calls', to='marketplace.modelversion')),
+                ('buyer', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='%(class)ss', to=settings.AUTH_USER_MODEL)),
+                ('key', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='%(class)ss', to='marketplace.apikey')),
+                ('model', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='%(class)ss', to='marketplace.listedmodel')),
+                ('version', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='%(class)ss', to='marketplace.modelversion')),
                 ('price_list', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to='marketplace.pricelist')),
                 ('split_rule', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to='marketplace.splitrule')),
+            ],
+            options={
+                'abstract': False,
+            },
+        ),
+        migrations.CreateModel(
+            name='TestCall',
+            fields=[
+                ('id', models.UUIDField(editable=False, primary_key=True, serialize=False)),
+                ('endpoint', models.CharField(max_length=20)),
+                ('status', models.CharField(choices=[('succeeded', 'Succeeded'), ('failed', 'Failed'), ('left', 'Left'), ('refused', 'Refused')], max_length=9)),
+                ('error_code', models.CharField(blank=True, max_length=40)),
+                ('streamed', models.BooleanField(default=False)),
+                ('prompt_tokens', models.PositiveIntegerField(default=0)),
+                ('answer_tokens', models.PositiveIntegerField(default=0)),
+                ('cost_nano', models.BigIntegerField(default=0)),
+                ('data_nano', models.BigIntegerField(default=0)),
+                ('curation_nano', models.BigIntegerField(default=0)),
+                ('developer_nano', models.BigIntegerField(default=0)),
+                ('platform_nano', models.BigIntegerField(default=0)),
+                ('owner_nano', models.BigIntegerField(default=0)),
+                ('started_at', models.DateTimeField()),
+                ('finished_at', models.DateTimeField(default=django.utils.timezone.now)),
+                ('buyer', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='%(class)ss', to=settings.AUTH_USER_MODEL)),
+                ('key', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='%(class)ss', to='marketplace.apikey')),
+                ('model', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='%(class)ss', to='marketplace.listedmodel')),
+                ('version', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='%(class)ss', to='marketplace.modelversion')),
+                ('price_list', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to='marketplace.pricelist')),
+                ('split_rule', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to='marketplace.splitrule')),
+            ],
+            options={
+                'abstract': False,
+            },
+        ),
+        migrations.CreateModel(
+            name='TestGrant',
+            fields=[
+                ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
+                ('day', models.DateField()),
+                ('amount_nano', models.BigIntegerField()),
+                ('posting_id', models.UUIDField(unique=True)),
+                ('created_at', models.DateTimeField(default=django.utils.timezone.now)),
+                ('user', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='test_grants', to=settings.AUTH_USER_MODEL)),
             ],
         ),
         migrations.CreateModel(
@@ -366,7 +411,7 @@ class Migration(migrations.Migration):
             name='Idempotency',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('key', models.CharField(max_length=255)),
+                ('key', models.CharField(max_length=260)),
                 ('body_sha256', models.BinaryField(max_length=32)),
                 ('call_id', models.UUIDField()),
                 ('status', models.CharField(choices=[('running', 'Running'), ('done', 'Done')], default='running', max_length=8)),
@@ -416,6 +461,14 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name='apikey',
             constraint=models.CheckConstraint(condition=models.Q(('calls_at_once__range', (1, 1000))), name='key_runs_calls_at_once'),
+        ),
+        migrations.AddConstraint(
+            model_name='apikey',
+            constraint=models.CheckConstraint(condition=models.Q(models.Q(('is_test', True), ('prefix__startswith', 'open_test_')), models.Q(('is_test', False), ('prefix__startswith', 'open_sk_')), _connector='OR'), name='key_shows_whether_it_is_for_tests'),
+        ),
+        migrations.AddConstraint(
+            model_name='apikey',
+            constraint=models.CheckConstraint(condition=models.Q(('is_test', False), models.Q(('requests_per_minute__isnull', False), ('requests_per_minute__lte', 60)), _connector='OR'), name='test_key_is_slow'),
         ),
         migrations.AddIndex(
             model_name='apikey',
@@ -483,11 +536,35 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='call',
-            constraint=models.CheckConstraint(condition=models.Q(('status__in', ['succeeded', 'left']), ('cost_nano', 0), _connector='OR'), name='only_answers_cost'),
+            constraint=models.CheckConstraint(condition=models.Q(('status__in', ['succeeded', 'left']), ('cost_nano', 0), _connector='OR'), name='only_answers_of_a_call_cost'),
         ),
         migrations.AddConstraint(
             model_name='call',
             constraint=models.CheckConstraint(condition=models.Q(('status__in', ['succeeded', 'left']), ('free', False), _connector='OR'), name='only_answers_are_free'),
+        ),
+        migrations.AddIndex(
+            model_name='testcall',
+            index=models.Index(fields=['buyer', '-finished_at'], name='testcall_by_buyer'),
+        ),
+        migrations.AddIndex(
+            model_name='testcall',
+            index=models.Index(fields=['key'], include=('cost_nano',), name='testcall_by_key'),
+        ),
+        migrations.AddConstraint(
+            model_name='testcall',
+            constraint=models.CheckConstraint(condition=models.Q(('cost_nano', django.db.models.expressions.CombinedExpression(django.db.models.expressions.CombinedExpression(django.db.models.expressions.CombinedExpression(django.db.models.expressions.CombinedExpression(models.F('data_nano'), '+', models.F('curation_nano')), '+', models.F('developer_nano')), '+', models.F('platform_nano')), '+', models.F('owner_nano')))), name='testcall_parts_add_up_to_its_cost'),
+        ),
+        migrations.AddConstraint(
+            model_name='testcall',
+            constraint=models.CheckConstraint(condition=models.Q(('status__in', ['succeeded', 'left']), ('cost_nano', 0), _connector='OR'), name='only_answers_of_a_testcall_cost'),
+        ),
+        migrations.AddConstraint(
+            model_name='testgrant',
+            constraint=models.UniqueConstraint(fields=('user', 'day'), name='test_money_is_granted_once_a_day'),
+        ),
+        migrations.AddConstraint(
+            model_name='testgrant',
+            constraint=models.CheckConstraint(condition=models.Q(('amount_nano__gt', 0)), name='test_grant_is_positive'),
         ),
         migrations.AddIndex(
             model_name='access',
@@ -810,5 +887,57 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name='webhookdelivery',
             constraint=models.CheckConstraint(condition=models.Q(models.Q(('ended_at', None), ('status', 'waiting')), models.Q(('status__in', ['delivered', 'failed']), ('ended_at__isnull', False)), _connector='OR'), name='webhook_delivery_is_where_it_says'),
+        ),
+        migrations.CreateModel(
+            name='SharedWallet',
+            fields=[
+                ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
+                ('name', models.CharField(max_length=80)),
+                ('created_at', models.DateTimeField(default=django.utils.timezone.now)),
+                ('closed_at', models.DateTimeField(blank=True, null=True)),
+                ('account', models.OneToOneField(on_delete=django.db.models.deletion.PROTECT, related_name='shared_wallet', to=settings.AUTH_USER_MODEL)),
+            ],
+        ),
+        migrations.CreateModel(
+            name='WalletInvitation',
+            fields=[
+                ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
+                ('address', models.CharField(max_length=254)),
+                ('role', models.CharField(choices=[('owner', 'Owner'), ('spender', 'Spender'), ('viewer', 'Viewer')], max_length=7)),
+                ('created_at', models.DateTimeField(default=django.utils.timezone.now)),
+                ('invited_by', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL)),
+                ('wallet', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='invitations', to='marketplace.sharedwallet')),
+            ],
+            options={
+                'constraints': [models.UniqueConstraint(fields=('wallet', 'address'), name='wallet_invites_an_address_once'), models.CheckConstraint(condition=models.Q(('role__in', ['owner', 'spender', 'viewer'])), name='invitation_has_a_known_role')],
+            },
+        ),
+        migrations.CreateModel(
+            name='WalletMember',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('role', models.CharField(choices=[('owner', 'Owner'), ('spender', 'Spender'), ('viewer', 'Viewer')], max_length=7)),
+                ('since', models.DateTimeField(default=django.utils.timezone.now)),
+                ('user', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='wallet_roles', to=settings.AUTH_USER_MODEL)),
+                ('wallet', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='members', to='marketplace.sharedwallet')),
+            ],
+            options={
+                'constraints': [models.UniqueConstraint(fields=('wallet', 'user'), name='member_has_one_role_in_a_wallet'), models.CheckConstraint(condition=models.Q(('role__in', ['owner', 'spender', 'viewer'])), name='member_has_a_known_role')],
+            },
+        ),
+        migrations.CreateModel(
+            name='WalletTransfer',
+            fields=[
+                ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
+                ('amount_nano', models.BigIntegerField()),
+                ('reference', models.CharField(max_length=64)),
+                ('posting_id', models.UUIDField(unique=True)),
+                ('created_at', models.DateTimeField(default=django.utils.timezone.now)),
+                ('user', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='wallet_transfers', to=settings.AUTH_USER_MODEL)),
+                ('wallet', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='transfers', to='marketplace.sharedwallet')),
+            ],
+            options={
+                'constraints': [models.UniqueConstraint(fields=('user', 'reference'), name='wallet_transfer_reference_counts_once'), models.CheckConstraint(condition=models.Q(('amount_nano__gt', 0)), name='wallet_transfer_is_positive')],
+            },
         ),
     ]

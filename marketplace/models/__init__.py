@@ -6,7 +6,7 @@ The modules follow the business; `from marketplace.models import Call` is the on
 """
 
 from .access import Access, PassRefund
-from .calls import Call, CallContent, FreeCall, Idempotency
+from .calls import Call, CallContent, FreeCall, Idempotency, TestCall
 from .earnings import LotHold, UnattributedRelease
 from .fields import ERASED, SUPPLY_NANO
 from .keys import (
@@ -14,6 +14,7 @@ from .keys import (
     CALLS_AT_ONCE_MAX,
     ORIGIN_CHARS_MAX,
     SCOPES,
+    TEST_REQUESTS_PER_MINUTE_MAX,
     ApiKey,
     KeyLease,
     KeyRate,
@@ -33,8 +34,9 @@ from .listings import (
 from .notices import AuditEvent, DemoProgress, Notification
 from .payouts import PayoutDestination, PayoutRun, Withdrawal
 from .refunds import Dispute, Payback, Refund
+from .sharing import Role, SharedWallet, WalletInvitation, WalletMember, WalletTransfer
 from .training import ModelVersion, TrainingRun
-from .wallets import Deposit, PromotionTransfer, WalletWatch
+from .wallets import Deposit, PromotionTransfer, TestGrant, WalletWatch
 from .webhooks import WebhookAttempt, WebhookDelivery, WebhookEndpoint
 
 __all__ = [
@@ -71,11 +73,19 @@ __all__ = [
     "PriceList",
     "PromotionTransfer",
     "Refund",
+    "Role",
     "SCOPES",
     "SUPPLY_NANO",
+    "SharedWallet",
     "SplitRule",
+    "TEST_REQUESTS_PER_MINUTE_MAX",
+    "TestCall",
+    "TestGrant",
     "TrainingRun",
     "UnattributedRelease",
+    "WalletInvitation",
+    "WalletMember",
+    "WalletTransfer",
     "WalletWatch",
     "WebhookAttempt",
     "WebhookDelivery",

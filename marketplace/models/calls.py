@@ -13,13 +13,8 @@ from .listings import FREE_CALLS_MAX, ListedModel, PriceList, SplitRule
 from .training import ModelVersion
 
 
-class Call(models.Model):
-    """A call that ran, or was refused for money, access or price.
-
-    One id inside and outside: `call:<uuid>`, `x-receipt-id`, `/r/<uuid>`.
-
-    Charged calls are inserted by the capture function only, in the statement that charges them.
-    """
+class _AnyCall(models.Model):
+    """What is kept of every call. The capture function alone inserts charged ones, in the statement that charges them."""
 
     class Status(models.TextChoices):
         SUCCEEDED = "succeeded", _("Succeeded")
@@ -28,17 +23,16 @@ class Call(models.Model):
         REFUSED = "refused", _("Refused")
 
     id = models.UUIDField(primary_key=True, editable=False)
-    buyer = models.ForeignKey(USER, on_delete=models.PROTECT, related_name="calls")
-    key = models.ForeignKey(ApiKey, null=True, blank=True, on_delete=models.PROTECT, related_name="calls")
-    model = models.ForeignKey(ListedModel, on_delete=models.PROTECT, related_name="calls")
-    version = models.ForeignKey(ModelVersion, on_delete=models.PROTECT, related_name="calls")
+    buyer = models.ForeignKey(USER, on_delete=models.PROTECT, related_name="%(class)ss")
+    key = models.ForeignKey(ApiKey, null=True, blank=True, on_delete=models.PROTECT, related_name="%(class)ss")
+    model = models.ForeignKey(ListedModel, on_delete=models.PROTECT, related_name="%(class)ss")
+    version = models.ForeignKey(ModelVersion, on_delete=models.PROTECT, related_name="%(class)ss")
     price_list = models.ForeignKey(PriceList, on_delete=models.PROTECT, related_name="+")
     split_rule = models.ForeignKey(SplitRule, on_delete=models.PROTECT, related_name="+")
     endpoint = models.CharField(max_length=20)  # chat, classify, predict, embeddings
     status = models.CharField(max_length=9, choices=Status.choices)
     error_code = models.CharField(max_length=40, blank=True)
     streamed = models.BooleanField(default=False)
-    free = models.BooleanField(default=False)  # paid by the developer's promotion wallet
     prompt_tokens = models.PositiveIntegerField(default=0)
     answer_tokens = models.PositiveIntegerField(default=0)
     cost_nano = amount(default=0)
@@ -49,12 +43,12 @@ class Call(models.Model):
     owner_nano = amount(default=0)
     started_at = models.DateTimeField()
     finished_at = models.DateTimeField(default=timezone.now)
-    published_at = models.DateTimeField(null=True, blank=True)  # its buyer chose to show it as a sample
 
     class Meta:
+        abstract = True
         constraints = [
             models.CheckConstraint(
-                name="call_parts_add_up_to_its_cost",
+                name="%(class)s_parts_add_up_to_its_cost",
                 condition=Q(
                     cost_nano=F("data_nano")
                     + F("curation_nano")
@@ -64,8 +58,24 @@ class Call(models.Model):
                 ),
             ),
             models.CheckConstraint(
-                name="only_answers_cost", condition=Q(status__in=["succeeded", "left"]) | Q(cost_nano=0)
+                name="only_answers_of_a_%(class)s_cost", condition=Q(status__in=["succeeded", "left"]) | Q(cost_nano=0)
             ),
+        ]
+
+
+class Call(_AnyCall):
+    """A call that ran, or was refused for money, access or price.
+
+    One id inside and outside: `call:<uuid>`, `x-receipt-id`, `/r/<uuid>`.
+    """
+
+    free = models.BooleanField(default=False)  # paid by the developer's promotion wallet
+    published_at = models.DateTimeField(null=True, blank=True)  # its buyer chose to show it as a sample
+
+    class Meta(_AnyCall.Meta):
+        abstract = False
+        constraints = [
+            *_AnyCall.Meta.constraints,
             models.CheckConstraint(
                 name="only_answers_are_free", condition=Q(status__in=["succeeded", "left"]) | Q(free=False)
             ),
@@ -75,6 +85,21 @@ class Call(models.Model):
             models.Index(fields=["model", "-finished_at"], name="call_by_model"),
             # With the cost: the spend cap of a key is checked by a sum that touches no row.
             models.Index(fields=["key", "-finished_at"], include=["cost_nano", "free"], name="call_by_key"),
+        ]
+
+
+class TestCall(_AnyCall):
+    """A call with a test key: test money paid it, no model answered, and nobody earns from it.
+
+    In a table of its own, so that no sum, settlement, refund or figure of the real calls has to leave these out. The parts say
+    how a real charge would have been split.
+    """
+
+    class Meta(_AnyCall.Meta):
+        abstract = False
+        indexes = [
+            models.Index(fields=["buyer", "-finished_at"], name="testcall_by_buyer"),
+            models.Index(fields=["key"], include=["cost_nano"], name="testcall_by_key"),
         ]
 
 
@@ -120,7 +145,7 @@ class Idempotency(models.Model):
         DONE = "done", _("Done")
 
     owner = models.ForeignKey(USER, on_delete=models.CASCADE, related_name="+")
-    key = models.CharField(max_length=255)
+    key = models.CharField(max_length=260)  # of a test call with a word in front, which no header can have
     body_sha256 = models.BinaryField(max_length=32)
     call_id = models.UUIDField()
     status = models.CharField(max_length=8, choices=Status.choices, default=Status.RUNNING)

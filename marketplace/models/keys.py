@@ -9,11 +9,13 @@ from django.db import models
 from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 
+from ..keyformat import PREFIX, TEST_PREFIX
 from .fields import USER, amount
 from .listings import ListedModel
 
 SCOPES = ("call", "read")
 CALLS_AT_ONCE, CALLS_AT_ONCE_MAX = 128, 1000  # of one key
+TEST_REQUESTS_PER_MINUTE_MAX = 60  # of one test key: nobody pays for the work
 ORIGIN_CHARS_MAX = 120
 
 
@@ -33,10 +35,16 @@ class ApiKeyQuerySet(QuerySet["ApiKey"]):
 
 
 class ApiKey(models.Model):
-    """`open_sk_...`: only its hash is stored, it is shown once, and revoking it takes less than a second."""
+    """`open_sk_...`: only its hash is stored, it is shown once, and revoking it takes less than a second.
+
+    One that `is_test` begins with `open_test_`. Its calls are `TestCall`s: they cost test money, and no model answers them.
+    """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     owner = models.ForeignKey(USER, on_delete=models.PROTECT, related_name="api_keys")
+    made_by = models.ForeignKey(
+        USER, on_delete=models.PROTECT, related_name="+"
+    )  # a spender of a shared wallet, else the owner
     name = models.CharField(max_length=80)
     sha256 = models.BinaryField(max_length=32, unique=True)
     prefix = models.CharField(max_length=20)  # shown in lists and in snippets
@@ -56,6 +64,7 @@ class ApiKey(models.Model):
         models.CharField(max_length=ORIGIN_CHARS_MAX), default=list, blank=True
     )  # of pages that may call with it from a browser
     is_playground = models.BooleanField(default=False)  # made by a model's page, for itself
+    is_test = models.BooleanField(default=False)
     expires_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField(default=timezone.now)
     last_used_at = models.DateTimeField(null=True, blank=True)
@@ -72,6 +81,15 @@ class ApiKey(models.Model):
             ),
             models.CheckConstraint(
                 name="key_runs_calls_at_once", condition=Q(calls_at_once__range=(1, CALLS_AT_ONCE_MAX))
+            ),
+            models.CheckConstraint(
+                name="key_shows_whether_it_is_for_tests",
+                condition=Q(is_test=True, prefix__startswith=TEST_PREFIX) | Q(is_test=False, prefix__startswith=PREFIX),
+            ),
+            models.CheckConstraint(
+                name="test_key_is_slow",
+                condition=Q(is_test=False)
+                | Q(requests_per_minute__isnull=False, requests_per_minute__lte=TEST_REQUESTS_PER_MINUTE_MAX),
             ),
         ]
 

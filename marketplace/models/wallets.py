@@ -1,4 +1,4 @@
-"""Money that comes in, and what developers set aside of it for free calls."""
+"""Money that comes in, what developers set aside of it for free calls, and test money."""
 
 from __future__ import annotations
 
@@ -80,4 +80,21 @@ class WalletWatch(models.Model):
             models.CheckConstraint(
                 name="low_balance_is_told_of_a_threshold", condition=Q(told_low=False) | Q(low_nano__isnull=False)
             ),
+        ]
+
+
+class TestGrant(models.Model):
+    """Test money that a person took: the same amount for everybody, once a day (UTC)."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    user = models.ForeignKey(USER, on_delete=models.PROTECT, related_name="test_grants")
+    day = models.DateField()
+    amount_nano = amount()
+    posting_id = models.UUIDField(unique=True)
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["user", "day"], name="test_money_is_granted_once_a_day"),
+            models.CheckConstraint(name="test_grant_is_positive", condition=Q(amount_nano__gt=0)),
         ]

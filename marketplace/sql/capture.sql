@@ -51,22 +51,36 @@ BEGIN
   -- Before anything is locked: who changes the caps of one of these keys has done so, or waits.
   PERFORM pg_advisory_xact_lock_shared(20, k.lock) FROM (
     SELECT DISTINCT hashtext(x->>'key_id') & 63 AS lock FROM jsonb_array_elements(calls) x ORDER BY 1) k;
-  WITH booked AS (
+  WITH said AS (
+    SELECT r.*, r.free_call IS TRUE AND r.status IN ('succeeded', 'left') AS free
+    FROM jsonb_to_recordset(calls) AS r(id uuid, buyer_id bigint, key_id uuid, model_id uuid, version_id uuid,
+      price_list_id uuid, split_rule_id uuid, endpoint text, status text, error_code text, streamed boolean,
+      free_call boolean, is_test boolean, prompt_tokens int, answer_tokens int, cost_nano bigint, data_nano bigint,
+      curation_nano bigint, developer_nano bigint, platform_nano bigint, owner_nano bigint, started_at timestamptz)
+  ), booked AS (
     INSERT INTO marketplace_call AS c (id, buyer_id, key_id, model_id, version_id, price_list_id, split_rule_id,
       endpoint, status, error_code, streamed, free, prompt_tokens, answer_tokens, cost_nano, data_nano, curation_nano,
       developer_nano, platform_nano, owner_nano, started_at, finished_at)
     SELECT r.id, r.buyer_id, r.key_id, r.model_id, r.version_id, r.price_list_id, r.split_rule_id, r.endpoint, r.status,
-      r.error_code, r.streamed, r.free_call IS TRUE AND r.status IN ('succeeded', 'left'), r.prompt_tokens, r.answer_tokens,
-      r.cost_nano, r.data_nano, r.curation_nano, r.developer_nano, r.platform_nano, r.owner_nano, r.started_at, clock_timestamp()
-    FROM jsonb_to_recordset(calls) AS r(id uuid, buyer_id bigint, key_id uuid, model_id uuid, version_id uuid,
-      price_list_id uuid, split_rule_id uuid, endpoint text, status text, error_code text, streamed boolean,
-      free_call boolean, prompt_tokens int, answer_tokens int, cost_nano bigint, data_nano bigint, curation_nano bigint,
-      developer_nano bigint, platform_nano bigint, owner_nano bigint, started_at timestamptz)
+      r.error_code, r.streamed, r.free, r.prompt_tokens, r.answer_tokens, r.cost_nano, r.data_nano, r.curation_nano,
+      r.developer_nano, r.platform_nano, r.owner_nano, r.started_at, clock_timestamp()
+    FROM said r WHERE r.is_test IS NOT TRUE
+    ORDER BY r.id
+    ON CONFLICT (id) DO NOTHING
+    RETURNING c.id
+  ), tested AS (
+    INSERT INTO marketplace_testcall AS c (id, buyer_id, key_id, model_id, version_id, price_list_id, split_rule_id,
+      endpoint, status, error_code, streamed, prompt_tokens, answer_tokens, cost_nano, data_nano, curation_nano,
+      developer_nano, platform_nano, owner_nano, started_at, finished_at)
+    SELECT r.id, r.buyer_id, r.key_id, r.model_id, r.version_id, r.price_list_id, r.split_rule_id, r.endpoint, r.status,
+      r.error_code, r.streamed, r.prompt_tokens, r.answer_tokens, r.cost_nano, r.data_nano, r.curation_nano,
+      r.developer_nano, r.platform_nano, r.owner_nano, r.started_at, clock_timestamp()
+    FROM said r WHERE r.is_test
     ORDER BY r.id
     ON CONFLICT (id) DO NOTHING
     RETURNING c.id
   )
-  SELECT coalesce(array_agg(id), '{}') INTO fresh FROM booked;
+  SELECT coalesce(array_agg(id), '{}') INTO fresh FROM (SELECT id FROM booked UNION ALL SELECT id FROM tested) f;
 
   IF cardinality(fresh) < jsonb_array_length(calls) THEN  -- what was stored before is done
     batch := jsonb_build_object(

@@ -36,17 +36,21 @@ SELECT DISTINCT ON (p.model_id) p.model_id, p.id AS price_list_id, p.sha256, p.p
 FROM marketplace_pricelist p WHERE p.effective_at <= now()
 ORDER BY p.model_id, p.effective_at DESC, p.id DESC;
 
--- Keys that work now. Read one by one, by hash: there may be millions.
+-- Keys that work now: of a shared wallet only while who made them may spend from it. Read one by one, by hash: there may be
+-- millions.
 CREATE VIEW gateway_keys AS
-SELECT k.id AS key_id, k.sha256, k.owner_id, coalesce(k.limits_of_id, k.id) AS limits_id,
+SELECT k.id AS key_id, k.sha256, k.owner_id, k.made_by_id, coalesce(k.limits_of_id, k.id) AS limits_id,
   coalesce(k.spend_cap_nano, k.spend_cap_day_nano, k.spend_cap_month_nano) IS NOT NULL AS is_capped,
-  k.requests_per_minute, k.tokens_per_minute, k.calls_at_once, k.allowed_origins, k.scopes,
+  k.requests_per_minute, k.tokens_per_minute, k.calls_at_once, k.allowed_origins, k.scopes, k.is_test,
   least(k.expires_at, k.replaced_until) AS expires_at,
   (SELECT array_agg(a.listedmodel_id) FROM marketplace_apikey_allowed_models a WHERE a.apikey_id = k.id)
     AS allowed_model_ids
 FROM marketplace_apikey k JOIN accounts_user u ON u.id = k.owner_id
 WHERE k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > now())
-  AND (k.replaced_until IS NULL OR k.replaced_until > now()) AND u.is_active;
+  AND (k.replaced_until IS NULL OR k.replaced_until > now()) AND u.is_active
+  AND (k.made_by_id = k.owner_id OR EXISTS (
+    SELECT FROM marketplace_sharedwallet w JOIN marketplace_walletmember m ON m.wallet_id = w.id
+    WHERE w.account_id = k.owner_id AND m.user_id = k.made_by_id AND m.role IN ('owner', 'spender')));
 
 -- Passes and invitations that hold now.
 CREATE VIEW gateway_accesses AS
@@ -67,14 +71,21 @@ JOIN accounts_user o ON o.id = n.owner_id
 WHERE r.status = 'approved';
 
 CREATE VIEW gateway_calls AS
-SELECT c.id, c.buyer_id, c.key_id, u.username || '/' || m.slug || '@v' || v.number AS model, p.sha256 AS price_version,
-  c.endpoint, c.status, c.error_code, c.streamed, c.free, c.prompt_tokens, c.answer_tokens, c.cost_nano, c.data_nano,
-  c.curation_nano, c.developer_nano, c.platform_nano, c.owner_nano, c.started_at, c.finished_at
-FROM marketplace_call c
+SELECT c.id, c.buyer_id, coalesce(k.made_by_id, c.buyer_id) AS made_by_id, c.key_id, u.username || '/' || m.slug || '@v' || v.number AS model, p.sha256 AS price_version,
+  c.endpoint, c.status, c.error_code, c.streamed, c.free, c.is_test, c.prompt_tokens, c.answer_tokens, c.cost_nano,
+  c.data_nano, c.curation_nano, c.developer_nano, c.platform_nano, c.owner_nano, c.started_at, c.finished_at
+FROM (SELECT id, buyer_id, key_id, model_id, version_id, price_list_id, endpoint, status, error_code, streamed, free,
+        false AS is_test, prompt_tokens, answer_tokens, cost_nano, data_nano, curation_nano, developer_nano,
+        platform_nano, owner_nano, started_at, finished_at FROM marketplace_call
+      UNION ALL
+      SELECT id, buyer_id, key_id, model_id, version_id, price_list_id, endpoint, status, error_code, streamed, false,
+        true, prompt_tokens, answer_tokens, cost_nano, data_nano, curation_nano, developer_nano, platform_nano,
+        owner_nano, started_at, finished_at FROM marketplace_testcall) c
 JOIN marketplace_modelversion v ON v.id = c.version_id
 JOIN marketplace_listedmodel m ON m.id = c.model_id
 JOIN accounts_user u ON u.id = m.owner_id
-JOIN marketplace_pricelist p ON p.id = c.price_list_id;
+JOIN marketplace_pricelist p ON p.id = c.price_list_id
+LEFT JOIN marketplace_apikey k ON k.id = c.key_id;
 
 -- The free calls that are taken today (UTC), by running calls too.
 CREATE VIEW gateway_free_calls AS

@@ -145,7 +145,8 @@ BEGIN
   SELECT coalesce(array_agg(id), '{}') INTO counted FROM drawn;
   FOR late IN
     SELECT coalesce(k.limits_of_id, k.id) AS key_id, sum(c.cost_nano)::bigint AS nano
-    FROM marketplace_call c JOIN marketplace_apikey k ON k.id = c.key_id
+    FROM (SELECT id, key_id, cost_nano FROM marketplace_call
+          UNION ALL SELECT id, key_id, cost_nano FROM marketplace_testcall) c JOIN marketplace_apikey k ON k.id = c.key_id
     WHERE c.id IN (SELECT (x->>'id')::uuid FROM jsonb_array_elements(calls) x
                    WHERE x ? 'cap_id' AND (x->>'cap_id')::uuid <> ALL (counted))
     GROUP BY 1 ORDER BY 1
@@ -185,8 +186,10 @@ BEGIN
                    ELSE c.starts_on END AS starts_on, s.used, s.leased
     FROM gateway_limits_of(of_key, 'spend', today) c, (
       SELECT (x.finished_at AT TIME ZONE 'UTC')::date AS day, x.cost_nano AS used, 0 AS leased
-      FROM marketplace_call x JOIN marketplace_apikey k ON k.id = x.key_id
-      WHERE coalesce(k.limits_of_id, k.id) = of_key AND NOT x.free
+      FROM (SELECT key_id, finished_at, cost_nano FROM marketplace_call WHERE NOT free
+            UNION ALL SELECT key_id, finished_at, cost_nano FROM marketplace_testcall) x
+      JOIN marketplace_apikey k ON k.id = x.key_id
+      WHERE coalesce(k.limits_of_id, k.id) = of_key
       UNION ALL
       SELECT l.day, -l.used, l.granted FROM marketplace_keylease l WHERE l.key_id = of_key AND l.use = 'spend') s
     WHERE NOT EXISTS (SELECT FROM marketplace_keyuse u WHERE u.key_id = of_key AND u.kind = c.kind)) p

@@ -125,6 +125,8 @@ def _ranges(numbers: Sequence[int]) -> str:
 NOTIFICATIONS = {
     "pass_sold": gettext_lazy("%(buyer)s bought a pass for %(model)s."),
     "invited": gettext_lazy("You may call %(model)s now."),
+    "wallet_invited": gettext_lazy("You are asked to join a shared wallet."),
+    "wallet_joined": gettext_lazy("%(by)s has joined the shared wallet %(wallet)s."),
     "training_done": gettext_lazy("%(model)s is trained and answers."),
     "training_failed": gettext_lazy("Training %(model)s failed: %(reason)s The fee was released."),
     "deposit_posted": gettext_lazy("%(amount)s OPEN arrived in your wallet."),

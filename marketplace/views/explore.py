@@ -215,7 +215,7 @@ def search(request: HttpRequest) -> HttpResponse:
         )
         context["models"] = listings.visible_to(request.user).filter(said).order_by("name")[:FOUND_MAX]
         named = Q(username__icontains=text) | Q(display_name__icontains=text)
-        context["people"] = User.objects.filter(named, is_active=True).order_by("username")[:FOUND_MAX]
+        context["people"] = User.objects.filter(named, is_active=True, is_wallet=False).order_by("username")[:FOUND_MAX]
     return render(request, "marketplace/explore/search.html", context)
 
 
@@ -229,7 +229,7 @@ def _receipt_address(text: str) -> str:
 
 def person(request: HttpRequest, handle: str) -> HttpResponse:
     """What somebody has built: public work only, no amounts."""
-    user = get_object_or_404(User, username=handle, is_active=True)
+    user = get_object_or_404(User, username=handle, is_active=True, is_wallet=False)
     visible = Datanet.objects.visible_to(request.user).select_related("owner")
     given = (
         Record.objects.filter(contributor=user, status=Record.Status.APPROVED, datanet__in=visible)

@@ -24,9 +24,9 @@ from attribution.reasons import unattributed_sentence
 from datanets import services as datanets
 from datanets.models import Datanet, Version
 
-from .. import access, charts, listings, markdown, playground, promotion, querysets, releasing, snippets
+from .. import access, charts, listings, markdown, playground, promotion, querysets, releasing, sharing, snippets
 from ..forms_explore import playground_form
-from ..models import ApiKey, Call, ListedModel, ModelVersion
+from ..models import ApiKey, Call, ListedModel, ModelVersion, Role
 from ..templatetags import figures
 from . import explore, rule_history
 
@@ -216,6 +216,7 @@ def _frame(request: HttpRequest, found: ListedModel, version: ModelVersion | Non
         "version": version,
         "owns": user.is_authenticated and found.owner_id == user.pk,
         "pass": access.running(found, user).first() if user.is_authenticated else None,
+        "wallets": sharing.of(user).exclude(role=Role.VIEWER) if user.is_authenticated else (),
         "card": markdown.to_html(found.card),
         "tabs": [
             {
@@ -354,7 +355,10 @@ def _last_answer(request: HttpRequest, found: ListedModel) -> dict | None:
 def buy_pass(request: SignedInRequest, owner: str, slug: str) -> HttpResponse:
     """Buy the pass of a model."""
     found, _version = find(request, owner, slug)
-    bought = access.buy_pass(found, buyer=request.user)
+    buyer = request.user
+    if wallet := request.POST.get("wallet"):
+        buyer = get_object_or_404(sharing.of(request.user), wallet__account__username=wallet).wallet.account
+    bought = access.buy_pass(found, buyer=buyer, by=request.user)
     assert bought.ends_at is not None  # only an invitation has no end
     messages.success(
         request,

@@ -20,8 +20,8 @@ from attribution.models import Line
 from ledger import commitments, strict
 from ledger import services as ledger
 
-from .. import receipts, refunds
-from ..models import Call
+from .. import disputes, receipts, refunds
+from ..models import Call, TestCall
 from ..templatetags import figures
 
 FILE_BYTES_MAX = strict.RECEIPT_CHARS_MAX
@@ -32,7 +32,7 @@ SECOND_PART = "attribution"
 def receipt(request: HttpRequest, id: UUID) -> HttpResponse:
     """The public entry for everybody; openings, payees and records for whoever took part."""
     seen = receipts.viewing(id, request.user)
-    if seen is None:
+    if seen is None or _is_of_test_call(request, seen):
         return _of_uncharged(request, id)
     status, body = receipts.body(seen)
     steps = receipts.check(body) if body else []
@@ -123,17 +123,21 @@ def receipt_verifier(request: HttpRequest) -> FileResponse:
     return FileResponse(path.open("rb"), as_attachment=True, filename="verify_receipt.py", content_type="text/x-python")
 
 
+def _is_of_test_call(request: HttpRequest, seen: receipts.Viewing) -> bool:
+    """To its buyer a test call's posting is the call; to everybody else it is a posting that says nothing."""
+    is_plain = seen.entry.type == commitments.POSTING_MADE and request.user.is_authenticated
+    return is_plain and TestCall.objects.filter(pk=seen.entry.id, buyer=request.user.pk).exists()
+
+
 def _of_uncharged(request: HttpRequest, id: UUID) -> HttpResponse:
-    """A call that cost nothing has no entry; its buyer is told so, everybody else finds nothing."""
+    """A call that cost nothing, or test money, proves nothing; its buyer is told so, everybody else finds nothing."""
     user = request.user
-    call = (
-        Call.objects.filter(pk=id, buyer=user).select_related("version__model__owner").first()
-        if user.is_authenticated
-        else None
-    )
-    if call is None:
-        raise Http404
-    return render(request, "marketplace/receipts/uncharged.html", {"call": call})
+    for kind in (Call, TestCall) if user.is_authenticated else ():
+        call = kind.objects.filter(pk=id, buyer=user.pk).select_related("version__model__owner").first()
+        if call is not None:
+            context = {"call": call, "is_test": kind is TestCall}
+            return render(request, "marketplace/receipts/uncharged.html", context)
+    raise Http404
 
 
 def _state(seen: receipts.Viewing, settlement: receipts.Settlement | None) -> str:
@@ -161,7 +165,7 @@ def _mine(request: HttpRequest, seen: receipts.Viewing, settlement: receipts.Set
 def _refund_of(request: HttpRequest, seen: receipts.Viewing) -> dict:
     """Whether a call was or can be given back: for its buyer and the developer of its model."""
     call = seen.call
-    if call is None or request.user.pk not in (call.buyer_id, call.model.owner_id):
+    if call is None or not (seen.is_holder or request.user.pk == call.model.owner_id):
         return {}
     refund, dispute = getattr(call, "refund", None), getattr(call, "dispute", None)
     is_made = refund is not None and refund.is_made
@@ -171,10 +175,14 @@ def _refund_of(request: HttpRequest, seen: receipts.Viewing) -> dict:
         "refund": refund if is_made else None,
         "dispute": dispute,
         "window_ends": window_ends if in_time else None,
-        "can_dispute": in_time and dispute is None and call.buyer_id == request.user.pk and not call.free,
+        "can_dispute": in_time and dispute is None and not call.free and _may_dispute(request, call),
         "payback": getattr(call, "payback", None),
         "can_refund": not is_made and call.model.owner_id == request.user.pk != call.buyer_id,
     }
+
+
+def _may_dispute(request: HttpRequest, call: Call) -> bool:
+    return request.user.is_authenticated and disputes.may_dispute(call, request.user)
 
 
 def _opened(content: bytes) -> dict:

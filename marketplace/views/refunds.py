@@ -17,7 +17,7 @@ from django.views.decorators.http import require_POST
 from accounts.requests import SignedInRequest
 from ledger import services as ledger
 
-from .. import disputes, querysets, refunds
+from .. import disputes, querysets, refunds, roles
 from ..errors import MarketplaceError, sentence_of
 from ..forms_refunds import FindCallForm, ReasonForm
 from ..models import Call, Dispute
@@ -46,7 +46,7 @@ def my_refunds(request: SignedInRequest) -> HttpResponse:
         "find": find,
         "sells": request.user.models.exists(),
         "to_answer": found.filter(call__model__owner=request.user, status__in=Dispute.STANDING)[:DISPUTES_SHOWN],
-        "disputes": found.filter(call__buyer=request.user)[:DISPUTES_SHOWN],
+        "disputes": found.filter(roles.bought_by(request.user, prefix="call__"))[:DISPUTES_SHOWN],
         "refunds": page.rows,
         "previous_url": explore.cursor_url(request, "before", page.previous),
         "next_url": explore.cursor_url(request, "after", page.next),
@@ -57,7 +57,7 @@ def my_refunds(request: SignedInRequest) -> HttpResponse:
 @login_required
 def call_dispute(request: SignedInRequest, call_id: UUID) -> HttpResponse:
     """Contest one of my calls, with a reason."""
-    call = get_object_or_404(_calls().filter(buyer=request.user), pk=call_id)
+    call = get_object_or_404(_calls().filter(roles.bought_by(request.user)), pk=call_id)
     form = ReasonForm(request.POST or None)
     if request.method == "POST" and form.is_valid():
         try:

@@ -67,7 +67,7 @@ def build_usage_export(request: SignedInRequest) -> StreamingHttpResponse:
     """The same calls as CSV, oldest first."""
     since, until, key, model = _chosen(request)
     found = usagequeries.calls_of(request.user, since=since, until=until, key=key, model=model)
-    writer = csv.writer(_Echo())
+    writer = csv.writer(Echo())
     rows = usagequeries.export_rows(found, site_url=settings.SITE_URL, exact=pricing.nano_to_open)
 
     def lines():
@@ -97,7 +97,7 @@ def build_usage_show(request: SignedInRequest, call_id: UUID) -> HttpResponse:
     return redirect("build_usage")
 
 
-class _Echo:
+class Echo:
     """A file that hands each line back instead of keeping it."""
 
     def write(self, line: str) -> str:

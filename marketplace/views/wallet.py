@@ -221,6 +221,9 @@ def movement_label(kind: ledger.Kind) -> str:
         ledger.Kind.UNATTRIBUTED_RELEASED: _("Unattributed money released"),
         ledger.Kind.PROMOTION_FUNDED: _("Free calls funded"),
         ledger.Kind.PROMOTION_RETURNED: _("Free calls: money taken back"),
+        ledger.Kind.WALLET_FUNDED: _("Moved into a shared wallet"),
+        ledger.Kind.TEST_GRANTED: _("Test money"),
+        ledger.Kind.TEST_CHARGED: _("Test call"),
     }[kind]
 
 

@@ -21,6 +21,7 @@ POLICIES = {
     "owner, else unseen": {"anonymous": LOGIN, "stranger": 404, "member": 404, "owner": MAY, "admin": 404},
     "owner, else forbidden": {"anonymous": LOGIN, "stranger": 403, "member": 403, "owner": MAY, "admin": 403},
     "owner, else nothing": {"anonymous": 404, "stranger": 404, "member": 404, "owner": MAY, "admin": 404},
+    "members, else unseen": {"anonymous": LOGIN, "stranger": 404, "member": MAY, "owner": MAY, "admin": 404},
     "members": {"anonymous": 404, "stranger": 404, "member": MAY, "owner": MAY, "admin": MAY},
     "takedown": {"anonymous": LOGIN, "stranger": 403, "member": 403, "owner": MAY, "admin": MAY},
     "all but its contributor": {"anonymous": LOGIN, "stranger": MAY, "member": MAY, "owner": 403, "admin": MAY},
@@ -43,6 +44,8 @@ REVIEW = ("carol", "alice")
 BUYER = ("alice", "dan")
 PAYEE = ("dan", "alice")
 PLAIN = ("dan", "alice")
+SHARER = ("carol", "dan")  # a spender, and the owner of a shared wallet
+INVITED = ("alice", "frank")
 HOLDER = ("dan", "mina")  # she has an authenticator app, recovery codes and a passkey
 
 _AS_MODEL = {"owner": "model_owner", "slug": "model_slug"}
@@ -227,6 +230,8 @@ ACCESS: dict[tuple[str, ...], tuple] = {
     ("get", "build_runs"): ("owner, else unseen", MODEL, None, {}),
     ("get", "build_train"): ("owner, else unseen", MODEL, None, {}),
     ("post", "build_train"): ("owner, else unseen", MODEL, {}, {}),
+    ("get", "build_tests"): ("signed in", BUYER, None, {}),
+    ("post", "build_tests_top_up"): ("signed in", BUYER, {}, {}),
     ("get", "build_keys"): ("signed in", BUYER, None, {}),
     ("get", "build_key_new"): ("signed in", BUYER, None, {}),
     ("post", "build_key_new"): ("signed in", BUYER, {"name": "Mine"}, {}),
@@ -278,6 +283,24 @@ ACCESS: dict[tuple[str, ...], tuple] = {
     ("get", "earnings_statement"): ("signed in", PAYEE, None, {}),
     ("get", "earnings_payment"): ("owner, else unseen", PAYEE, None, {}),
     ("get", "earnings_why"): ("owner, else unseen", PAYEE, None, {}),
+    ("get", "wallets"): ("signed in", SHARER, None, {}),
+    ("post", "wallets"): ("signed in", SHARER, {"name": "Mine"}, {}),
+    ("post", "wallet_invitation"): ("owner, else unseen", INVITED, {}, {"act": "accept"}),
+    ("get", "shared_wallet"): ("members, else unseen", SHARER, None, {}),
+    ("get", "shared_wallet_members"): ("members, else unseen", SHARER, None, {}),
+    ("post", "shared_wallet_members"): ("members, else unseen", SHARER, {"address": "zoe", "role": "viewer"}, {}),
+    ("post", "shared_wallet_member"): ("members, else unseen", SHARER, {"role": "viewer"}, {}),
+    ("post", "shared_wallet_uninvite"): ("owner, else unseen", SHARER, {}, {}),
+    ("get", "shared_wallet_fund"): ("members, else unseen", SHARER, None, {}),
+    ("post", "shared_wallet_fund"): ("members, else unseen", SHARER, {"amount_nano": "1", "reference": "in"}, {}),
+    ("get", "shared_wallet_withdraw"): ("owner, else unseen", SHARER, None, {}),
+    ("post", "shared_wallet_withdraw"): ("owner, else unseen", SHARER, {"amount_nano": "0.1"}, {}),
+    ("post", "shared_wallet_cancel"): ("owner, else unseen", SHARER, {}, {"withdrawal_id": "shared_withdrawal"}),
+    ("get", "shared_wallet_payout"): ("owner, else unseen", SHARER, None, {}),
+    ("post", "shared_wallet_payout"): ("owner, else unseen", SHARER, {"kind": "bank", "details": "DE1"}, {}),
+    ("post", "shared_wallet_close"): ("owner, else unseen", SHARER, {}, {}),
+    ("get", "shared_wallet_statement"): ("owner, else unseen", SHARER, None, {}),
+    ("get", "shared_wallet_usage"): ("members, else unseen", SHARER, None, {}),
     ("get", "wallet"): ("signed in", PAYEE, None, {}),
     ("post", "wallet_low"): ("signed in", PAYEE, {"low": "1"}, {}),
     ("post", "wallet_test_deposit"): ("signed in", PAYEE, {}, {}),

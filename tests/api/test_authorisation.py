@@ -27,6 +27,8 @@ POLICIES = {
     "all but its contributor": {"anonymous": 401, "stranger": OK, "member": OK, "owner": 403, "admin": OK},
     "author, seen by curators": {"anonymous": 401, "stranger": 404, "member": 403, "owner": OK, "admin": 404},
     "owner, seen by its author": {"anonymous": 401, "stranger": 404, "member": 403, "owner": OK, "admin": 404},
+    "members, else unseen": {"anonymous": 401, "stranger": 404, "member": OK, "owner": OK, "admin": 404},
+    "owner, seen by members": {"anonymous": 401, "stranger": 404, "member": 403, "owner": OK, "admin": 404},
     "curators, else unseen": {"anonymous": 401, "stranger": 404, "member": OK, "owner": 404, "admin": 404},
     "curators, else forbidden": {"anonymous": 401, "stranger": 403, "member": OK, "owner": OK, "admin": 403},
     "parties and deciders": {"anonymous": 401, "stranger": 404, "member": OK, "owner": OK, "admin": OK},
@@ -43,14 +45,17 @@ BUYER = ("alice", "dan")
 PAYEE = ("dan", "alice")
 DISPUTED, CLAIMANT = ("carol", "bob"), ("carol", "dan")
 PLAIN = ("dan", "alice")
+SHARER = ("carol", "dan")  # a spender, and the owner of a shared wallet
+INVITED = ("alice", "frank")
 
 _D = "datanets/<slug:owner>/<slug:slug>/"
 _M = "models/<slug:owner>/<slug:slug>/"
 _S = "submissions/<uuid:submission_id>/"
 _R = "reviews/submissions/<uuid:submission_id>/"
 _T = "theft-disputes/<uuid:dispute_id>/"
+_W = "shared-wallets/<uuid:wallet_id>/"
 _A = "admin/payout-runs/<uuid:run_id>/"
-_W = "webhooks/<uuid:webhook_id>/"
+_HOOK = "webhooks/<uuid:webhook_id>/"
 _AS_MODEL = {"owner": "model_owner", "slug": "model_slug"}
 _REVIEWED = {"submission_id": "in_review"}
 _THEFT = {"dispute_id": "theft_id"}
@@ -205,6 +210,32 @@ ACCESS = {
         {"owner": "model_owner", "slug": "invited"},
     ),
     ("get", "accesses/"): ("signed in", MODEL, None, {}),
+    ("get", "shared-wallets/"): ("signed in", SHARER, None, {}),
+    ("post", "shared-wallets/"): ("signed in", SHARER, {"name": "Mine"}, {}),
+    ("get", "shared-wallets/invitations/"): ("signed in", INVITED, None, {}),
+    ("post", "shared-wallets/invitations/<uuid:invitation_id>/"): ("owner, else unseen", INVITED, {}, {}),
+    ("delete", "shared-wallets/invitations/<uuid:invitation_id>/"): ("owner, else unseen", INVITED, None, {}),
+    ("get", _W): ("members, else unseen", SHARER, None, {}),
+    ("delete", _W): ("owner, else unseen", SHARER, None, {}),
+    ("get", f"{_W}statement/"): ("owner, else unseen", SHARER, None, {}),
+    ("get", f"{_W}calls/"): ("members, else unseen", SHARER, None, {}),
+    ("post", f"{_W}fund/"): ("members, else unseen", SHARER, {"amount_nano": "5", "reference": "in"}, {}),
+    ("put", f"{_W}destination/"): ("owner, else unseen", SHARER, {"kind": "bank", "details": "DE8937040044"}, {}),
+    ("get", f"{_W}withdrawals/"): ("owner, else unseen", SHARER, None, {}),
+    ("post", f"{_W}withdrawals/"): ("owner, else unseen", SHARER, {"amount_nano": "5"}, {}),
+    ("delete", f"{_W}withdrawals/<uuid:withdrawal_id>/"): (
+        *("owner, else unseen", SHARER, None),
+        {"withdrawal_id": "shared_withdrawal"},
+    ),
+    ("get", f"{_W}members/"): ("members, else unseen", SHARER, None, {}),
+    ("put", f"{_W}members/<slug:handle>/"): ("owner, seen by members", SHARER, {"role": "viewer"}, {}),
+    ("delete", f"{_W}members/<slug:handle>/"): ("members, else unseen", SHARER, None, {}),
+    ("get", f"{_W}invitations/"): ("owner, else unseen", SHARER, None, {}),
+    ("post", f"{_W}invitations/"): ("owner, else unseen", SHARER, {"address": "zoe", "role": "viewer"}, {}),
+    ("delete", f"{_W}invitations/<uuid:invitation_id>/"): ("owner, else unseen", SHARER, None, {}),
+    ("get", "test-money/"): ("signed in", BUYER, None, {}),
+    ("post", "test-money/"): ("signed in", BUYER, {}, {}),
+    ("get", "test-calls/"): ("signed in", BUYER, None, {}),
     ("get", "keys/"): ("signed in", BUYER, None, {}),
     ("post", "keys/"): ("signed in", BUYER, {"name": "Mine"}, {}),
     ("patch", "keys/<uuid:key_id>/"): ("owner, else unseen", BUYER, {"name": "Other"}, {}),
@@ -212,13 +243,13 @@ ACCESS = {
     ("post", "keys/<uuid:key_id>/replace/"): ("owner, else unseen", BUYER, {}, {}),
     ("get", "webhooks/"): ("signed in", BUYER, None, {}),
     ("post", "webhooks/"): ("signed in", BUYER, {"url": "https://8.8.8.8/hook"}, {}),
-    ("get", _W): ("owner, else unseen", BUYER, None, {}),
-    ("patch", _W): ("owner, else unseen", BUYER, {"paused": True}, {}),
-    ("delete", _W): ("owner, else unseen", BUYER, None, {}),
-    ("post", f"{_W}secret/"): ("owner, else unseen", BUYER, {}, {}),
-    ("post", f"{_W}test/"): ("owner, else unseen", BUYER, {}, {}),
-    ("get", f"{_W}deliveries/"): ("owner, else unseen", BUYER, None, {}),
-    ("post", f"{_W}deliveries/<uuid:delivery_id>/resend/"): ("owner, else unseen", BUYER, {}, {}),
+    ("get", _HOOK): ("owner, else unseen", BUYER, None, {}),
+    ("patch", _HOOK): ("owner, else unseen", BUYER, {"paused": True}, {}),
+    ("delete", _HOOK): ("owner, else unseen", BUYER, None, {}),
+    ("post", f"{_HOOK}secret/"): ("owner, else unseen", BUYER, {}, {}),
+    ("post", f"{_HOOK}test/"): ("owner, else unseen", BUYER, {}, {}),
+    ("get", f"{_HOOK}deliveries/"): ("owner, else unseen", BUYER, None, {}),
+    ("post", f"{_HOOK}deliveries/<uuid:delivery_id>/resend/"): ("owner, else unseen", BUYER, {}, {}),
     ("get", "calls/"): ("signed in", BUYER, None, {}),
     ("get", "calls/<uuid:call_id>/"): ("owner, else unseen", BUYER, None, {}),
     ("put", "calls/<uuid:call_id>/sample/"): ("owner, else unseen", BUYER, {}, {}),
@@ -310,8 +341,12 @@ FRESH = {
     ("patch", "keys/<uuid:key_id>/"),
     ("post", "keys/<uuid:key_id>/replace/"),
     ("post", "webhooks/"),
-    ("post", f"{_W}secret/"),
+    ("post", f"{_HOOK}secret/"),
     ("post", "withdrawals/"),
+    ("delete", _W),
+    ("post", f"{_W}fund/"),
+    ("put", f"{_W}destination/"),
+    ("post", f"{_W}withdrawals/"),
     ("post", "admin/payout-runs/"),
     ("post", f"{_A}approve/"),
     ("post", f"{_A}send/"),

@@ -52,6 +52,10 @@ PAGES = {
     "payment": ("alice", "/en/earnings/payments/{epoch_id}/data/"),
     "why of a line": ("alice", "/en/earnings/lines/{line_id}/"),
     "wallet": ("alice", "/en/wallet/"),
+    "wallets": ("dan", "/en/wallets/"),
+    "shared wallet": ("dan", "/en/wallets/{wallet_id}/"),
+    "members of a wallet": ("dan", "/en/wallets/{wallet_id}/members/"),
+    "test money": ("dan", "/en/build/tests/"),
     "refunds": ("dan", "/en/build/refunds/"),
     "refunds to decide": ("ada", "/en/admin-desk/refunds/"),
     "pending": ("alice", "/en/wallet/pending/"),
@@ -147,7 +151,7 @@ def _more(ids: dict, count: int, mark: str) -> None:
         f"id = '{ids['key_id']}'",
         count,
         id=NEW_ID,
-        prefix=slug,
+        prefix=f"'open_sk_{mark}' || n",
         sha256=f"sha256(({slug})::bytea)",
     )
     _copies("marketplace_notification", f"user_id = {user('alice')}", count, id=NEW_ID, event_id=NEW_ID)

@@ -26,12 +26,13 @@ from marketplace import (
     people,
     publishing,
     refunds,
+    sharing,
     thefts,
     tokens,
     wallets,
     webhooks,
 )
-from marketplace.models import Call, PayoutRun
+from marketplace.models import Call, PayoutRun, Role
 from tests.datanets.cast import make_datanet, send, table, upload, waiting
 from tests.marketplace.pages.world import call, fund, measured, person, settle, small_shop
 from tests.shop import OPEN, make_model, published, trained
@@ -111,6 +112,15 @@ def build(books) -> World:
     key, _secret = keys.create(owner=person("dan"), name="Dan's")
     webhook, _secret = webhooks.register(person("dan"), url="https://8.8.8.8/hook")
     delivery = webhooks.send_test(webhook, by=person("dan"))
+
+    # A wallet that Dan shares with Carol, who may spend, and asks Frank to join
+    lab = sharing.create(name="Lab", by=person("dan"))
+    joined = sharing.accept(
+        sharing.invite(lab, address="carol", role=Role.SPENDER, by=person("dan")), by=person("carol")
+    )
+    asked_to_join = sharing.invite(lab, address="frank", role=Role.VIEWER, by=person("dan"))
+    fund(books, lab.account, 5)
+    wallets.set_destination(lab.account, kind="bank", details="DE89 3704 0044 0532 0130 00", by=person("dan"))
     call_id = call(version, person("dan"))
     settle(books, epochs_later=1)
     line = Line.objects.filter(payee=person("alice"), source_id=call_id, role="data").get()
@@ -139,6 +149,7 @@ def build(books) -> World:
     wallets.request_withdrawal(alice, amount_nano=OPEN)
     run = payouts.create_run(by=person("ben"))
     withdrawal = wallets.request_withdrawal(alice, amount_nano=OPEN)
+    shared_withdrawal = wallets.request_withdrawal(lab.account, amount_nano=OPEN, by=person("dan"))
     deposit = wallets.record_deposit(
         user=alice, amount_nano=settings.DEPOSIT_SINGLE_MAX_NANO + 1, external_reference="large", by=person("ben")
     )
@@ -181,6 +192,10 @@ def build(books) -> World:
             "key_id": key.pk,
             "webhook_id": webhook.pk,
             "delivery_id": delivery.pk,
+            "wallet_id": lab.pk,
+            "member_id": joined.pk,
+            "invitation_id": asked_to_join.pk,
+            "shared_withdrawal": shared_withdrawal.pk,
             "call_id": call_id,
             "disputed": disputed.pk,
             "asked_back": asked_back.pk,

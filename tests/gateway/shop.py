@@ -15,7 +15,7 @@ from datanets import services as datanets
 from datanets.models import Version
 from ledger import chart
 from ledger import services as ledger
-from marketplace import keys, listings, rules
+from marketplace import keys, listings, rules, testmoney
 from marketplace.models import ListedModel, ModelVersion, TrainingRun
 
 OPEN = 10**9
@@ -177,6 +177,14 @@ class Shop:
         if amount_nano:
             fund(self.books, buyer, amount_nano)
         return buyer, make_key(buyer, **limits)
+
+    def tester(self, name: str, *, is_granted: bool = True, **limits) -> tuple[User, str]:
+        """A person with today's test money and a test key."""
+        tester = person(name)
+        if is_granted:
+            testmoney.top_up(tester)
+            self.books.fold()
+        return tester, make_key(tester, is_test=True, **limits)
 
     def balance_nano(self, buyer: User) -> int:
         """What is left once everything is folded, leases included."""

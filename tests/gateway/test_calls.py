@@ -271,7 +271,7 @@ def test_a_receipt_stays_proved_however_many_heads_wait_for_witnesses(gateway, s
     shop.books.log()
     size = ledger.head().size
     with shop.books.connect("DATABASE_SUPERUSER_URL") as session, session.cursor() as cursor:
-        asked = {"call_id": call_id, "buyer_id": dan.pk, "part": "", "quorum": 1, "epoch_s": 120}
+        asked = {"call_id": call_id, "buyer_id": dan.pk, "made_by": dan.pk, "part": "", "quorum": 1, "epoch_s": 120}
         assert reading.receipt_of(cursor, **asked) == (202, {"status": "sequenced"})
         cursor.execute("SELECT ledger_cosign(%s, 'w', 'a line')", [size])
         before = reading.receipt_of(cursor, **asked)

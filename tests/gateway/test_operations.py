@@ -26,7 +26,7 @@ from tests.gateway.conftest import Gateway, running_gateway, wait_until
 from tests.gateway.shop import CALL_NANO, OPEN
 
 TOLD = {
-    "at", "level", "logger", "message", "request_id", "call_id", "endpoint", "model", "streamed", "end", "status", "code",
+    "at", "level", "logger", "message", "request_id", "call_id", "endpoint", "model", "streamed", "test", "end", "status", "code",
     "prompt_tokens", "answer_tokens", "cost_nano", "took_ms", "stages_ms",
 }  # fmt: skip
 

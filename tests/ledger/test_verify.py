@@ -31,6 +31,12 @@ REDIRECTED = """
 # One edit each: what it does, and the invariant that must notice.
 EDITS = {
     "a posting is unbalanced": ("I1", "UPDATE ledger_journal SET amounts[1] = amounts[1] - 1 WHERE kind = 'deposit'"),
+    "test money pays somebody": (
+        "I1",
+        "UPDATE ledger_journal SET accounts[2] = (SELECT id FROM ledger_account WHERE code = 'platform:fees') "
+        "WHERE kind = 'test_granted'",
+    ),
+    "a test is no test": ("I1", "UPDATE ledger_journal SET kind = 'deposit' WHERE kind = 'test_granted'"),
     "a posting lost an amount": (
         "I1",
         "UPDATE ledger_journal SET amounts = amounts[1:cardinality(amounts) - 1] WHERE kind = 'call_charged'",
@@ -144,6 +150,7 @@ EDITS = {
 def full(books_of_module):
     """Books with every kind of row, all of it folded, logged and signed."""
     books_of_module.deposit(DAN, 1000)
+    ledger.post_many([payment(chart.TEST_WORLD, chart.test_wallet(4), 100, kind=ledger.Kind.TEST_GRANTED)])
     ledger.post(
         id=ledger.new_id(),
         kind=ledger.Kind.ACCESS_CHARGED,

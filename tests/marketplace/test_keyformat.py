@@ -12,6 +12,11 @@ def test_a_new_key_is_well_formed_and_never_twice_the_same():
     assert len(secrets) == 200
     assert all(keyformat.is_well_formed(secret) for secret in secrets)
     assert all(re.fullmatch(r"open_sk_[0-9A-Za-z]{36}", secret) for secret in secrets)
+    tested = keyformat.new_secret(is_test=True)
+    assert re.fullmatch(r"open_test_[0-9A-Za-z]{36}", tested)
+    assert keyformat.is_well_formed(tested)
+    assert not keyformat.is_well_formed(tested.replace("_test_", "_sk_"))
+    assert keyformat.shown_prefix(tested) == tested[:14]
 
 
 @given(st.integers(0, 43), st.sampled_from(keyformat.ALPHABET))

@@ -167,8 +167,8 @@ def second_receipt(books, one: Call) -> int:
     session = books.connect()
     try:
         with session.cursor() as cursor:
-            asked = {"call_id": one.pk, "buyer_id": one.buyer_id, "part": "attribution", "quorum": 0, "epoch_s": 60}
-            return reading.receipt_of(cursor, **asked)[0]
+            asked = {"call_id": one.pk, "buyer_id": one.buyer_id, "made_by": one.buyer_id, "quorum": 0, "epoch_s": 60}
+            return reading.receipt_of(cursor, **asked, part="attribution")[0]
     except ApiError as refused:
         return refused.status
     finally:

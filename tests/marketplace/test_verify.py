@@ -29,7 +29,18 @@ from datanets import verify as datanets_verify
 from datanets.models import Record
 from ledger import commitments, database
 from ledger.models import Leaf, Opening
-from marketplace import access, holds, payouts, promotion, publishing, refunds, wallets
+from marketplace import (
+    access,
+    holds,
+    keys,
+    payouts,
+    promotion,
+    publishing,
+    refunds,
+    sharing,
+    testmoney,
+    wallets,
+)
 from marketplace import verify as shop_verify
 from marketplace.models import Call, PayoutRun
 from tests.books import Books
@@ -212,6 +223,54 @@ EDITS: dict[ModuleType, dict[str, tuple[str, str, str]]] = {
             """INSERT INTO marketplace_freecall (call_id, buyer_id, model_id, day, number, is_used, process, taken_at)
                SELECT gen_random_uuid(), buyer_id, model_id, day, number + 1, true, '', now() FROM marketplace_freecall
                RETURNING call_id""",
+        ),
+        "a test call cost more": (
+            *("I4", "nano of test:"),
+            "UPDATE marketplace_testcall SET cost_nano = cost_nano + 1, data_nano = data_nano + 1 RETURNING id",
+        ),
+        "a test call has more tokens": (
+            *("I4", "its price list says"),
+            """UPDATE marketplace_pricelist SET price_in_nano = 1; UPDATE marketplace_call SET prompt_tokens = 0;
+               UPDATE marketplace_testcall SET prompt_tokens = 9 RETURNING id""",
+        ),
+        "a test call is gone": ("I4", "nano of test:", "DELETE FROM marketplace_testcall RETURNING id"),
+        "a test call was made by somebody else": (
+            *("I4", "nano of test:"),
+            "UPDATE marketplace_testcall SET buyer_id = buyer_id + 1 RETURNING id",
+        ),
+        "a test call was made with a real key": (
+            *("I4", "its key is for tests: False"),
+            """UPDATE marketplace_testcall SET key_id = (SELECT id FROM marketplace_apikey WHERE NOT is_test ORDER BY id LIMIT 1)
+               RETURNING id""",
+        ),
+        "test money was granted for nothing": (
+            *("I4", "nano of test money"),
+            "DELETE FROM marketplace_testgrant RETURNING posting_id",
+        ),
+        "more test money was granted": (
+            *("I4", "nano of test money"),
+            "UPDATE marketplace_testgrant SET amount_nano = amount_nano + 1 RETURNING posting_id",
+        ),
+        "a wallet transfer was bigger": (
+            *("I4", "the wallet transfer"),
+            "UPDATE marketplace_wallettransfer SET amount_nano = amount_nano + 1 RETURNING posting_id",
+        ),
+        "a wallet transfer is gone": (
+            *("I4", "the wallet transfer"),
+            "DELETE FROM marketplace_wallettransfer RETURNING posting_id",
+        ),
+        "a wallet transfer was somebody else's": (
+            *("I4", "the wallet transfer"),
+            "UPDATE marketplace_wallettransfer SET user_id = user_id + 1 RETURNING posting_id",
+        ),
+        "a shared wallet lost its owner": (
+            *("I4", "has 0 owners"),
+            "UPDATE marketplace_walletmember SET role = 'spender' RETURNING wallet_id",
+        ),
+        "the maker of a key may only look": (
+            *("I4", "may not spend from that wallet"),
+            """UPDATE marketplace_walletmember SET role = 'viewer';
+               SELECT id FROM marketplace_apikey WHERE made_by_id <> owner_id""",
         ),
         "a promotion transfer is bigger": (
             *("I4", "the promotion transfer"),
@@ -519,6 +578,12 @@ def world(books_of_module) -> Iterator[Books]:
             settle(books, epochs_later=2 * number + 1)
             if not number:
                 refunds.give_back(refunded, by=version.model.owner, reason="The answer was cut.")
+        testmoney.top_up(dan)
+        lab = sharing.create(name="Lab", by=dan)
+        sharing.transfer(lab, by=dan, amount_nano=OPEN, reference="in")
+        keys.create(owner=lab.account, made_by=dan, name="Lab")
+        books.fold()
+        call(version, dan, is_test=True)
         publishing.withdraw_record(Record.objects.filter(contributor=person("alice")).last(), by=person("alice"))
         for user in (erin, dan):
             fund(books, user, 5)
