@@ -21,6 +21,9 @@ WORLD = "world"
 #: The platform's part of every charge.
 FEES = "platform:fees"
 
+#: Families of accounts that belong to a person.
+OF_PERSONS = ("wallet", "promotion", "pending")
+
 PoolFor = Literal["calls", "access", "training"]
 PoolPart = Literal["data", "curation"]
 
@@ -79,4 +82,4 @@ def is_account(code: str) -> bool:
 def user_of(code: str) -> int | None:
     """The person whose wallet, promotion or pending account this is; None for every other account."""
     family, _, owner = code.partition(":")
-    return int(owner) if family in ("wallet", "promotion", "pending") and owner.isascii() and owner.isdigit() else None
+    return int(owner) if family in OF_PERSONS and owner.isascii() and owner.isdigit() else None

@@ -243,6 +243,17 @@ REMOVALS = [
         "the last movement of a page would stand on the next one again, and a statement would not add up",
     ),
     Removal(
+        "admins_read_only_what_is_nobodys",
+        "marketplace/views/admin_accounts.py",
+        ' or code.partition(":")[0] in chart.OF_PERSONS',
+        "",
+        (
+            "tests/marketplace/pages/test_admin.py"
+            "::test_an_admin_reads_no_persons_statement_here_and_none_that_cannot_be",
+        ),
+        "every admin could read what each person earned and paid, movement by movement",
+    ),
+    Removal(
         "row_lock_of_the_wallet",
         "ledger/sql/post.sql",
         """\

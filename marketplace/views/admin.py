@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from django.conf import settings
 from django.contrib.postgres.expressions import ArraySubquery
 from django.db.models import Func, IntegerField, QuerySet
-from django.http import Http404, HttpRequest, HttpResponse, QueryDict
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, QueryDict
 from django.shortcuts import render
 from django.urls import path
 from django.utils.translation import gettext as _
@@ -32,11 +32,11 @@ AUDIT_ROWS = 50
 FAILED_SHOWN = 20
 
 
-def staff_only(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+def staff_only(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponseBase]:
     """404 for everybody but admins: the desk does not say that it is there."""
 
     @wraps(view)
-    def _view(request: HttpRequest, *args, **kwargs) -> HttpResponse:
+    def _view(request: HttpRequest, *args, **kwargs) -> HttpResponseBase:
         if not (request.user.is_authenticated and request.user.is_staff):
             raise Http404
         return view(request, *args, **kwargs)

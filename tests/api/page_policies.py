@@ -292,6 +292,9 @@ ACCESS: dict[tuple[str, ...], tuple] = {
     ("get", "log_file"): ("everybody", PLAIN, None, {"name": "checkpoint"}),
     # The admin desk
     ("get", "admin_revenue"): ("admins, else unseen", PLAIN, None, {}),
+    ("get", "admin_accounts"): ("admins, else unseen", PLAIN, None, {}),
+    ("get", "admin_account"): ("admins, else unseen", PLAIN, None, {"code": "platform:fees"}),
+    ("get", "admin_account_statement"): ("admins, else unseen", PLAIN, None, {"code": "platform:fees", "fmt": "csv"}),
     ("get", "admin_exceptions"): ("admins, else unseen", PLAIN, None, {}),
     ("post", "admin_exceptions"): ("admins, else unseen", PLAIN, {}, {}),
     ("get", "admin_audit"): ("admins, else unseen", PLAIN, None, {}),

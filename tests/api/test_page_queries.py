@@ -58,6 +58,8 @@ PAGES = {
     "payout runs": ("ada", "/en/admin-desk/payouts/"),
     "payout run": ("ada", "/en/admin-desk/payouts/{draft_run}/"),
     "deposits": ("ada", "/en/admin-desk/deposits/"),
+    "accounts of nobody": ("ada", "/en/admin-desk/accounts/"),
+    "statement of the platform": ("ada", "/en/admin-desk/accounts/platform:fees/"),
     "audit": ("ada", "/en/admin-desk/audit/"),
     "receipt": ("dan", "/r/{receipt_id}"),
     "receipt of a disputed call": ("dan", "/r/{disputed}"),
