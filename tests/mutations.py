@@ -254,6 +254,14 @@ REMOVALS = [
         "every admin could read what each person earned and paid, movement by movement",
     ),
     Removal(
+        "epochs_that_begin_after_the_last_one",
+        "ledger/settled.py",
+        "found = found.filter(index__lt=after)",
+        "found = found.filter(index__lte=after)",
+        ("tests/ledger/test_views.py::test_all_settled_epochs_and_all_models_can_be_read_page_by_page",),
+        "the last epoch of a page would stand on the next one again",
+    ),
+    Removal(
         "row_lock_of_the_wallet",
         "ledger/sql/post.sql",
         """\

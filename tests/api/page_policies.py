@@ -283,6 +283,8 @@ ACCESS: dict[tuple[str, ...], tuple] = {
     ("post", "receipt_verify"): ("everybody", PLAIN, {}, {}),
     ("get", "receipt_verifier"): ("everybody", PLAIN, None, {}),
     ("get", "ledger_explorer"): ("everybody", PLAIN, None, {}),
+    ("get", "ledger_epochs"): ("everybody", PLAIN, None, {}),
+    ("get", "ledger_totals"): ("everybody", PLAIN, None, {}),
     ("get", "ledger_checkpoint"): ("everybody", PLAIN, None, {}),
     ("get", "ledger_checkpoint_file"): ("everybody", PLAIN, None, {}),
     ("get", "ledger_consistency"): ("everybody", PLAIN, None, {}),

@@ -54,6 +54,8 @@ PAGES = {
     "refunds to decide": ("ada", "/en/admin-desk/refunds/"),
     "pending": ("alice", "/en/wallet/pending/"),
     "explorer": ("alice", "/en/ledger/"),
+    "settled epochs": ("alice", "/en/ledger/epochs/"),
+    "totals of models": ("alice", "/en/ledger/totals/"),
     "checkpoint": ("alice", "/en/ledger/checkpoints/{size}/"),
     "payout runs": ("ada", "/en/admin-desk/payouts/"),
     "payout run": ("ada", "/en/admin-desk/payouts/{draft_run}/"),
