@@ -82,6 +82,7 @@ def _rail(path: str, *, curates: bool, is_staff: bool) -> list[dict]:
                 ("admin_accounts", _("Accounts"), "book-open"),
                 ("admin_payouts", _("Payout runs"), "banknote"),
                 ("admin_deposits", _("Deposits"), "landmark"),
+                ("admin_adjustments", _("Adjustments"), "sliders-horizontal"),
                 ("admin_refunds", _("Refunds and disputes"), "gavel"),
                 ("admin_exceptions", _("Exceptions"), "triangle-alert"),
                 ("admin_audit", _("Audit log"), "scroll"),

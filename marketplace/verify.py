@@ -109,6 +109,22 @@ CHECKS = (
         """,
     ),
     (
+        # Those of theft disputes are attribution's to check.
+        "I4",
+        "the adjustment behind posting {0}, that two admins approved, says {1} nano, the journal {2}",
+        """
+        SELECT coalesce(a.posting_id, j.id), coalesce(a.amount_nano, 0), coalesce(j.amount, 0)
+        FROM (SELECT posting_id, amount_nano, format('%s %s', coalesce('wallet:' || payer_id, 'platform:fees'),
+                                                     coalesce('wallet:' || payee_id, 'platform:fees')) AS what
+              FROM marketplace_adjustment WHERE status = 'posted') a
+        FULL JOIN (SELECT j.id, -j.amounts[1] AS amount, format('%s %s', s.code, t.code) AS what
+                   FROM ledger_journal j JOIN ledger_account s ON s.id = j.accounts[1]
+                   JOIN ledger_account t ON t.id = j.accounts[2]
+                   WHERE j.kind = 'adjustment' AND NOT starts_with(j.reference, 'theft:')) j ON j.id = a.posting_id
+        WHERE a.amount_nano IS DISTINCT FROM j.amount OR a.what IS DISTINCT FROM j.what ORDER BY 1 LIMIT 1
+        """,
+    ),
+    (
         "I4",
         "call {0} cost {1} nano, its price list says {2}",
         """

@@ -1399,6 +1399,39 @@ CREATE TRIGGER audit_log_is_append_only BEFORE UPDATE OR DELETE ON marketplace_a
         ("tests/marketplace/test_wallets.py::test_the_database_refuses_a_deposit_approved_by_its_recorder",),
         "Whoever records a large deposit could approve it too.",
     ),
+    Removal(
+        "another_admin_approves_an_adjustment",
+        "marketplace/migrations/0001_initial.py",
+        ", models.CheckConstraint(condition=models.Q(models.Q(('status', 'posted'), _negated=True), models.Q(('decided_by', "
+        "models.F('proposed_by')), _negated=True), _connector='OR'), name='adjustment_is_approved_by_another')",
+        "",
+        ("tests/marketplace/test_adjustments.py::test_the_database_refuses_an_adjustment_that_is_not_of_two_admins",),
+        "Whoever proposes to move somebody's money could move it.",
+    ),
+    Removal(
+        "proposer_of_an_adjustment",
+        "marketplace/adjustments.py",
+        "    if adjustment.proposed_by_id == by.pk:\n",
+        "    if False:\n",
+        ("tests/marketplace/test_adjustments.py::test_money_moves_by_hand_once_another_admin_approved_it",),
+        "One admin could try to be both; only the constraint would be left.",
+    ),
+    Removal(
+        "own_money_is_others_to_adjust",
+        "marketplace/adjustments.py",
+        "    if by.pk in (adjustment.payer_id, adjustment.payee_id):\n",
+        "    if False:\n",
+        ("tests/marketplace/test_adjustments.py::test_no_admin_decides_about_their_own_money",),
+        "An admin could ask a colleague for a nod, and take the platform's money.",
+    ),
+    Removal(
+        "row_lock_of_an_adjustment",
+        "marketplace/adjustments.py",
+        'Adjustment.objects.select_for_update(of=("self",)).select',
+        "Adjustment.objects.select",
+        ("tests/marketplace/test_adjustments.py::test_an_approval_and_a_refusal_that_meet_do_not_both_count",),
+        "What one admin refused would have moved, and say that it did not.",
+    ),
     # --- Starting a site
     Removal(
         "only_the_sequencer_may_log",

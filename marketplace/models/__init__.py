@@ -34,10 +34,11 @@ from .notices import AuditEvent, DemoProgress, Notification
 from .payouts import PayoutDestination, PayoutRun, Withdrawal
 from .refunds import Dispute, Payback, Refund
 from .training import ModelVersion, TrainingRun
-from .wallets import Deposit, PromotionTransfer
+from .wallets import Adjustment, Deposit, PromotionTransfer
 
 __all__ = [
     "Access",
+    "Adjustment",
     "ApiKey",
     "AuditEvent",
     "CALLS_AT_ONCE",

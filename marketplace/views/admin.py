@@ -24,7 +24,7 @@ from ledger import services as ledger
 
 from .. import audit, disputes, pricing, querysets, revenue, statements
 from ..forms_admin import PeriodForm
-from ..models import AuditEvent, Deposit, Refund, TrainingRun, Withdrawal
+from ..models import Adjustment, AuditEvent, Deposit, Refund, TrainingRun, Withdrawal
 from .explanations import training_failure
 
 ROWS_SHOWN = 200
@@ -134,6 +134,7 @@ def _waiting(admin: User) -> dict[str, int]:
     """How many of each kind wait for a decision, in one query."""
     wanted: dict[str, QuerySet] = {
         "deposits_waiting": Deposit.objects.filter(status=Deposit.Status.WAITING),
+        "adjustments_waiting": Adjustment.objects.filter(status=Adjustment.Status.WAITING),
         "withdrawals_waiting": Withdrawal.objects.filter(status=Withdrawal.Status.REQUESTED),
         "disputes_waiting": disputes.to_decide(),
         "refunds_waiting": Refund.objects.filter(status=Refund.Status.WAITING),

@@ -168,6 +168,8 @@ NOTIFICATIONS = {
     "training_done": gettext_lazy("%(model)s is trained and answers."),
     "training_failed": gettext_lazy("Training %(model)s failed: %(reason)s The fee was released."),
     "deposit_posted": gettext_lazy("%(amount)s OPEN arrived in your wallet."),
+    "adjusted_in": gettext_lazy("Two admins moved %(amount)s OPEN into your wallet. Its statement says why."),
+    "adjusted_out": gettext_lazy("Two admins moved %(amount)s OPEN out of your wallet. Its statement says why."),
     "withdrawal_sent": gettext_lazy("Your withdrawal of %(amount)s OPEN was sent."),
     "withdrawal_confirmed": gettext_lazy("Your withdrawal of %(amount)s OPEN arrived."),
     "withdrawal_returned": gettext_lazy("Your withdrawal of %(amount)s OPEN came back: %(reason)s"),

@@ -20,7 +20,7 @@ from django.views.decorators.http import require_POST
 from accounts.requests import SignedInRequest
 from ledger import services as ledger
 
-from .. import holds, movements, promotion, statements, wallets
+from .. import adjustments, holds, movements, promotion, statements, wallets
 from ..errors import MarketplaceError, sentence_of
 from ..forms_earn import DestinationForm, PromotionForm, WithdrawalForm
 from ..models import Access, ListedModel, PayoutDestination, PromotionTransfer, Withdrawal
@@ -203,8 +203,13 @@ def statement_context(request: HttpRequest, code: str, file_urls: Mapping[str, s
     """What `wallet/_statement.html` shows: one page of an account's movements, newest first, and its files."""
     after = request.GET.get("after", "")
     found = movements.page(code, after=after, limit=STATEMENT_ROWS)
+    by_hand = [row.posting_id for row in found.rows if row.kind == ledger.Kind.ADJUSTMENT]
+    reasons = adjustments.reasons_of(by_hand) if by_hand else {}
     return {
-        "rows": [{"row": row, "label": movement_label(row.kind)} for row in found.rows],
+        "rows": [
+            {"row": row, "label": movement_label(row.kind), "why": reasons.get(row.posting_id, "")}
+            for row in found.rows
+        ],
         "next_url": f"{request.path}?after={found.next}" if found.next else "",
         "first_url": request.path if after else "",
         "files": [{"url": url, "label": FILE_LABELS[fmt]} for fmt, url in file_urls.items()],

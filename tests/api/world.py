@@ -17,7 +17,20 @@ from datanets import services as datanets
 from datanets.models import Record
 from ledger import services as ledger
 from ledger.publication import Publication
-from marketplace import access, disputes, holds, keys, payouts, people, publishing, refunds, thefts, tokens, wallets
+from marketplace import (
+    access,
+    adjustments,
+    disputes,
+    holds,
+    keys,
+    payouts,
+    people,
+    publishing,
+    refunds,
+    thefts,
+    tokens,
+    wallets,
+)
 from marketplace.models import Call, PayoutRun
 from tests.datanets.cast import make_datanet, send, table, upload, waiting
 from tests.marketplace.pages.world import call, fund, measured, person, settle, small_shop
@@ -127,6 +140,9 @@ def build(books) -> World:
     deposit = wallets.record_deposit(
         user=alice, amount_nano=settings.DEPOSIT_SINGLE_MAX_NANO + 1, external_reference="large", by=person("ben")
     )
+    adjustment = adjustments.propose(
+        payer=alice, payee=None, amount_nano=OPEN, reason="Booked twice.", by=person("ben")
+    )
     books.fold()
     books.log()
     Publication(settings.LOG_DIR).step()
@@ -149,6 +165,7 @@ def build(books) -> World:
             "invited_id": invited.pk,
             "model_id": version.model_id,
             "deposit_id": deposit.pk,
+            "adjustment_id": adjustment.pk,
             "request_id": asked.pk,
             "submission_id": draft.pk,
             "file_id": file.pk,

@@ -14,13 +14,13 @@ from django.test import Client
 from ledger import chart
 from ledger import services as ledger
 from marketplace import payouts, wallets
-from marketplace.models import AuditEvent, Deposit, PayoutRun, Withdrawal
+from marketplace.models import Adjustment, AuditEvent, Deposit, PayoutRun, Withdrawal
 from marketplace.views import admin_accounts
 from tests.marketplace.pages.world import admin, fund, person, sold
 from tests.shop import OPEN, wallet_nano
 
 IBAN = "DE89 3704 0044 0532 0130 00"
-DESK = ["revenue", "accounts", "accounts/platform:fees", "payouts", "deposits", "audit", "exceptions"]
+DESK = ["revenue", "accounts", "accounts/platform:fees", "adjustments", "payouts", "deposits", "audit", "exceptions"]
 
 
 @pytest.fixture(autouse=True)
@@ -311,6 +311,29 @@ def test_an_admin_follows_the_platforms_money_from_its_balance_to_each_movement(
     parquet = erin.get("/en/admin-desk/accounts/platform:fees.parquet")
     found = pq.read_table(io.BytesIO(b"".join(parquet.streaming_content))).to_pylist()
     assert [str(row["amount_nano"]) for row in found] == [row["amount_nano"] for row in rows]
+
+
+def test_an_adjustment_is_proposed_by_one_admin_and_approved_by_another_on_their_pages(books, erin, frank):
+    dan, desk = person("dan"), "/en/admin-desk/adjustments/"
+    fund(books, dan, 10)
+    reason = "The bank booked the transfer twice."
+    filled = {"payer": "dan", "payee": "", "amount_nano": "2", "reason": reason}
+    assert "from one account to another" in said(erin.post(f"{desk}propose/", filled | {"payer": ""}))
+    assert "Another admin must approve it." in said(erin.post(f"{desk}propose/", filled, follow=True))
+    adjustment = Adjustment.objects.get()
+    assert "1 adjustment waits for a second admin" in page(erin, "/en/admin-desk/exceptions/")
+    assert "Take back" in page(erin, desk)
+    assert "/approve/" not in page(erin, desk)
+    said_no = said(erin.post(f"{desk}{adjustment.pk}/approve/", follow=True))
+    assert "Another admin must approve what you proposed." in said_no
+
+    assert f"{desk}{adjustment.pk}/approve/" in page(frank, desk)
+    assert "approved and booked" in said(frank.post(f"{desk}{adjustment.pk}/approve/", follow=True))
+    books.fold()
+
+    assert wallet_nano(dan) == 8 * OPEN
+    for reader, statement in ((as_(dan), "/en/wallet/"), (frank, "/en/admin-desk/accounts/platform:fees/")):
+        assert reason in page(reader, statement)
 
 
 @pytest.mark.parametrize("code", ["wallet:1", "pending:1", "promotion:1", "platform:else", "pool:x"])
