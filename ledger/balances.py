@@ -9,7 +9,7 @@ from uuid import UUID
 
 from django.db.models import Subquery
 
-from ledger import database
+from ledger import chart, database
 from ledger.models import Entry, Leaf, LedgerAccount
 from ledger.postings import Kind
 
@@ -92,6 +92,18 @@ def balances(accounts: Iterable[str]) -> dict[str, Balance]:
     )
     read = {code: Balance(*amounts) for code, *amounts in found}
     return {account: read.get(account, Balance()) for account in wanted}
+
+
+def accounts_of_nobody(*, after: str = "", limit: int) -> list[tuple[str, Balance]]:
+    """Read accounts that are no person's, by code; the next page comes with `after=codes[-1]`."""
+    found = database.rows(
+        """SELECT a.code, a.base_nano + p.credited_nano - s.debited_nano - s.held_nano, s.held_nano, p.credited_nano,
+                  s.debited_nano
+           FROM ledger_account a JOIN ledger_spend s ON s.account_id = a.id JOIN ledger_position p ON p.account_id = a.id
+           WHERE a.code > %s AND split_part(a.code, ':', 1) <> ALL (%s) ORDER BY a.code LIMIT %s""",
+        *(after, list(chart.OF_PERSONS), limit),
+    )
+    return [(code, Balance(*amounts)) for code, *amounts in found]
 
 
 def total_by_prefix(prefix: str) -> int:

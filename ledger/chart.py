@@ -23,6 +23,9 @@ TEST_WORLD = "testworld"
 #: The platform's part of every charge.
 FEES = "platform:fees"
 
+#: Families of accounts that belong to a person.
+OF_PERSONS = ("wallet", "promotion", "pending", "test")
+
 PoolFor = Literal["calls", "access", "training"]
 PoolPart = Literal["data", "curation"]
 
@@ -86,5 +89,4 @@ def is_account(code: str) -> bool:
 def user_of(code: str) -> int | None:
     """The person whose wallet, promotion, pending or test account this is; None for every other account."""
     family, _, owner = code.partition(":")
-    families = ("wallet", "promotion", "pending", "test")
-    return int(owner) if family in families and owner.isascii() and owner.isdigit() else None
+    return int(owner) if family in OF_PERSONS and owner.isascii() and owner.isdigit() else None

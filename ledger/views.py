@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from datetime import timedelta
 from typing import Protocol
 from urllib.parse import urlencode
 from uuid import UUID
 
 from django.conf import settings
-from django.db.models import BigIntegerField, Count, Q, QuerySet, Sum
-from django.db.models.fields.json import KT
-from django.db.models.functions import Cast
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import path
@@ -21,13 +19,15 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_safe
 
-from ledger import commitments, notes
+from ledger import commitments, notes, settled
 from ledger import services as ledger
 from ledger.models import Checkpoint, Cosignature, Leaf
 
 ENTRIES_SHOWN = 25
 CHECKPOINTS_SHOWN = 10
 EPOCHS_SHOWN = 10
+TOTALS_SHOWN = 20
+ROWS_SHOWN = 50
 MODELS_FOUND = 50
 #: Clear fields that hold the id of something with a name, the most telling first.
 NAMED = ("version_id", "model_id", "datanet_id")
@@ -66,6 +66,8 @@ def pages_with(names: Names) -> list:
     said = {"names": names}
     return [
         path("ledger/", ledger_explorer, said, name="ledger_explorer"),
+        path("ledger/epochs/", ledger_epochs, said, name="ledger_epochs"),
+        path("ledger/totals/", ledger_totals, said, name="ledger_totals"),
         path("ledger/checkpoints/<int:size>/", ledger_checkpoint, name="ledger_checkpoint"),
         path("ledger/entries/<int:index>/", ledger_entry, said, name="ledger_entry"),
     ]
@@ -86,7 +88,9 @@ def ledger_explorer(request: HttpRequest, names: Names) -> HttpResponse:
     page = list(leaves[: ENTRIES_SHOWN + 1])
     entries = page[:ENTRIES_SHOWN]
     head = ledger.head()
-    epochs, totals = (_epochs(models), _totals_per_model(models)) if asked else (_epochs(), _totals_per_model())
+    about = models if asked else None
+    epochs = settled.epochs(about, limit=EPOCHS_SHOWN)
+    totals = settled.totals_per_model(about, limit=TOTALS_SHOWN)
     ids = {row["model_id"] for row in [*epochs, *totals]}.union(*(_ids_in(leaf.entry) for leaf in entries))
     named = names.of(ids, request.user)
     for row in [*epochs, *totals]:
@@ -106,10 +110,39 @@ def ledger_explorer(request: HttpRequest, names: Names) -> HttpResponse:
         "first_url": f"{request.path}?{urlencode(_asked(asked))}" if before.isdecimal() else "",
         "epochs": epochs,
         "totals": totals,
+        "more": f"?{urlencode(_asked(asked))}" if asked else "",
         "asked": asked,
         "is_found": bool(models or entries),
     }
     return render(request, "ledger/explorer.html", context)
+
+
+@require_safe
+def ledger_epochs(request: HttpRequest, names: Names) -> HttpResponse:
+    """Every settled epoch, newest first, or those of what is asked for."""
+    asked, before = request.GET.get("q", "").strip(), request.GET.get("before", "")
+    after = int(before) if before.isdecimal() and len(before) < 18 else None
+    rows = settled.epochs(_models_called(asked, names, request), after=after, limit=ROWS_SHOWN + 1)
+    context = _page(request, rows, asked, names, lambda row: {"before": row["index"]}, is_first=after is None)
+    return render(request, "ledger/epochs.html", context)
+
+
+@require_safe
+def ledger_totals(request: HttpRequest, names: Names) -> HttpResponse:
+    """What the settled epochs of each model add up to, largest first."""
+    asked = request.GET.get("q", "").strip()
+    nano, _separator, model_id = request.GET.get("after", "").partition(":")
+    after = (int(nano), model_id) if nano.isdecimal() and len(nano) < 20 else None
+    rows = settled.totals_per_model(_models_called(asked, names, request), after=after, limit=ROWS_SHOWN + 1)
+    context = _page(
+        request,
+        rows,
+        asked,
+        names,
+        lambda row: {"after": f"{row['pool_nano']}:{row['model_id']}"},
+        is_first=after is None,
+    )
+    return render(request, "ledger/totals.html", context)
 
 
 @require_safe
@@ -177,6 +210,32 @@ def _asked(asked: str) -> dict[str, str]:
     return {"q": asked} if asked else {}
 
 
+def _models_called(asked: str, names: Names, request: HttpRequest) -> list[str] | None:
+    """The models that a search is for; None: nothing is searched."""
+    return _published_of(names.called(asked, request.user))[1] if asked else None
+
+
+def _page(
+    request: HttpRequest,
+    rows: list[dict],
+    asked: str,
+    names: Names,
+    cursor: Callable[[dict], dict],
+    *,
+    is_first: bool,
+) -> dict:
+    """One page of rows of models, of which one more was read than is shown."""
+    shown = rows[:ROWS_SHOWN]
+    named = names.of({row["model_id"] for row in shown}, request.user)
+    following = urlencode(_asked(asked) | cursor(shown[-1])) if len(rows) > ROWS_SHOWN else ""
+    return {
+        "rows": [row | {"model": named.get(row["model_id"], row["model_id"])} for row in shown],
+        "asked": asked,
+        "next_url": f"?{following}" if following else "",
+        "first_url": "" if is_first else f"{request.path}?{urlencode(_asked(asked))}",
+    }
+
+
 def _published_of(ids: Collection[str]) -> tuple[list[UUID], list[str]]:
     """Of these Datanets the entries of their versions; of these models, and those that learned from them, the ids."""
     published = Leaf.objects.filter(type=commitments.VERSION_PUBLISHED, body__datanet_id__in=ids)
@@ -190,41 +249,6 @@ def _entries_about(versions: Iterable[UUID], models: Iterable[str]) -> QuerySet[
     """These publications, and what these models published and settled. Of calls there are too many to search."""
     about = Q(type__in=[commitments.MODEL_PUBLISHED, commitments.EPOCH_SETTLED], body__model_id__in=list(models))
     return Leaf.objects.filter(Q(entry_id__in=list(versions)) | about)
-
-
-def _settled(models: Iterable[str] | None):
-    found = Leaf.objects.filter(type=commitments.EPOCH_SETTLED)
-    return found if models is None else found.filter(body__model_id__in=list(models))
-
-
-def _epochs(models: Iterable[str] | None = None) -> list[dict]:
-    return [
-        {
-            "index": leaf.index,
-            "model_id": leaf.entry["model_id"],
-            "number": leaf.entry["epoch"],
-            "hour": leaf.entry["hour"],
-            **{f"{name}_nano": int(leaf.entry[name]) for name in ("pool", "paid", "unattributed")},
-        }
-        for leaf in _settled(models).order_by("-index")[:EPOCHS_SHOWN]
-    ]
-
-
-def _totals_per_model(models: Iterable[str] | None = None) -> list[dict]:
-    """What the settled epochs of each model add up to, largest first."""
-
-    def total(name: str) -> Sum:
-        return Sum(Cast(KT(f"body__{name}"), BigIntegerField()))
-
-    return list(
-        _settled(models)
-        .annotate(model_id=KT("body__model_id"))
-        .values("model_id")
-        .annotate(
-            epochs=Count("index"), pool_nano=total("pool"), paid_nano=total("paid"), left_nano=total("unattributed")
-        )
-        .order_by("-pool_nano", "model_id")[:20]
-    )
 
 
 def _checkpoints() -> list[dict]:

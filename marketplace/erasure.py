@@ -23,9 +23,10 @@ from datanets import submissions
 from datanets.models import Record, Report, Submission
 from ledger import services as ledger
 
-from . import disputes, holds, movements, people, publishing, receipts, refunds
+from . import adjustments, disputes, holds, movements, people, publishing, receipts, refunds
 from .models import (
     Access,
+    Adjustment,
     ApiKey,
     Call,
     CallContent,
@@ -133,6 +134,7 @@ def _forget_quotes(user: User) -> None:
 def _forget_shop(user: User) -> None:
     disputes.forget_words_about(user)
     holds.forget_words_about(user)
+    adjustments.forget_words_about(user)
     ApiKey.objects.filter(Q(owner=user) | Q(made_by=user)).update(name="", allowed_origins=[])
     WalletTransfer.objects.filter(user=user).update(reference=Cast(F("pk"), CharField()))
     PromotionTransfer.objects.filter(user=user).update(reference=Cast(F("pk"), CharField()))
@@ -159,6 +161,10 @@ def _entries_of(user: User) -> Iterator[uuid.UUID]:
     yield from TestGrant.objects.filter(user=user).values_list("posting_id", flat=True)
     yield from TestCall.objects.filter(buyer=user, cost_nano__gt=0).values_list("pk", flat=True)
     yield from WalletTransfer.objects.filter(user=user).values_list("posting_id", flat=True)
+    with_the_platform = Q(payer=user, payee=None) | Q(payer=None, payee=user)
+    yield from Adjustment.objects.filter(with_the_platform, status=Adjustment.Status.POSTED).values_list(
+        "posting_id", flat=True
+    )
     yield from PromotionTransfer.objects.filter(user=user).values_list("posting_id", flat=True)
     for ids in Withdrawal.objects.filter(user=user).values_list("pk", "in_run_posting_id", "end_posting_id"):
         yield from ids

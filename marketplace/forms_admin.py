@@ -12,7 +12,7 @@ from django.utils.translation import gettext_lazy
 
 from accounts.models import User
 
-from . import pricing, revenue
+from . import adjustments, pricing, revenue
 from .forms_explore import OpenField, days_in_order
 
 IMPORT_BYTES_MAX = 1_000_000
@@ -33,6 +33,36 @@ class DepositForm(forms.Form):
 
     def clean_user(self) -> User:
         return find_user(self.cleaned_data["user"])
+
+
+class AdjustmentForm(forms.Form):
+    """Money to move by hand, and why."""
+
+    payer = forms.CharField(
+        label=gettext_lazy("From: handle or e-mail"),
+        max_length=254,
+        required=False,
+        help_text=gettext_lazy("Empty: the platform’s account."),
+    )
+    payee = forms.CharField(
+        label=gettext_lazy("To: handle or e-mail"),
+        max_length=254,
+        required=False,
+        help_text=gettext_lazy("Empty: the platform’s account."),
+    )
+    amount_nano = OpenField(label=gettext_lazy("Amount in OPEN"))
+    reason = forms.CharField(
+        label=gettext_lazy("Reason"),
+        max_length=adjustments.REASON_CHARS_MAX,
+        widget=forms.Textarea(attrs={"rows": 3, "class": "input"}),
+        help_text=gettext_lazy("Whose money moves reads it in their statement."),
+    )
+
+    def clean_payer(self) -> User | None:
+        return find_user(self.cleaned_data["payer"]) if self.cleaned_data["payer"] else None
+
+    def clean_payee(self) -> User | None:
+        return find_user(self.cleaned_data["payee"]) if self.cleaned_data["payee"] else None
 
 
 class PeriodForm(forms.Form):

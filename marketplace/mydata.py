@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from django.contrib.postgres.expressions import ArraySubquery
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.db.models.functions import JSONObject
 
 from accounts.models import User
@@ -19,6 +19,7 @@ from ledger import services as ledger
 from . import disputes, people, refunds
 from .models import (
     Access,
+    Adjustment,
     ApiKey,
     Call,
     Deposit,
@@ -79,6 +80,10 @@ def export(user: User) -> dict[str, Any]:
         "held_earnings": _Few(user.lot_holds.all(), "amount_nano", "reason", "until", "placed_at", "released_at"),
         "earnings": _rows(explain.lines_of(user.pk), "source", "source_id", "role", "amount_nano", "record_count"),
         "deposits": _Few(Deposit.objects.filter(user=user), "id", "amount_nano", "status", "created_at"),
+        "adjustments": _Few(
+            Adjustment.objects.filter(Q(payer=user) | Q(payee=user), status=Adjustment.Status.POSTED),
+            *("id", "payer_id", "payee_id", "amount_nano", "reason", "decided_at"),
+        ),
         "promotion_transfers": _Few(
             user.promotion_transfers.order_by("created_at"), "id", "direction", "amount_nano", "reference", "created_at"
         ),

@@ -79,8 +79,10 @@ def _rail(path: str, *, curates: bool, is_staff: bool) -> list[dict]:
             _("Administer"),
             [
                 ("admin_revenue", _("Revenue report"), "scale"),
+                ("admin_accounts", _("Accounts"), "book-open"),
                 ("admin_payouts", _("Payout runs"), "banknote"),
                 ("admin_deposits", _("Deposits"), "landmark"),
+                ("admin_adjustments", _("Adjustments"), "sliders-horizontal"),
                 ("admin_refunds", _("Refunds and disputes"), "gavel"),
                 ("admin_exceptions", _("Exceptions"), "triangle-alert"),
                 ("admin_audit", _("Audit log"), "scroll"),

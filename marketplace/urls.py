@@ -17,6 +17,8 @@ from .api import pages as api_pages
 from .views import (
     account,
     admin,
+    admin_accounts,
+    admin_adjustments,
     admin_deposits,
     admin_payouts,
     admin_refunds,
@@ -73,6 +75,8 @@ urlpatterns += i18n_patterns(
     *ledger_views.pages_with(lognames),
     *ledger_proofs.pages,
     *admin.pages,
+    *admin_accounts.pages,
+    *admin_adjustments.pages,
     *admin_payouts.pages,
     *admin_deposits.pages,
     *admin_refunds.pages,

@@ -377,6 +377,26 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.CreateModel(
+            name='Adjustment',
+            fields=[
+                ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
+                ('amount_nano', models.BigIntegerField()),
+                ('reason', models.CharField(max_length=400)),
+                ('status', models.CharField(choices=[('waiting', 'Waiting for a second admin'), ('posted', 'Posted'), ('refused', 'Refused')], default='waiting', max_length=8)),
+                ('posting_id', models.UUIDField(unique=True)),
+                ('created_at', models.DateTimeField(default=django.utils.timezone.now)),
+                ('decided_at', models.DateTimeField(blank=True, null=True)),
+                ('decided_by', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL)),
+                ('payee', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL)),
+                ('payer', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL)),
+                ('proposed_by', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL)),
+            ],
+            options={
+                'indexes': [models.Index(fields=['-created_at'], name='adjustment_newest')],
+                'constraints': [models.CheckConstraint(condition=models.Q(('amount_nano__gt', 0)), name='adjustment_is_positive'), models.CheckConstraint(condition=models.Q(('reason', ''), _negated=True), name='adjustment_has_a_reason'), models.CheckConstraint(condition=models.Q(models.Q(('payee__isnull', False), ('payer__isnull', True)), models.Q(('payee__isnull', True), ('payer__isnull', False)), models.Q(('payee__isnull', False), ('payer__isnull', False), models.Q(('payer', models.F('payee')), _negated=True)), _connector='OR'), name='adjustment_goes_to_another_account'), models.CheckConstraint(condition=models.Q(models.Q(('decided_at__isnull', True), ('decided_by__isnull', True), ('status', 'waiting')), models.Q(('decided_at__isnull', False), ('decided_by__isnull', False), ('status__in', ['posted', 'refused'])), _connector='OR'), name='adjustment_says_who_decided'), models.CheckConstraint(condition=models.Q(models.Q(('status', 'posted'), _negated=True), models.Q(('decided_by', models.F('proposed_by')), _negated=True), _connector='OR'), name='adjustment_is_approved_by_another')],
+            },
+        ),
+        migrations.CreateModel(
             name='FreeCall',
             fields=[
                 ('call_id', models.UUIDField(primary_key=True, serialize=False)),

@@ -36,11 +36,12 @@ from .payouts import PayoutDestination, PayoutRun, Withdrawal
 from .refunds import Dispute, Payback, Refund
 from .sharing import Role, SharedWallet, WalletInvitation, WalletMember, WalletTransfer
 from .training import ModelVersion, TrainingRun
-from .wallets import Deposit, PromotionTransfer, TestGrant, WalletWatch
+from .wallets import Adjustment, Deposit, PromotionTransfer, TestGrant, WalletWatch
 from .webhooks import WebhookAttempt, WebhookDelivery, WebhookEndpoint
 
 __all__ = [
     "Access",
+    "Adjustment",
     "ApiKey",
     "AuditEvent",
     "CALLS_AT_ONCE",

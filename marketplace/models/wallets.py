@@ -42,6 +42,50 @@ class Deposit(models.Model):
         ]
 
 
+class Adjustment(models.Model):
+    """Money moved by hand, by two admins and with a written reason: waiting -> posted | refused."""
+
+    class Status(models.TextChoices):
+        WAITING = "waiting", _("Waiting for a second admin")
+        POSTED = "posted", _("Posted")
+        REFUSED = "refused", _("Refused")
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    # Whose wallet; none: the platform's account.
+    payer = models.ForeignKey(USER, null=True, blank=True, on_delete=models.PROTECT, related_name="+")
+    payee = models.ForeignKey(USER, null=True, blank=True, on_delete=models.PROTECT, related_name="+")
+    amount_nano = amount()
+    reason = models.CharField(max_length=400)
+    status = models.CharField(max_length=8, choices=Status.choices, default=Status.WAITING)
+    posting_id = models.UUIDField(unique=True)
+    proposed_by = models.ForeignKey(USER, on_delete=models.PROTECT, related_name="+")
+    decided_by = models.ForeignKey(USER, null=True, blank=True, on_delete=models.PROTECT, related_name="+")
+    created_at = models.DateTimeField(default=timezone.now)
+    decided_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(name="adjustment_is_positive", condition=Q(amount_nano__gt=0)),
+            models.CheckConstraint(name="adjustment_has_a_reason", condition=~Q(reason="")),
+            models.CheckConstraint(
+                name="adjustment_goes_to_another_account",
+                condition=Q(payer__isnull=True, payee__isnull=False)
+                | Q(payer__isnull=False, payee__isnull=True)
+                | (Q(payer__isnull=False, payee__isnull=False) & ~Q(payer=F("payee"))),
+            ),
+            models.CheckConstraint(
+                name="adjustment_says_who_decided",
+                condition=Q(status="waiting", decided_by__isnull=True, decided_at__isnull=True)
+                | Q(status__in=["posted", "refused"], decided_by__isnull=False, decided_at__isnull=False),
+            ),
+            models.CheckConstraint(
+                name="adjustment_is_approved_by_another",
+                condition=~Q(status="posted") | ~Q(decided_by=F("proposed_by")),
+            ),
+        ]
+        indexes = [models.Index(fields=["-created_at"], name="adjustment_newest")]
+
+
 class PromotionTransfer(models.Model):
     """Money that a developer set aside for free calls, or took back. Its reference makes repeating it harmless."""
 

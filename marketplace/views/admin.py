@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from django.conf import settings
 from django.contrib.postgres.expressions import ArraySubquery
 from django.db.models import Func, IntegerField, QuerySet
-from django.http import Http404, HttpRequest, HttpResponse, QueryDict
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, QueryDict
 from django.shortcuts import render
 from django.urls import path
 from django.utils.translation import gettext as _
@@ -24,7 +24,7 @@ from ledger import services as ledger
 
 from .. import audit, disputes, pricing, querysets, revenue, statements
 from ..forms_admin import PeriodForm
-from ..models import AuditEvent, Deposit, Refund, TrainingRun, Withdrawal
+from ..models import Adjustment, AuditEvent, Deposit, Refund, TrainingRun, Withdrawal
 from .explanations import training_failure
 
 ROWS_SHOWN = 200
@@ -32,11 +32,11 @@ AUDIT_ROWS = 50
 FAILED_SHOWN = 20
 
 
-def staff_only(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+def staff_only(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponseBase]:
     """404 for everybody but admins: the desk does not say that it is there."""
 
     @wraps(view)
-    def _view(request: HttpRequest, *args, **kwargs) -> HttpResponse:
+    def _view(request: HttpRequest, *args, **kwargs) -> HttpResponseBase:
         if not (request.user.is_authenticated and request.user.is_staff):
             raise Http404
         return view(request, *args, **kwargs)
@@ -134,6 +134,7 @@ def _waiting(admin: User) -> dict[str, int]:
     """How many of each kind wait for a decision, in one query."""
     wanted: dict[str, QuerySet] = {
         "deposits_waiting": Deposit.objects.filter(status=Deposit.Status.WAITING),
+        "adjustments_waiting": Adjustment.objects.filter(status=Adjustment.Status.WAITING),
         "withdrawals_waiting": Withdrawal.objects.filter(status=Withdrawal.Status.REQUESTED),
         "disputes_waiting": disputes.to_decide(),
         "refunds_waiting": Refund.objects.filter(status=Refund.Status.WAITING),

@@ -145,6 +145,8 @@ NOTIFICATIONS = {
         "The webhook to %(address)s did not answer for three days and is paused. News wait for it."
     ),
     "webhook_test": gettext_lazy("A test of a webhook."),
+    "adjusted_in": gettext_lazy("Two admins moved %(amount)s OPEN into your wallet. Its statement says why."),
+    "adjusted_out": gettext_lazy("Two admins moved %(amount)s OPEN out of your wallet. Its statement says why."),
     "withdrawal_sent": gettext_lazy("Your withdrawal of %(amount)s OPEN was sent."),
     "withdrawal_confirmed": gettext_lazy("Your withdrawal of %(amount)s OPEN arrived."),
     "withdrawal_returned": gettext_lazy("Your withdrawal of %(amount)s OPEN came back: %(reason)s"),

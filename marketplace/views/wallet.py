@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from uuid import UUID, uuid4
 
 from allauth.account.decorators import reauthentication_required
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
-from django.http import FileResponse, HttpResponse, HttpResponseBase, StreamingHttpResponse
+from django.http import FileResponse, HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import path, re_path, reverse
 from django.utils import timezone
@@ -20,7 +21,7 @@ from accounts.models import User
 from accounts.requests import SignedInRequest
 from ledger import services as ledger
 
-from .. import holds, movements, promotion, statements, wallets, watching
+from .. import adjustments, holds, movements, promotion, statements, wallets, watching
 from ..errors import MarketplaceError, sentence_of
 from ..forms_earn import DestinationForm, LowBalanceForm, PromotionForm, WithdrawalForm
 from ..forms_explore import amount_text
@@ -28,6 +29,7 @@ from ..models import Access, ListedModel, PayoutDestination, PromotionTransfer, 
 from ..templatetags import figures
 
 STATEMENT_ROWS = 50
+FILE_LABELS = {"csv": "CSV", "parquet": "Parquet"}
 WITHDRAWALS_SHOWN = 50
 
 
@@ -164,19 +166,8 @@ def wallet_pending(request: SignedInRequest) -> HttpResponse:
 
 @login_required
 def wallet_statement(request: SignedInRequest, account: str, fmt: str) -> HttpResponseBase:
-    """Every movement of one account as a file: the rows of the page, to the last nano."""
-    rows = movements.every(movements.account_of(request.user, account))
-    if fmt == "csv":
-        response: HttpResponseBase = StreamingHttpResponse(
-            movements.as_csv(rows), content_type="text/csv; charset=utf-8"
-        )
-    else:
-        file = tempfile.TemporaryFile()  # noqa: SIM115  the answer closes it
-        movements.write_parquet(rows, file)
-        file.seek(0)
-        response = FileResponse(file, content_type="application/vnd.apache.parquet")
-    response["Content-Disposition"] = f'attachment; filename="{account}-{timezone.now():%Y-%m-%d}.{fmt}"'
-    return response
+    """Every movement of one account as a file."""
+    return statement_file(movements.account_of(request.user, account), name=account, fmt=fmt)
 
 
 @login_required
@@ -228,18 +219,42 @@ def movement_label(kind: ledger.Kind) -> str:
 
 
 def _statement(request: SignedInRequest, account: str) -> dict:
-    """One page of an account's movements, newest first."""
+    """One page of the movements of one of a person's accounts, newest first."""
+    urls = {fmt: reverse("wallet_statement", args=[account, fmt]) for fmt in FILE_LABELS}
+    return statement_context(request, movements.account_of(request.user, account), urls)
+
+
+def statement_context(request: HttpRequest, code: str, file_urls: Mapping[str, str]) -> dict:
+    """What `wallet/_statement.html` shows: one page of an account's movements, newest first, and its files."""
     after = request.GET.get("after", "")
-    found = movements.page(movements.account_of(request.user, account), after=after, limit=STATEMENT_ROWS)
+    found = movements.page(code, after=after, limit=STATEMENT_ROWS)
+    by_hand = [row.posting_id for row in found.rows if row.kind == ledger.Kind.ADJUSTMENT]
+    reasons = adjustments.reasons_of(by_hand) if by_hand else {}
     return {
-        "rows": [{"row": row, "label": movement_label(row.kind)} for row in found.rows],
+        "rows": [
+            {"row": row, "label": movement_label(row.kind), "why": reasons.get(row.posting_id, "")}
+            for row in found.rows
+        ],
         "next_url": f"{request.path}?after={found.next}" if found.next else "",
         "first_url": request.path if after else "",
-        "files": [
-            {"url": reverse("wallet_statement", args=[account, fmt]), "label": label}
-            for fmt, label in (("csv", "CSV"), ("parquet", "Parquet"))
-        ],
+        "files": [{"url": url, "label": FILE_LABELS[fmt]} for fmt, url in file_urls.items()],
     }
+
+
+def statement_file(code: str, *, name: str, fmt: str) -> HttpResponseBase:
+    """Every movement of an account as CSV or Parquet: the rows of the page, to the last nano."""
+    rows = movements.every(code)
+    if fmt == "csv":
+        response: HttpResponseBase = StreamingHttpResponse(
+            movements.as_csv(rows), content_type="text/csv; charset=utf-8"
+        )
+    else:
+        file = tempfile.TemporaryFile()  # noqa: SIM115  the answer closes it
+        movements.write_parquet(rows, file)
+        file.seek(0)
+        response = FileResponse(file, content_type="application/vnd.apache.parquet")
+    response["Content-Disposition"] = f'attachment; filename="{name}-{timezone.now():%Y-%m-%d}.{fmt}"'
+    return response
 
 
 def _stats(user) -> list[dict]:

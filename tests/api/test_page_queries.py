@@ -60,10 +60,15 @@ PAGES = {
     "refunds to decide": ("ada", "/en/admin-desk/refunds/"),
     "pending": ("alice", "/en/wallet/pending/"),
     "explorer": ("alice", "/en/ledger/"),
+    "settled epochs": ("alice", "/en/ledger/epochs/"),
+    "totals of models": ("alice", "/en/ledger/totals/"),
     "checkpoint": ("alice", "/en/ledger/checkpoints/{size}/"),
     "payout runs": ("ada", "/en/admin-desk/payouts/"),
     "payout run": ("ada", "/en/admin-desk/payouts/{draft_run}/"),
     "deposits": ("ada", "/en/admin-desk/deposits/"),
+    "accounts of nobody": ("ada", "/en/admin-desk/accounts/"),
+    "statement of the platform": ("ada", "/en/admin-desk/accounts/platform:fees/"),
+    "adjustments": ("ada", "/en/admin-desk/adjustments/"),
     "audit": ("ada", "/en/admin-desk/audit/"),
     "receipt": ("dan", "/r/{receipt_id}"),
     "receipt of a disputed call": ("dan", "/r/{disputed}"),
@@ -173,6 +178,7 @@ def _more(ids: dict, count: int, mark: str) -> None:
         external_reference=slug,
         posting_id=NEW_ID,
     )
+    _copies("marketplace_adjustment", f"id = '{ids['adjustment_id']}'", count, id=NEW_ID, posting_id=NEW_ID)
     _copies("marketplace_auditevent", "true", count)
     # Payees of the settled call; and of one record: versions that hold it, copies, reports, findings, epochs and calls.
     _copies("accounts_user", "username = 'bob'", count, username=slug, email=f"{slug} || '@open.test'")

@@ -19,6 +19,7 @@ from ledger import services as ledger
 from ledger.publication import Publication
 from marketplace import (
     access,
+    adjustments,
     disputes,
     holds,
     keys,
@@ -153,6 +154,9 @@ def build(books) -> World:
     deposit = wallets.record_deposit(
         user=alice, amount_nano=settings.DEPOSIT_SINGLE_MAX_NANO + 1, external_reference="large", by=person("ben")
     )
+    adjustment = adjustments.propose(
+        payer=alice, payee=None, amount_nano=OPEN, reason="Booked twice.", by=person("ben")
+    )
     books.fold()
     books.log()
     Publication(settings.LOG_DIR).step()
@@ -175,6 +179,7 @@ def build(books) -> World:
             "invited_id": invited.pk,
             "model_id": version.model_id,
             "deposit_id": deposit.pk,
+            "adjustment_id": adjustment.pk,
             "request_id": asked.pk,
             "submission_id": draft.pk,
             "file_id": file.pk,

@@ -1,5 +1,6 @@
 """The public explorer: heads, witnesses, entries, and nothing that says who somebody is."""
 
+import html
 import itertools
 import re
 import subprocess
@@ -11,7 +12,7 @@ import pytest
 from django.test import Client
 
 from datanets.models import Datanet
-from ledger import chart, ids
+from ledger import chart, ids, views
 from ledger import services as ledger
 from ledger.models import Checkpoint
 from marketplace import listings
@@ -92,6 +93,32 @@ def test_the_explorer_shows_head_entries_and_the_totals_of_each_model(log):
     for nano in (15_000_000, 14_000_000, 1_000_000):
         assert f'value="{nano}"' in totals
     assert "wallet:7" not in text
+
+
+def test_all_settled_epochs_and_all_models_can_be_read_page_by_page(log, monkeypatch):
+    for number in (3, 4, 5):
+        settled(number, pool=1000, paid=900)
+    log.log()
+    monkeypatch.setattr(views, "ROWS_SHOWN", 2)
+
+    read, address = [], "/en/ledger/epochs/?q=devi/ch"
+    while address:
+        text = page(address)
+        read += re.findall(r'<td class="n">(\d+)</td><td class="nowrap">', text)
+        following = re.search(r'href="(\?[^"]*before=[^"]+)"', text)
+        address = f"/en/ledger/epochs/{html.unescape(following[1])}" if following else ""
+    assert read == ["5", "4", "3", "2", "1"]
+
+    totals = page("/en/ledger/totals/")
+    assert totals.count("devi/check") == 1
+    [model_id] = ListedModel.objects.values_list("pk", flat=True)
+    in_all = 15_000_000 + 3000
+    assert f'value="{in_all}"' in totals
+    assert f'value="{in_all}"' in page(f"/en/ledger/totals/?after={in_all + 1}:{model_id}")
+    assert "No epoch was settled yet." in page(f"/en/ledger/totals/?after={in_all}:{model_id}")
+    assert "No epoch was settled yet." in page("/en/ledger/epochs/?q=nobody")
+    for broken in ("epochs/?before=x", "epochs/?before=" + "9" * 30, "totals/?after=x:y", "totals/?after=1"):
+        page(f"/en/ledger/{broken}")
 
 
 def test_a_search_finds_ids_numbers_and_models(log):

@@ -31,6 +31,7 @@ from datanets.models import BrokenRow, CheckResult, Record, RecordBody, Submissi
 from ledger import chart, receipts
 from ledger import services as ledger
 from marketplace import (
+    adjustments,
     erasure,
     holds,
     housekeeping,
@@ -511,6 +512,7 @@ def _trades(books, canary: Canaries, alice, version: ModelVersion) -> None:
     )
     Refund.objects.create(call=asked, amount_nano=asked.cost_nano, reason=canary("reason of a refund"))
     refunds.pay_back(asked, by=version.model.owner, reason=canary("reason to pay a call back"))
+    adjustments.propose(payer=alice, payee=None, amount_nano=1, reason=canary("reason to adjust"), by=admin("erin"))
     run = version.training_run
     ModelVersion.objects.create(
         model=model,

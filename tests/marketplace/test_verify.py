@@ -31,6 +31,7 @@ from ledger import commitments, database
 from ledger.models import Leaf, Opening
 from marketplace import (
     access,
+    adjustments,
     holds,
     keys,
     payouts,
@@ -271,6 +272,19 @@ EDITS: dict[ModuleType, dict[str, tuple[str, str, str]]] = {
             *("I4", "may not spend from that wallet"),
             """UPDATE marketplace_walletmember SET role = 'viewer';
                SELECT id FROM marketplace_apikey WHERE made_by_id <> owner_id""",
+        ),
+        "an adjustment is bigger": (
+            *("I4", "the adjustment behind"),
+            "UPDATE marketplace_adjustment SET amount_nano = amount_nano + 1 RETURNING posting_id",
+        ),
+        "an adjustment went to somebody else": (
+            *("I4", "the adjustment behind"),
+            "UPDATE marketplace_adjustment SET payee_id = proposed_by_id RETURNING posting_id",
+        ),
+        "an adjustment was never approved": (
+            *("I4", "the adjustment behind"),
+            """UPDATE marketplace_adjustment SET status = 'waiting', decided_by_id = NULL, decided_at = NULL
+               RETURNING posting_id""",
         ),
         "a promotion transfer is bigger": (
             *("I4", "the promotion transfer"),
@@ -568,6 +582,9 @@ def world(books_of_module) -> Iterator[Books]:
         sold = {"access_mode": "pass", "pass_price_nano": 2 * OPEN, "pass_days": 7, "free_calls_per_day": 1}
         version = trained(books, frozen, **sold)
         promotion.fund(person("devi"), amount_nano=OPEN, reference="free calls")
+        devi = person("devi")
+        adjustment = adjustments.propose(payer=devi, payee=None, amount_nano=OPEN, reason="Booked twice.", by=erin)
+        adjustments.approve(adjustment, by=frank)
         access.buy_pass(version.model, buyer=dan)
         for number in range(2):
             call(version, dan, radius=12.0 + number)

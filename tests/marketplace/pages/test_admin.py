@@ -1,20 +1,26 @@
 """The admin desk: hidden from others, zero to the nano, four eyes, and a wrong nano that stops everything."""
 
 import csv
+import html
 import io
+import re
 
+import pyarrow.parquet as pq
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.core.management import CommandError, call_command
 from django.test import Client
 
+from ledger import chart
+from ledger import services as ledger
 from marketplace import payouts, wallets
-from marketplace.models import AuditEvent, Deposit, PayoutRun, Withdrawal
+from marketplace.models import Adjustment, AuditEvent, Deposit, PayoutRun, Withdrawal
+from marketplace.views import admin_accounts
 from tests.marketplace.pages.world import admin, fund, person, sold
 from tests.shop import OPEN, wallet_nano
 
 IBAN = "DE89 3704 0044 0532 0130 00"
-DESK = ["revenue", "payouts", "deposits", "audit", "exceptions"]
+DESK = ["revenue", "accounts", "accounts/platform:fees", "adjustments", "payouts", "deposits", "audit", "exceptions"]
 
 
 @pytest.fixture(autouse=True)
@@ -278,3 +284,63 @@ def test_exceptions_show_the_lag_and_run_every_check_on_demand(books, erin):
 
     assert "1 withdrawal waits for a payout run" in page(erin, "/en/admin-desk/exceptions/")
     assert "Everything adds up." in said(erin.post("/en/admin-desk/exceptions/"))
+
+
+def test_an_admin_follows_the_platforms_money_from_its_balance_to_each_movement(books, erin, monkeypatch):
+    sold(books)
+    monkeypatch.setattr(admin_accounts, "ACCOUNTS_SHOWN", 2)
+
+    listed, address = "", "/en/admin-desk/accounts/"
+    while address:
+        shown = page(erin, address)
+        listed += shown
+        following = re.search(r'href="(\?after=[^"]+)"', shown)
+        address = f"/en/admin-desk/accounts/{html.unescape(following[1])}" if following else ""
+    codes = re.findall(r'<td class="mono small">([^<]+)</td>', listed)
+    assert codes == sorted(set(codes)), "each stands on one page"
+    assert {"world", "platform:fees"} < set(codes)
+    assert any(code.startswith("pool:") for code in codes)
+    assert not any(code.startswith(("wallet:", "pending:", "promotion:")) for code in codes)
+
+    for code in codes:
+        assert erin.get(f"/en/admin-desk/accounts/{code}/").status_code == 200
+    rows = list(csv.DictReader(io.StringIO(page_of_file(erin, "/en/admin-desk/accounts/platform:fees.csv"))))
+    assert sum(int(row["amount_nano"]) for row in rows) == ledger.balance_nano(chart.FEES) > 0
+    statement = page(erin, "/en/admin-desk/accounts/platform:fees/")
+    assert [row["receipt_id"] for row in rows] == re.findall(r'href="/r/([0-9a-f-]{36})', statement)
+    parquet = erin.get("/en/admin-desk/accounts/platform:fees.parquet")
+    found = pq.read_table(io.BytesIO(b"".join(parquet.streaming_content))).to_pylist()
+    assert [str(row["amount_nano"]) for row in found] == [row["amount_nano"] for row in rows]
+
+
+def test_an_adjustment_is_proposed_by_one_admin_and_approved_by_another_on_their_pages(books, erin, frank):
+    dan, desk = person("dan"), "/en/admin-desk/adjustments/"
+    fund(books, dan, 10)
+    reason = "The bank booked the transfer twice."
+    filled = {"payer": "dan", "payee": "", "amount_nano": "2", "reason": reason}
+    assert "from one account to another" in said(erin.post(f"{desk}propose/", filled | {"payer": ""}))
+    assert "Another admin must approve it." in said(erin.post(f"{desk}propose/", filled, follow=True))
+    adjustment = Adjustment.objects.get()
+    assert "1 adjustment waits for a second admin" in page(erin, "/en/admin-desk/exceptions/")
+    assert "Take back" in page(erin, desk)
+    assert "/approve/" not in page(erin, desk)
+    said_no = said(erin.post(f"{desk}{adjustment.pk}/approve/", follow=True))
+    assert "Another admin must approve what you proposed." in said_no
+
+    assert f"{desk}{adjustment.pk}/approve/" in page(frank, desk)
+    assert "approved and booked" in said(frank.post(f"{desk}{adjustment.pk}/approve/", follow=True))
+    books.fold()
+
+    assert wallet_nano(dan) == 8 * OPEN
+    for reader, statement in ((as_(dan), "/en/wallet/"), (frank, "/en/admin-desk/accounts/platform:fees/")):
+        assert reason in page(reader, statement)
+
+
+@pytest.mark.parametrize("code", ["wallet:1", "pending:1", "promotion:1", "platform:else", "pool:x"])
+def test_an_admin_reads_no_persons_statement_here_and_none_that_cannot_be(books, erin, code):
+    for address in (f"/en/admin-desk/accounts/{code}/", f"/en/admin-desk/accounts/{code}.csv"):
+        assert erin.get(address).status_code == 404
+
+
+def page_of_file(client, address) -> str:
+    return b"".join(client.get(address).streaming_content).decode()
