@@ -5,6 +5,10 @@ from __future__ import annotations
 TYPE_OF_KIND = {
     # Money of one's own
     "deposit_posted": "wallet.deposited",
+    "adjusted_in": "wallet.corrected_up",
+    "adjusted_out": "wallet.corrected_down",
+    "wallet_invited": "wallet.invited",
+    "wallet_joined": "wallet.joined",
     "balance_low": "balance.low",
     "balance_empty": "balance.empty",
     "withdrawal_sent": "payout.sent",

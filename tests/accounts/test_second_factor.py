@@ -237,10 +237,12 @@ RUN = "/en/admin-desk/payouts/00000000-0000-0000-0000-000000000000"
         *(f"{RUN}/{act}/" for act in ("recompute", "approve", "send")),
         *(f"{RUN}/items/00000000-0000-0000-0000-000000000000/{act}/" for act in ("confirm", "return")),
         f"{RUN}/export.csv",
+        "/en/admin-desk/adjustments/propose/",
+        "/en/admin-desk/adjustments/00000000-0000-0000-0000-000000000000/approve/",
         "/en/build/keys/00000000-0000-0000-0000-000000000000/replace/",
     ],
 )
-def test_payout_runs_and_a_new_secret_ask_for_the_password_again(client, alice, path):
+def test_payout_runs_adjustments_and_a_new_secret_ask_for_the_password_again(client, alice, path):
     alice.is_staff = True
     alice.save(update_fields=["is_staff"])
     act = client.get if path.endswith(".csv") else client.post
