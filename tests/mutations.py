@@ -1,6 +1,6 @@
 """A test that cannot fail proves nothing: take a safeguard away, and see the test that is there for it fail.
 
-    python3 dev.py test -n 0 tests/mutations.py                  every removal; its name keeps it out of the usual run
+    python3 dev.py test -n 2 tests/mutations.py                  every removal; its name keeps it out of the usual run
     python3 dev.py test -n 0 tests/mutations.py -k two_admins    one removal
 
 Each removal is a text that stands exactly once in a file. It is applied to a copy of the repository (with what is not
