@@ -99,7 +99,8 @@ def environment(state: Path, secret: dict[str, str], ports: dict[str, int]) -> d
         "SITE_URL": local["web"].replace("127.0.0.1", "localhost"),
         "GATEWAY_URL": local["gateway"],
         "MODELS_URL": local["models"],
-        "OUTBOUND_ALLOW": ",".join(f"127.0.0.1:{ports[name]}" for name in ("models", *WITNESSES)),
+        # What a developer may name as upstream although it is inside. No witness: it answers the sequencer only.
+        "OUTBOUND_ALLOW": f"127.0.0.1:{ports['models']}",
         "STATE_DIR": str(state),
         "STORAGE_DIR": str(state / "storage"),
         "STATIC_ROOT": str(state / "static"),
