@@ -1218,6 +1218,16 @@ CREATE TRIGGER version_is_immutable BEFORE UPDATE ON datanets_version
         ("tests/gateway/test_operations.py::test_of_an_error_the_log_tells_the_place_and_not_the_words",),
         "An error quotes the value it stumbled over: a part of somebody's prompt.",
     ),
+    Removal(
+        "ligature_that_is_spelled_out",
+        "modelserver/embeddings.py",
+        '_GROWS = {0xFDFA: unicodedata.normalize("NFKC", "\\ufdfa")}',
+        "_GROWS: dict[int, str] = {}",
+        (
+            "tests/modelserver/test_embeddings.py::test_a_text_of_the_one_character_that_becomes_eighteen_does_no_harm",
+        ),
+        "any buyer or contributor could write beyond the memory of the models process, and end it.",
+    ),
     # --- Attribution
     Removal(
         "net_negative_earns_nothing",

@@ -61,3 +61,10 @@ def test_an_input_without_meaning_is_refused(server, given):
 def test_usage_counts_the_tokens_that_were_read(server):
     usage = server.post("/v1/embeddings", {"model": EMBEDDING_MODEL, "input": ["sea", "sea " * 100]}).json()["usage"]
     assert usage["prompt_tokens"] == usage["total_tokens"] > 100
+
+
+def test_a_text_of_the_one_character_that_becomes_eighteen_does_no_harm(server):
+    together = embed(server, ["\ufdfa" * 2000, TEXTS[0]])
+
+    assert np.allclose(np.linalg.norm(together, axis=1), 1, atol=1e-5)
+    assert (embed(server, TEXTS[0])[0] == together[1]).all()
