@@ -1223,9 +1223,7 @@ CREATE TRIGGER version_is_immutable BEFORE UPDATE ON datanets_version
         "modelserver/embeddings.py",
         '_GROWS = {0xFDFA: unicodedata.normalize("NFKC", "\\ufdfa")}',
         "_GROWS: dict[int, str] = {}",
-        (
-            "tests/modelserver/test_embeddings.py::test_a_text_of_the_one_character_that_becomes_eighteen_does_no_harm",
-        ),
+        ("tests/modelserver/test_embeddings.py::test_a_text_of_the_one_character_that_becomes_eighteen_does_no_harm",),
         "any buyer or contributor could write beyond the memory of the models process, and end it.",
     ),
     # --- Attribution
