@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from typing import Any
 from uuid import UUID
 
 from django.utils.translation import gettext_lazy as _
@@ -188,7 +189,10 @@ class Open(serializers.Field):
 
 def money(source: str, *, nullable: bool = False) -> tuple[Nano, Open]:
     """Both forms of an amount: `cost_nano, cost_open = money("cost_nano")`."""
-    return Nano(read_only=True, allow_null=nullable), Open(source=source, read_only=True, allow_null=nullable)
+    # Its own name says where the first one is; REST framework refuses to hear it twice.
+    elsewhere: dict[str, Any] = {"source": source} if "." in source else {}
+    nano = Nano(read_only=True, allow_null=nullable, **elsewhere)
+    return nano, Open(source=source, read_only=True, allow_null=nullable)
 
 
 @extend_schema_field(OpenApiTypes.OBJECT)

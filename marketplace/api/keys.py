@@ -16,7 +16,10 @@ class KeyShown(Shown):
     name = serializers.CharField()
     prefix = serializers.CharField()
     wallet = serializers.UUIDField(
-        source="owner.shared_wallet.pk", default=None, help_text="The shared wallet that it spends from; null: yours."
+        source="owner.shared_wallet.pk",
+        default=None,
+        allow_null=True,
+        help_text="The shared wallet that it spends from; null: yours.",
     )
     made_by = serializers.CharField(source="made_by.username")
     spend_cap_nano, spend_cap_open = money("spend_cap_nano", nullable=True)
