@@ -5,7 +5,7 @@ from __future__ import annotations
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
-from . import promotion, querysets, statements
+from . import querysets, statements, transfers
 from .forms_explore import OpenField, days_in_order
 from .models import SUPPLY_NANO, PromotionTransfer
 
@@ -78,7 +78,7 @@ class PromotionForm(forms.Form):
 
     direction = forms.ChoiceField(label=_("What to do"), choices=PromotionTransfer.Direction.choices)
     amount_nano = OpenField(label=_("Amount in OPEN"))
-    reference = forms.CharField(max_length=promotion.REFERENCE_CHARS_MAX, widget=forms.HiddenInput)
+    reference = forms.CharField(max_length=transfers.REFERENCE_CHARS_MAX, widget=forms.HiddenInput)
 
 
 class DestinationForm(forms.Form):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
-from . import sharing
+from . import transfers
 from .forms_explore import OpenField
 from .models import Role
 
@@ -33,4 +33,4 @@ class FundForm(forms.Form):
     """How much to move from one's own wallet. The page gives the reference: a second click is harmless."""
 
     amount_nano = OpenField(label=_("Amount in OPEN"))
-    reference = forms.CharField(max_length=sharing.REFERENCE_CHARS_MAX, widget=forms.HiddenInput)
+    reference = forms.CharField(max_length=transfers.REFERENCE_CHARS_MAX, widget=forms.HiddenInput)

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from django.db import IntegrityError, transaction
+from django.db import transaction
 from django.utils.translation import gettext as _
 
 from accounts.models import User
 from ledger import chart
 from ledger import services as ledger
 
-from . import audit
-from .errors import Invalid, NotReady
-from .models import SUPPLY_NANO, PromotionTransfer
-
-REFERENCE_CHARS_MAX = 64
+from . import audit, transfers
+from .errors import NotReady
+from .models import PromotionTransfer
 
 
 @dataclass(frozen=True)
@@ -65,28 +63,11 @@ def take_back(user: User, *, amount_nano: int, reference: str) -> PromotionTrans
 
 @transaction.atomic
 def _move(user: User, direction: str, amount_nano: int, reference: str) -> PromotionTransfer:
-    reference = reference.strip()
-    if not 0 < amount_nano <= SUPPLY_NANO:
-        raise Invalid(_("Move more than 0, and at most the whole supply."))
-    if not 0 < len(reference) <= REFERENCE_CHARS_MAX:
-        raise Invalid(_("Give a reference of 1 to 64 characters: it makes a repeat harmless."))
-    try:
-        # The unique reference decides, also between two requests at once.
-        with transaction.atomic():
-            transfer = PromotionTransfer.objects.create(
-                user=user,
-                direction=direction,
-                amount_nano=amount_nano,
-                reference=reference,
-                posting_id=ledger.new_id(),
-            )
-    except IntegrityError:
-        known = PromotionTransfer.objects.filter(user=user, reference=reference).first()
-        if known is None:
-            raise
-        if (known.direction, known.amount_nano) != (direction, amount_nano):
-            raise Invalid(_("This reference was used for another transfer. Nothing was moved.")) from None
-        return known
+    transfer, is_new = transfers.once(
+        PromotionTransfer, user=user, amount_nano=amount_nano, reference=reference, direction=direction
+    )
+    if not is_new:
+        return transfer
     wallet, promotion = chart.wallet(user.pk), chart.promotion(user.pk)
     is_funding = direction == PromotionTransfer.Direction.FUND
     source, target = (wallet, promotion) if is_funding else (promotion, wallet)

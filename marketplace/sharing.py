@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 
 from allauth.account.models import EmailAddress
-from django.db import IntegrityError, transaction
+from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.urls import reverse
 from django.utils import timezone
@@ -15,12 +15,11 @@ from accounts.models import User
 from ledger import chart
 from ledger import services as ledger
 
-from . import audit, keys, notifications, people, roles
+from . import audit, keys, notifications, people, roles, transfers
 from .errors import Invalid, NotAllowed, NotReady
-from .models import SUPPLY_NANO, ApiKey, Role, SharedWallet, WalletInvitation, WalletMember, WalletTransfer
+from .models import ApiKey, Role, SharedWallet, WalletInvitation, WalletMember, WalletTransfer
 
 WALLETS_MAX, MEMBERS_MAX, INVITATIONS_MAX = 20, 100, 100
-REFERENCE_CHARS_MAX = 64
 
 
 @transaction.atomic
@@ -183,24 +182,9 @@ def transfer(wallet: SharedWallet, *, by: User, amount_nano: int, reference: str
         ledger.InsufficientFunds: nothing was moved.
     """
     roles.require_spender(wallet.account, by)
-    reference = reference.strip()
-    if not 0 < amount_nano <= SUPPLY_NANO:
-        raise Invalid(_("Move more than 0, and at most the whole supply."))
-    if not 0 < len(reference) <= REFERENCE_CHARS_MAX:
-        raise Invalid(_("Give a reference of 1 to 64 characters: it makes a repeat harmless."))
-    try:
-        # The unique reference decides, also between two requests at once.
-        with transaction.atomic():
-            moved = WalletTransfer.objects.create(
-                wallet=wallet, user=by, amount_nano=amount_nano, reference=reference, posting_id=ledger.new_id()
-            )
-    except IntegrityError:
-        known = WalletTransfer.objects.filter(user=by, reference=reference).first()
-        if known is None:
-            raise
-        if (known.wallet_id, known.amount_nano) != (wallet.pk, amount_nano):
-            raise Invalid(_("This reference was used for another transfer. Nothing was moved.")) from None
-        return known
+    moved, is_new = transfers.once(WalletTransfer, user=by, amount_nano=amount_nano, reference=reference, wallet=wallet)
+    if not is_new:
+        return moved
     ledger.post(
         id=moved.posting_id,
         kind=ledger.Kind.WALLET_FUNDED,

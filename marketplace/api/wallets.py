@@ -7,7 +7,7 @@ from django.utils import timezone
 from rest_framework import exceptions, serializers
 from rest_framework.response import Response
 
-from .. import movements, promotion, wallets, watching
+from .. import movements, promotion, transfers, wallets, watching
 from ..models import PayoutDestination, WalletWatch, Withdrawal
 from .base import (
     ApiView,
@@ -90,7 +90,7 @@ class Promotion(Shown):
 
 class NewTransfer(Strict):
     amount_nano = Amount()
-    reference = Text(max_length=promotion.REFERENCE_CHARS_MAX, help_text="Yours; the same again moves nothing more.")
+    reference = Text(max_length=transfers.REFERENCE_CHARS_MAX, help_text="Yours; the same again moves nothing more.")
 
 
 class TransferShown(Shown):
