@@ -14,7 +14,7 @@ from uuid import UUID
 from django.db.models import Count, F, Max, QuerySet, Sum
 
 from attribution import planning
-from attribution.models import Epoch, Line, RecordEpoch, RecordFee, Reversal, Trace, paid_to
+from attribution.models import Epoch, Line, RecordEpoch, RecordFee, Reversal, Trace
 from attribution.netting import amounts_of, weights_of
 from attribution.shares import MILLION
 from datanets.models import Record, Version
@@ -145,41 +145,6 @@ def posted_totals(*, since: datetime | None = None, until: datetime | None = Non
 def lines_of(user_id: int) -> QuerySet[Line]:
     """A payee's lines, newest first."""
     return Line.objects.filter(payee_id=user_id).select_related("epoch").order_by("-pk")
-
-
-def payments_of(user_id: int) -> QuerySet:
-    """A payee's lines summed per epoch and role: the rows of the earnings page, newest first."""
-    return (
-        Line.objects.filter(payee_id=user_id)
-        .values(
-            "epoch_id",
-            "epoch__model_id",
-            "epoch__number",
-            "epoch__status",
-            "epoch__closed_at",
-            "epoch__posted_at",
-            "role",
-        )
-        .annotate(
-            amount_nano=Sum("amount_nano"), charges=Count("source_id", distinct=True), records=Sum("record_count")
-        )
-        .order_by("-epoch__closed_at", "role")
-    )
-
-
-def earned_by_datanet(user_id: int) -> dict[UUID, int]:
-    """What a contributor's records earned in calls, per Datanet."""
-    rows = RecordEpoch.objects.filter(paid_to(user_id)).values("record__datanet_id").annotate(total=Sum(KEPT))
-    return {row["record__datanet_id"]: row["total"] for row in rows}
-
-
-def records_of_payment(epoch: Epoch, user_id: int) -> QuerySet[RecordEpoch]:
-    """The records behind a contributor's payment, largest first."""
-    return (
-        RecordEpoch.objects.filter(paid_to(user_id), epoch=epoch)
-        .select_related("record", "record__datanet")
-        .order_by("-amount_nano", "record_id")
-    )
 
 
 def contributors_of(versions: Iterable[Version]) -> list[Any]:

@@ -19,7 +19,7 @@ from accounts.requests import Visitor
 from . import exports, registration, services, states
 from .columns import columns_of, label_of
 from .errors import NotAllowed, NotReady
-from .models import Datanet, Membership, Record, RecordBody, Report, Version
+from .models import Datanet, Record, RecordBody, Report, Version
 
 
 @transaction.atomic
@@ -186,10 +186,6 @@ def contributors_of(datanet: Datanet) -> QuerySet[User]:
     """Who has an approved record in a Datanet."""
     approved = Record.objects.filter(datanet=datanet, status=Record.Status.APPROVED)
     return User.objects.filter(pk__in=approved.values("contributor_id")).order_by("username")
-
-
-def is_member(user: User, datanet: Datanet) -> bool:
-    return Membership.objects.filter(user=user, datanet=datanet).exists()
 
 
 def _label_value(label: str, name: str, pool: Datanet) -> str | bool | float:

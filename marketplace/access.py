@@ -15,7 +15,7 @@ from ledger import services as ledger
 
 from . import audit, charges, listings, notifications, roles
 from .errors import NotAllowed, NotReady
-from .models import Access, ApiKey, Call, ListedModel
+from .models import Access, ApiKey, ListedModel
 
 
 def running(model: ListedModel, user: User) -> QuerySet[Access]:
@@ -128,9 +128,3 @@ def revoke_invitation(access: Access, *, by: User) -> Access:
         audit.record(by, "revoke_invitation", f"access:{access.pk}")
         listings.announce_catalogue()
     return access
-
-
-def was_used(access: Access) -> bool:
-    """Whether a pass was called on: after the first call there is no refund."""
-    calls = Call.objects.filter(model=access.model, buyer=access.buyer, started_at__gte=access.starts_at)
-    return calls.exclude(status=Call.Status.REFUSED).exists()
