@@ -26,14 +26,6 @@ from tests.marketplace.receiver import Receiver
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.fixture
-def receiver(settings):
-    running = Receiver().start()
-    settings.WEBHOOK_ALLOW = [running.authority]
-    yield running
-    running.stop()
-
-
 def is_ours(headers, body, secret) -> bool:
     """The documentation's own way to verify, as it stands."""
     [code] = re.findall(r"```python\n(.*?)```", (ROOT / "docs/webhooks.md").read_text(), re.DOTALL)

@@ -5,24 +5,14 @@ from __future__ import annotations
 import html
 import time
 
-import pytest
 from rest_framework.test import APIClient
 
 from marketplace import delivering, notifications
 from marketplace.models import WebhookDelivery, WebhookEndpoint
 from tests.datanets.cast import person
-from tests.marketplace.receiver import Receiver
 from tests.marketplace.test_webhooks import is_ours
 
 V1 = "/api/v1/webhooks/"
-
-
-@pytest.fixture
-def receiver(settings):
-    running = Receiver().start()
-    settings.WEBHOOK_ALLOW = [running.authority]
-    yield running
-    running.stop()
 
 
 def sign_in(client, handle: str):
