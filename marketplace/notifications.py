@@ -6,6 +6,7 @@ news come through `tell`, which also sends them on to webhooks: one transaction,
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -20,7 +21,7 @@ from accounts.models import User
 from datanets.models import Appeal, Report, Submission
 
 from . import webhooks
-from .models import Notification, Role
+from .models import Notification, Role, WalletMember
 
 NEWS_LASTS = timedelta(days=7)
 #: What also goes to one's e-mail address: who does not look can lose money or calls by it.
@@ -31,11 +32,8 @@ MAILED = {
 
 
 def notify(user: User, kind: str, *, url: str = "", **params) -> Notification:
-    """Put one line into somebody's inbox, and send it on; of a shared wallet, into those of its owners."""
-    told = [user]
-    if user.is_wallet:
-        told = list(User.objects.filter(wallet_roles__wallet__account=user, wallet_roles__role=Role.OWNER))
-    return tell([Notification(user=one, kind=kind, url=url, params=params) for one in told])[0]
+    """Put one line into somebody's inbox, and send it on."""
+    return tell([Notification(user=user, kind=kind, url=url, params=params)])[0]
 
 
 def tell_users(users: QuerySet[User], kind: str, *, url: str = "", **params) -> int:
@@ -45,16 +43,37 @@ def tell_users(users: QuerySet[User], kind: str, *, url: str = "", **params) -> 
 
 @transaction.atomic
 def tell(lines: Sequence[Notification]) -> list[Notification]:
-    """Put lines into inboxes, and send them on. One with a subject that was told before is left out.
+    """Put lines into inboxes, and send them on. One with a subject that was told before is left out. Nobody reads the
+    inbox of a shared wallet: what is for it goes to its owners.
 
     Returns those that were new.
     """
+    lines = list(_to_people(lines))
     for line in lines:
         line.wants_mail = line.kind in MAILED
     Notification.objects.bulk_create(lines, ignore_conflicts=True)
     new = list(Notification.objects.filter(event_id__in=[line.event_id for line in lines]))
     webhooks.send_on(new)
     return new
+
+
+def _to_people(lines: Sequence[Notification]) -> Iterator[Notification]:
+    owners: defaultdict[int, list[int]] = defaultdict(list)
+    members = WalletMember.objects.filter(wallet__account__in={line.user_id for line in lines}, role=Role.OWNER)
+    for account_id, owner_id in members.order_by("pk").values_list("wallet__account", "user"):
+        owners[account_id].append(owner_id)
+    for line in lines:
+        if line.user_id not in owners:
+            yield line
+        for owner_id in owners.get(line.user_id, ()):
+            yield Notification(
+                user_id=owner_id,
+                kind=line.kind,
+                subject=line.subject,
+                params=line.params,
+                url=line.url,
+                is_silent=line.is_silent,
+            )
 
 
 def mark_read(user: User) -> int:

@@ -52,7 +52,7 @@ def tell_key_ends() -> int:
         is_over = key.expires_at <= now
         if is_over or key.expires_at - key.created_at > EXPIRES_SOON:  # who made it for a day knows that
             kind = "key_expired" if is_over else "key_expiring"
-            lines.append(_of_key(key.owner_id, kind, key=key, subject=key.expires_at.isoformat()))
+            lines.append(_of_key(kind, key=key, subject=key.expires_at.isoformat()))
     return len(notifications.tell(lines))
 
 
@@ -67,7 +67,6 @@ def _near_limits(now: datetime) -> Iterator[Notification]:
         reached = used >= most or (key_id in short and least[key_id] == (most - used, kind))
         if reached or 100 * used >= NEAR_PERCENT * most:
             yield _of_key(
-                keys[key_id].owner_id,
                 "key_limit_reached" if reached else "key_limit_near",
                 key=keys[key_id],
                 subject=f"{kind} {starts_on} {most}",
@@ -112,9 +111,10 @@ def _refused(now: datetime, code: str) -> QuerySet[Call]:
     return lately.order_by()
 
 
-def _of_key(user_id: int, kind: str, *, key: ApiKey, subject: str, **params) -> Notification:
+def _of_key(kind: str, *, key: ApiKey, subject: str, **params) -> Notification:
+    """For who made the key, also where a shared wallet pays: it is their program that stops."""
     return Notification(
-        user_id=user_id,
+        user_id=key.made_by_id,
         kind=kind,
         subject=f"{key.pk} {subject}",
         params={"key": key.name, "key_id": str(key.pk), "prefix": key.prefix, **params},

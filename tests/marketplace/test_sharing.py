@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 from allauth.account.models import EmailAddress
 from django.db import IntegrityError, connection, transaction
+from django.utils import timezone
 
 from accounts.models import User
 from ledger import chart
 from ledger import services as ledger
-from marketplace import access, disputes, erasure, keys, notifications, people, refunds, roles, sharing, wallets
+from marketplace import (
+    access,
+    disputes,
+    erasure,
+    keys,
+    notifications,
+    people,
+    refunds,
+    roles,
+    sharing,
+    wallets,
+    watching,
+)
 from marketplace import verify as shop_verify
 from marketplace.errors import Invalid, NotAllowed, NotReady
 from marketplace.models import ApiKey, Call, Notification, Role, SharedWallet, WalletInvitation, WalletMember
@@ -145,6 +160,32 @@ def test_who_is_removed_or_only_looks_loses_their_keys_and_no_others(books):
         cursor.execute("SELECT count(*) FROM gateway_keys WHERE key_id = %s", [sams.pk])
         assert cursor.fetchone() == (0,)
     assert [failure.row for failure in shop_verify.failures()] == [str(sams.pk)]
+
+
+def test_news_for_a_shared_wallet_reach_its_owners_and_those_of_a_key_its_maker(books):
+    # Given a wallet with two owners that holds little, and a key of Sam's on it that ends tomorrow
+    wallet = shared(sam=Role.SPENDER, oona=Role.OWNER)
+    fund(books, person("olga"), 10)
+    sharing.transfer(wallet, by=person("olga"), amount_nano=5 * OPEN, reference="first")
+    books.fold()
+    watching.set_low_balance(wallet.account, low_nano=9 * OPEN)
+    key, _secret = keys.create(owner=wallet.account, made_by=person("sam"), name="Batch")
+    now, day = timezone.now(), timedelta(days=1)
+    ApiKey.objects.filter(pk=key.pk).update(created_at=now - 30 * day, expires_at=now + day)
+
+    # When it is looked at, again and again
+    for _ in range(2):
+        watching.tell_balances()
+        watching.tell_key_ends()
+
+    # Then each who can do something about it has read it once, and nothing lies in an inbox that nobody opens
+    lines = Notification.objects.filter(kind__in=["balance_low", "key_expiring"]).order_by("user__username")
+    assert list(lines.values_list("user__username", "kind")) == [
+        ("olga", "balance_low"),
+        ("oona", "balance_low"),
+        ("sam", "key_expiring"),
+    ]
+    assert not Notification.objects.filter(user=wallet.account).exists()
 
 
 def test_the_key_of_a_viewer_would_not_work(books):
