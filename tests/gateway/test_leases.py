@@ -103,6 +103,9 @@ def test_a_lease_that_is_too_small_for_a_call_is_there_for_other_processes(books
         with pytest.raises(ApiError) as refused:
             await first.reserve(DAN, idle_nano + 1)
         assert refused.value.status == 402
+        async with asyncio.timeout(20):
+            while await held(threads[0]) > rest.amount_nano:
+                await asyncio.sleep(0.01)
         second.release(rest, drawn_nano=0)
         whole = await second.reserve(DAN, 10_000)
         second.release(whole, drawn_nano=0)
