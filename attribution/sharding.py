@@ -140,7 +140,7 @@ def _part(arrays: Mapping[str, np.ndarray], said: list) -> Part:
 def _ring(row: PlanShard) -> None:
     """Ring the plan at once when nothing of this phase is left; its outbox row would ring it later."""
     if not PlanShard.objects.filter(epoch=row.epoch_id, phase=row.phase, result=None).exists():
-        tasks.plan_epoch.delay(f"epoch:{row.epoch_id}")
+        tasks.plan_epoch.delay([f"epoch:{row.epoch_id}"])
 
 
 def _packed(arrays: Mapping[str, np.ndarray], said: object) -> bytes:

@@ -8,14 +8,13 @@ from __future__ import annotations
 import base64
 import json
 import logging
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from datetime import datetime
 from uuid import UUID
 
 import numpy as np
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import transaction
 
 from attribution import bundles, content, methods, modelclient, spans
 from attribution.engines import ENGINES, Answer, retrieval
@@ -32,6 +31,10 @@ logger = logging.getLogger(__name__)
 ATTEMPTS_MAX = 3
 # Engines whose scores are recomputed from the stored context and the artifact; others keep their few scores.
 RECOMPUTED = ("linear", "neighbours")
+# What `trace` has counted itself when it raises it.
+PASSING = (modelclient.ModelsUnavailable, ValueError, KeyError, FileNotFoundError, content.Unreadable)
+# Cheap traces take a millisecond; after this long there is one that asks models.
+SHARE_AFTER_S = 0.25
 NO_SCORES = np.zeros(0, dtype=np.int64)
 
 
@@ -39,12 +42,10 @@ def trace(reference: str) -> Trace | None:
     """Attribute the charge of an outbox row and mark the row done, in one transaction. Repeating changes nothing.
 
     A third failure that is not a passing one ends in a trace that says *not attributable*.
+
+    Raises:
+        PASSING: counted in the row with its reason; it is rung again.
     """
-    with only_one(reference) as mine:
-        return _trace(reference) if mine else None
-
-
-def _trace(reference: str) -> Trace | None:
     payload = ledger.outbox_payload(TOPIC, reference)
     if payload is None:
         return None
@@ -77,19 +78,6 @@ def _trace(reference: str) -> Trace | None:
         )
         ledger.outbox_done(TOPIC, reference)
     return stored
-
-
-@contextmanager
-def only_one(reference: str) -> Iterator[bool]:
-    """Whether this worker alone is at it: scores and trainings take long, and their doorbells ring again meanwhile."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", [reference])
-        mine = bool(cursor.fetchone()[0])
-        try:
-            yield mine
-        finally:
-            if mine:
-                cursor.execute("SELECT pg_advisory_unlock(hashtextextended(%s, 0))", [reference])
 
 
 def charge_time(charge_id: UUID) -> datetime:

@@ -157,7 +157,7 @@ class Run:
         """Let the clients finish their acts, and take the sequencer's place to finish everything that waits."""
         from django.db import connection
 
-        from ledger import sequencer
+        from ledger import locks, sequencer
 
         self.stop.touch()
         for client in range(CLIENTS):
@@ -166,7 +166,7 @@ class Run:
         connection.close()  # of before the last crash
         _kill(self.processes[SEQUENCER])
         for _ in _until("the sequencer does not die"):
-            with sequencer.only_one("sequencer") as mine:
+            with locks.only_one("sequencer") as mine:
                 if mine:
                     while any(sequencer.step(ring=lambda topic, reference: None).values()):
                         pass

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 
 from django.conf import settings
-from django.db import connection, transaction
-from kombu.exceptions import OperationalError as BrokerError
+from django.db import transaction
 
 from ledger import commitments, database, holds, keys, lots, merkle, notes, outbox, strict, witness
 from ledger import log as public_log
@@ -30,7 +28,7 @@ _ask_again_at: dict[str, float] = {}
 LATE_S = {"fold_s": 10, "log_s": 10, "unwitnessed_s": 60, "outbox_s": 600}
 
 
-def step(*, ring: Callable[[str, str], object] | None = None) -> dict[str, int]:
+def step(*, ring: Callable[[str, Sequence[str]], object] = outbox.ring) -> dict[str, int]:
     """Run one round of all steps. Returns what each did."""
     return {
         "expired": expire(),
@@ -142,25 +140,24 @@ def expire(limit: int = 500) -> int:
     return holds.expire_holds(limit)
 
 
-def relay(limit: int = 200, *, ring: Callable[[str, str], object] | None = None) -> int:
+def relay(limit: int = 200, *, ring: Callable[[str, Sequence[str]], object] = outbox.ring) -> int:
     """Ring for outbox rows that are due: at once, then after 5 s, 30 s, 2 min, 10 min and every 30 min until done.
 
     Args:
         limit: At most so many rows.
-        ring: What is called with (topic, reference); None: Celery's send_task(topic, [reference]).
+        ring: What is called with a topic and the references of up to `outbox.ROWS_A_BELL` rows of it.
 
     Returns:
-        How many were rung. A broker that does not answer ends the round; its rows come again.
+        For how many it was rung. A broker that does not answer ends the round; its rows come again.
     """
-    ring = ring or _send_task
     rung = 0
-    for topic, reference in outbox.take_due(limit):
+    for topic, references in outbox.bells(outbox.take_due(limit)):
         try:
-            ring(topic, reference)
-        except (BrokerError, OSError) as error:
-            logger.warning("the broker does not answer (%s); %s %s will be rung again", error, topic, reference)
+            ring(topic, references)
+        except outbox.BROKER_IS_AWAY as error:
+            logger.warning("the broker does not answer (%s); %s will be rung again: %s", error, topic, references)
             break
-        rung += 1
+        rung += len(references)
     return rung
 
 
@@ -204,20 +201,6 @@ def report_late() -> list[str]:
         waiting = "" if rows is None else f"; {rows:.0f} rows wait"
         logger.error("%s is late: %.0f s, at most %s s are usual%s", name[:-2], behind[name], LATE_S[name], waiting)
     return late
-
-
-@contextmanager
-def only_one(name: str) -> Iterator[bool]:
-    """Hold a lock that one process of the whole database can have; yields whether this one has it.
-
-    It is bound to the connection: should that be lost, the lock is free again, and the next query fails.
-    """
-    taken = database.value("SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", f"openledger {name}")
-    try:
-        yield taken
-    finally:
-        if taken and connection.connection and not connection.connection.closed:
-            database.rows("SELECT pg_advisory_unlock(hashtextextended(%s, 0))", f"openledger {name}")
 
 
 def _ask(asked: dict, old_size: int, size: int, note: str) -> str:
@@ -273,11 +256,3 @@ def _entry(entry_id, at, secret, type, public, private, split) -> dict:
         return commitments.build_entry(
             public_log.POSTING_MADE, str(entry_id), hour, public, private, None, bytes(secret)
         )
-
-
-def _send_task(topic: str, reference: str) -> None:
-    from celery import current_app
-
-    # Nobody reads a result; waiting for a place to put one would stop all money while Redis is away. To ask for no retry
-    # is not enough: the connection of `retry=False` is tried for six seconds. A policy of none reaches it as well.
-    current_app.send_task(topic, [reference], retry=True, retry_policy={"max_retries": 0}, ignore_result=True)

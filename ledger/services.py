@@ -57,6 +57,7 @@ from ledger.log import (
     receipt_of,
     record_fact,
 )
+from ledger.locks import only_one
 from ledger.lots import (
     LotRow,
     awaits_fold,
@@ -72,11 +73,13 @@ from ledger.lots import (
 )
 from ledger.outbox import (
     OutboxRow,
+    consume,
     enqueue,
     outbox_done,
     outbox_failed,
     outbox_payload,
     pending_outbox,
+
 )
 from ledger.postings import Entry, Kind, Move, Posting, PostingRow, post, post_many, posting_of
 
@@ -123,6 +126,7 @@ __all__ = [
     "close",
     "close_holds_of",
     "consistency",
+    "consume",
     "draw",
     "enqueue",
     "entries",
@@ -146,6 +150,7 @@ __all__ = [
     "lots_of",
     "movements",
     "new_id",
+    "only_one",
     "open_holds",
     "outbox_done",
     "outbox_failed",
@@ -159,6 +164,7 @@ __all__ = [
     "receipt_of",
     "record_fact",
     "release_lot",
+
     "statement_of",
     "total_by_prefix",
     "vest_due",

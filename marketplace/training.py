@@ -17,7 +17,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from accounts.models import User
-from attribution import fitting, traces
+from attribution import fitting
 from attribution.models import Artifact
 from datanets import licences
 from datanets import services as datanets
@@ -112,7 +112,7 @@ def run(training_run_id: UUID | str) -> TrainingRun:
 
     While another worker is at it, nothing happens.
     """
-    with traces.only_one(f"training:{training_run_id}") as alone:
+    with ledger.only_one(f"training:{training_run_id}") as alone:
         return _run(training_run_id) if alone else TrainingRun.objects.get(pk=training_run_id)
 
 

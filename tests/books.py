@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from threading import Barrier, Thread
 
@@ -30,7 +30,7 @@ _numbers = itertools.count(1)
 
 
 class Books:
-    """The ledger under test. `rung` lists what the relay would have sent to Celery."""
+    """The ledger under test. `rung` lists what the relay would have sent to Celery, row by row."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -57,7 +57,10 @@ class Books:
         from ledger import sequencer
 
         with as_role(settings.SEQUENCER_DB_ROLE):
-            return sequencer.step(ring=lambda topic, reference: self.rung.append((topic, reference)))
+            return sequencer.step(ring=self._ring)
+
+    def _ring(self, topic: str, references: Sequence[str]) -> None:
+        self.rung += [(topic, reference) for reference in references]
 
     def deposit(self, account: str, amount_nano: int) -> None:
         """Bring money in from outside, ready to be spent."""

@@ -10,7 +10,7 @@ from functools import partial
 import pytest
 from django.db import OperationalError, connection, transaction
 
-from ledger import chart, database, sequencer, verify
+from ledger import chart, database, locks, sequencer, verify
 from ledger import services as ledger
 from tests.books import at_once
 from tests.ledger.builders import ALICE, BOB, DAN, hold, payment
@@ -266,9 +266,9 @@ def test_a_lot_is_vested_or_taken_never_both(books):
 
 
 def test_only_one_sequencer_has_the_lock(books):
-    with sequencer.only_one("sequencer") as first:
-        (second,) = at_once(lambda: sequencer.only_one("sequencer").__enter__())
+    with locks.only_one("sequencer") as first:
+        (second,) = at_once(lambda: locks.only_one("sequencer").__enter__())
         assert (first, second) == (True, False)
-    (third,) = at_once(lambda: sequencer.only_one("sequencer").__enter__())
+    (third,) = at_once(lambda: locks.only_one("sequencer").__enter__())
     assert third
     assert connection.connection is not None

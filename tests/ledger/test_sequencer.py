@@ -9,6 +9,7 @@ import psycopg2
 import pytest
 from celery import Celery, current_app
 from django.db import connection, transaction
+from kombu.exceptions import OperationalError as BrokerError
 
 from ledger import chart, database, sequencer, strict, verify
 from ledger import services as ledger
@@ -47,7 +48,7 @@ def test_the_back_off_grows_from_seconds_to_half_an_hour(books):
     ledger.enqueue(topic=TOPIC, reference="call:1", payload={})
     waits = []
     for _ in range(7):
-        sequencer.relay(ring=lambda topic, reference: None)
+        sequencer.relay(ring=lambda topic, references: None)
         waits.append(database.value("SELECT extract(epoch FROM due_at - clock_timestamp())::float FROM ledger_outbox"))
         make_due(books)
 
@@ -84,8 +85,8 @@ def test_a_dead_broker_loses_nothing(books):
     for number in range(3):
         ledger.enqueue(topic=TOPIC, reference=f"call:{number}", payload={})
 
-    def dead(topic, reference):
-        raise sequencer.BrokerError("connection refused")
+    def dead(topic, references):
+        raise BrokerError("connection refused")
 
     assert sequencer.relay(ring=dead) == 0
     assert len(ledger.pending_outbox()) == 3
@@ -115,7 +116,7 @@ def test_two_relays_ring_each_row_once(books):
     rung = []
 
     at_once(
-        *[lambda: [sequencer.relay(5, ring=lambda topic, reference: rung.append(reference)) for _ in range(12)]] * 3
+        *[lambda: [sequencer.relay(5, ring=lambda topic, references: rung.extend(references)) for _ in range(12)]] * 3
     )
 
     assert sorted(rung) == sorted(f"call:{number}" for number in range(60))

@@ -12,7 +12,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection
 
-from ledger import sequencer
+from ledger import locks, sequencer
 from ledger import services as ledger
 from ledger.publication import Publication
 from marketplace.management.commands.setup import grant_rights, refuse_a_forgetful_server, refuse_an_old_copy
@@ -129,7 +129,7 @@ def test_who_waits_for_the_sequencer_does_not_judge_its_log(restored):
     try:
         refuse_an_old_copy()
         call_command("sequencer", "--once")
-        with sequencer.only_one("sequencer") as mine:
+        with locks.only_one("sequencer") as mine:
             assert not mine
     finally:
         running.close()

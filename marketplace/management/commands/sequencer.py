@@ -16,7 +16,7 @@ from django.core.management.base import BaseCommand
 from django.db import InterfaceError, OperationalError, connection
 
 from attribution import settlement
-from ledger import sequencer
+from ledger import locks, sequencer
 from ledger.publication import Publication, check_not_behind_published
 from marketplace import reaping
 
@@ -41,7 +41,7 @@ class Command(BaseCommand):
             signal.signal(number, self._stop)
         while not self.stopping:
             try:
-                with sequencer.only_one("sequencer") as mine:
+                with locks.only_one("sequencer") as mine:
                     if not mine:
                         if once:
                             self.stderr.write("Another sequencer is at work: nothing was done.")

@@ -7,7 +7,7 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 from django.db import connection
 
-from ledger import privileges, sequencer
+from ledger import locks, privileges, sequencer
 from ledger import services as ledger
 from ledger.publication import check_not_behind_published
 from marketplace import privileges as shop_privileges
@@ -69,7 +69,7 @@ def refuse_an_old_copy() -> None:
 
     A running sequencer has asked the witnesses itself, and moves the head while we would.
     """
-    with sequencer.only_one("sequencer") as mine:
+    with locks.only_one("sequencer") as mine:
         if mine:
             try:
                 if settings.WITNESSES:
