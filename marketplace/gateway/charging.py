@@ -22,7 +22,7 @@ from marketplace import pricing, splitting
 
 from .catalogue import CHAT_ENGINES, Version
 
-CHARGED = ("succeeded", "left")
+CHARGED = ("succeeded", "left", "abstained")
 
 
 @dataclass
@@ -75,7 +75,7 @@ class Outcome:
     """How a call ended.
 
     Args:
-        status: succeeded, left, failed or refused. Only the first two cost something.
+        status: succeeded, left, abstained, failed or refused. Only the first three cost something.
         prompt_tokens, answer_tokens: Never more than was reserved for.
         response: What the buyer gets (or got a part of), without `open`.
         context: Of a linear or neighbours answer: what recomputes its attribution.
@@ -109,7 +109,9 @@ def charge(call: Call, outcome: Outcome, *, content_key: str, kept_s: int, vest_
     """Build what the capture stores. Without `hold_id`: the caller knows from which lease it is drawn."""
     version = call.version
     cost_nano = 0
-    if outcome.status in CHARGED:
+    if outcome.status == "abstained":
+        cost_nano = version.price_list.prices.price_abstain_nano
+    elif outcome.status in CHARGED:
         cost_nano = pricing.cost_nano(
             version.price_list.prices, prompt_tokens=outcome.prompt_tokens, answer_tokens=outcome.answer_tokens
         )
@@ -145,7 +147,8 @@ def charge(call: Call, outcome: Outcome, *, content_key: str, kept_s: int, vest_
             row["posting"] = _test_posting(call, cost_nano)
         elif cost_nano:
             row["posting"] = _posting(call, outcome, cost_nano, parts, response_bytes, vest_after_s)
-            is_chat = version.engine in CHAT_ENGINES
+            abstained = outcome.status == "abstained"
+            is_chat = version.engine in CHAT_ENGINES and not abstained
             row["outbox"] = {
                 "topic": payloads.TOPIC,
                 "reference": f"call:{call.name}",
@@ -159,6 +162,7 @@ def charge(call: Call, outcome: Outcome, *, content_key: str, kept_s: int, vest_
                     rule_sha256=version.rule_sha256,
                     data_nano=parts["data"],
                     curation_nano=parts["curation"],
+                    abstained=abstained,
                     context=outcome.context,
                     sealed=sealed if is_chat else None,
                     sealed_key=sealed_key if is_chat else None,

@@ -174,6 +174,7 @@ class Migration(migrations.Migration):
                 ('price_call_nano', models.BigIntegerField()),
                 ('price_in_nano', models.BigIntegerField()),
                 ('price_out_nano', models.BigIntegerField()),
+                ('price_abstain_nano', models.BigIntegerField(default=0)),
                 ('sha256', models.CharField(max_length=64)),
                 ('effective_at', models.DateTimeField(default=django.utils.timezone.now)),
                 ('model', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='price_lists', to='marketplace.listedmodel')),
@@ -204,7 +205,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.UUIDField(editable=False, primary_key=True, serialize=False)),
                 ('endpoint', models.CharField(max_length=20)),
-                ('status', models.CharField(choices=[('succeeded', 'Succeeded'), ('failed', 'Failed'), ('left', 'Left'), ('refused', 'Refused')], max_length=9)),
+                ('status', models.CharField(choices=[('succeeded', 'Succeeded'), ('failed', 'Failed'), ('left', 'Left'), ('abstained', 'Abstained'), ('refused', 'Refused')], max_length=9)),
                 ('error_code', models.CharField(blank=True, max_length=40)),
                 ('streamed', models.BooleanField(default=False)),
                 ('free', models.BooleanField(default=False)),
@@ -235,7 +236,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.UUIDField(editable=False, primary_key=True, serialize=False)),
                 ('endpoint', models.CharField(max_length=20)),
-                ('status', models.CharField(choices=[('succeeded', 'Succeeded'), ('failed', 'Failed'), ('left', 'Left'), ('refused', 'Refused')], max_length=9)),
+                ('status', models.CharField(choices=[('succeeded', 'Succeeded'), ('failed', 'Failed'), ('left', 'Left'), ('abstained', 'Abstained'), ('refused', 'Refused')], max_length=9)),
                 ('error_code', models.CharField(blank=True, max_length=40)),
                 ('streamed', models.BooleanField(default=False)),
                 ('prompt_tokens', models.PositiveIntegerField(default=0)),
@@ -515,6 +516,10 @@ class Migration(migrations.Migration):
             constraint=models.CheckConstraint(condition=models.Q(('price_call_nano__gte', 0), ('price_in_nano__gte', 0), ('price_out_nano__gte', 0)), name='prices_are_not_negative'),
         ),
         migrations.AddConstraint(
+            model_name='pricelist',
+            constraint=models.CheckConstraint(condition=models.Q(('price_abstain_nano__gte', 0), ('price_abstain_nano__lte', models.F('price_call_nano'))), name='abstaining_costs_no_more_than_a_call'),
+        ),
+        migrations.AddConstraint(
             model_name='splitrule',
             constraint=models.CheckConstraint(condition=models.Q(('data_bp', django.db.models.expressions.CombinedExpression(django.db.models.expressions.CombinedExpression(django.db.models.expressions.CombinedExpression(django.db.models.expressions.CombinedExpression(models.Value(10000), '-', models.F('curation_bp')), '-', models.F('developer_bp')), '-', models.F('platform_bp')), '-', models.F('owner_bp')))), name='split_rule_adds_up_to_the_whole'),
         ),
@@ -556,11 +561,11 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='call',
-            constraint=models.CheckConstraint(condition=models.Q(('status__in', ['succeeded', 'left']), ('cost_nano', 0), _connector='OR'), name='only_answers_of_a_call_cost'),
+            constraint=models.CheckConstraint(condition=models.Q(('status__in', ['succeeded', 'left', 'abstained']), ('cost_nano', 0), _connector='OR'), name='only_answers_of_a_call_cost'),
         ),
         migrations.AddConstraint(
             model_name='call',
-            constraint=models.CheckConstraint(condition=models.Q(('status__in', ['succeeded', 'left']), ('free', False), _connector='OR'), name='only_answers_are_free'),
+            constraint=models.CheckConstraint(condition=models.Q(('status__in', ['succeeded', 'left', 'abstained']), ('free', False), _connector='OR'), name='only_answers_are_free'),
         ),
         migrations.AddIndex(
             model_name='testcall',
@@ -576,7 +581,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='testcall',
-            constraint=models.CheckConstraint(condition=models.Q(('status__in', ['succeeded', 'left']), ('cost_nano', 0), _connector='OR'), name='only_answers_of_a_testcall_cost'),
+            constraint=models.CheckConstraint(condition=models.Q(('status__in', ['succeeded', 'left', 'abstained']), ('cost_nano', 0), _connector='OR'), name='only_answers_of_a_testcall_cost'),
         ),
         migrations.AddConstraint(
             model_name='testgrant',
