@@ -75,6 +75,7 @@ class PaidCalls:
                 idempotency_key=header(scope, b"idempotency-key"),
                 request_bytes=len(raw),
                 is_test=key.is_test,
+                content_days=key.content_days,
             )
             record.of(call)
             reply.headers[b"x-receipt-id"] = record.call_id.encode()

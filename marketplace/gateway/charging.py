@@ -22,6 +22,8 @@ from marketplace import pricing, splitting
 
 from .catalogue import CHAT_ENGINES, Version
 
+CONTENT_DAYS_MAX = 30  # as of the model: this process knows none
+DAY_S = 86_400
 CHARGED = ("succeeded", "left", "abstained")
 
 
@@ -33,6 +35,7 @@ class Call:
         free: Its buyer pays nothing, the developer pays the price.
         cap_id: The lease on its key's spend caps from which its cost is counted; None: the key has no cap.
         is_test: Test money pays it, and nobody earns from it.
+        content_days: How long its key has its content kept; 0: until it is attributed.
     """
 
     version: Version
@@ -46,6 +49,7 @@ class Call:
     request_bytes: int = 0
     cap_id: str | None = None
     is_test: bool = False
+    content_days: int = CONTENT_DAYS_MAX
     id: UUID = field(default_factory=ids.new_id)
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     name: str = field(init=False)  # the id as text
@@ -141,7 +145,7 @@ def charge(call: Call, outcome: Outcome, *, content_key: str, kept_s: int, vest_
         row["content"] = {
             "sealed": _base64(sealed),
             "sealed_key": _base64(sealed_key),
-            "kept_s": kept_s,
+            "kept_s": min(kept_s, call.content_days * DAY_S),
         }
         if cost_nano and call.is_test:
             row["posting"] = _test_posting(call, cost_nano)

@@ -28,7 +28,7 @@ class Migration(migrations.Migration):
                 ('call_id', models.UUIDField(primary_key=True, serialize=False)),
                 ('sealed', models.BinaryField()),
                 ('sealed_key', models.BinaryField(null=True)),
-                ('expires_at', models.DateTimeField(db_index=True)),
+                ('expires_at', models.DateTimeField()),
             ],
         ),
         migrations.CreateModel(
@@ -90,6 +90,7 @@ class Migration(migrations.Migration):
                 ('requests_per_minute', models.PositiveIntegerField(blank=True, null=True)),
                 ('tokens_per_minute', models.PositiveIntegerField(blank=True, null=True)),
                 ('calls_at_once', models.PositiveSmallIntegerField(default=128)),
+                ('content_days', models.PositiveSmallIntegerField(default=30)),
                 ('allowed_origins', django.contrib.postgres.fields.ArrayField(base_field=models.CharField(max_length=120), blank=True, default=list, size=None)),
                 ('expires_at', models.DateTimeField(blank=True, null=True)),
                 ('created_at', models.DateTimeField(default=django.utils.timezone.now)),
@@ -482,6 +483,14 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name='apikey',
             constraint=models.CheckConstraint(condition=models.Q(('calls_at_once__range', (1, 1000))), name='key_runs_calls_at_once'),
+        ),
+        migrations.AddConstraint(
+            model_name='apikey',
+            constraint=models.CheckConstraint(condition=models.Q(('content_days__lte', 30)), name='key_keeps_content_for_days'),
+        ),
+        migrations.AddIndex(
+            model_name='callcontent',
+            index=models.Index(condition=models.Q(('sealed_key__isnull', False)), fields=['expires_at'], name='content_to_be_erased'),
         ),
         migrations.AddConstraint(
             model_name='apikey',

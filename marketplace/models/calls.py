@@ -137,7 +137,12 @@ class CallContent(models.Model):
     call_id = models.UUIDField(primary_key=True)
     sealed = models.BinaryField()
     sealed_key = models.BinaryField(null=True)  # the per-call key, wrapped under CONTENT_KEY
-    expires_at = models.DateTimeField(db_index=True)
+    expires_at = models.DateTimeField()  # not before its call is attributed (housekeeping.py)
+
+    class Meta:
+        indexes = [
+            models.Index(fields=["expires_at"], name="content_to_be_erased", condition=Q(sealed_key__isnull=False))
+        ]
 
 
 class Idempotency(models.Model):

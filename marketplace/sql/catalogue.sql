@@ -41,7 +41,7 @@ ORDER BY p.model_id, p.effective_at DESC, p.id DESC;
 CREATE VIEW gateway_keys AS
 SELECT k.id AS key_id, k.sha256, k.owner_id, k.made_by_id, coalesce(k.limits_of_id, k.id) AS limits_id,
   coalesce(k.spend_cap_nano, k.spend_cap_day_nano, k.spend_cap_month_nano) IS NOT NULL AS is_capped,
-  k.requests_per_minute, k.tokens_per_minute, k.calls_at_once, k.allowed_origins, k.scopes, k.is_test,
+  k.requests_per_minute, k.tokens_per_minute, k.calls_at_once, k.content_days, k.allowed_origins, k.scopes, k.is_test,
   least(k.expires_at, k.replaced_until) AS expires_at,
   (SELECT array_agg(a.listedmodel_id) FROM marketplace_apikey_allowed_models a WHERE a.apikey_id = k.id)
     AS allowed_model_ids
