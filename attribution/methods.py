@@ -14,6 +14,7 @@ from django.utils.translation import gettext_lazy as _
 from attribution.engines import linear, neighbours, retrieval, spans
 
 NONE = "none/1"
+ABSTAINED = "abstained/1"
 # How access and training money is split. Never equally in silence: these two say so wherever the money shows.
 VALIDATION_SHARES = "validation shares/1"
 EQUAL_TOO_FEW = "equal shares, too few records/1"
@@ -77,6 +78,15 @@ METHODS: dict[str, Method] = {
         "",
         _("There is none."),
         _("Not a finding that no record mattered."),
+    ),
+    ABSTAINED: Method(
+        _("No answer"),
+        _(
+            "The model abstained, so there is nothing to attribute: the data's part goes to the public unattributed account."
+        ),
+        "",
+        _("What the caller required of the data behind an answer."),
+        _("Not a finding about any record: none was used."),
     ),
     VALIDATION_SHARES: Method(
         _("Shares by held-out rows"),

@@ -40,6 +40,7 @@ class Unattributed(StrEnum):
     NOT_ATTRIBUTABLE = "not_attributable"  # attribution failed three times, or never ran
     NO_HELP = "no_help"  # access and training: no record helped on held-out rows
     WITHDRAWN = "withdrawn"  # access and training: every record that did was taken back before
+    ABSTAINED = "abstained"  # the model gave no answer, because what its caller required was not met
     NO_CURATOR = "no_curator"  # nobody who could be paid approved these records
 
 

@@ -26,11 +26,15 @@ def payload_of(
     rule_sha256: str,
     data_nano: int,
     curation_nano: int,
+    abstained: bool = False,
     context: dict | None = None,
     sealed: bytes | None = None,
     sealed_key: bytes | None = None,
 ) -> dict:
-    """The outbox payload of a charge. Pure JSON; `sealed` is what `content.seal` made of a chat call's content."""
+    """The outbox payload of a charge. Pure JSON; `sealed` is what `content.seal` made of a chat call's content.
+
+    Where the model `abstained` there is no answer to attribute, so neither context nor content.
+    """
     return {
         "charge_id": str(charge_id),
         "source": source,
@@ -41,6 +45,7 @@ def payload_of(
         "rule_sha256": rule_sha256,
         "data_nano": data_nano,
         "curation_nano": curation_nano,
+        "abstained": abstained,
         "context": context,
         "sealed": base64.b64encode(sealed).decode() if sealed else None,
         "sealed_key": base64.b64encode(sealed_key).decode() if sealed_key else None,

@@ -25,6 +25,7 @@ UNATTRIBUTED: dict[Unattributed, Promise] = {
     Unattributed.NO_CURATOR: _("No curator approved these records."),
     Unattributed.NOT_ATTRIBUTABLE: _("This charge could not be attributed in time."),
     Unattributed.OWN_WORDS: _("The model said this in its own words: no six of them in a row stand in a record."),
+    Unattributed.ABSTAINED: _("The model abstained: what its caller required was not met, so no record was used."),
     Unattributed.NO_METHOD_YET: _("There is no measured method for this kind of model yet."),
 }
 

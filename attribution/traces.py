@@ -138,6 +138,14 @@ def _attributed(payload: dict) -> dict:
         # Access and training money follows the shares of the version: measured on held-out rows, or equal, and named so.
         named = Artifact.objects.filter(pk=payload["artifact_sha256"]).values_list("fee_method", flat=True)
         return {"status": Trace.Status.DONE, "method": named.get()}
+    if payload["abstained"]:
+        return {
+            "status": Trace.Status.DONE,
+            "scores": {},
+            "causal_millionths": 0,
+            "reason": Unattributed.ABSTAINED,
+            "method": methods.ABSTAINED,
+        }
     engine = payload["engine"]
     if engine in RECOMPUTED:
         return {

@@ -43,14 +43,31 @@ class PerMillionField(OpenField):
 
 
 class PriceForm(forms.Form):
-    """A price list: per call, per million prompt tokens, per million answer tokens."""
+    """A price list: per call, per million prompt tokens, per million answer tokens, and of a call without an answer."""
 
     price_call = OpenField(label=_("Per call, in OPEN"), required=False)
     price_in = PerMillionField(label=_("Per million prompt tokens, in OPEN"), required=False)
     price_out = PerMillionField(label=_("Per million answer tokens, in OPEN"), required=False)
 
+    price_abstain = OpenField(
+        label=_("When it abstains, in OPEN"),
+        required=False,
+        help_text=_(
+            "Of a call whose caller requires more of the data than there is. At most the price of a call; empty: 0."
+        ),
+    )
+
+    def clean(self) -> dict:
+        given = super().clean() or self.cleaned_data
+        if (given.get("price_abstain") or 0) > (given.get("price_call") or 0) and "price_call" not in self.errors:
+            self.add_error(
+                "price_abstain", _("A call at which the model abstains costs at most what every call costs.")
+            )
+        return given
+
     def prices(self) -> dict[str, int]:
-        return {f"{name}_nano": self.cleaned_data[name] or 0 for name in ("price_call", "price_in", "price_out")}
+        names = ("price_call", "price_in", "price_out", "price_abstain")
+        return {f"{name}_nano": self.cleaned_data[name] or 0 for name in names}
 
 
 class ModelSettingsForm(forms.Form):
@@ -106,7 +123,7 @@ class ModelForm(ModelSettingsForm, PriceForm):
 
     field_order = [
         *("name", "purpose", "engine", "upstream_url", "upstream_model", "upstream_key", "access_mode", "pass_price"),
-        *("pass_days", "price_call", "price_in", "price_out", "free_calls_per_day", "card"),
+        *("pass_days", "price_call", "price_in", "price_out", "price_abstain", "free_calls_per_day", "card"),
     ]
     engine = forms.ChoiceField(
         label=_("Kind of model"),

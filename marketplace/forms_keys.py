@@ -12,7 +12,7 @@ from accounts.models import User
 
 from .forms_explore import OpenField, amount_text
 from .keys import ORIGINS_MAX
-from .models import CALLS_AT_ONCE, CALLS_AT_ONCE_MAX, ORIGIN_CHARS_MAX, SCOPES, ApiKey, ListedModel
+from .models import CALLS_AT_ONCE, CALLS_AT_ONCE_MAX, CONTENT_DAYS_MAX, ORIGIN_CHARS_MAX, SCOPES, ApiKey, ListedModel
 
 
 class KeyForm(forms.Form):
@@ -54,6 +54,16 @@ class KeyForm(forms.Form):
     )
     calls_at_once = forms.IntegerField(
         label=_("Calls at once"), required=False, min_value=1, max_value=CALLS_AT_ONCE_MAX, initial=CALLS_AT_ONCE
+    )
+    content_days = forms.IntegerField(
+        label=_("Days that questions and answers are kept"),
+        required=False,
+        min_value=0,
+        max_value=CONTENT_DAYS_MAX,
+        initial=CONTENT_DAYS_MAX,
+        help_text=_(
+            "Sealed, for disputes, replays and lost connections. 0: only until they are attributed. Empty: 30."
+        ),
     )
     expires_on = forms.DateField(
         label=_("Last day"), required=False, widget=forms.DateInput(attrs={"type": "date"}), help_text=_("In UTC.")
@@ -98,6 +108,7 @@ class KeyForm(forms.Form):
             "requests_per_minute": key.requests_per_minute,
             "tokens_per_minute": key.tokens_per_minute,
             "calls_at_once": key.calls_at_once,
+            "content_days": key.content_days,
             "expires_on": key.expires_at and (key.expires_at - timedelta(microseconds=1)).date(),
             "models": key.allowed_models.all(),
             "allowed_origins": "\n".join(key.allowed_origins),
@@ -118,6 +129,7 @@ class KeyForm(forms.Form):
             "requests_per_minute": given["requests_per_minute"],
             "tokens_per_minute": given["tokens_per_minute"],
             "calls_at_once": given["calls_at_once"] or CALLS_AT_ONCE,
+            "content_days": CONTENT_DAYS_MAX if given["content_days"] is None else given["content_days"],
             "expires_at": datetime.combine(day + timedelta(days=1), time.min, timezone.get_current_timezone())
             if day
             else None,

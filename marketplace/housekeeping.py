@@ -5,22 +5,29 @@ from __future__ import annotations
 from datetime import timedelta
 
 from django.conf import settings
+from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
 from accounts.models import User
+from attribution.models import Trace
 from datanets import versions
 
 from . import erasure
-from .models import CallContent, Idempotency
+from .models import Call, CallContent, Idempotency
 
 # A withdrawal of the last moment gets its leaf within a second, or after days without a sequencer; a window takes a week.
 ERASURES_ARE_FINISHED_FOR = timedelta(days=30)
 
 
 def forget_call_content() -> int:
-    """Erase the content of calls whose time is over, by deleting its key; the row says that there was one. Returns how many."""
+    """Erase the content of calls whose time is over, by deleting its key; the row says that there was one. Returns how many.
+
+    None is erased before its call is attributed, however late that is; the copy that waited in the outbox went with it.
+    """
+    charged = Call.objects.filter(pk=OuterRef("call_id"), cost_nano__gt=0)
+    traced = Trace.objects.filter(charge_id=OuterRef("call_id"))
     due = CallContent.objects.filter(expires_at__lt=timezone.now(), sealed_key__isnull=False)
-    return due.update(sealed_key=None, sealed=b"")
+    return due.filter(~Exists(charged) | Exists(traced)).update(sealed_key=None, sealed=b"")
 
 
 def forget_idempotency_keys() -> int:

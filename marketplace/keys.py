@@ -19,6 +19,7 @@ from .errors import Invalid, NotAllowed, NotReady
 from .models import (
     CALLS_AT_ONCE,
     CALLS_AT_ONCE_MAX,
+    CONTENT_DAYS_MAX,
     ORIGIN_CHARS_MAX,
     SCOPES,
     SUPPLY_NANO,
@@ -58,6 +59,7 @@ def create(
     requests_per_minute: int | None = None,
     tokens_per_minute: int | None = None,
     calls_at_once: int = CALLS_AT_ONCE,
+    content_days: int = CONTENT_DAYS_MAX,
     expires_at: datetime | None = None,
     scopes: Iterable[str] = SCOPES,
     models: Iterable[ListedModel] = (),
@@ -70,6 +72,7 @@ def create(
     Args:
         owner: Whose wallet it spends from: a person, or the account of a shared wallet.
         made_by: The person who makes it; the owner by default.
+        content_days: For how long questions and answers of its calls are kept, sealed; 0: until they are attributed.
         is_test: It spends test money only. A test key has a limit of requests in any case: nobody pays for its calls.
 
     Raises:
@@ -88,6 +91,7 @@ def create(
         requests_per_minute=requests_per_minute,
         tokens_per_minute=tokens_per_minute,
         calls_at_once=calls_at_once,
+        content_days=content_days,
         expires_at=expires_at,
         scopes=scopes,
         allowed_origins=allowed_origins,
@@ -121,6 +125,7 @@ def change(
     requests_per_minute: int | None,
     tokens_per_minute: int | None,
     calls_at_once: int,
+    content_days: int,
     expires_at: datetime | None,
     scopes: Iterable[str],
     models: Iterable[ListedModel],
@@ -158,6 +163,7 @@ def change(
         requests_per_minute=requests_per_minute,
         tokens_per_minute=tokens_per_minute,
         calls_at_once=calls_at_once,
+        content_days=content_days,
         expires_at=expires_at,
         scopes=scopes,
         allowed_origins=allowed_origins,
@@ -219,6 +225,7 @@ def replace(key: ApiKey, *, by: User, overlap_s: int = 0) -> tuple[ApiKey, str]:
         requests_per_minute=key.requests_per_minute,
         tokens_per_minute=key.tokens_per_minute,
         calls_at_once=key.calls_at_once,
+        content_days=key.content_days,
         expires_at=key.expires_at,
         scopes=key.scopes,
         models=key.allowed_models.all(),
@@ -278,6 +285,7 @@ def _checked(
     is_test: bool,
     name: str,
     calls_at_once: int,
+    content_days: int,
     expires_at: datetime | None,
     scopes: Iterable[str],
     allowed_origins: Iterable[str],
@@ -299,12 +307,15 @@ def _checked(
             )
     if not 1 <= calls_at_once <= CALLS_AT_ONCE_MAX:
         raise Invalid(_("A key runs 1 to %(most)s calls at once.") % {"most": CALLS_AT_ONCE_MAX})
+    if not 0 <= content_days <= CONTENT_DAYS_MAX:
+        raise Invalid(_("What calls say is kept for 0 to %(most)s days.") % {"most": CONTENT_DAYS_MAX})
     if expires_at is not None and expires_at <= timezone.now():
         raise Invalid(_("The key would have expired already. Choose a later date."))
     return {
         "name": name.strip(),
         **limits,
         "calls_at_once": calls_at_once,
+        "content_days": content_days,
         "expires_at": expires_at,
         "scopes": chosen,
         "allowed_origins": _origins(allowed_origins),

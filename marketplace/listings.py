@@ -208,13 +208,25 @@ def set_fallbacks(model: ListedModel, *, by: User, fallbacks: Sequence[FallbackW
 
 @transaction.atomic
 def set_prices(
-    model: ListedModel, *, by: User, price_call_nano: int, price_in_nano: int, price_out_nano: int
+    model: ListedModel,
+    *,
+    by: User,
+    price_call_nano: int,
+    price_in_nano: int,
+    price_out_nano: int,
+    price_abstain_nano: int = 0,
 ) -> PriceList:
-    """Publish a price list. It holds for calls that start after it; the same prices again change nothing."""
+    """Publish a price list. It holds for calls that start after it; the same prices again change nothing.
+
+    Args:
+        price_abstain_nano: Of a call at which the model abstains, because what its caller requires is not met.
+    """
     _check_owner(model, by)
-    values = (price_call_nano, price_in_nano, price_out_nano)
+    values = (price_call_nano, price_in_nano, price_out_nano, price_abstain_nano)
     if any(not 0 <= value <= PRICE_NANO_MAX for value in values):
         raise Invalid(_("A price is 0 or more, and at most a million OPEN."))
+    if price_abstain_nano > price_call_nano:
+        raise Invalid(_("A call at which the model abstains costs at most what every call costs."))
     sha256 = pricing.price_sha256(pricing.Prices(*values))
     current = prices_of(model)
     if current is not None and current.sha256 == sha256:
@@ -224,6 +236,7 @@ def set_prices(
         price_call_nano=price_call_nano,
         price_in_nano=price_in_nano,
         price_out_nano=price_out_nano,
+        price_abstain_nano=price_abstain_nano,
         sha256=sha256,
     )
     announce_catalogue()

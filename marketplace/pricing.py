@@ -20,11 +20,12 @@ OPEN_AMOUNT = re.compile(r"^(\d{1,10})(?:\.(\d{1,9}))?$", re.ASCII)
 
 @dataclass(frozen=True)
 class Prices:
-    """A price list: nano-OPEN per call, per prompt token, per answer token."""
+    """A price list: nano-OPEN per call, per prompt token, per answer token; and of a call at which the model abstains."""
 
     price_call_nano: int
     price_in_nano: int
     price_out_nano: int
+    price_abstain_nano: int = 0
 
 
 def cost_nano(prices: Prices, *, prompt_tokens: int, answer_tokens: int) -> int:
@@ -54,7 +55,13 @@ def split_equally(total_nano: int, count: int) -> list[int]:
 def price_sha256(prices: Prices) -> str:
     """Return the hash that names a price list: the `price_version` a call may pin."""
     return _canonical_sha256(
-        {"call": prices.price_call_nano, "in": prices.price_in_nano, "out": prices.price_out_nano, "v": "open-prices/1"}
+        {
+            "abstain": prices.price_abstain_nano,
+            "call": prices.price_call_nano,
+            "in": prices.price_in_nano,
+            "out": prices.price_out_nano,
+            "v": "open-prices/1",
+        }
     )
 
 

@@ -10,7 +10,14 @@ from psycopg2 import sql
 #: What the gateway reads and calls besides tables (marketplace/sql/).
 GATEWAY_VIEWS = (
     *("gateway_models", "gateway_prices", "gateway_keys", "gateway_accesses"),
-    *("gateway_withdrawn", "gateway_passages", "gateway_calls", "gateway_balances", "gateway_free_calls"),
+    *(
+        "gateway_withdrawn",
+        "gateway_passages",
+        "gateway_sources",
+        "gateway_calls",
+        "gateway_balances",
+        "gateway_free_calls",
+    ),
 )
 #: Only added to; a trigger refuses everybody else (marketplace/sql/immutable.sql, the second migration of datanets).
 IMMUTABLE = (

@@ -266,6 +266,7 @@ def models_for(viewer: Viewer) -> QuerySet[Any]:
             price_call_nano=Subquery(prices.values("price_call_nano")[:1]),
             price_in_nano=Subquery(prices.values("price_in_nano")[:1]),
             price_out_nano=Subquery(prices.values("price_out_nano")[:1]),
+            price_abstain_nano=Subquery(prices.values("price_abstain_nano")[:1]),
             version_number=Subquery(number.values("number")[:1]),
             calls_30d=Coalesce(Subquery(_calls_of_model(), output_field=IntegerField()), 0),
         )

@@ -187,6 +187,12 @@ CELERY_BEAT_SCHEDULE = {
     "tell what epochs paid": {"task": "marketplace.tasks.tell_settled", "schedule": 60},
     # A bell that rang while all workers were busy is not rung after.
     "deliver webhooks": {"task": "marketplace.tasks.deliver_webhooks", "schedule": 5, "options": {"expires": 5}},
+    # What a key has kept until it is attributed goes soon after.
+    "forget what calls said": {
+        "task": "marketplace.tasks.forget_call_content",
+        "schedule": 5,
+        "options": {"expires": 5},
+    },
     "forget what is over": {"task": "marketplace.tasks.forget", "schedule": 600},
 }
 

@@ -44,8 +44,12 @@ def keep_deadlines() -> None:
 
 
 @shared_task(ignore_result=True)
-def forget() -> None:
+def forget_call_content() -> None:
     housekeeping.forget_call_content()
+
+
+@shared_task(ignore_result=True)
+def forget() -> None:
     housekeeping.forget_idempotency_keys()
     housekeeping.finish_erasures()
     delivering.forget_old()

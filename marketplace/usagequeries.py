@@ -40,6 +40,7 @@ def total(found: QuerySet[Call]) -> dict[str, int]:
         calls=Count("pk"),
         failed=Count("pk", filter=Q(status=Call.Status.FAILED)),
         left=Count("pk", filter=Q(status=Call.Status.LEFT)),
+        abstained=Count("pk", filter=Q(status=Call.Status.ABSTAINED)),
         refused=Count("pk", filter=Q(status=Call.Status.REFUSED)),
         prompt_tokens=Sum("prompt_tokens"),
         answer_tokens=Sum("answer_tokens"),

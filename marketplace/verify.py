@@ -169,7 +169,8 @@ CHECKS = (
         """
         SELECT id, cost_nano, listed FROM (
             SELECT c.id, c.cost_nano, CASE WHEN c.status IN ('succeeded', 'left') THEN p.price_call_nano
-                   + p.price_in_nano * c.prompt_tokens + p.price_out_nano * c.answer_tokens ELSE 0 END AS listed
+                   + p.price_in_nano * c.prompt_tokens + p.price_out_nano * c.answer_tokens
+                   WHEN c.status = 'abstained' THEN p.price_abstain_nano ELSE 0 END AS listed
             FROM every_call c JOIN marketplace_pricelist p ON p.id = c.price_list_id) priced
         WHERE cost_nano <> listed ORDER BY 1 LIMIT 1
         """,

@@ -86,6 +86,24 @@ def answer(artifact: Artifact, inputs: np.ndarray) -> Answer:
     )
 
 
+def support(artifact: Artifact, answer: Answer, *, meets: np.ndarray | None = None) -> tuple[float, int]:
+    """How far the records that meet a condition support the served label.
+
+    Args:
+        meets: By place in the record order of the fit, whether a record meets the condition; None: all of them do.
+
+    Returns:
+        The share of the votes that such records cast for the served label, from 0 to 1; and how many votes that is.
+    """
+    a = artifact.arrays
+    places = np.array([one["index"] for one in answer.outputs["neighbours"]], dtype=np.int64)
+    votes = a["targets"][np.searchsorted(a["record_index"], places)] == answer.context["served"]
+    if meets is not None:
+        votes &= meets[places]
+    count = int(votes.sum())
+    return count / len(places), count
+
+
 def attribute(artifact: Artifact, answer: Answer) -> np.ndarray:
     """Exact KNN-Shapley of the served vote.
 

@@ -190,11 +190,15 @@ def retrieve(
     similarity = (a["embeddings"] * query).sum(1)
     by_record: dict[int, list[Passage]] = {}
     passages_left, tokens_left = max_passages, max_context_tokens
-    for i in np.argsort(-similarity, kind="stable"):
+    order = np.argsort(-similarity, kind="stable")
+    if excluded_records:  # all at once: a caller may allow a few records out of very many
+        excluded = np.fromiter(excluded_records, dtype=np.int64, count=len(excluded_records))
+        order = order[~np.isin(a["passages"][order, 0], excluded)]
+    for i in order:
         if not passages_left:
             break
         record, start, end, tokens = (int(value) for value in a["passages"][i])
-        if record in excluded_records or tokens > tokens_left:
+        if tokens > tokens_left:
             continue
         if record not in by_record and len(by_record) == max_records:
             continue
@@ -203,6 +207,11 @@ def retrieve(
         passages_left -= 1
         tokens_left -= tokens
     return [one for found in by_record.values() for one in sorted(found, key=lambda one: (one.start, one.passage))]
+
+
+def support(passages: Sequence[Passage]) -> float:
+    """How far these passages support an answer to the question: the cosine of the nearest, from 0 (also of none) to 1."""
+    return min(max((0.0, *(one.similarity for one in passages))), 1.0)
 
 
 def answer(artifact: Artifact, inputs: Mapping[str, Any]) -> Answer:

@@ -6,7 +6,7 @@ from rest_framework import serializers
 from rest_framework.response import Response
 
 from .. import keys, listings, sharing
-from ..models import CALLS_AT_ONCE_MAX, ORIGIN_CHARS_MAX, SCOPES
+from ..models import CALLS_AT_ONCE_MAX, CONTENT_DAYS_MAX, ORIGIN_CHARS_MAX, SCOPES
 from .base import ApiView, PageQuery, body_of, endpoint, find, page, page_of, require_fresh_session
 from .fields import Amount, Id, Moment, Shown, Strict, Text, Whole, YesNo, money
 
@@ -28,6 +28,9 @@ class KeyShown(Shown):
     requests_per_minute = serializers.IntegerField(allow_null=True)
     tokens_per_minute = serializers.IntegerField(allow_null=True)
     calls_at_once = serializers.IntegerField()
+    content_days = serializers.IntegerField(
+        help_text="For how many days what its calls say is kept, sealed; 0: until it is attributed."
+    )
     is_test = serializers.BooleanField(help_text="It spends test money, and no model answers it.")
     scopes = serializers.ListField(
         child=serializers.ChoiceField(SCOPES), help_text="call: models; read: calls, credits, receipts."
@@ -61,6 +64,7 @@ class NewKey(Strict):
     requests_per_minute = Whole(min_value=1, required=False)
     tokens_per_minute = Whole(min_value=1, required=False)
     calls_at_once = Whole(min_value=1, max_value=CALLS_AT_ONCE_MAX, required=False)
+    content_days = Whole(min_value=0, max_value=CONTENT_DAYS_MAX, required=False)
     is_test = YesNo(required=False, help_text="Spend test money. This cannot be changed later.")
     expires_at = Moment(required=False)
     scopes = serializers.ListField(child=serializers.ChoiceField(SCOPES), required=False, min_length=1, max_length=2)
@@ -80,6 +84,7 @@ class KeyChange(Strict):
     requests_per_minute = Whole(min_value=1, required=False, allow_null=True)
     tokens_per_minute = Whole(min_value=1, required=False, allow_null=True)
     calls_at_once = Whole(min_value=1, max_value=CALLS_AT_ONCE_MAX, required=False)
+    content_days = Whole(min_value=0, max_value=CONTENT_DAYS_MAX, required=False)
     expires_at = Moment(required=False, allow_null=True)
     scopes = serializers.ListField(child=serializers.ChoiceField(SCOPES), required=False, min_length=1, max_length=2)
     models = serializers.ListField(child=Text(max_length=101), required=False, max_length=50)

@@ -44,6 +44,7 @@ class ModelShown(Shown):
     price_call_nano, price_call_open = money("price_call_nano", nullable=True)
     price_in_nano, price_in_open = money("price_in_nano", nullable=True)
     price_out_nano, price_out_open = money("price_out_nano", nullable=True)
+    price_abstain_nano, price_abstain_open = money("price_abstain_nano", nullable=True)
     pass_price_nano, pass_price_open = money("pass_price_nano", nullable=True)
     pass_days = serializers.IntegerField(allow_null=True)
     free_calls_per_day = serializers.IntegerField(
@@ -92,6 +93,9 @@ class Prices(Strict):
     price_call_nano = Amount()
     price_in_nano = Amount(help_text="Per prompt token.")
     price_out_nano = Amount(help_text="Per answer token.")
+    price_abstain_nano = Amount(
+        required=False, help_text="Of a call at which the model abstains; at most price_call_nano. Without it: 0."
+    )
 
 
 class NewModel(Strict):
@@ -175,6 +179,7 @@ class PricesShown(Shown):
     price_call_nano, price_call_open = money("price_call_nano")
     price_in_nano, price_in_open = money("price_in_nano")
     price_out_nano, price_out_open = money("price_out_nano")
+    price_abstain_nano, price_abstain_open = money("price_abstain_nano")
     effective_at = serializers.DateTimeField()
 
 

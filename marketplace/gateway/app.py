@@ -25,6 +25,7 @@ from .database import DatabaseThread
 from .engines import Engines
 from .errors import ApiError, ClientLeft, Unavailable, broken, invalid, too_slow, unavailable, unknown_model
 from .freecalls import FreeCalls
+from .guard import Sources
 from .idempotency import Idempotency
 from .keyring import CHANNEL as KEYS_CHANNEL
 from .keyring import Key, Keyring
@@ -109,7 +110,7 @@ class Application:
             field_keys=settings.FIELD_KEYS,
             allow=settings.OUTBOUND_ALLOW,
         )
-        self._engines = Engines(self._upstreams, self._artifacts)
+        self._engines = Engines(self._upstreams, self._artifacts, Sources(self._reading_db))
         self._leases = Leases(self._leases_db, owner=self._process, generation=time.time_ns() // 1_000_000)
         self._limits = Limits(self._limits_db, process=self._process)
         parts = Parts(

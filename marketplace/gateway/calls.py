@@ -17,7 +17,7 @@ import psycopg2
 
 from marketplace import pricing
 
-from . import bodies, failpoints, offloop, standins, streaming
+from . import bodies, failpoints, guard, offloop, standins, streaming
 from .catalogue import CHAT_ENGINES, Version
 from .charging import Call, Charge, Outcome, request_digest
 from .chatting import Prepared as PreparedChat
@@ -75,6 +75,7 @@ class PaidCalls:
                 idempotency_key=header(scope, b"idempotency-key"),
                 request_bytes=len(raw),
                 is_test=key.is_test,
+                content_days=key.content_days,
             )
             record.of(call)
             reply.headers[b"x-receipt-id"] = record.call_id.encode()
@@ -125,6 +126,7 @@ class PaidCalls:
                 "price_version": version.price_list.sha256,
                 "max_cost_nano": worst_nano,
                 "max_cost": pricing.nano_to_open(worst_nano),
+                "price_abstain_nano": version.price_list.prices.price_abstain_nano,
                 **({"test": True} if key.is_test else {}),
                 "paid_by": "developer" if offer.covers else "buyer",
                 "free_calls_left": offer.left,
@@ -178,9 +180,11 @@ class PaidCalls:
         tokens = outcome.prompt_tokens + outcome.answer_tokens
         parts.limits.leave(entered, cost_nano=0 if call.free else done.cost_nano, tokens=tokens)
         failpoints.hit("before_last_byte")
-        if outcome.status != "succeeded" or not outcome.delivered:
+        if outcome.status not in ("succeeded", guard.STATUS) or not outcome.delivered:
             raise ClientLeft
-        if isinstance(prepared, PreparedChat) and call.streamed:
+        if isinstance(prepared, PreparedChat) and call.streamed and outcome.status == guard.STATUS:
+            await streaming.send_abstained(reply, call, prepared.request.include_usage, done.response)
+        elif isinstance(prepared, PreparedChat) and call.streamed:
             await streaming.send_end(reply, call, prepared.request.include_usage, done.response)
         else:
             reply.add(parts.limits.headers(entered.key))
@@ -199,6 +203,8 @@ class PaidCalls:
                 outcome = await parts.engines.answer(
                     call.version, prepared, endpoint=call.endpoint, call_id=call.name, is_test=call.is_test
                 )
+            elif prepared.abstention is not None:
+                outcome = streaming.abstained(call, prepared, prepared.abstention)
             elif call.is_test:
                 outcome = await standins.answer(call, prepared, reply)
             elif call.streamed:
@@ -227,6 +233,7 @@ class PaidCalls:
             raise
 
     async def _prepare(self, version: Version, fields: dict[str, Any], endpoint: str, *, size_bytes: int) -> Prepared:
+        requirement = guard.take_requirement(fields, version)
         if endpoint in CHATS:
             request = await offloop.run(
                 size_bytes,
@@ -235,8 +242,8 @@ class PaidCalls:
                 completion=endpoint == "completions",
                 foreign=bool(version.upstream_url),
             )
-            return await self._parts.chats.prepare(version, request, size_bytes=size_bytes)
-        prepared = await self._parts.engines.prepare(version, fields, endpoint=endpoint)
+            return await self._parts.chats.prepare(version, request, size_bytes=size_bytes, requirement=requirement)
+        prepared = await self._parts.engines.prepare(version, fields, endpoint=endpoint, requirement=requirement)
         bodies.nothing_else(fields)
         return prepared
 

@@ -27,8 +27,8 @@ _MODELS = """SELECT model_id::text, version_id::text, number, owner_id, owner, s
   pass_price_nano, pass_days, free_calls_per_day, context_tokens, max_output_tokens, upstream_url, upstream_model,
   upstream_key_token, upstream_fallbacks, artifact_sha256, created_at, listed, retire_from, rule_id::text, rule_sha256,
   rule_parts, owner_ids, datanets, task, attribution_method, metrics, record_count FROM gateway_models"""
-_PRICES = """SELECT model_id::text, price_list_id::text, sha256, price_call_nano, price_in_nano, price_out_nano
-FROM gateway_prices"""
+_PRICES = """SELECT model_id::text, price_list_id::text, sha256, price_call_nano, price_in_nano, price_out_nano,
+  price_abstain_nano FROM gateway_prices"""
 _WITHDRAWN = "SELECT record_id FROM gateway_withdrawn WHERE datanet_id = ANY (%s::uuid[])"
 
 
@@ -218,10 +218,12 @@ def described(version: Version, catalogue: Catalogue, *, pinned: bool = False) -
             "price_call_nano": prices.price_call_nano,
             "price_in_nano": prices.price_in_nano,
             "price_out_nano": prices.price_out_nano,
+            "price_abstain_nano": prices.price_abstain_nano,
         },
+        "require": list(OFFERED[version.engine]),
         "free_calls_per_day": version.free_calls_per_day,
         "split_rule": {"sha256": version.rule_sha256, "parts_bp": dict(version.rule_parts)},
-        "datanets": [{key: one[key] for key in ("datanet", "version", "kind")} for one in version.datanets],
+        "datanets": [{key: one[key] for key in ("datanet", "version", "kind", "licence")} for one in version.datanets],
         "records": version.record_count,
         "attribution": version.attribution_method,
         "score_card": dict(version.metrics),
@@ -235,6 +237,14 @@ def listed(versions: Sequence[Version], catalogue: Catalogue) -> bytes:
 
 
 CHAT_ENGINES = ("retrieval", "connected")
+#: What can be required of the data behind an answer (guard.py), by the kind of its model. A linear model is made of all its
+#: records at once, and what a connected one was made of is only stated: of these the whole is judged, by its Datanets.
+OFFERED = {
+    "retrieval": ("support", "licences", "datanets", "data_newer_than", "max_age_days"),
+    "neighbours": ("support", "licences", "datanets", "data_newer_than", "max_age_days"),
+    "linear": ("licences", "datanets"),
+    "connected": ("licences", "datanets"),
+}
 
 
 def has_bundle(version: Version) -> bool:

@@ -22,7 +22,9 @@ from marketplace import pricing, splitting
 
 from .catalogue import CHAT_ENGINES, Version
 
-CHARGED = ("succeeded", "left")
+CONTENT_DAYS_MAX = 30  # as of the model: this process knows none
+DAY_S = 86_400
+CHARGED = ("succeeded", "left", "abstained")
 
 
 @dataclass
@@ -33,6 +35,7 @@ class Call:
         free: Its buyer pays nothing, the developer pays the price.
         cap_id: The lease on its key's spend caps from which its cost is counted; None: the key has no cap.
         is_test: Test money pays it, and nobody earns from it.
+        content_days: How long its key has its content kept; 0: until it is attributed.
     """
 
     version: Version
@@ -46,6 +49,7 @@ class Call:
     request_bytes: int = 0
     cap_id: str | None = None
     is_test: bool = False
+    content_days: int = CONTENT_DAYS_MAX
     id: UUID = field(default_factory=ids.new_id)
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     name: str = field(init=False)  # the id as text
@@ -75,7 +79,7 @@ class Outcome:
     """How a call ended.
 
     Args:
-        status: succeeded, left, failed or refused. Only the first two cost something.
+        status: succeeded, left, abstained, failed or refused. Only the first three cost something.
         prompt_tokens, answer_tokens: Never more than was reserved for.
         response: What the buyer gets (or got a part of), without `open`.
         context: Of a linear or neighbours answer: what recomputes its attribution.
@@ -109,7 +113,9 @@ def charge(call: Call, outcome: Outcome, *, content_key: str, kept_s: int, vest_
     """Build what the capture stores. Without `hold_id`: the caller knows from which lease it is drawn."""
     version = call.version
     cost_nano = 0
-    if outcome.status in CHARGED:
+    if outcome.status == "abstained":
+        cost_nano = version.price_list.prices.price_abstain_nano
+    elif outcome.status in CHARGED:
         cost_nano = pricing.cost_nano(
             version.price_list.prices, prompt_tokens=outcome.prompt_tokens, answer_tokens=outcome.answer_tokens
         )
@@ -139,13 +145,14 @@ def charge(call: Call, outcome: Outcome, *, content_key: str, kept_s: int, vest_
         row["content"] = {
             "sealed": _base64(sealed),
             "sealed_key": _base64(sealed_key),
-            "kept_s": kept_s,
+            "kept_s": min(kept_s, call.content_days * DAY_S),
         }
         if cost_nano and call.is_test:
             row["posting"] = _test_posting(call, cost_nano)
         elif cost_nano:
             row["posting"] = _posting(call, outcome, cost_nano, parts, response_bytes, vest_after_s)
-            is_chat = version.engine in CHAT_ENGINES
+            abstained = outcome.status == "abstained"
+            is_chat = version.engine in CHAT_ENGINES and not abstained
             row["outbox"] = {
                 "topic": payloads.TOPIC,
                 "reference": f"call:{call.name}",
@@ -159,6 +166,7 @@ def charge(call: Call, outcome: Outcome, *, content_key: str, kept_s: int, vest_
                     rule_sha256=version.rule_sha256,
                     data_nano=parts["data"],
                     curation_nano=parts["curation"],
+                    abstained=abstained,
                     context=outcome.context,
                     sealed=sealed if is_chat else None,
                     sealed_key=sealed_key if is_chat else None,

@@ -14,7 +14,7 @@ from psycopg2.extensions import cursor as Cursor
 from attribution.bundles import Bundle
 from attribution.engines import retrieval
 
-from . import config, offloop
+from . import config, guard, offloop
 from .bodies import ChatRequest, question_of
 from .catalogue import Shelf, Version
 from .database import DatabaseThread
@@ -34,6 +34,7 @@ class Prepared:
     Args:
         prompt_tokens: The most that any of them may count.
         counted_tokens: What the tokenizer of the bundled model counted, if that is one of them.
+        abstention: Why no upstream is asked; what is prepared otherwise says what an answer may have cost.
     """
 
     request: ChatRequest
@@ -44,6 +45,8 @@ class Prepared:
     counted_tokens: int | None
     passages: list[retrieval.Passage] = field(default_factory=list)
     sources: Sequence[Mapping[str, str]] = ()
+    support: float | None = None  # where the caller requires something of it
+    abstention: guard.Abstention | None = None
 
     def counted_by(self, upstream: Upstream | None) -> int | None:
         """The exact length of the prompt for who answered, or (None) whoever would have; None if nobody counted it."""
@@ -74,11 +77,14 @@ class Chats:
     def __init__(self, *, upstreams: Upstreams, engines: Engines, database: DatabaseThread, shelf: Shelf):
         self._upstreams, self._engines, self._database, self._shelf = upstreams, engines, database, shelf
 
-    async def prepare(self, version: Version, request: ChatRequest, *, size_bytes: int) -> Prepared:
-        """Find passages, build the prompt, count it, and force a token cap.
+    async def prepare(
+        self, version: Version, request: ChatRequest, *, size_bytes: int, requirement: guard.Requirement | None = None
+    ) -> Prepared:
+        """Find passages, build the prompt, count it, and force a token cap. Judge what its caller requires.
 
         Args:
             size_bytes: Of the request as it came.
+            requirement: Only passages that meet its conditions are found.
 
         Raises:
             ApiError: 400 the messages do not fit the context; 5xx the models process does not answer.
@@ -88,7 +94,7 @@ class Chats:
         passages: list[retrieval.Passage] = []
         sources: dict[int, dict[str, str]] = {}
         if version.engine == "retrieval":
-            passages, sources = await self._retrieve(version, request)
+            passages, sources = await self._retrieve(version, request, requirement)
         wanted = min(request.max_tokens or version.max_output_tokens, version.max_output_tokens)
         while True:
             messages = request.messages
@@ -114,6 +120,7 @@ class Chats:
         body |= {"max_tokens": max_tokens, "stream": request.stream}
         if request.stream:
             body["stream_options"] = {"include_usage": True}
+        support, abstention = _judged(version, requirement, passages)
         return Prepared(
             request=request,
             upstreams=upstreams,
@@ -123,18 +130,23 @@ class Chats:
             counted_tokens=counted_tokens,
             passages=passages,
             sources=[sources[place] for place in retrieval.cited_records(passages)],
+            support=support,
+            abstention=abstention,
         )
 
     async def _retrieve(
-        self, version: Version, request: ChatRequest
+        self, version: Version, request: ChatRequest, requirement: guard.Requirement | None
     ) -> tuple[list[retrieval.Passage], dict[int, dict[str, str]]]:
         """Passages with their words, and where each record (by its place) comes from."""
         bundle = await self._engines.bundle(version.artifact_sha256)
         question = question_of(request.messages)[-QUESTION_CHARS_MAX:]
         if not question.strip():
             return [], {}
+        meets = None if requirement is None else await self._engines.sources.meeting(requirement, version, bundle)
+        if meets is not None and not meets.any():
+            return [], {}
         embedding, _ = await self._upstreams.embed(question, input_type="query")
-        found = await self._engines.in_thread(_nearest, bundle, embedding, self._shelf.now.withdrawn)
+        found = await self._engines.in_thread(_nearest, bundle, embedding, self._shelf.now.withdrawn, meets)
         record_ids = [bundle.record_ids[passage.record] for passage in found]
 
         def act(cursor: Cursor) -> dict[int, tuple]:
@@ -158,9 +170,26 @@ class Chats:
         return passages, sources
 
 
-def _nearest(bundle: Bundle, embedding: list[float], withdrawn: frozenset[int]) -> list[retrieval.Passage]:
+def _nearest(
+    bundle: Bundle, embedding: list[float], withdrawn: frozenset[int], meets: np.ndarray | None
+) -> list[retrieval.Passage]:
     excluded = {place for place, record_id in enumerate(bundle.record_ids) if record_id in withdrawn}
+    if meets is not None:
+        excluded |= set(np.flatnonzero(~meets).tolist())
     return retrieval.retrieve(bundle.artifact, np.asarray(embedding, dtype=np.float64), excluded_records=excluded)
+
+
+def _judged(
+    version: Version, requirement: guard.Requirement | None, passages: Sequence[retrieval.Passage]
+) -> tuple[float | None, guard.Abstention | None]:
+    """The support that the passages are for an answer, and why there is none."""
+    if requirement is None:
+        return None, None
+    if version.engine != "retrieval":
+        return None, guard.judge_whole(requirement, version)
+    support = round(retrieval.support(passages), guard.SUPPORT_PLACES)
+    records = len(retrieval.cited_records(passages))
+    return support, guard.judge_support(requirement, support=support, records=records)
 
 
 def _without_farthest(passages: list[retrieval.Passage]) -> list[retrieval.Passage]:

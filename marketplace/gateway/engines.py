@@ -16,9 +16,9 @@ from PIL import Image
 
 from attribution import features
 from attribution.bundles import Bundle
-from attribution.engines import ENGINES, Answer
+from attribution.engines import ENGINES, Answer, neighbours
 
-from . import config
+from . import config, guard
 from .artifacts import Artifacts
 from .catalogue import Version
 from .charging import Outcome
@@ -40,13 +40,16 @@ class Prepared:
     vector: np.ndarray | None
     text: str = ""
     max_tokens: int = 0
+    requirement: guard.Requirement | None = None
+    meets: np.ndarray | None = None  # which records meet its conditions; None: all
+    abstention: guard.Abstention | None = None  # what is known before the model is asked
 
 
 class Engines:
     """Answers from the artifacts of the models that are called; one thread for what is too long for the event loop."""
 
-    def __init__(self, upstreams: Upstreams, artifacts: Artifacts):
-        self._upstreams, self._artifacts = upstreams, artifacts
+    def __init__(self, upstreams: Upstreams, artifacts: Artifacts, sources: guard.Sources):
+        self._upstreams, self._artifacts, self.sources = upstreams, artifacts, sources
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="engines")
 
     def stop(self) -> None:
@@ -59,9 +62,25 @@ class Engines:
     async def in_thread(self, act, *arguments) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._thread, act, *arguments)
 
-    async def prepare(self, version: Version, fields: dict[str, Any], *, endpoint: str) -> Prepared:
-        """Read and check the input. Raises ApiError 400."""
+    async def prepare(
+        self,
+        version: Version,
+        fields: dict[str, Any],
+        *,
+        endpoint: str,
+        requirement: guard.Requirement | None = None,
+    ) -> Prepared:
+        """Read and check the input, and find which records meet what its caller requires. Raises ApiError 400."""
         bundle = await self.bundle(version.artifact_sha256)
+        prepared = await self._read(bundle, fields, endpoint=endpoint)
+        if requirement is not None and version.engine == "neighbours":
+            prepared.requirement = requirement
+            prepared.meets = await self.sources.meeting(requirement, version, bundle)
+        elif requirement is not None:
+            prepared.abstention = guard.judge_whole(requirement, version)
+        return prepared
+
+    async def _read(self, bundle: Bundle, fields: dict[str, Any], *, endpoint: str) -> Prepared:
         predicts = bundle.artifact.settings.get("task") == "regression"
         if predicts != (endpoint == "predict"):
             other = "/v1/predict" if predicts else "/v1/classify"
@@ -92,7 +111,13 @@ class Engines:
     async def answer(
         self, version: Version, prepared: Prepared, *, endpoint: str, call_id: str, is_test: bool = False
     ) -> Outcome:
-        """Answer. To a test call the model says what it says of nothing, whatever the input was. Raises ApiError."""
+        """Answer, or abstain. To a test call the model says what it says of nothing, whatever the input was.
+
+        Raises:
+            ApiError: 5xx, a text cannot be embedded.
+        """
+        if prepared.abstention is not None:
+            return _abstained(version, prepared.bundle, prepared.abstention, endpoint=endpoint, call_id=call_id)
         bundle, vector, tokens = prepared.bundle, prepared.vector, 0
         if vector is None:
             embedding, tokens = await self._upstreams.embed(prepared.text, input_type="passage")
@@ -106,6 +131,13 @@ class Engines:
             if runs_on_the_loop(bundle)
             else await self.in_thread(engine.answer, bundle.artifact, vector)
         )
+        told = {}
+        if prepared.requirement is not None:
+            support, records = neighbours.support(bundle.artifact, found, meets=prepared.meets)
+            told["support"] = round(support, guard.SUPPORT_PLACES)
+            abstention = guard.judge_support(prepared.requirement, support=told["support"], records=records)
+            if abstention is not None:
+                return _abstained(version, bundle, abstention, endpoint=endpoint, call_id=call_id)
         outputs = dict(found.outputs)
         if "neighbours" in outputs:
             # A record is known outside by its commitment only.
@@ -113,15 +145,30 @@ class Engines:
             outputs["neighbours"] = [
                 {"record": identities[one["index"]], "distance": one["distance"]} for one in outputs["neighbours"]
             ]
-        response = {
-            "id": call_id,
-            "object": "prediction" if endpoint == "predict" else "classification",
-            "created": int(time.time()),
-            "model": version.path,
-            **outputs,
-            "usage": {"prompt_tokens": tokens, "completion_tokens": 0, "total_tokens": tokens},
-        }
-        return Outcome("succeeded", prompt_tokens=tokens, response=response, context=found.context)
+        response = _response(version, outputs, tokens, endpoint=endpoint, call_id=call_id)
+        return Outcome("succeeded", prompt_tokens=tokens, response=response, context=found.context, told=told)
+
+
+def _response(version: Version, outputs: dict[str, Any], tokens: int, *, endpoint: str, call_id: str) -> dict[str, Any]:
+    return {
+        "id": call_id,
+        "object": "prediction" if endpoint == "predict" else "classification",
+        "created": int(time.time()),
+        "model": version.path,
+        **outputs,
+        "usage": {"prompt_tokens": tokens, "completion_tokens": 0, "total_tokens": tokens},
+    }
+
+
+def _abstained(
+    version: Version, bundle: Bundle, abstention: guard.Abstention, *, endpoint: str, call_id: str
+) -> Outcome:
+    """No answer, in the form of one. Nothing is counted: it costs one price, whatever the input was."""
+    outputs: dict[str, Any] = {"value": None} if endpoint == "predict" else {"label": None, "probabilities": {}}
+    if bundle.artifact.engine == "neighbours":
+        outputs["neighbours"] = []
+    response = _response(version, outputs, 0, endpoint=endpoint, call_id=call_id)
+    return Outcome(guard.STATUS, response=response, told={"abstained": abstention.told()})
 
 
 def runs_on_the_loop(bundle: Bundle) -> bool:

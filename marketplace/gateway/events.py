@@ -53,6 +53,6 @@ def delta_of(call: Call, delta: dict[str, Any], reason: str | None) -> dict[str,
         choice["text"] = delta.get("content") or ""
     else:
         choice["delta"] = {
-            name: delta[name] for name in ("role", "content", "tool_calls") if delta.get(name) is not None
+            name: delta[name] for name in ("role", "content", "refusal", "tool_calls") if delta.get(name) is not None
         }
     return {**chunk_of(call), "choices": [choice]}

@@ -85,7 +85,13 @@ class Idempotency:
                 retry=False,
             )
         if stored is None:
-            raise ApiError(409, "The stored answer was erased. Use a new key.", code="idempotency_erased", retry=False)
+            raise ApiError(
+                409,
+                "A request with this Idempotency-Key was answered, and its answer is erased: it was kept as long as its API"
+                " key says. Nothing is charged for this one. Its call is in /v1/calls; to ask again use a new key.",
+                code="idempotency_erased",
+                retry=False,
+            )
         call_id = UUID(answered_by)
         kept = await offloop.run(len(stored[0]), self._opened, call_id, bytes(stored[0]), bytes(stored[1]))
         return Replay(call_id, bool(kept["streamed"]), kept["response"])

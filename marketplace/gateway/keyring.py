@@ -20,8 +20,8 @@ from .errors import ApiError, unknown_key
 CHANNEL = "openledger_keys"
 
 _KEY = """SELECT k.key_id::text, k.owner_id, k.limits_id::text, k.is_capped, k.requests_per_minute, k.tokens_per_minute,
-  k.expires_at, k.is_test, k.made_by_id, k.scopes::text[], k.allowed_model_ids::text[], k.allowed_origins::text[],
-  (SELECT jsonb_object_agg(a.model_id, extract(epoch FROM a.ends_at)) FROM
+  k.expires_at, k.is_test, k.made_by_id, k.content_days, k.scopes::text[], k.allowed_model_ids::text[],
+  k.allowed_origins::text[], (SELECT jsonb_object_agg(a.model_id, extract(epoch FROM a.ends_at)) FROM
      (SELECT model_id, CASE WHEN bool_or(ends_at IS NULL) THEN NULL ELSE max(ends_at) END AS ends_at
       FROM gateway_accesses WHERE buyer_id = k.owner_id GROUP BY model_id) a)
 FROM gateway_keys k WHERE k.sha256 = %s"""
@@ -34,7 +34,8 @@ class Key:
     """A key that works, its owner's accesses (model id -> end, None: without end) and its limits.
 
     Limits are counted by `limits_id`: the key's own, or that of the first key which it replaced. One that `is_test` spends
-    test money, and no model answers it. Of a shared wallet it reads what the keys of who made it (`made_by`) did.
+    test money, and no model answers it. Of a shared wallet it reads what the keys of who made it (`made_by`) did. What its
+    calls say is kept for `content_days`, 0: until it is attributed.
     """
 
     id: str
@@ -46,6 +47,7 @@ class Key:
     expires_at: datetime | None
     is_test: bool
     made_by: int
+    content_days: int
     scopes: frozenset[str]
     allowed_models: frozenset[str]
     allowed_origins: frozenset[str]
@@ -154,7 +156,7 @@ def read_key(cursor: Cursor, digest: bytes) -> Key | None:
     row = cursor.fetchone()
     if row is None:
         return None
-    return Key(*row[:9], frozenset(row[9]), frozenset(row[10] or ()), frozenset(row[11]), row[12] or {})  # type: ignore[call-arg]  # the columns, in order
+    return Key(*row[:10], frozenset(row[10]), frozenset(row[11] or ()), frozenset(row[12]), row[13] or {})  # type: ignore[call-arg]  # the columns, in order
 
 
 def _read_origins(cursor: Cursor) -> frozenset[str]:

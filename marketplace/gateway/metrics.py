@@ -22,7 +22,7 @@ from .leases import Leases
 REGISTRY = CollectorRegistry()
 ProcessCollector(registry=REGISTRY)
 STAGES = ("auth", "receive", "prepare", "reserve", "upstream_first_byte", "upstream", "capture", "send")
-ENDS = ("succeeded", "failed", "left", "refused", "replayed", "dropped")
+ENDS = ("succeeded", "failed", "left", "abstained", "refused", "replayed", "dropped")
 LABELS_MAX = 100
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import orjson
 
-from . import config, failpoints
+from . import config, failpoints, guard
 from .charging import Call, Outcome
 from .chatting import Prepared
 from .cycle import Cycle
@@ -132,14 +132,34 @@ async def send_end(reply: Reply, call: Call, include_usage: bool, response: dict
     await reply.end_events()
 
 
+async def send_abstained(reply: Reply, call: Call, include_usage: bool, response: dict[str, Any]) -> None:
+    """A stream without an answer: one event, which says why whether usage was asked for or not, and the end of any other."""
+    await reply.start_events()
+    choice = response["choices"][0]
+    event = delta_of(call, choice.get("message") or {}, choice["finish_reason"])
+    await reply.event({**event, "open": response["open"]})
+    await send_end(reply, call, include_usage, response)
+
+
 async def replay(reply: Reply, call: Call, include_usage: bool, response: dict[str, Any]) -> None:
     """A stored answer as a stream."""
+    if "abstained" in response["open"]:
+        await send_abstained(reply, call, include_usage, response)
+        return
     await reply.start_events()
     choice = response["choices"][0]
     delta = choice.get("message") or {"content": choice.get("text", "")}
     await reply.event(delta_of(call, delta, None))
     await reply.event(delta_of(call, {}, choice["finish_reason"]))
     await send_end(reply, call, include_usage, response)
+
+
+def abstained(call: Call, prepared: Prepared, abstention: guard.Abstention) -> Outcome:
+    """No answer, in the form of one: nobody was asked, and nothing is counted. It costs one price, whatever the prompt was."""
+    body = body_of(call, "", None, guard.FINISH_REASON, 0, 0)
+    if "message" in body["choices"][0]:
+        body["choices"][0]["message"]["refusal"] = abstention.message
+    return Outcome(guard.STATUS, response=body, kept=prepared.kept("", None), told={"abstained": abstention.told()})
 
 
 def _shorten(limit: asyncio.Timeout, loop: asyncio.AbstractEventLoop) -> None:
@@ -229,7 +249,11 @@ def _succeeded(
     if reason == "content_filter":
         raise ApiError(502, "The model's filter stopped this answer. Nothing was charged.", code="content_filter")
     response = body_of(call, text, tools, reason, prompt_tokens, answer_tokens)
-    told = {"citations": prepared.citations(text)} if call.version.engine == "retrieval" else {}
+    told: dict[str, Any] = {}
+    if call.version.engine == "retrieval":
+        told["citations"] = prepared.citations(text)
+    if prepared.support is not None:
+        told["support"] = prepared.support
     return Outcome(
         "succeeded", prompt_tokens, answer_tokens, response=response, kept=prepared.kept(text, upstream), told=told
     )

@@ -28,7 +28,7 @@ class Migration(migrations.Migration):
                 ('call_id', models.UUIDField(primary_key=True, serialize=False)),
                 ('sealed', models.BinaryField()),
                 ('sealed_key', models.BinaryField(null=True)),
-                ('expires_at', models.DateTimeField(db_index=True)),
+                ('expires_at', models.DateTimeField()),
             ],
         ),
         migrations.CreateModel(
@@ -90,6 +90,7 @@ class Migration(migrations.Migration):
                 ('requests_per_minute', models.PositiveIntegerField(blank=True, null=True)),
                 ('tokens_per_minute', models.PositiveIntegerField(blank=True, null=True)),
                 ('calls_at_once', models.PositiveSmallIntegerField(default=128)),
+                ('content_days', models.PositiveSmallIntegerField(default=30)),
                 ('allowed_origins', django.contrib.postgres.fields.ArrayField(base_field=models.CharField(max_length=120), blank=True, default=list, size=None)),
                 ('expires_at', models.DateTimeField(blank=True, null=True)),
                 ('created_at', models.DateTimeField(default=django.utils.timezone.now)),
@@ -174,6 +175,7 @@ class Migration(migrations.Migration):
                 ('price_call_nano', models.BigIntegerField()),
                 ('price_in_nano', models.BigIntegerField()),
                 ('price_out_nano', models.BigIntegerField()),
+                ('price_abstain_nano', models.BigIntegerField(default=0)),
                 ('sha256', models.CharField(max_length=64)),
                 ('effective_at', models.DateTimeField(default=django.utils.timezone.now)),
                 ('model', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='price_lists', to='marketplace.listedmodel')),
@@ -204,7 +206,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.UUIDField(editable=False, primary_key=True, serialize=False)),
                 ('endpoint', models.CharField(max_length=20)),
-                ('status', models.CharField(choices=[('succeeded', 'Succeeded'), ('failed', 'Failed'), ('left', 'Left'), ('refused', 'Refused')], max_length=9)),
+                ('status', models.CharField(choices=[('succeeded', 'Succeeded'), ('failed', 'Failed'), ('left', 'Left'), ('abstained', 'Abstained'), ('refused', 'Refused')], max_length=9)),
                 ('error_code', models.CharField(blank=True, max_length=40)),
                 ('streamed', models.BooleanField(default=False)),
                 ('free', models.BooleanField(default=False)),
@@ -235,7 +237,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.UUIDField(editable=False, primary_key=True, serialize=False)),
                 ('endpoint', models.CharField(max_length=20)),
-                ('status', models.CharField(choices=[('succeeded', 'Succeeded'), ('failed', 'Failed'), ('left', 'Left'), ('refused', 'Refused')], max_length=9)),
+                ('status', models.CharField(choices=[('succeeded', 'Succeeded'), ('failed', 'Failed'), ('left', 'Left'), ('abstained', 'Abstained'), ('refused', 'Refused')], max_length=9)),
                 ('error_code', models.CharField(blank=True, max_length=40)),
                 ('streamed', models.BooleanField(default=False)),
                 ('prompt_tokens', models.PositiveIntegerField(default=0)),
@@ -484,6 +486,14 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='apikey',
+            constraint=models.CheckConstraint(condition=models.Q(('content_days__lte', 30)), name='key_keeps_content_for_days'),
+        ),
+        migrations.AddIndex(
+            model_name='callcontent',
+            index=models.Index(condition=models.Q(('sealed_key__isnull', False)), fields=['expires_at'], name='content_to_be_erased'),
+        ),
+        migrations.AddConstraint(
+            model_name='apikey',
             constraint=models.CheckConstraint(condition=models.Q(models.Q(('is_test', True), ('prefix__startswith', 'open_test_')), models.Q(('is_test', False), ('prefix__startswith', 'open_sk_')), _connector='OR'), name='key_shows_whether_it_is_for_tests'),
         ),
         migrations.AddConstraint(
@@ -513,6 +523,10 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name='pricelist',
             constraint=models.CheckConstraint(condition=models.Q(('price_call_nano__gte', 0), ('price_in_nano__gte', 0), ('price_out_nano__gte', 0)), name='prices_are_not_negative'),
+        ),
+        migrations.AddConstraint(
+            model_name='pricelist',
+            constraint=models.CheckConstraint(condition=models.Q(('price_abstain_nano__gte', 0), ('price_abstain_nano__lte', models.F('price_call_nano'))), name='abstaining_costs_no_more_than_a_call'),
         ),
         migrations.AddConstraint(
             model_name='splitrule',
@@ -556,11 +570,11 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='call',
-            constraint=models.CheckConstraint(condition=models.Q(('status__in', ['succeeded', 'left']), ('cost_nano', 0), _connector='OR'), name='only_answers_of_a_call_cost'),
+            constraint=models.CheckConstraint(condition=models.Q(('status__in', ['succeeded', 'left', 'abstained']), ('cost_nano', 0), _connector='OR'), name='only_answers_of_a_call_cost'),
         ),
         migrations.AddConstraint(
             model_name='call',
-            constraint=models.CheckConstraint(condition=models.Q(('status__in', ['succeeded', 'left']), ('free', False), _connector='OR'), name='only_answers_are_free'),
+            constraint=models.CheckConstraint(condition=models.Q(('status__in', ['succeeded', 'left', 'abstained']), ('free', False), _connector='OR'), name='only_answers_are_free'),
         ),
         migrations.AddIndex(
             model_name='testcall',
@@ -576,7 +590,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='testcall',
-            constraint=models.CheckConstraint(condition=models.Q(('status__in', ['succeeded', 'left']), ('cost_nano', 0), _connector='OR'), name='only_answers_of_a_testcall_cost'),
+            constraint=models.CheckConstraint(condition=models.Q(('status__in', ['succeeded', 'left', 'abstained']), ('cost_nano', 0), _connector='OR'), name='only_answers_of_a_testcall_cost'),
         ),
         migrations.AddConstraint(
             model_name='testgrant',

@@ -12,6 +12,7 @@ from .fields import ERASED, SUPPLY_NANO
 from .keys import (
     CALLS_AT_ONCE,
     CALLS_AT_ONCE_MAX,
+    CONTENT_DAYS_MAX,
     ORIGIN_CHARS_MAX,
     SCOPES,
     TEST_REQUESTS_PER_MINUTE_MAX,
@@ -46,6 +47,7 @@ __all__ = [
     "AuditEvent",
     "CALLS_AT_ONCE",
     "CALLS_AT_ONCE_MAX",
+    "CONTENT_DAYS_MAX",
     "Call",
     "CallContent",
     "DatanetTerms",

@@ -20,6 +20,7 @@ class _AnyCall(models.Model):
         SUCCEEDED = "succeeded", _("Succeeded")
         FAILED = "failed", _("Failed")
         LEFT = "left", _("Left")
+        ABSTAINED = "abstained", _("Abstained")
         REFUSED = "refused", _("Refused")
 
     id = models.UUIDField(primary_key=True, editable=False)
@@ -58,7 +59,8 @@ class _AnyCall(models.Model):
                 ),
             ),
             models.CheckConstraint(
-                name="only_answers_of_a_%(class)s_cost", condition=Q(status__in=["succeeded", "left"]) | Q(cost_nano=0)
+                name="only_answers_of_a_%(class)s_cost",
+                condition=Q(status__in=["succeeded", "left", "abstained"]) | Q(cost_nano=0),
             ),
         ]
 
@@ -77,7 +79,8 @@ class Call(_AnyCall):
         constraints = [
             *_AnyCall.Meta.constraints,
             models.CheckConstraint(
-                name="only_answers_are_free", condition=Q(status__in=["succeeded", "left"]) | Q(free=False)
+                name="only_answers_are_free",
+                condition=Q(status__in=["succeeded", "left", "abstained"]) | Q(free=False),
             ),
         ]
         indexes = [
@@ -134,7 +137,12 @@ class CallContent(models.Model):
     call_id = models.UUIDField(primary_key=True)
     sealed = models.BinaryField()
     sealed_key = models.BinaryField(null=True)  # the per-call key, wrapped under CONTENT_KEY
-    expires_at = models.DateTimeField(db_index=True)
+    expires_at = models.DateTimeField()  # not before its call is attributed (housekeeping.py)
+
+    class Meta:
+        indexes = [
+            models.Index(fields=["expires_at"], name="content_to_be_erased", condition=Q(sealed_key__isnull=False))
+        ]
 
 
 class Idempotency(models.Model):

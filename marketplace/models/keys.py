@@ -17,6 +17,7 @@ SCOPES = ("call", "read")
 CALLS_AT_ONCE, CALLS_AT_ONCE_MAX = 128, 1000  # of one key
 TEST_REQUESTS_PER_MINUTE_MAX = 60  # of one test key: nobody pays for the work
 ORIGIN_CHARS_MAX = 120
+CONTENT_DAYS_MAX = 30  # what a call said is kept so long, or shorter: settings.CONTENT_KEPT_S
 
 
 def all_scopes() -> list[str]:
@@ -63,6 +64,9 @@ class ApiKey(models.Model):
     allowed_origins = ArrayField(
         models.CharField(max_length=ORIGIN_CHARS_MAX), default=list, blank=True
     )  # of pages that may call with it from a browser
+    content_days = models.PositiveSmallIntegerField(
+        default=CONTENT_DAYS_MAX
+    )  # what its calls say is kept; 0: until it is attributed
     is_playground = models.BooleanField(default=False)  # made by a model's page, for itself
     is_test = models.BooleanField(default=False)
     expires_at = models.DateTimeField(null=True, blank=True)
@@ -82,6 +86,7 @@ class ApiKey(models.Model):
             models.CheckConstraint(
                 name="key_runs_calls_at_once", condition=Q(calls_at_once__range=(1, CALLS_AT_ONCE_MAX))
             ),
+            models.CheckConstraint(name="key_keeps_content_for_days", condition=Q(content_days__lte=CONTENT_DAYS_MAX)),
             models.CheckConstraint(
                 name="key_shows_whether_it_is_for_tests",
                 condition=Q(is_test=True, prefix__startswith=TEST_PREFIX) | Q(is_test=False, prefix__startswith=PREFIX),
@@ -92,6 +97,11 @@ class ApiKey(models.Model):
                 | Q(requests_per_minute__isnull=False, requests_per_minute__lte=TEST_REQUESTS_PER_MINUTE_MAX),
             ),
         ]
+
+    @property
+    def forgets_early(self) -> bool:
+        """Whether its owner chose less time than the site keeps what calls say."""
+        return self.content_days < CONTENT_DAYS_MAX
 
 
 class KeyUse(models.Model):

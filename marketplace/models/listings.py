@@ -175,13 +175,17 @@ class ModelTerms(models.Model):
 
 
 class PriceList(models.Model):
-    """Nano-OPEN per call, per prompt token and per answer token. Immutable (a trigger): a new one holds for later calls."""
+    """Nano-OPEN per call, per prompt token and per answer token, and of a call at which the model abstains.
+
+    Immutable (a trigger): a new one holds for later calls.
+    """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     model = models.ForeignKey(ListedModel, on_delete=models.PROTECT, related_name="price_lists")
     price_call_nano = amount()
     price_in_nano = amount()
     price_out_nano = amount()
+    price_abstain_nano = amount(default=0)
     sha256 = models.CharField(max_length=64)  # of the canonical JSON: the `price_version` that a call may pin
     effective_at = models.DateTimeField(default=timezone.now)
 
@@ -190,6 +194,11 @@ class PriceList(models.Model):
             models.CheckConstraint(
                 name="prices_are_not_negative",
                 condition=Q(price_call_nano__gte=0, price_in_nano__gte=0, price_out_nano__gte=0),
-            )
+            ),
+            # So it is never above what was reserved for an answer, whatever its tokens.
+            models.CheckConstraint(
+                name="abstaining_costs_no_more_than_a_call",
+                condition=Q(price_abstain_nano__gte=0, price_abstain_nano__lte=F("price_call_nano")),
+            ),
         ]
         indexes = [models.Index(fields=["model", "-effective_at"], name="newest_price_list")]

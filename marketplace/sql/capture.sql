@@ -12,7 +12,7 @@ BEGIN
     ON i.owner_id = (x->>'buyer_id')::bigint AND i.key = x->>'idempotency_key'
   ORDER BY i.owner_id, i.key FOR UPDATE OF i;
   SELECT (x->>'id')::uuid INTO lost FROM jsonb_array_elements(calls) x
-  WHERE x ? 'idempotency_key' AND x->>'status' IN ('succeeded', 'left')
+  WHERE x ? 'idempotency_key' AND x->>'status' IN ('succeeded', 'left', 'abstained')
     AND NOT EXISTS (SELECT FROM marketplace_idempotency i
                     WHERE i.owner_id = (x->>'buyer_id')::bigint AND i.key = x->>'idempotency_key'
                       AND i.call_id = (x->>'id')::uuid)
@@ -25,7 +25,7 @@ BEGIN
   UPDATE marketplace_idempotency i SET status = 'done'
   FROM jsonb_array_elements(calls) x
   WHERE i.owner_id = (x->>'buyer_id')::bigint AND i.key = x->>'idempotency_key'
-    AND i.call_id = (x->>'id')::uuid AND x->>'status' IN ('succeeded', 'left');
+    AND i.call_id = (x->>'id')::uuid AND x->>'status' IN ('succeeded', 'left', 'abstained');
   DELETE FROM marketplace_idempotency i USING jsonb_array_elements(calls) x
   WHERE i.owner_id = (x->>'buyer_id')::bigint AND i.key = x->>'idempotency_key'
     AND i.call_id = (x->>'id')::uuid AND i.status = 'running' AND x->>'status' = 'failed';
@@ -52,7 +52,7 @@ BEGIN
   PERFORM pg_advisory_xact_lock_shared(20, k.lock) FROM (
     SELECT DISTINCT hashtext(x->>'key_id') & 63 AS lock FROM jsonb_array_elements(calls) x ORDER BY 1) k;
   WITH said AS (
-    SELECT r.*, r.free_call IS TRUE AND r.status IN ('succeeded', 'left') AS free
+    SELECT r.*, r.free_call IS TRUE AND r.status IN ('succeeded', 'left', 'abstained') AS free
     FROM jsonb_to_recordset(calls) AS r(id uuid, buyer_id bigint, key_id uuid, model_id uuid, version_id uuid,
       price_list_id uuid, split_rule_id uuid, endpoint text, status text, error_code text, streamed boolean,
       free_call boolean, is_test boolean, prompt_tokens int, answer_tokens int, cost_nano bigint, data_nano bigint,

@@ -20,7 +20,7 @@ LEFT JOIN attribution_artifact a ON a.sha256 = v.artifact_sha256
 LEFT JOIN LATERAL (
   SELECT array_agg(DISTINCT n.owner_id ORDER BY n.owner_id) AS owner_ids,
     jsonb_agg(jsonb_build_object('id', n.id, 'datanet', o.username || '/' || n.slug, 'version', 'v' || f.number,
-                                 'kind', n.kind) ORDER BY o.username, n.slug) AS datanets
+                                 'kind', n.kind, 'licence', n.licence) ORDER BY o.username, n.slug) AS datanets
   FROM marketplace_trainingrun_versions t
   JOIN datanets_version f ON f.id = t.version_id
   JOIN datanets_datanet n ON n.id = f.datanet_id
@@ -32,7 +32,7 @@ WHERE m.retired_at IS NULL AND (m.retire_from IS NULL OR m.retire_from > now());
 -- The price list in force.
 CREATE VIEW gateway_prices AS
 SELECT DISTINCT ON (p.model_id) p.model_id, p.id AS price_list_id, p.sha256, p.price_call_nano, p.price_in_nano,
-  p.price_out_nano
+  p.price_out_nano, p.price_abstain_nano
 FROM marketplace_pricelist p WHERE p.effective_at <= now()
 ORDER BY p.model_id, p.effective_at DESC, p.id DESC;
 
@@ -41,7 +41,7 @@ ORDER BY p.model_id, p.effective_at DESC, p.id DESC;
 CREATE VIEW gateway_keys AS
 SELECT k.id AS key_id, k.sha256, k.owner_id, k.made_by_id, coalesce(k.limits_of_id, k.id) AS limits_id,
   coalesce(k.spend_cap_nano, k.spend_cap_day_nano, k.spend_cap_month_nano) IS NOT NULL AS is_capped,
-  k.requests_per_minute, k.tokens_per_minute, k.calls_at_once, k.allowed_origins, k.scopes, k.is_test,
+  k.requests_per_minute, k.tokens_per_minute, k.calls_at_once, k.content_days, k.allowed_origins, k.scopes, k.is_test,
   least(k.expires_at, k.replaced_until) AS expires_at,
   (SELECT array_agg(a.listedmodel_id) FROM marketplace_apikey_allowed_models a WHERE a.apikey_id = k.id)
     AS allowed_model_ids
@@ -60,6 +60,10 @@ WHERE a.revoked_at IS NULL AND a.starts_at <= now() AND (a.ends_at IS NULL OR a.
 
 CREATE VIEW gateway_withdrawn AS
 SELECT r.id AS record_id, r.datanet_id FROM datanets_record r WHERE r.status = 'withdrawn';
+
+-- From which Datanet a record is, and since when: what a caller may require of the data behind an answer. Neither changes.
+CREATE VIEW gateway_sources AS
+SELECT r.id AS record_id, r.datanet_id, r.created_at FROM datanets_record r;
 
 -- The words that retrieval may quote: read for each answer, so that a withdrawn record is out at once.
 CREATE VIEW gateway_passages AS
@@ -99,5 +103,5 @@ JOIN ledger_spend s ON s.account_id = a.id
 JOIN ledger_position p ON p.account_id = a.id;
 
 -- reverse:
-DROP VIEW gateway_balances, gateway_free_calls, gateway_calls, gateway_passages, gateway_withdrawn,
+DROP VIEW gateway_balances, gateway_free_calls, gateway_calls, gateway_passages, gateway_sources, gateway_withdrawn,
   gateway_accesses, gateway_keys, gateway_prices, gateway_models;

@@ -238,6 +238,7 @@ def _price_texts(prices: PriceList | None) -> dict[str, str]:
         "price_call": prices.price_call_nano,
         "price_in": prices.price_in_nano * TOKENS,
         "price_out": prices.price_out_nano * TOKENS,
+        "price_abstain": prices.price_abstain_nano,
     }
     return {name: amount_text(nano) for name, nano in amounts.items()}
 

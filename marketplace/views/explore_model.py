@@ -305,6 +305,12 @@ def _stats(found: ListedModel, prices) -> list[dict]:
                 "places": 4,
                 "note": _("per million tokens"),
             },
+            {
+                "label": _("When it abstains"),
+                "amount_nano": prices.price_abstain_nano,
+                "places": 4,
+                "note": _("per call whose caller requires more of the data"),
+            },
         ]
     shown = _duration(median(times)) if times else "—"
     items.append(

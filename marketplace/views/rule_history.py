@@ -150,6 +150,7 @@ def _price_changes(new: PriceList, old: PriceList | None) -> list[tuple[str, str
         "price_call_nano": _("Per call"),
         "price_in_nano": _("Per prompt token"),
         "price_out_nano": _("Per answer token"),
+        "price_abstain_nano": _("When it abstains"),
     }
     rows = ((label, getattr(old, name), getattr(new, name)) for name, label in labels.items())
     return list(_different((label, figures.open_text(a), figures.open_text(b)) for label, a, b in rows))

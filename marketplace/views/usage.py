@@ -139,7 +139,7 @@ def _models_called(request: SignedInRequest) -> list[tuple[str, str]]:
 
 
 def _stats(total: dict[str, int]) -> list[dict]:
-    ended_otherwise = _("%(failed)s failed, %(left)s left, %(refused)s refused") % total
+    ended_otherwise = _("%(failed)s failed, %(left)s left, %(abstained)s abstained, %(refused)s refused") % total
     free = ngettext(
         "and %(n)s free call, for which its developer paid %(amount)s OPEN",
         "and %(n)s free calls, for which developers paid %(amount)s OPEN",

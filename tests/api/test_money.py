@@ -201,11 +201,18 @@ def test_a_keys_secret_is_shown_once_and_never_again(world):
     dan = client_of(world.person("dan"))
     with transaction.atomic():
         caps = {"spend_cap_nano": "5000000000", "spend_cap_day_nano": "1000000000"}
-        given = {"name": "Batch", "models": ["devi/check"], "scopes": ["call"], "calls_at_once": 3} | caps
+        given = {
+            "name": "Batch",
+            "models": ["devi/check"],
+            "scopes": ["call"],
+            "calls_at_once": 3,
+            "content_days": 0,
+        } | caps
         made = said(dan.post(f"{V1}/keys/", given, format="json"), 201)
         assert made["secret"].startswith("open_sk_")
         assert (made["spend_cap_open"], made["models"]) == ("5.000000000", ["devi/check"])
         assert (made["scopes"], made["calls_at_once"], made["last_used_at"]) == (["call"], 3, None)
+        assert made["content_days"] == 0
         assert (made["spend_cap_day_open"], made["spend_cap_month_nano"]) == ("1.000000000", None)
         assert made["secret"] not in dan.get(f"{V1}/keys/").content.decode()
         assert said(dan.delete(f"{V1}/keys/{made['id']}/"), 204) is None
@@ -252,16 +259,19 @@ def test_a_key_is_replaced_by_program_of_a_person_and_the_old_one_ends_later(wor
         assert (shown[old["id"]]["revoked_at"], shown[new["id"]]["replaced_until"]) == (None, None)
         said(dan.post(f"{V1}/keys/", given | {"allowed_origins": ["https://a.org/path"]}, format="json"), 422)
         said(dan.post(f"{V1}/keys/", given | {"calls_at_once": 0}, format="json"), 400)
+        said(dan.post(f"{V1}/keys/", given | {"content_days": 31}, format="json"), 400)
         transaction.set_rollback(True)
 
 
 def test_a_model_is_made_priced_trained_and_listed_only_with_a_version(world):
     devi = program_of(world.person("devi"))
     with transaction.atomic():
-        prices = {"price_call_nano": "5", "price_in_nano": "0", "price_out_nano": "0"}
+        prices = {"price_call_nano": "5", "price_in_nano": "0", "price_out_nano": "0", "price_abstain_nano": "2"}
         given = {"name": "New", "purpose": "Tests", "engine": "neighbours", "prices": prices}
         made = said(devi.post(f"{V1}/models/", given, format="json"), 201)
         assert (made["path"], made["price_call_open"]) == ("devi/new", "0.000000005")
+        assert made["price_abstain_nano"] == "2"
+        said(devi.post(f"{V1}/models/devi/new/prices/", prices | {"price_abstain_nano": "6"}, format="json"), 422)
         here = f"{V1}/models/devi/new"
         said(devi.put(f"{here}/listing/"), 409)
         said(client_of(None).get(f"{here}/"), 404)

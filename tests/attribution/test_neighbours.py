@@ -30,6 +30,26 @@ def test_knn_shapley_is_the_shapley_value_of_the_vote(members, k):
         assert np.allclose(neighbours.knn_shapley(matches, k=k), expected, rtol=0, atol=1e-14)
 
 
+def test_support_is_the_share_of_votes_for_the_answer_by_records_that_meet_a_condition():
+    features = np.array([[0.0], [1.0], [2.0], [3.0], [100.0]])
+    model = neighbours.fit(features, ["a", "a", "b", "a", "b"], np.array([1.0, 1.0, 1.0, 1.0, 1.0]), {"k": 4})
+    answer = neighbours.answer(model, np.array([0.0]))
+    assert answer.outputs["label"] == "a"
+
+    meets = np.array([True, False, True, False, True])
+    assert neighbours.support(model, answer) == (0.75, 3)
+    assert neighbours.support(model, answer, meets=meets) == (0.25, 1)
+    assert neighbours.support(model, answer, meets=~np.ones(5, dtype=bool)) == (0.0, 0)
+
+
+def test_support_looks_up_records_by_their_place_also_where_followers_have_no_vote():
+    features = np.array([[0.0], [0.0], [1.0], [2.0]])
+    model = neighbours.fit(features, ["b", "a", "a", "b"], np.array([0.0, 1.0, 1.0, 1.0]), {"k": 3})
+    answer = neighbours.answer(model, np.array([0.0]))
+
+    assert neighbours.support(model, answer, meets=np.array([False, False, True, True])) == (1 / 3, 1)
+
+
 @settings(max_examples=30)
 @given(
     st.lists(st.tuples(st.integers(0, 2), st.sampled_from("ab")), min_size=2, max_size=6),

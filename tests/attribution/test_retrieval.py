@@ -133,6 +133,17 @@ def test_a_withdrawn_record_is_gone_at_once():
     assert [one.record for one in retrieve(index, NORTH, excluded_records={0})] == [1]
 
 
+def test_support_is_the_similarity_of_the_nearest_passage_between_none_and_one():
+    far, near, beyond, against = (
+        Passage(place, place, 0, 9, 5, similarity=similarity)
+        for place, similarity in enumerate((0.2, 0.7, 1.0000000000000002, -0.4))
+    )
+
+    assert retrieval.support([far, near]) == 0.7
+    assert retrieval.support([far, beyond]) == 1.0
+    assert retrieval.support([against]) == retrieval.support([]) == 0.0
+
+
 def test_equal_similarities_go_to_the_earlier_passage():
     random = np.random.default_rng(0)
     embedding = random.normal(size=384)

@@ -125,8 +125,17 @@ def frozen_datanet(name: str = "Tumours", *, kind: str = "tabular") -> Version:
     )
 
 
-def listed(model: ListedModel, *, call: int = 0, tokens_in: int = 0, tokens_out: int = 0) -> ListedModel:
-    listings.set_prices(model, by=model.owner, price_call_nano=call, price_in_nano=tokens_in, price_out_nano=tokens_out)
+def listed(
+    model: ListedModel, *, call: int = 0, tokens_in: int = 0, tokens_out: int = 0, abstain: int = 0
+) -> ListedModel:
+    listings.set_prices(
+        model,
+        by=model.owner,
+        price_call_nano=call,
+        price_in_nano=tokens_in,
+        price_out_nano=tokens_out,
+        price_abstain_nano=abstain,
+    )
     return listings.list_model(model, by=model.owner)
 
 

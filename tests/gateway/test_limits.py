@@ -358,7 +358,10 @@ def test_it_is_known_when_a_key_was_last_used(gateway, shop):
 def changed(key: ApiKey, **limits) -> list[str]:
     """Change some of a key, and keep the rest."""
     key.refresh_from_db()
-    kept = {name: getattr(key, name) for name in (*keys.LIMITS, "name", "expires_at", "scopes", "allowed_origins")}
+    kept = {
+        name: getattr(key, name)
+        for name in (*keys.LIMITS, *("name", "content_days", "expires_at", "scopes", "allowed_origins"))
+    }
     return keys.change(key, by=key.owner, models=key.allowed_models.all(), **kept | limits)
 
 
@@ -499,4 +502,11 @@ def test_other_limits_of_a_key_change_while_it_works(gateway, shop):
         changed(key, calls_at_once=3)
 
 
-REST = {"name": "x", "calls_at_once": 1, "expires_at": None, "scopes": ["call"], "allowed_origins": []}
+REST = {
+    "name": "x",
+    "calls_at_once": 1,
+    "content_days": 30,
+    "expires_at": None,
+    "scopes": ["call"],
+    "allowed_origins": [],
+}

@@ -52,11 +52,12 @@ def birds(books_of_module, models, upstream):
         submission = cast.send(datanet, text.encode(), name=f"{name}.txt")
         cast.approve_all(submission)
     Record.objects.filter(datanet=datanet).update(decided_at="2020-01-01T00:00Z")  # long past the time to undo
+    Record.objects.filter(datanet=datanet, title__startswith="heron").update(created_at="2020-01-01T00:00Z")
     version = publishing.publish_version(datanet, by=cast.person("erin"))
     model = listings.create_model(owner=cast.person("erin"), name="Birds", purpose="Knows birds", engine="retrieval")
     run = training.run(training.request(model=model, by=cast.person("erin"), versions=[version]).pk)
     assert run.status == "done", run.error_code
-    shops.listed(model, call=1000, tokens_in=100, tokens_out=1000)
+    shops.listed(model, call=1000, tokens_in=100, tokens_out=1000, abstain=77)
     yield shops.Shop(books_of_module, upstream, {"birds": model})
     settings.OUTBOUND_ALLOW = before
 
@@ -119,6 +120,46 @@ def test_a_record_that_the_answer_names_is_told_as_cited_and_the_others_are_not(
     told = events_of(answer)[-2]["open"] if streamed else answer.json()["open"]
     assert [source["marker"] for source in told["citations"] if source["cited"]] == ["[1]"]
     assert len(told["citations"]) > 1
+
+
+def test_an_answer_without_the_support_that_is_required_is_not_given(gateway, birds):
+    # Given what supports an answer
+    dan, key = birds.buyer("dan-supports", OPEN)
+    support = ask(gateway, key, open={"require": {"support": 0}}).json()["open"]["support"]
+    assert 0 < support < 1
+
+    # When Dan requires as much, or a little more
+    enough = ask(gateway, key, open={"require": {"support": support}}).json()
+    before_nano = birds.balance_nano(dan)
+    answer = ask(gateway, key, open={"require": {"support": round(support + 0.001, 6)}})
+
+    # Then he is answered, or hears how much there was, for the price of an abstention, and nobody is paid for records
+    assert enough["open"]["citations"]
+    told = answer.json()
+    assert told["choices"][0]["finish_reason"] == "content_filter"
+    assert told["choices"][0]["message"]["content"] == ""
+    assert told["open"]["abstained"]["reason"] == "low_support"
+    assert told["open"]["abstained"]["found"]["support"] == support
+    assert told["open"]["cost_nano"] == 77 == before_nano - birds.balance_nano(dan)
+    trace = traces.trace(f"call:{told['open']['receipt_id']}")
+    assert (trace.status, trace.reason, trace.scores) == ("done", "abstained", {})
+
+
+def test_only_passages_that_meet_what_is_required_are_quoted(gateway, birds):
+    # Given a record that is old
+    _, key = birds.buyer("dan-sources", OPEN)
+    question = "What does the grey heron eat?"
+
+    def quoted(**conditions) -> list[str]:
+        told = ask(gateway, key, question, open={"require": conditions}).json()["open"]
+        return [source["title"] for source in told.get("citations", [])] or [told["abstained"]["reason"]]
+
+    # Then it is the first to be quoted unless newer data is required, and nothing of a Datanet that is not allowed
+    assert quoted(datanets=["erin/birds"], licences=["CC-BY-4.0"])[0].startswith("heron")
+    newer = quoted(data_newer_than="2025-01-01")
+    assert len(newer) == 2
+    assert not any(title.startswith("heron") for title in newer)
+    assert quoted(datanets=["erin/fish"]) == quoted(licences=["CC0-1.0"]) == ["no_records"]
 
 
 def test_a_quote_is_exact_and_a_stream_stays_below_it(gateway, birds):

@@ -15,7 +15,7 @@ from django.utils import timezone, translation
 
 from ledger import chart
 from ledger import services as ledger
-from marketplace import access, forms_explore, keyformat, keys, notifications, people, training
+from marketplace import access, forms_explore, keyformat, keys, notifications, people, pricing, training
 from marketplace.models import ApiKey, ListedModel, TrainingRun
 from tests.datanets.cast import person
 from tests.marketplace.pages.test_explore import make_call, page
@@ -69,6 +69,27 @@ def test_a_model_is_created_with_its_prices(books, client):
     assert answer["Location"] == f"/en/build/models/{model.pk}/train/"
     assert (prices.price_call_nano, prices.price_in_nano, prices.price_out_nano) == (24_000_000, 10_000, 500)
     assert 'value="0.024"' in page(client, f"/en/build/models/{model.pk}/")
+
+
+def test_a_model_has_a_price_for_abstaining_of_at_most_a_call(books, client):
+    # Given a developer who asks more for no answer than for one
+    sign_in(client, "devi")
+    answer = client.post("/en/build/models/new/", new_model(price_abstain="0.025"))
+    assert answer.status_code == 422
+    assert b"costs at most what every call costs" in answer.content
+
+    # When they ask for less
+    client.post("/en/build/models/new/", new_model(price_abstain="0.001"))
+
+    # Then it stands in the price list, whose hash it changes, on its pages and in its form
+    model = ListedModel.objects.get()
+    prices = model.price_lists.get()
+    assert prices.price_abstain_nano == 1_000_000
+    without = pricing.Prices(prices.price_call_nano, prices.price_in_nano, prices.price_out_nano)
+    assert prices.sha256 != pricing.price_sha256(without)
+    assert 'value="0.001"' in page(client, f"/en/build/models/{model.pk}/")
+    assert "When it abstains" in page(client, f"/en/models/devi/{model.slug}/")
+    assert "When it abstains" in page(client, f"/en/models/devi/{model.slug}/rules/")
 
 
 def test_a_price_that_is_no_whole_nano_per_token_is_refused(books, client):
@@ -266,6 +287,28 @@ def test_a_key_is_replaced_by_one_with_the_same_limits(books, client):
     assert (new.name, new.spend_cap_nano, new.requests_per_minute) == ("Shop", 1_500_000_000, 7)
     shown = page(client, "/en/build/keys/").split('data-copy="')[1].split('"')[0]
     assert keyformat.digest(shown) == bytes(new.sha256)
+
+
+def test_a_key_says_for_how_many_days_its_content_is_kept(books, client):
+    # Given keys for all the time there is, for a week, and for none
+    sign_in(client, "dan")
+    for name, days in (("Thirty", ""), ("Week", "7"), ("None", "0")):
+        client.post("/en/build/keys/new/", {"name": name, "content_days": days})
+
+    # Then each has its days, and the page says where they are fewer
+    assert dict(ApiKey.objects.values_list("name", "content_days")) == {"Thirty": 30, "Week": 7, "None": 0}
+    shown = page(client, "/en/build/keys/")
+    assert shown.count("content kept") == 2
+    assert all(words in shown for words in ("content kept 7 days", "content kept until attributed"))
+
+    # And its form shows and changes them; more than the site keeps is refused
+    key = ApiKey.objects.get(name="None")
+    change = f"/en/build/keys/{key.pk}/change/"
+    assert 'value="0"' in page(client, change)
+    assert client.post(change, {"name": "None", "content_days": "31"}).status_code == 422
+    client.post(change, {"name": "None", "content_days": "2"})
+    key.refresh_from_db()
+    assert key.content_days == 2
 
 
 def test_a_replaced_key_works_for_as_long_as_its_owner_says_and_the_page_says_until_when(books, client):
