@@ -192,7 +192,7 @@ class Application:
             before_text()
             count = sum(embedder.count_tokens(text, request.input_type) for text in request.texts)
             if count > limit:
-                raise invalid(f"input is {count} tokens, more than {limit} for one request.", "input")
+                raise _too_many_tokens(count, limit)
             return embedder.embed(request.texts, request.input_type, before_text=before_text), count
 
         if background:
@@ -212,6 +212,10 @@ class Application:
         await reply.json(200, answer)
 
     async def _tokenize(self, body: dict[str, Any], reply: Reply, background: bool) -> None:
+        if "input" in body:
+            texts, input_type = bodies.embedded_tokens_request(body)
+            await reply.json(200, {"count": await self._count_to_embed(texts, input_type)})
+            return
         content, want_tokens = bodies.tokenize_request(body)
         ids = await self._encode([content] if isinstance(content, str) else tokens.chat_fragments(content))
         answer: dict[str, Any] = {"count": len(ids)}
@@ -259,6 +263,19 @@ class Application:
         elif stop.is_set():
             raise Stopped
 
+    async def _count_to_embed(self, texts: list[str], input_type: str) -> int:
+        """What embedding them counts. Raises ApiError 400: more than one request may have."""
+        embedder = self._embedder
+        assert embedder is not None, "requests come after start()"
+
+        def work() -> int:
+            return sum(embedder.count_tokens(text, input_type) for text in texts)
+
+        count = await asyncio.get_running_loop().run_in_executor(self._tokenizing, work)
+        if count > EMBEDDING_TOKENS_MAX:
+            raise _too_many_tokens(count, EMBEDDING_TOKENS_MAX)
+        return count
+
     async def _encode(self, fragments: list[int | str]) -> list[int]:
         tokenizer = self._need_chat().tokenizer
         return await asyncio.get_running_loop().run_in_executor(self._tokenizing, tokenizer.encode, fragments)
@@ -271,6 +288,10 @@ class Application:
             )
             raise ApiError(503, message, code="model_missing")
         return self._chat
+
+
+def _too_many_tokens(count: int, limit: int) -> ApiError:
+    return invalid(f"input is {count} tokens, more than {limit} for one request.", "input")
 
 
 async def _stream_chat(events: Any, head: dict[str, Any], reply: Reply, *, include_usage: bool) -> None:

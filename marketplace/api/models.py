@@ -194,7 +194,7 @@ class ModelVersionShown(Shown):
     created_at = serializers.DateTimeField()
 
     def get_datanet_versions(self, version) -> list[str]:
-        return _paths(version.training_run.versions.all())
+        return _paths(version.learned_from)
 
     def get_method_about(self, version) -> dict[str, str]:
         return methods.shown(version.method)._asdict()
@@ -494,7 +494,7 @@ class RunsView(ApiView):
         model = owned(request, owner, slug)
         given = body_of(request, NewRun)
         settings = dict(given.get("settings", {}))
-        if unknown := set(settings) - set(fitting.SETTINGS[model.engine]):
+        if unknown := set(settings) - set(fitting.SETTINGS.get(model.engine, ())):
             raise Invalid(_("This engine does not take %(names)s.") % {"names": ", ".join(sorted(unknown))})
         versions = [_version(request, path) for path in given["versions"]]
         run = training.request(model=model, by=request.user, versions=versions, settings=settings)
