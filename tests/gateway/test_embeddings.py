@@ -375,6 +375,8 @@ def test_the_models_page_has_programs_and_says_that_no_datanet_shaped_it(shop, c
     for tab in ("attribution", "versions", "rules", "usage"):
         assert client.get(f"/en/models/erin/texts/{tab}/").status_code == 200
     assert client.post("/en/models/erin/texts/try/", {}).status_code == 403
+    (version,) = client.get("/api/v1/models/erin/texts/versions/").json()["results"]
+    assert (version["datanet_versions"], version["method"], version["method_about"]) == ([], None, None)
     client.force_login(person("erin"))
     mine = f"/en/build/models/{shop.models['texts'].pk}/"
     assert client.get(mine).status_code == 200
