@@ -18,6 +18,7 @@ from attribution.models import Epoch, Line, RecordEpoch, RecordFee, Reversal, Tr
 from attribution.netting import amounts_of, weights_of
 from attribution.shares import MILLION
 from datanets.models import Record, Version
+from ledger import services as ledger
 
 #: Of RecordEpoch: what it earned, less what refunds of earlier calls took back from the plan of that epoch on.
 KEPT = F("amount_nano") - F("given_back_nano")
@@ -187,7 +188,8 @@ def unattributed_by_reason(model_id: UUID) -> dict[str, int]:
 
 
 def status_of(charge_id: UUID, *, lines: Sequence[Line] | None = None, is_traced: bool | None = None) -> str:
-    """Where a charge stands: waiting, attributed (has a trace), planned, posted; refunded: given back before its plan.
+    """Where a charge stands: waiting, attributed (has a trace), planned, posted; refunded: given back before its plan;
+    no_data: none of it went into a pool, so nobody is to be found for it.
 
     lines, is_traced: `lines_of_charge`, and whether it has a trace, for who has read them.
     """
@@ -198,6 +200,9 @@ def status_of(charge_id: UUID, *, lines: Sequence[Line] | None = None, is_traced
         return "posted" if line.epoch.status == Epoch.Status.POSTED else "planned"
     if Reversal.objects.filter(charge_id=charge_id, was_settled=False).exists():
         return "refunded"
+    charge = ledger.posting_of(charge_id)
+    if charge is not None and not any(move.target.startswith("pool:") for move in charge.moves):
+        return "no_data"
     if is_traced is None:
         is_traced = Trace.objects.filter(charge_id=charge_id).exists()
     return "attributed" if is_traced else "waiting"

@@ -1,6 +1,7 @@
 """From charges to payments, an epoch at a time. Close and post run in the sequencer, plan in a worker.
 
-    close_due    at each boundary of EPOCH_S: the log since the last cut, one epoch per model with money in it
+    close_due    at each boundary of EPOCH_S: the log since the last cut, one epoch per model with money in it; charges of a
+                 model that no Datanet shaped are in none
     plan         exact integers: lines per payee, the largest records of each charge, running sums, postings; charges that
                  were given back before (`reversals`) pay nobody
     post_planned the pools pay; call.attributed and epoch.settled go into the public log
@@ -17,6 +18,7 @@ import uuid
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import NamedTuple
 
 from django.conf import settings
@@ -61,7 +63,8 @@ def close_due(now: datetime | None = None) -> int:
     first_leaf, end_leaf = (last.end_leaf if last else 0), ledger.log_size()
     by_model: dict[str, list[str]] = defaultdict(list)
     for row in ledger.entries(first_leaf, end_leaf, types=list(CHARGES)):
-        by_model[row.public["model_id"]].append(str(row.id))
+        if not _is_of_no_data(row.public["version_id"]):
+            by_model[row.public["model_id"]].append(str(row.id))
     if not by_model:
         return 0
     cut, created = Cut.objects.get_or_create(
@@ -83,6 +86,14 @@ def close_due(now: datetime | None = None) -> int:
         )
         ledger.enqueue(topic=PLAN_TOPIC, reference=f"epoch:{epoch.pk}", payload={"epoch_id": str(epoch.pk)})
     return len(by_model)
+
+
+@lru_cache(maxsize=1000)
+def _is_of_no_data(version_id: str) -> bool:
+    """Whether the log says that a model version is of no Datanet version: then no pool holds a part of its charges. What the
+    log says stays, so it is remembered."""
+    published = ledger.entry_of(uuid.UUID(version_id))
+    return published is not None and published.public.get("versions") == []
 
 
 # --- Plan

@@ -204,6 +204,7 @@ CHECKS = (
         """,
     ),
     (
+        # One that put nothing into a pool, as of a model that no Datanet shaped, may be in none.
         "I6",
         "charge {0} stands before the last cut and is in {1} epochs of its model",
         """
@@ -211,7 +212,8 @@ CHECKS = (
         LEFT JOIN covered e ON e.id = l.entry_id AND e.model_id::text = l.body ->> 'model_id'
         WHERE l.type IN ('call.charged', 'access.charged', 'training.charged')
           AND l.index < (SELECT max(end_leaf) FROM attribution_cut)
-        GROUP BY 1 HAVING count(e.id) <> 1 ORDER BY 1 LIMIT 1
+        GROUP BY 1 HAVING count(e.id) > 1 OR (count(e.id) = 0 AND l.entry_id IN (SELECT id FROM charge))
+        ORDER BY 1 LIMIT 1
         """,
     ),
     (

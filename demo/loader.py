@@ -22,11 +22,11 @@ from datanets import services as datanets
 from datanets.models import Datanet, Record, Submission, Version
 from demo import calls, files, progress, state
 from demo.calls import buyer_calls
-from demo.names import DIGITS, FINANCIALS, LICENCES, MODELS, NEIGHBOURS, TUMOURS
+from demo.names import DIGITS, EMBEDDINGS, FINANCIALS, LICENCES, MODELS, NEIGHBOURS, TUMOURS
 from demo.people import accounts, create_all, new_passwords, person
 from ledger import chart
 from ledger import services as ledger
-from marketplace import listings, publishing, samples, training, wallets
+from marketplace import listings, operators, publishing, samples, training, wallets
 from marketplace.models import Call, Deposit, ListedModel, TrainingRun
 
 OPEN = 10**9
@@ -238,6 +238,21 @@ def developer_trains() -> bool:
     )
 
 
+def admin_lists_embeddings() -> bool:
+    """The bundled embedding model, which no Datanet shaped."""
+    operators.list_embedding_model(
+        owner=person("devi"),
+        by=person("erin"),
+        name="Text embeddings",
+        slug=EMBEDDINGS,
+        purpose="A vector of 384 numbers for each text, for search and comparison.",
+        artifact_sha256=operators.weights_sha256(),
+        price_call_nano=100_000,
+        price_in_nano=1_000,
+    )
+    return True
+
+
 # --- The rest, behind `ready`
 
 
@@ -295,6 +310,7 @@ FIRST: dict[str, Callable[[], bool]] = {
     "reviews": curator_reviews,
     "versions": owner_publishes(1),
     "models": developer_trains,
+    "embeddings": admin_lists_embeddings,
 }
 REST: dict[str, Callable[[], bool]] = {
     "more records": more_records_arrive,
@@ -326,7 +342,7 @@ def tell(*, first_start: bool) -> None:
         "gateway": settings.GATEWAY_URL,
         "users": users,
         "passwords": passwords,
-        "models": {role: f"devi/{slug}" for role, slug in MODELS.items()},
+        "models": {role: f"devi/{slug}" for role, slug in (MODELS | {"embedding": EMBEDDINGS}).items()},
         "log_vkey": ledger.log_vkey(),
         "witness_vkeys": ledger.witness_vkeys(),
         "examples": {

@@ -13,3 +13,4 @@ MODELS = {
     "image": "digit-reader",
 }
 NEIGHBOURS = "digit-neighbours"
+EMBEDDINGS = "text-embeddings"  # of no Datanet

@@ -72,7 +72,12 @@ def build(
 
 
 def ring_attribution(posting: ledger.Posting, *, source: str, version: ModelVersion, rule: SplitRule) -> None:
-    """Leave an outbox row, in the transaction of the charge: its data and curation parts must reach the records."""
+    """Leave an outbox row, in the transaction of the charge: its data and curation parts must reach the records.
+
+    A charge of an operator model has no such parts, so nothing waits to be traced.
+    """
+    if version.model.is_operator_model:
+        return
     parts = pricing.split_charge(sum(move.amount_nano for move in posting.moves), rule.parts)
     ledger.enqueue(
         topic=payloads.TOPIC,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from django.conf import settings
-from django.db.models import Exists, OuterRef
+from django.db.models import Exists, OuterRef, Q
 from django.utils import timezone
 
 from accounts.models import User
@@ -24,7 +24,8 @@ def forget_call_content() -> int:
 
     None is erased before its call is attributed, however late that is; the copy that waited in the outbox went with it.
     """
-    charged = Call.objects.filter(pk=OuterRef("call_id"), cost_nano__gt=0)
+    # Where neither part is anything, as of an operator's model, nothing is attributed.
+    charged = Call.objects.filter(pk=OuterRef("call_id")).filter(Q(data_nano__gt=0) | Q(curation_nano__gt=0))
     traced = Trace.objects.filter(charge_id=OuterRef("call_id"))
     due = CallContent.objects.filter(expires_at__lt=timezone.now(), sealed_key__isnull=False)
     return due.filter(~Exists(charged) | Exists(traced)).update(sealed_key=None, sealed=b"")

@@ -54,12 +54,20 @@ def create_model(
     upstream_url: str = "",
     upstream_model: str = "",
     upstream_key: str = "",
+    made_by: User | None = None,
 ) -> ListedModel:
     """Create a model that is not listed yet: it needs a version and a price list first.
 
+    made_by: The admin who makes an operator model; other models make their owners themselves.
+
     Raises:
-        Invalid: the name or the address is taken or not acceptable, or a connected model's upstream may not be reached.
+        Invalid: the name or the address is taken or not acceptable, a connected model's upstream may not be reached, or the
+            rule of an operator model pays data. NotAllowed: an operator model that no admin makes.
     """
+    if engine == ListedModel.Engine.EMBEDDING and not (made_by and made_by.is_staff):
+        raise NotAllowed(_("Only an admin may list a model that no Datanet shaped."))
+    split_rule = split_rule or rules.default_rule()
+    _check_rule(engine, split_rule)
     slug = slugify(slug or name)[:60].strip("-")
     if not slug or not name.strip():
         raise Invalid(_("A model needs a name with letters or digits in it."))
@@ -80,12 +88,12 @@ def create_model(
         pass_price_nano=pass_price_nano,
         pass_days=pass_days,
         free_calls_per_day=free_calls_per_day,
-        split_rule=split_rule or rules.default_rule(),
+        split_rule=split_rule,
         upstream_url=upstream_url,
         upstream_model=upstream_model,
         upstream_key_token=seal_field(upstream_key) if upstream_key else "",
     )
-    _keep_terms(model, by=owner)
+    _keep_terms(model, by=made_by or owner)
     return model
 
 
@@ -114,9 +122,10 @@ def change_model(
 
     Raises:
         NotAllowed: not the owner. Invalid: no name, an access mode that does not exist, a pass without price or days,
-            more free calls than may be given.
+            more free calls than may be given, or a rule that pays data for an operator model.
     """
     _check_owner(model, by)
+    _check_rule(model.engine, split_rule)
     if not name.strip() or not purpose.strip():
         raise Invalid(_("A model needs a name and a purpose."))
     pass_price_nano, pass_days = _pass_terms(access_mode, pass_price_nano, pass_days)
@@ -349,6 +358,14 @@ def _pass_terms(access_mode: str, price_nano: int | None, days: int | None) -> t
 def _check_free_calls(per_day: int) -> None:
     if not 0 <= per_day <= FREE_CALLS_MAX:
         raise Invalid(_("A model gives 0 to %(most)s free calls a day to each account.") % {"most": FREE_CALLS_MAX})
+
+
+def _check_rule(engine: str, rule: SplitRule) -> None:
+    """What the database says, too, as a sentence. Raises Invalid."""
+    if engine == ListedModel.Engine.EMBEDDING and any(rule.parts[role] for role in rules.DATA_ROLES):
+        raise Invalid(
+            _("No Datanet shaped this model: its rule gives nothing to contributors, curators or Datanet owners.")
+        )
 
 
 def _check_owner(model: ListedModel, user: User) -> None:

@@ -117,7 +117,9 @@ def _spent_today_nano(user: User) -> int:
 
 
 def endpoint_of(model: ListedModel, datanet: Datanet | None) -> str:
-    """Where a model is asked: chat, classify, or predict for a label that is a number."""
+    """Where a model is asked: embeddings, chat, classify, or predict for a label that is a number."""
+    if model.is_operator_model:
+        return "/v1/embeddings"
     if model.engine in (ListedModel.Engine.RETRIEVAL, ListedModel.Engine.CONNECTED) or datanet is None:
         return "/v1/chat/completions"
     return "/v1/predict" if datanet.schema.get("label_type") == "number" else "/v1/classify"

@@ -93,6 +93,6 @@ def _records_by_datanet(epoch: Epoch) -> Counter[UUID]:
     version = model.versions.filter(Q(created_at__lte=epoch.closed_at)).order_by("-number").first()
     found: Counter[UUID] = Counter()
     if version is not None:
-        for datanet_id, count in version.training_run.versions.values_list("datanet_id", "record_count"):
-            found[datanet_id] += count
+        for one in version.learned_from:
+            found[one.datanet_id] += one.record_count
     return +found

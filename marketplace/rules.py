@@ -17,6 +17,9 @@ from .models import SplitRule
 DEFAULT_PARTS = {"data": 3500, "curation": 500, "developer": 5500, "platform": 500, "owner": 0}
 # A training fee is paid by the developer, so it has no developer's part.
 TRAINING_PARTS = {"data": 9000, "curation": 500, "developer": 0, "platform": 500, "owner": 0}
+# Of a model that no Datanet shaped: the parts of data, curators and owners are 0.
+OPERATOR_PARTS = {"data": 0, "curation": 0, "developer": 9500, "platform": 500, "owner": 0}
+DATA_ROLES = ("data", "curation", "owner")
 WHOLE_BP = 10_000
 
 
@@ -28,6 +31,11 @@ def default_rule() -> SplitRule:
 def training_rule() -> SplitRule:
     """The rule of every training fee."""
     return adopt(name="Training", parts=TRAINING_PARTS, by=None)
+
+
+def operator_rule() -> SplitRule:
+    """The rule of a model that no Datanet shaped: nobody's data is paid."""
+    return adopt(name="Operator model", parts=OPERATOR_PARTS, by=None)
 
 
 @transaction.atomic

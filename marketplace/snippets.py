@@ -14,7 +14,7 @@ from .models import ListedModel
 from .playground import endpoint_of
 
 SHOWN_MAX = 5
-CHAT = "/v1/chat/completions"
+CHAT, EMBEDDINGS = "/v1/chat/completions", "/v1/embeddings"
 # One grey pixel: a sample that can be sent as it stands.
 _PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNoAAAAggCBd81ytgAAAABJRU5ErkJggg=="
 
@@ -36,6 +36,20 @@ def of(model: ListedModel, datanet: Datanet | None, *, key: str) -> list[dict[st
             f'const answer = await client.chat.completions.create({{\n  model: "{model.path}",\n'
             '  messages: [{ role: "user", content: "Your question" }],\n});\n'
             "console.log(answer.choices[0].message.content, answer.open);\n"
+        )
+    elif endpoint == EMBEDDINGS:
+        body = {"model": model.path, "input": ["Your text", "Another text"]}
+        python = (
+            f'from openai import OpenAI\n\nclient = OpenAI(base_url="{base}", api_key="{secret}")\n'
+            f'answer = client.embeddings.create(\n    model="{model.path}",\n'
+            '    input=["Your text", "Another text"],\n)\n'
+            "print(len(answer.data), len(answer.data[0].embedding))\nprint(answer.open)  # receipt, cost, split\n"
+        )
+        javascript = (
+            f'import OpenAI from "openai";\n\nconst client = new OpenAI({{ baseURL: "{base}", apiKey: "{secret}" }});\n'
+            f'const answer = await client.embeddings.create({{\n  model: "{model.path}",\n'
+            '  input: ["Your text", "Another text"],\n});\n'
+            "console.log(answer.data[0].embedding.length, answer.open);\n"
         )
     else:
         body = {"model": model.path, "input": _sample_input(datanet)}

@@ -60,7 +60,7 @@ def request(*, model: ListedModel, by: User, versions: Sequence[Version], settin
 
     Raises:
         NotAllowed: not the model's owner, no access to a Datanet, or a licence that forbids training or this mixture.
-        NotReady: the model is retired, or a run of it is not over: a double click is paid once.
+        NotReady: the model is retired, or one that no Datanet shapes, or a run of it is not over: a double click is paid once.
         Invalid: no version, more than five, several kinds or schemas.
         ledger.InsufficientFunds: the wallet holds less than the fee. Nothing was held.
     """
@@ -68,6 +68,8 @@ def request(*, model: ListedModel, by: User, versions: Sequence[Version], settin
         raise NotAllowed(_("Only the owner of a model may train it."))
     # The row of the model is the lock that makes two clicks wait for each other.
     model = ListedModel.objects.select_for_update(of=("self",)).select_related("owner").get(pk=model.pk)
+    if model.is_operator_model:
+        raise NotReady(_("No Datanet shapes this model, so it is not trained. Nothing was held."))
     if model.retire_from is not None:
         raise NotReady(_("A retired model cannot be trained. Create a new one."))
     if model.training_runs.filter(status__in=NOT_OVER).exists():

@@ -227,6 +227,18 @@ CHECKS = (
     ),
     (
         "I6",
+        "charge {0} of a model that no Datanet shaped put {1} nano into pools",
+        """
+        SELECT j.id, j.data + j.curation FROM charge j
+        JOIN (SELECT id, version_id FROM marketplace_call
+              UNION ALL SELECT l.entry_id, (l.body ->> 'version_id')::uuid FROM ledger_leaf l
+              WHERE l.type = 'access.charged') c ON c.id = j.id
+        JOIN marketplace_modelversion v ON v.id = c.version_id AND v.training_run_id IS NULL
+        WHERE j.data + j.curation > 0 ORDER BY 1 LIMIT 1
+        """,
+    ),
+    (
+        "I6",
         "the {1} charge {0} has neither a trace nor an open outbox row",
         """
         SELECT id, source FROM (

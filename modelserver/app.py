@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar
 
 from modelserver import bodies, llama, scoring, tokens
@@ -180,28 +181,7 @@ class Application:
 
     async def _embed(self, body: dict[str, Any], reply: Reply, background: bool) -> None:
         request = bodies.embedding_request(body)
-        embedder = self._embedder
-        assert embedder is not None, "requests come after start()"
-        threads = self._backstage if background else self._embedding
-        limit = BACKGROUND_TOKENS_MAX if background else EMBEDDING_TOKENS_MAX
-
-        def work(stop: threading.Event) -> tuple[Any, int]:
-            def before_text() -> None:
-                self._pause(stop, background)
-
-            before_text()
-            count = sum(embedder.count_tokens(text, request.input_type) for text in request.texts)
-            if count > limit:
-                raise invalid(f"input is {count} tokens, more than {limit} for one request.", "input")
-            return embedder.embed(request.texts, request.input_type, before_text=before_text), count
-
-        if background:
-            async with self._background.place():
-                vectors, count = await _in_thread(threads, work)
-        else:
-            with self._priority.paid():
-                async with self._embeddings.place():
-                    vectors, count = await _in_thread(threads, work)
+        vectors, count = await (self._embed_behind(request) if background else self._embed_in_turns(request))
         rows = [base64.b64encode(v.tobytes()).decode() for v in vectors] if request.base64 else list(vectors)
         answer = {
             "object": "list",
@@ -211,7 +191,50 @@ class Application:
         }
         await reply.json(200, answer)
 
+    async def _embed_behind(self, request: bodies.EmbeddingRequest) -> tuple[Any, int]:
+        """As background work, in one thread that gives way before each text."""
+        embedder = self._need_embedder()
+
+        def work(stop: threading.Event) -> tuple[Any, int]:
+            def before_text() -> None:
+                self._pause(stop, True)
+
+            before_text()
+            count = embedder.count_all(request.texts, request.input_type)
+            if count > BACKGROUND_TOKENS_MAX:
+                raise _too_many_tokens(count, BACKGROUND_TOKENS_MAX)
+            return embedder.embed(request.texts, request.input_type, before_text=before_text), count
+
+        async with self._background.place():
+            return await _in_thread(self._backstage, work)
+
+    async def _embed_in_turns(self, request: bodies.EmbeddingRequest) -> tuple[Any, int]:
+        """As a paid call. After each text whoever waits goes first: a short request waits for a text, not for 256."""
+        embedder = self._need_embedder()
+        vectors: list[Any] = []
+        with self._priority.paid():
+            async with self._embeddings.place() as turn:
+                count = await _in_thread(
+                    self._embedding, lambda _: embedder.count_all(request.texts, request.input_type)
+                )
+                if count > EMBEDDING_TOKENS_MAX:
+                    raise _too_many_tokens(count, EMBEDDING_TOKENS_MAX)
+                for text in request.texts:
+                    if vectors:
+                        await turn.let_others()
+                    vectors.append(
+                        await _in_thread(self._embedding, partial(self._embed_one, text, request.input_type))
+                    )
+        return vectors, count
+
+    def _embed_one(self, text: str, input_type: str, stop: threading.Event) -> Any:
+        return self._need_embedder().embed([text], input_type, before_text=lambda: self._pause(stop, False))[0]
+
     async def _tokenize(self, body: dict[str, Any], reply: Reply, background: bool) -> None:
+        if "input" in body:
+            texts, input_type = bodies.embedded_tokens_request(body)
+            await reply.json(200, {"count": await self._count_to_embed(texts, input_type)})
+            return
         content, want_tokens = bodies.tokenize_request(body)
         ids = await self._encode([content] if isinstance(content, str) else tokens.chat_fragments(content))
         answer: dict[str, Any] = {"count": len(ids)}
@@ -259,9 +282,21 @@ class Application:
         elif stop.is_set():
             raise Stopped
 
+    async def _count_to_embed(self, texts: list[str], input_type: str) -> int:
+        """What embedding them counts. Raises ApiError 400: more than one request may have."""
+        count_all = self._need_embedder().count_all
+        count = await asyncio.get_running_loop().run_in_executor(self._tokenizing, count_all, texts, input_type)
+        if count > EMBEDDING_TOKENS_MAX:
+            raise _too_many_tokens(count, EMBEDDING_TOKENS_MAX)
+        return count
+
     async def _encode(self, fragments: list[int | str]) -> list[int]:
         tokenizer = self._need_chat().tokenizer
         return await asyncio.get_running_loop().run_in_executor(self._tokenizing, tokenizer.encode, fragments)
+
+    def _need_embedder(self) -> Embedder:
+        assert self._embedder is not None, "requests come after start()"
+        return self._embedder
 
     def _need_chat(self) -> ChatModel:
         if self._chat is None:
@@ -271,6 +306,10 @@ class Application:
             )
             raise ApiError(503, message, code="model_missing")
         return self._chat
+
+
+def _too_many_tokens(count: int, limit: int) -> ApiError:
+    return invalid(f"input is {count} tokens, more than {limit} for one request.", "input")
 
 
 async def _stream_chat(events: Any, head: dict[str, Any], reply: Reply, *, include_usage: bool) -> None:

@@ -80,14 +80,7 @@ def chat_request(body: dict[str, Any]) -> ChatRequest:
 def embedding_request(body: dict[str, Any]) -> EmbeddingRequest:
     fields = dict(body)
     _model(fields, EMBEDDING_MODEL)
-    given = fields.pop("input", None)
-    texts = [given] if isinstance(given, str) else given
-    if not isinstance(texts, list) or not 1 <= len(texts) <= INPUTS_MAX:
-        raise invalid(f"input must be a text or a list of 1 to {INPUTS_MAX} texts.", "input")
-    texts = [_text(text, "input") for text in texts]
-    input_type = fields.pop("input_type", None) or INPUT_TYPES[0]
-    if input_type not in INPUT_TYPES:
-        raise invalid("input_type must be passage or query.", "input_type")
+    texts, input_type = _texts_to_embed(fields)
     encoding = fields.pop("encoding_format", None) or "float"
     if encoding not in ("float", "base64"):
         raise invalid("encoding_format must be float or base64.", "encoding_format")
@@ -95,6 +88,14 @@ def embedding_request(body: dict[str, Any]) -> EmbeddingRequest:
         raise invalid(f"dimensions can only be {DIMENSIONS}.", "dimensions")
     _nothing_else(fields)
     return EmbeddingRequest(texts, input_type, encoding == "base64")
+
+
+def embedded_tokens_request(body: dict[str, Any]) -> tuple[list[str], str]:
+    """Texts whose tokens the embedding model counts, and their input type."""
+    fields = dict(body)
+    wanted = _texts_to_embed(fields)
+    _nothing_else(fields)
+    return wanted
 
 
 def tokenize_request(body: dict[str, Any]) -> tuple[list[Message] | str, bool]:
@@ -146,6 +147,18 @@ def _subset_request(fields: dict[str, Any], answer: str) -> ScoreRequest:
         chosen = "".join(document for i, document in enumerate(documents) if mask >> i & 1)
         prompts.append([{"role": "system", "content": system + chosen}, {"role": "user", "content": user}])
     return ScoreRequest(prompts, answer, subsets)
+
+
+def _texts_to_embed(fields: dict[str, Any]) -> tuple[list[str], str]:
+    given = fields.pop("input", None)
+    texts = [given] if isinstance(given, str) else given
+    if not isinstance(texts, list) or not 1 <= len(texts) <= INPUTS_MAX:
+        raise invalid(f"input must be a text or a list of 1 to {INPUTS_MAX} texts.", "input")
+    texts = [_text(text, "input") for text in texts]
+    input_type = fields.pop("input_type", None) or INPUT_TYPES[0]
+    if input_type not in INPUT_TYPES:
+        raise invalid("input_type must be passage or query.", "input_type")
+    return texts, input_type
 
 
 def _model(fields: dict[str, Any], name: str) -> None:

@@ -31,6 +31,10 @@ class Embedder:
         """Tokens the model reads for this text, its `query: ` or `passage: ` prefix included."""
         return self._model.token_count(text.translate(_GROWS), is_query=input_type == "query")
 
+    def count_all(self, texts: list[str], input_type: str) -> int:
+        """Tokens of all texts together."""
+        return sum(self.count_tokens(text, input_type) for text in texts)
+
     def embed(self, texts: list[str], input_type: str, *, before_text: Callable[[], None]) -> npt.NDArray[np.float32]:
         """Embed texts, about 10 ms for a sentence and 1.2 ms per token of a long one, on one core.
 

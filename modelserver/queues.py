@@ -29,6 +29,27 @@ class Stopped(Exception):
     """Nobody waits for this work any more."""
 
 
+class Turn:
+    """What a caller has of a lane while it computes."""
+
+    def __init__(self, slots: asyncio.Semaphore):
+        self._slots, self._is_mine = slots, False
+
+    async def take(self) -> None:
+        await self._slots.acquire()
+        self._is_mine = True
+
+    def end(self) -> None:
+        if self._is_mine:
+            self._is_mine = False
+            self._slots.release()
+
+    async def let_others(self) -> None:
+        """Between two steps: let everybody go first who waits by now."""
+        self.end()
+        await self.take()
+
+
 class Lane:
     """`running` callers at once, `waiting` more in the order of their arrival. Use it on one event loop only."""
 
@@ -40,8 +61,8 @@ class Lane:
         self.held = 0
 
     @asynccontextmanager
-    async def place(self) -> AsyncIterator[None]:
-        """Wait for a turn and keep it.
+    async def place(self) -> AsyncIterator[Turn]:
+        """Wait for a turn and keep it, but for what it lets others.
 
         Raises:
             Busy: at once, if as many callers as allowed are waiting already.
@@ -49,12 +70,14 @@ class Lane:
         if self.held >= self._held_max:
             raise Busy(self._retry_after_s())
         self.held += 1
+        turn = Turn(self._slots)
         try:
-            async with self._slots:
-                start = time.monotonic()
-                yield
-                self._typical_s += 0.2 * (time.monotonic() - start - self._typical_s)
+            await turn.take()
+            start = time.monotonic()
+            yield turn
+            self._typical_s += 0.2 * (time.monotonic() - start - self._typical_s)
         finally:
+            turn.end()
             self.held -= 1
 
     def _retry_after_s(self) -> int:

@@ -48,7 +48,9 @@ class CallDetail(CallShown):
     price_version = serializers.CharField(source="price_list.sha256")
     split_sha256 = serializers.CharField(source="split_rule.sha256")
     split = Split(source="*")
-    attribution = serializers.SerializerMethodField(help_text="waiting, attributed, planned, posted or refunded.")
+    attribution = serializers.SerializerMethodField(
+        help_text="waiting, attributed, planned, posted, refunded or no_data."
+    )
 
     def get_attribution(self, call) -> str:
         return explain.status_of(call.pk)

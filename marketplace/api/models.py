@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from django.db import transaction
-from django.db.models import OuterRef, Subquery
+from django.db.models import JSONField, OuterRef, Subquery, Value
+from django.db.models.functions import Coalesce
 from django.utils.translation import gettext as _
 from rest_framework import serializers
 from rest_framework.response import Response
@@ -102,7 +103,7 @@ class NewModel(Strict):
     name = Text(max_length=120)
     slug = Text(max_length=60, required=False)
     purpose = Text(max_length=300)
-    engine = Choice(choices=ListedModel.Engine.choices)
+    engine = Choice(choices=[one for one in ListedModel.Engine.choices if one[0] != ListedModel.Engine.EMBEDDING])
     card = Text(max_length=50_000, required=False, allow_blank=True)
     access_mode = Choice(choices=ListedModel.AccessMode.choices, required=False)
     pass_price_nano = Amount(required=False)
@@ -189,9 +190,13 @@ class ModelVersionShown(Shown):
     number = serializers.IntegerField()
     artifact_sha256 = serializers.CharField()
     datanet_versions = serializers.SerializerMethodField(help_text="owner/slug@vN of each.")
-    method = serializers.CharField(help_text="How answers are attributed.")
+    method = serializers.CharField(
+        allow_null=True, help_text="How answers are attributed; null where no Datanet shaped the model."
+    )
     method_about = serializers.SerializerMethodField(help_text="code, name, statement, formula, source, is_not.")
-    fee_method = serializers.CharField(help_text="How money of passes and training runs is split; equal shares say so.")
+    fee_method = serializers.CharField(
+        allow_null=True, help_text="How money of passes and training runs is split; equal shares say so."
+    )
     fee_method_about = serializers.SerializerMethodField(help_text="As method_about.")
     metrics = Anything(help_text="Measured on held-out rows when it was made.")
     settings = serializers.SerializerMethodField(help_text="l2 of a linear engine, named or chosen; k of neighbours.")
@@ -199,13 +204,13 @@ class ModelVersionShown(Shown):
     created_at = serializers.DateTimeField()
 
     def get_datanet_versions(self, version) -> list[str]:
-        return _paths(version.training_run.versions.all())
+        return _paths(version.learned_from)
 
-    def get_method_about(self, version) -> dict[str, str]:
-        return methods.shown(version.method)._asdict()
+    def get_method_about(self, version) -> dict[str, str] | None:
+        return methods.shown(version.method)._asdict() if version.method else None
 
-    def get_fee_method_about(self, version) -> dict[str, str]:
-        return methods.shown(version.fee_method)._asdict()
+    def get_fee_method_about(self, version) -> dict[str, str] | None:
+        return methods.shown(version.fee_method)._asdict() if version.fee_method else None
 
     def get_settings(self, version) -> dict[str, float]:
         return {name: value for name, value in version.artifact_settings.items() if name in ("l2", "k")}
@@ -428,6 +433,9 @@ class RetirementView(ApiView):
         return Response(status=204)
 
 
+_NOTHING = Value({}, output_field=JSONField())  # an operator model has no artifact of attribution
+
+
 class ModelVersionsView(PublicView):
     """What answers."""
 
@@ -444,8 +452,8 @@ class ModelVersionsView(PublicView):
         found = found.annotate(
             method=Subquery(artifact.values("method")[:1]),
             fee_method=Subquery(artifact.values("fee_method")[:1]),
-            metrics=Subquery(artifact.values("metrics")[:1]),
-            artifact_settings=Subquery(artifact.values("settings")[:1]),
+            metrics=Coalesce(Subquery(artifact.values("metrics")[:1]), _NOTHING),
+            artifact_settings=Coalesce(Subquery(artifact.values("settings")[:1]), _NOTHING),
         )
         found = found.select_related("training_run").prefetch_related("training_run__versions__datanet__owner")
         return page(request, found, ModelVersionShown, key="number")
@@ -499,7 +507,7 @@ class RunsView(ApiView):
         model = owned(request, owner, slug)
         given = body_of(request, NewRun)
         settings = dict(given.get("settings", {}))
-        if unknown := set(settings) - set(fitting.SETTINGS[model.engine]):
+        if unknown := set(settings) - set(fitting.SETTINGS.get(model.engine, ())):
             raise Invalid(_("This engine does not take %(names)s.") % {"names": ", ".join(sorted(unknown))})
         versions = [_version(request, path) for path in given["versions"]]
         run = training.request(model=model, by=request.user, versions=versions, settings=settings)

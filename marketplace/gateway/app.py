@@ -44,6 +44,7 @@ PAID = {
     "/v1/completions": "completions",
     "/v1/classify": "classify",
     "/v1/predict": "predict",
+    "/v1/embeddings": "embeddings",
 }
 QUERY_FIELDS_MAX = 20
 LISTS = {"/v1/calls": reading.calls_of, "/v1/usage": reading.usage_of}
@@ -223,11 +224,6 @@ class Application:
         elif path == "/v1/models" or path.startswith("/v1/models/"):
             _only(method, "GET")
             await self._models(scope, reply, path.removeprefix("/v1/models").removeprefix("/"))
-        elif path == "/v1/embeddings":
-            _only(method, "POST")
-            key = await self._keyring.authenticate(header(scope, b"authorization"))
-            reply.allow_pages_of(key.allowed_origins)
-            raise ApiError(404, "No embedding model is listed.", code="model_not_found", param="model")
         else:
             await self._look_up(scope, reply, path, method)
 

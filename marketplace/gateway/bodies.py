@@ -12,6 +12,13 @@ from .errors import ApiError, invalid
 
 MESSAGES_MAX = 256
 TEXT_BYTES_MAX = 512 * 1024
+EMBEDDED_TEXTS_MAX = 256
+EMBEDDED_BYTES_MAX = (
+    128 * 1024
+)  # of all texts of a call: more would be more tokens than the models process embeds at once
+DIMENSIONS = 384  # of the bundled embedding model
+INPUT_TYPES = ("passage", "query")
+ENCODINGS = ("float", "base64")
 
 # Fields that the `openai` client may send and that change nothing here.
 _HARMLESS = {"user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key"}
@@ -53,6 +60,15 @@ class ChatRequest:
     stream: bool
     include_usage: bool
     completion: bool
+
+
+@dataclass(frozen=True)
+class EmbeddingRequest:
+    """Texts to embed, as passages or as queries that look for them, and how the vectors are written."""
+
+    texts: list[str]
+    input_type: str
+    encoding: str
 
 
 def model_name(fields: dict[str, Any]) -> str:
@@ -127,6 +143,31 @@ def chat_request(fields: dict[str, Any], *, completion: bool, foreign: bool) -> 
         include_usage=stream_options.get("include_usage") is True,
         completion=completion,
     )
+
+
+def embedding_request(fields: dict[str, Any]) -> EmbeddingRequest:
+    """Read an embedding request."""
+    given = fields.pop("input", None)
+    texts = [given] if isinstance(given, str) else given
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise invalid(
+            "input must be a text or a list of texts. Arrays of tokens are not understood: send text.", "input"
+        )
+    if not 1 <= len(texts) <= EMBEDDED_TEXTS_MAX:
+        raise invalid(f"input must hold 1 to {EMBEDDED_TEXTS_MAX} texts.", "input")
+    texts = [_text(text, "input") for text in texts]
+    if sum(len(text.encode()) for text in texts) > EMBEDDED_BYTES_MAX:
+        raise invalid(f"The texts of input are longer than {EMBEDDED_BYTES_MAX} bytes together.", "input")
+    input_type, encoding = fields.pop("input_type", None), fields.pop("encoding_format", None)
+    if input_type not in (*INPUT_TYPES, None):
+        raise invalid("input_type must be passage or query.", "input_type")
+    if encoding not in (*ENCODINGS, None):
+        raise invalid("encoding_format must be float or base64.", "encoding_format")
+    dimensions = fields.pop("dimensions", None)
+    if dimensions is not None and (type(dimensions) is not int or dimensions != DIMENSIONS):
+        raise invalid(f"dimensions can only be {DIMENSIONS}.", "dimensions")
+    nothing_else(fields)
+    return EmbeddingRequest(texts, input_type or INPUT_TYPES[0], encoding or ENCODINGS[0])
 
 
 def nothing_else(fields: Mapping[str, Any]) -> None:

@@ -17,8 +17,8 @@ import psycopg2
 
 from marketplace import pricing
 
-from . import bodies, failpoints, guard, offloop, standins, streaming
-from .catalogue import CHAT_ENGINES, Version
+from . import bodies, embedding, failpoints, guard, offloop, standins, streaming
+from .catalogue import CHAT_ENGINES, EMBEDDING, Version, endpoints_of
 from .charging import Call, Charge, Outcome, request_digest
 from .chatting import Prepared as PreparedChat
 from .cycle import EXTENSION, Cycle
@@ -32,8 +32,9 @@ from .paying import Parts, note_refusal, store, store_failure
 from .replies import Receive, Reply, Scope, header, json_object, read_body
 
 logger = logging.getLogger("marketplace.gateway")
-Prepared = PreparedChat | PreparedInput
+Prepared = PreparedChat | PreparedInput | embedding.Prepared
 CHATS = ("chat", "completions")
+EMBEDDINGS = "embeddings"
 # Refusals of money, access and price. Others say nothing of a buyer's account, or come in floods.
 _NOTED = {"insufficient_balance", "spend_cap_reached", "max_cost_exceeded", "no_access", "price_changed"}
 
@@ -109,7 +110,9 @@ class PaidCalls:
             _check_access(key, version)
             _terms(scope, fields)
             endpoint = "completions" if "prompt" in fields else "chat"
-            if version.engine not in CHAT_ENGINES:
+            if version.engine == EMBEDDING:
+                endpoint = EMBEDDINGS
+            elif version.engine not in CHAT_ENGINES:
                 bundle = await parts.engines.bundle(version.artifact_sha256)
                 endpoint = "predict" if bundle.artifact.settings.get("task") == "regression" else "classify"
             prepared = await self._prepare(version, fields, endpoint, size_bytes=len(raw))
@@ -203,6 +206,8 @@ class PaidCalls:
                 outcome = await parts.engines.answer(
                     call.version, prepared, endpoint=call.endpoint, call_id=call.name, is_test=call.is_test
                 )
+            elif isinstance(prepared, embedding.Prepared):
+                outcome = await embedding.answer(parts.upstreams, call, prepared)
             elif prepared.abstention is not None:
                 outcome = streaming.abstained(call, prepared, prepared.abstention)
             elif call.is_test:
@@ -243,6 +248,9 @@ class PaidCalls:
                 foreign=bool(version.upstream_url),
             )
             return await self._parts.chats.prepare(version, request, size_bytes=size_bytes, requirement=requirement)
+        if endpoint == EMBEDDINGS:
+            texts = await offloop.run(size_bytes, bodies.embedding_request, fields)
+            return await embedding.prepare(self._parts.upstreams, texts)
         prepared = await self._parts.engines.prepare(version, fields, endpoint=endpoint, requirement=requirement)
         bodies.nothing_else(fields)
         return prepared
@@ -284,9 +292,8 @@ def _check_access(key: Key, version: Version) -> None:
 
 
 def _check_endpoint(version: Version, endpoint: str) -> None:
-    if (version.engine in CHAT_ENGINES) != (endpoint in CHATS):
-        other = "/v1/chat/completions" if version.engine in CHAT_ENGINES else "/v1/classify or /v1/predict"
-        raise invalid(f"This model answers at {other}.", "model")
+    if (version.engine in CHAT_ENGINES, version.engine == EMBEDDING) != (endpoint in CHATS, endpoint == EMBEDDINGS):
+        raise invalid(f"This model answers at {endpoints_of(version)[0]}.", "model")
 
 
 def _worst_nano(version: Version, prepared: Prepared) -> int:

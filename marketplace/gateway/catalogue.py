@@ -18,6 +18,7 @@ from psycopg2.extensions import cursor as Cursor
 from marketplace import pricing
 
 from .artifacts import Artifacts
+from .bodies import DIMENSIONS
 
 MODEL_PATH = re.compile(r"^([a-z0-9-]{1,40}/[a-z0-9-]{1,60})(?:@v([1-9]\d{0,5}))?$")
 CHANNEL = "openledger_catalogue"
@@ -208,6 +209,7 @@ def described(version: Version, catalogue: Catalogue, *, pinned: bool = False) -
         "endpoints": endpoints_of(version),
         "context_length": version.context_tokens if version.engine in CHAT_ENGINES else None,
         "max_output_tokens": version.max_output_tokens if version.engine in CHAT_ENGINES else None,
+        "dimensions": DIMENSIONS if version.engine == EMBEDDING else None,
         "access": {
             "mode": version.access_mode,
             "pass_price_nano": version.pass_price_nano,
@@ -237,6 +239,7 @@ def listed(versions: Sequence[Version], catalogue: Catalogue) -> bytes:
 
 
 CHAT_ENGINES = ("retrieval", "connected")
+EMBEDDING = "embedding"  # of an operator model: no Datanet shaped it, so there is nothing to attribute
 #: What can be required of the data behind an answer (guard.py), by the kind of its model. A linear model is made of all its
 #: records at once, and what a connected one was made of is only stated: of these the whole is judged, by its Datanets.
 OFFERED = {
@@ -244,18 +247,21 @@ OFFERED = {
     "neighbours": ("support", "licences", "datanets", "data_newer_than", "max_age_days"),
     "linear": ("licences", "datanets"),
     "connected": ("licences", "datanets"),
+    EMBEDDING: (),
 }
 
 
 def has_bundle(version: Version) -> bool:
-    """Whether answers need the version's artifact here. A connected model's own server has what it needs."""
-    return version.engine != "connected"
+    """Whether answers need the version's artifact here. A connected model's own server and the models process have theirs."""
+    return version.engine not in ("connected", EMBEDDING)
 
 
 def endpoints_of(version: Version) -> list[str]:
     """Which endpoints a version answers at."""
     if version.engine in CHAT_ENGINES:
         return ["/v1/chat/completions", "/v1/completions"]
+    if version.engine == EMBEDDING:
+        return ["/v1/embeddings"]
     return ["/v1/predict"] if version.task == "regression" else ["/v1/classify"]
 
 

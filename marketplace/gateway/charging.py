@@ -20,7 +20,7 @@ from ledger import chart, ids
 from ledger.legs import legs
 from marketplace import pricing, splitting
 
-from .catalogue import CHAT_ENGINES, Version
+from .catalogue import CHAT_ENGINES, EMBEDDING, Version
 
 CONTENT_DAYS_MAX = 30  # as of the model: this process knows none
 DAY_S = 86_400
@@ -85,6 +85,7 @@ class Outcome:
         context: Of a linear or neighbours answer: what recomputes its attribution.
         kept: Further content to keep under seal: the messages, the passages, the answer.
         told: Further fields of `open`.
+        answer_bytes: About how long the response is, where its tokens do not tell.
         delivered: Whether all that was streamed went to the client; if not, it can ask again with its Idempotency-Key.
     """
 
@@ -96,6 +97,7 @@ class Outcome:
     kept: Mapping[str, Any] = field(default_factory=dict)
     told: Mapping[str, Any] = field(default_factory=dict)
     error_code: str = ""
+    answer_bytes: int = 0
     delivered: bool = True
 
 
@@ -151,38 +153,45 @@ def charge(call: Call, outcome: Outcome, *, content_key: str, kept_s: int, vest_
             row["posting"] = _test_posting(call, cost_nano)
         elif cost_nano:
             row["posting"] = _posting(call, outcome, cost_nano, parts, response_bytes, vest_after_s)
-            abstained = outcome.status == "abstained"
-            is_chat = version.engine in CHAT_ENGINES and not abstained
-            row["outbox"] = {
-                "topic": payloads.TOPIC,
-                "reference": f"call:{call.name}",
-                "payload": payloads.payload_of(
-                    charge_id=call.name,
-                    source="call",
-                    model_id=version.model_id,
-                    model_version_id=version.version_id,
-                    artifact_sha256=version.artifact_sha256,
-                    engine=version.engine,
-                    rule_sha256=version.rule_sha256,
-                    data_nano=parts["data"],
-                    curation_nano=parts["curation"],
-                    abstained=abstained,
-                    context=outcome.context,
-                    sealed=sealed if is_chat else None,
-                    sealed_key=sealed_key if is_chat else None,
-                ),
-            }
+            if version.engine != EMBEDDING:
+                row["outbox"] = _outbox(call, outcome, parts, sealed, sealed_key)
     return Charge(cost_nano, row, response, response_bytes)
 
 
 def stored_bytes(call: Call, outcome: Outcome) -> int:
     """About how much `charge` has to write and seal: the request, and the answer at some eight bytes a token."""
-    return call.request_bytes + 8 * outcome.answer_tokens
+    return call.request_bytes + 8 * outcome.answer_tokens + outcome.answer_bytes
 
 
 def request_digest(path: str, raw: bytes) -> bytes:
     """What makes two requests the same: address and body."""
     return hashlib.sha256(path.encode() + b"\n" + raw).digest()
+
+
+def _outbox(call: Call, outcome: Outcome, parts: Mapping[str, int], sealed: bytes, sealed_key: bytes) -> dict[str, Any]:
+    """What attribution reads of a charge: whose data and curation parts are to be divided."""
+    version = call.version
+    abstained = outcome.status == "abstained"
+    is_chat = version.engine in CHAT_ENGINES and not abstained
+    return {
+        "topic": payloads.TOPIC,
+        "reference": f"call:{call.name}",
+        "payload": payloads.payload_of(
+            charge_id=call.name,
+            source="call",
+            model_id=version.model_id,
+            model_version_id=version.version_id,
+            artifact_sha256=version.artifact_sha256,
+            engine=version.engine,
+            rule_sha256=version.rule_sha256,
+            data_nano=parts["data"],
+            curation_nano=parts["curation"],
+            abstained=abstained,
+            context=outcome.context,
+            sealed=sealed if is_chat else None,
+            sealed_key=sealed_key if is_chat else None,
+        ),
+    }
 
 
 def _base64(raw: bytes) -> str:

@@ -98,12 +98,14 @@ def take_requirement(fields: dict[str, Any], version: Version) -> Requirement | 
     if not isinstance(asked, dict) or not asked:
         raise invalid("open.require must be an object that names at least one condition.", "open.require")
     offered = OFFERED[version.engine]
+    if not offered:
+        raise invalid("No Datanet shaped this model: nothing can be required of its data.", "open.require")
     for name in sorted(asked):
         if name not in OFFERED["retrieval"]:
             raise _unsupported(f"open.require.{name}")
         if name not in offered:
             raise invalid(
-                f"A {version.engine} model does not offer {name}: it can be required to have {' and '.join(offered)} only.",
+                f"A model of the kind {version.engine} does not offer {name}: it can be required to have {' and '.join(offered)} only.",
                 f"open.require.{name}",
             )
     return Requirement(

@@ -38,10 +38,12 @@ def receipt_of(
         part: "" for the charge, "attribution" for who was paid for it.
 
     Raises:
-        ApiError: 404 a call of somebody else, or none; or the second part of a call that was refunded before its plan.
+        ApiError: 404 a call of somebody else, or none; or the second part of a call that was refunded before its plan, or of
+            which nothing is for data or curation.
     """
     cursor.execute(
-        "SELECT status, cost_nano, is_test FROM gateway_calls WHERE id = %s AND buyer_id = %s AND made_by_id = %s",
+        "SELECT status, cost_nano, is_test, data_nano + curation_nano FROM gateway_calls "
+        "WHERE id = %s AND buyer_id = %s AND made_by_id = %s",
         [str(call_id), buyer_id, made_by],
     )
     call = cursor.fetchone()
@@ -52,6 +54,10 @@ def receipt_of(
     if call[1] == 0:
         raise ApiError(
             404, f"This call ended as {call[0]} and cost nothing, so there is no receipt.", code="no_receipt"
+        )
+    if part and call[3] == 0:
+        raise ApiError(
+            404, "Nothing of this charge is for data or curation, so nobody's data is paid for it.", code="no_receipt"
         )
     entry_id = payloads.attributed_entry_id(call_id) if part else call_id
     cursor.execute("SELECT index, type, body FROM ledger_leaf WHERE entry_id = %s", [str(entry_id)])

@@ -21,7 +21,7 @@ from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
 from marketplace import outbound
 
-from . import config
+from . import config, offloop
 from .breaker import Health, Visit
 from .catalogue import Version
 from .errors import ApiError, invalid, upstream_busy, upstream_failed, upstream_slow, upstream_unavailable
@@ -156,6 +156,16 @@ class Upstreams:
         found = await self._ask_models("/v1/embeddings", body)
         return found["data"][0]["embedding"], int(found["usage"]["prompt_tokens"])
 
+    async def count_embedded(self, texts: Sequence[str], *, input_type: str) -> int:
+        """Exact length in tokens of the bundled embedding model, of all texts together. Raises ApiError."""
+        found = await self._ask_models("/tokenize", {"input": texts, "input_type": input_type})
+        return int(found["count"])
+
+    async def embed_all(self, texts: Sequence[str], *, input_type: str, encoding: str) -> dict[str, Any]:
+        """The embeddings of all texts as the models process says them, with what it counted. Raises ApiError."""
+        body = {"model": config.EMBEDDING_MODEL, "input": texts, "input_type": input_type, "encoding_format": encoding}
+        return await self._ask_models("/v1/embeddings", body, timeout_s=config.UPSTREAM_WHOLE_S)
+
     async def chat(self, upstreams: Sequence[Upstream], body: dict[str, Any]) -> Served:
         """Ask for a chat answer; returns at the first byte of the first one that begins. Raises ApiError."""
         told: ApiError | None = None
@@ -211,12 +221,12 @@ class Upstreams:
             raise _NotServed(told, at_fault=True) from refused
         raise _refusal(answer, raw, of_ours=upstream.bundled)
 
-    async def _ask_models(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    async def _ask_models(
+        self, path: str, body: dict[str, Any], *, timeout_s: float = _SMALL_TIMEOUT_S
+    ) -> dict[str, Any]:
         try:
-            async with asyncio.timeout(_SMALL_TIMEOUT_S):
-                answer = await self._post(
-                    self._models_url + path, self._models_key, body, first_byte_s=_SMALL_TIMEOUT_S
-                )
+            async with asyncio.timeout(timeout_s):
+                answer = await self._post(self._models_url + path, self._models_key, body, first_byte_s=timeout_s)
                 raw = await _read(answer)
         except (TimeoutError, TooSlow):
             raise upstream_slow() from None
@@ -224,7 +234,10 @@ class Upstreams:
             raise upstream_failed() from error
         if answer.status != 200:
             raise _refusal(answer, raw, of_ours=True).told
-        return orjson.loads(raw)
+        try:
+            return await offloop.run(len(raw), orjson.loads, raw)
+        except orjson.JSONDecodeError as error:
+            raise upstream_failed() from error
 
     async def _post(self, url: str, key: str, body: dict[str, Any], *, first_byte_s: float) -> Answer:
         target = await self._target(url)

@@ -67,13 +67,18 @@ class DatanetTerms(models.Model):
 
 
 class ListedModel(models.Model):
-    """A model in the shop, `owner/slug`. Its versions answer; its mode says who may call."""
+    """A model in the shop, `owner/slug`. Its versions answer; its mode says who may call.
+
+    An operator model (engine `embedding`) was shaped by no Datanet: triggers keep data, curators and owners at 0 in its rule,
+    and training runs away from it.
+    """
 
     class Engine(models.TextChoices):
         LINEAR = "linear", _("Linear")
         NEIGHBOURS = "neighbours", _("Neighbours")
         RETRIEVAL = "retrieval", _("Retrieval chat")
         CONNECTED = "connected", _("Connected")
+        EMBEDDING = "embedding", _("Embeddings")
 
     class AccessMode(models.TextChoices):
         OPEN = "open", _("Open")
@@ -122,6 +127,11 @@ class ListedModel(models.Model):
                 condition=Q(retired_at__isnull=True) | Q(retire_from__isnull=False, retired_at__gte=F("retire_from")),
             ),
         ]
+
+    @property
+    def is_operator_model(self) -> bool:
+        """Whether no Datanet shaped it, so that nobody's data is paid."""
+        return self.engine == self.Engine.EMBEDDING
 
     @property
     def takes_no_calls(self) -> bool:

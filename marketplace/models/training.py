@@ -8,6 +8,8 @@ from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from datanets.models import Version
+
 from .fields import USER, amount
 from .listings import ListedModel, SplitRule
 
@@ -45,7 +47,9 @@ class ModelVersion(models.Model):
     model = models.ForeignKey(ListedModel, on_delete=models.PROTECT, related_name="versions")
     number = models.PositiveIntegerField()
     artifact_sha256 = models.CharField(max_length=64)
-    training_run = models.OneToOneField(TrainingRun, on_delete=models.PROTECT, related_name="model_version")
+    training_run = models.OneToOneField(  # null: of an operator model (a trigger)
+        TrainingRun, null=True, blank=True, on_delete=models.PROTECT, related_name="model_version"
+    )
     notes = models.TextField(blank=True)
     created_at = models.DateTimeField(default=timezone.now)
 
@@ -55,3 +59,8 @@ class ModelVersion(models.Model):
     @property
     def path(self) -> str:
         return f"{self.model.path}@v{self.number}"
+
+    @property
+    def learned_from(self) -> list[Version]:
+        """The frozen Datanet versions behind it; none of an operator model."""
+        return [] if self.training_run is None else list(self.training_run.versions.all())

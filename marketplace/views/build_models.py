@@ -299,6 +299,8 @@ def build_runs(request: HttpRequest, model_id: UUID) -> HttpResponse:
 def build_train(request: SignedInRequest, model_id: UUID) -> HttpResponse:
     """Choose versions and settings; the fee and the consequences are shown before anything is held."""
     model = _mine(request, model_id)
+    if model.is_operator_model:
+        raise NotReady(_("No Datanet shapes this model, so it is not trained. Nothing was held."))
     offered = _trainable(request.user, model)
     form = TrainForm(request.POST or None, model=model, versions=offered)
     fees = querysets.fees_of(version.datanet_id for version in offered)

@@ -160,7 +160,7 @@ def _versions(found: ListedModel) -> dict:
             {
                 "version": row,
                 "figures": _figures(artifacts.get(row.artifact_sha256))[:2],
-                "learned": row.training_run.versions.all(),
+                "learned": row.learned_from,
             }
             for row in rows
         ]
@@ -231,7 +231,7 @@ def _frame(request: HttpRequest, found: ListedModel, version: ModelVersion | Non
 
 def _learned_from(version: ModelVersion | None) -> tuple[list[dict], Datanet | None]:
     """The frozen versions behind a model version, and which part of what its calls paid went to each Datanet."""
-    if version is None:
+    if version is None or version.training_run is None:
         return [], None
     bound = list(version.training_run.versions.select_related("datanet__owner").order_by("datanet__name"))
     paid = dict(

@@ -37,6 +37,8 @@ def model_try(request: SignedInRequest, owner: str, slug: str) -> HttpResponse:
     found, version = explore_model.find(request, owner, slug)
     if not access.may_call(request.user, found):
         raise NotAllowed(_("You may not call this model. Buy a pass, or ask its developer for an invitation."))
+    if found.is_operator_model:
+        raise NotAllowed(_("There is no playground for this kind of model: a vector is for programs."))
     datanet = explore_model.datanet_of(version)
     if datanet is None:
         raise NotAllowed(_("This model has no version that answers yet."))

@@ -21,7 +21,7 @@ from ledger import commitments, strict
 from ledger import services as ledger
 
 from .. import disputes, receipts, refunds
-from ..models import Call, TestCall
+from ..models import Call, ModelVersion, TestCall
 from ..templatetags import figures
 
 FILE_BYTES_MAX = strict.RECEIPT_CHARS_MAX
@@ -53,6 +53,7 @@ def receipt(request: HttpRequest, id: UUID) -> HttpResponse:
         "is_charge": is_charge,
         "attributed_id": receipts.attributed_id(id) if is_charge else None,
         "attribution_state": _state(seen, settlement) if is_charge else "",
+        "is_of_operator_model": is_charge and _is_of_operator_model(seen),
         "charge_id": seen.entry.public.get("charge") or seen.entry.public.get("reverses"),
         "mine": _mine(request, seen, settlement),
         **_refund_of(request, seen),
@@ -71,7 +72,7 @@ def receipt_json(request: HttpRequest, id: UUID) -> HttpResponse:
     if request.GET.get("part") == SECOND_PART:
         charge = ledger.entry_of(id)
         id = receipts.attributed_id(id)
-        if charge is not None and explain.status_of(charge.id) == "refunded":
+        if charge is not None and explain.status_of(charge.id) in ("refunded", "no_data"):
             raise Http404  # nobody is paid for it, so there will be none
         if charge is not None and charge.type in receipts.CHARGES and ledger.entry_of(id) is None:
             # As the gateway answers: it is made when the epoch is settled.
@@ -146,6 +147,11 @@ def _state(seen: receipts.Viewing, settlement: receipts.Settlement | None) -> st
         return explain.status_of(seen.entry.id)
     is_traced = True if settlement.call else None
     return explain.status_of(seen.entry.id, lines=settlement.lines, is_traced=is_traced)
+
+
+def _is_of_operator_model(seen: receipts.Viewing) -> bool:
+    """Whether no Datanet shaped the model of a charge."""
+    return ModelVersion.objects.filter(pk=seen.entry.public["version_id"], training_run=None).exists()
 
 
 def _mine(request: HttpRequest, seen: receipts.Viewing, settlement: receipts.Settlement | None) -> list[Line]:

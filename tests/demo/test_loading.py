@@ -11,7 +11,7 @@ from datanets import submissions
 from datanets.models import Record, Submission
 from demo import calls, files, loader, people, progress, state, tasks
 from marketplace import keys
-from marketplace.models import ApiKey
+from marketplace.models import ApiKey, ListedModel
 
 USERS = {"contributor", "contributor2", "curator", "owner", "developer", "buyer", "admin", "admin2"}
 MODELS = {
@@ -19,6 +19,7 @@ MODELS = {
     "tabular": "devi/tumour-check",
     "financial": "devi/investment-estimate",
     "image": "devi/digit-reader",
+    "embedding": "devi/text-embeddings",
 }
 
 
@@ -84,6 +85,14 @@ def test_demo_json_tells_where_and_who_and_is_readable_for_its_owner_only(cast, 
         account = people.User.objects.get(email=user["email"])
         assert account.check_password(user["password"])
     assert not told["complete"]
+
+
+def test_the_demo_lists_the_bundled_embedding_model_once_and_no_data_is_paid_for_it(cast):
+    assert loader.ring("embeddings") and loader.admin_lists_embeddings()
+
+    model = ListedModel.objects.get(owner=people.person("devi"), slug="text-embeddings")
+    assert model.listed_at is not None and model.versions.count() == model.price_lists.count() == 1
+    assert (model.split_rule.data_bp, model.split_rule.curation_bp) == (0, 0)
 
 
 def test_a_lost_demo_json_is_written_anew_with_passwords_and_a_key_that_work(cast, settings):

@@ -7,6 +7,8 @@ import pytest
 
 from modelserver.config import EMBEDDING_MODEL
 
+from .conftest import wait_until
+
 TEXTS = [
     "The licence permits redistribution in source and binary form.",
     "Wrens build their nests in hedges.",
@@ -68,3 +70,29 @@ def test_a_text_of_the_one_character_that_becomes_eighteen_does_no_harm(server):
 
     assert np.allclose(np.linalg.norm(together, axis=1), 1, atol=1e-5)
     assert (embed(server, TEXTS[0])[0] == together[1]).all()
+
+
+def test_the_tokens_of_texts_are_counted_before_they_are_embedded(server):
+    texts = {"input": TEXTS, "input_type": "query"}
+    counted = server.post("/tokenize", texts).json()
+    assert counted == {"count": embed_usage(server, **texts)}
+    assert server.post("/tokenize", {"input": "a b c " * 8000}).status_code == 400
+    assert server.post("/tokenize", {"input": [1]}).status_code == 400
+
+
+def test_a_short_request_waits_for_one_text_of_a_long_one_and_not_for_all(server, threads):
+    # Given a request of many texts that is being embedded
+    long = threads.submit(embed, server, ["word " * 40] * 60)
+    wait_until(lambda: server.queue("embeddings") == 1)
+
+    # When a short one comes
+    short = embed(server, TEXTS[:1])
+
+    # Then it is answered while the long one goes on, and that one is whole in the end
+    assert not long.done()
+    assert np.allclose(np.linalg.norm(long.result(), axis=1), 1, atol=1e-5)
+    assert len(short) == 1 and len(long.result()) == 60
+
+
+def embed_usage(server, **body) -> int:
+    return server.post("/v1/embeddings", {"model": EMBEDDING_MODEL, **body}).json()["usage"]["prompt_tokens"]

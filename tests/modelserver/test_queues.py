@@ -50,6 +50,52 @@ def test_a_caller_who_stops_waiting_frees_the_place():
     assert asynchronous.run(story()) == 1
 
 
+def test_between_two_steps_a_caller_lets_those_go_first_who_wait():
+    async def story():
+        lane, steps = Lane(running=1, waiting=2), []
+
+        async def caller(name, count):
+            async with lane.place() as turn:
+                for step in range(count):
+                    if step:
+                        await turn.let_others()
+                    steps.append(name)
+                    await asyncio.sleep(0)
+
+        await asyncio.gather(caller("long", 3), caller("short", 1))
+        return steps, lane.held
+
+    assert asynchronous.run(story()) == (["long", "short", "long", "long"], 0)
+
+
+def test_a_caller_who_gives_up_while_others_go_first_takes_no_turn_from_them():
+    async def story():
+        lane, release = Lane(running=1, waiting=2), asyncio.Event()
+
+        async def first():
+            async with lane.place() as turn:
+                await asyncio.sleep(0)
+                await turn.let_others()
+
+        async def other():
+            async with lane.place():
+                await release.wait()
+
+        gives_up, runs = asyncio.ensure_future(first()), asyncio.ensure_future(other())
+        await asyncio.sleep(0.01)
+        gives_up.cancel()
+        await asyncio.wait([gives_up])
+        waits = asyncio.ensure_future(other())
+        await asyncio.sleep(0.01)
+        both = lane.held
+        assert not waits.done()
+        release.set()
+        await asyncio.gather(runs, waits)
+        return both, lane.held
+
+    assert asynchronous.run(story()) == (2, 0)
+
+
 def test_background_work_takes_its_turn_only_without_paid_calls():
     priority, stepped = PaidFirst(), threading.Event()
 

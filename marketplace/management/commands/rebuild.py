@@ -19,6 +19,8 @@ class Command(BaseCommand):
 
     def handle(self, *args, model: str, restore: bool, **options) -> None:
         version = _version(model)
+        if version.training_run is None:
+            raise CommandError(f"{version.path} was shaped by no Datanet, so there is nothing to fit it from.")
         stored = Artifact.objects.get(pk=version.artifact_sha256)
         try:
             bundle, files = fitting.rebuild(stored, settings=version.training_run.settings)
