@@ -130,6 +130,7 @@ urlpatterns = [
     path("wallet/", wallets.WalletView.as_view()),
     path("wallet/statement/", wallets.WalletStatementView.as_view()),
     path("wallet/pending/statement/", wallets.PendingStatementView.as_view()),
+    path("earnings/changes/", earnings.ChangesView.as_view()),
     path("wallet/promotion/", wallets.PromotionView.as_view()),
     path("wallet/promotion/statement/", wallets.PromotionStatementView.as_view()),
     path("wallet/promotion/fund/", wallets.PromotionFundView.as_view()),

@@ -284,6 +284,8 @@ ACCESS: dict[tuple[str, ...], tuple] = {
     ("get", "earnings_payment"): ("owner, else unseen", PAYEE, None, {}),
     ("get", "earnings_why"): ("owner, else unseen", PAYEE, None, {}),
     ("get", "wallets"): ("signed in", SHARER, None, {}),
+    ("get", "earnings_changes"): ("signed in", PAYEE, None, {}),
+    ("get", "earnings_changes_file"): ("signed in", PAYEE, None, {}),
     ("post", "wallets"): ("signed in", SHARER, {"name": "Mine"}, {}),
     ("post", "wallet_invitation"): ("owner, else unseen", INVITED, {}, {"act": "accept"}),
     ("get", "shared_wallet"): ("members, else unseen", SHARER, None, {}),

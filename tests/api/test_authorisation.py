@@ -285,6 +285,7 @@ ACCESS = {
     ("post", "wallet/promotion/take-back/"): ("signed in", PAYEE, {"amount_nano": "5", "reference": "out"}, {}),
     ("put", "wallet/destination/"): ("signed in", PAYEE, {"kind": "bank", "details": "DE8937040044"}, {}),
     ("get", "wallet/low-balance/"): ("signed in", PAYEE, None, {}),
+    ("get", "earnings/changes/"): ("signed in", PAYEE, None, {}),
     ("put", "wallet/low-balance/"): ("signed in", PAYEE, {"low_nano": "1000"}, {}),
     ("post", "wallet/test-deposit/"): ("signed in", PAYEE, {}, {}),
     ("get", "withdrawals/"): ("signed in", PAYEE, None, {}),

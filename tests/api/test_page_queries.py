@@ -54,6 +54,7 @@ PAGES = {
     "wallet": ("alice", "/en/wallet/"),
     "wallets": ("dan", "/en/wallets/"),
     "shared wallet": ("dan", "/en/wallets/{wallet_id}/"),
+    "earnings, what changed": ("alice", "/en/earnings/changes/"),
     "members of a wallet": ("dan", "/en/wallets/{wallet_id}/members/"),
     "test money": ("dan", "/en/build/tests/"),
     "refunds": ("dan", "/en/build/refunds/"),
