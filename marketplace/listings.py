@@ -17,14 +17,13 @@ from django.utils.translation import gettext as _
 from accounts.models import User
 from accounts.requests import Visitor
 
-from . import audit, outbound, pricing, rules
+from . import audit, outbound, pricing, proposals, rules
 from .errors import Invalid, NotAllowed, NotReady
-from .models import FALLBACKS_MAX, FREE_CALLS_MAX, Fallback, ListedModel, ModelTerms, ModelVersion, PriceList, SplitRule
+from .models import FALLBACKS_MAX, FREE_CALLS_MAX, Fallback, ListedModel, ModelVersion, PriceList, SplitRule
 
 MODEL_PATH = re.compile(r"^(?P<owner>[a-z0-9-]{1,40})/(?P<slug>[a-z0-9-]{1,60})(?:@v(?P<number>[1-9]\d{0,5}))?$")
 UPSTREAM_KEY_CHARS_MAX = 300
 PRICE_NANO_MAX = 10**15  # a million OPEN per token is a typing error
-TERMS = ("split_rule_id", "access_mode", "pass_price_nano", "pass_days", "free_calls_per_day")
 
 
 @dataclass(frozen=True)
@@ -85,7 +84,7 @@ def create_model(
         upstream_model=upstream_model,
         upstream_key_token=seal_field(upstream_key) if upstream_key else "",
     )
-    _keep_terms(model, by=owner)
+    rules.keep_terms(model, by=owner)
     return model
 
 
@@ -106,15 +105,15 @@ def change_model(
     """Change what a model says of itself, who may call it, its free calls and its split. The same again changes nothing.
 
     Its address, its engine and its upstream stay: programs call the first, and its versions were made with the others.
-    (The key of the upstream: `replace_upstream_key`.) A new rule holds for calls that start after it, as every call keeps the
-    rule it was made under; a pass that was sold keeps its days.
+    (The key of the upstream: `replace_upstream_key`.) Every call keeps the rule it was made under, and a pass that was sold
+    its days. Once people rely on it, its rule changes through a proposal (`proposals.propose`) only.
 
     Returns:
         The names of the fields that are different now; `model` holds their new values.
 
     Raises:
         NotAllowed: not the owner. Invalid: no name, an access mode that does not exist, a pass without price or days,
-            more free calls than may be given.
+            more free calls than may be given. NotReady: another rule for a model in use.
     """
     _check_owner(model, by)
     if not name.strip() or not purpose.strip():
@@ -133,12 +132,14 @@ def change_model(
     }
     stored = ListedModel.objects.select_for_update(no_key=True).get(pk=model.pk)
     changed = [field for field, value in wanted.items() if getattr(stored, field) != value]
+    if "split_rule_id" in changed and rules.is_in_use(stored):
+        raise NotReady(_("This model is in use: propose another split rule, so that those it pays hear of it in time."))
     if changed:
         for field in changed:
             setattr(model, field, wanted[field])
         model.save(update_fields=changed)
-        if set(changed) & set(TERMS):
-            _keep_terms(model, by=by)
+        if set(changed) & set(rules.TERMS):
+            rules.keep_terms(model, by=by)
         audit.record(
             by, "change_model", f"model:{model.pk}", **audit.changes({field: wanted[field] for field in changed})
         )
@@ -210,14 +211,19 @@ def set_fallbacks(model: ListedModel, *, by: User, fallbacks: Sequence[FallbackW
 def set_prices(
     model: ListedModel, *, by: User, price_call_nano: int, price_in_nano: int, price_out_nano: int
 ) -> PriceList:
-    """Publish a price list. It holds for calls that start after it; the same prices again change nothing."""
+    """Publish a price list. It holds for calls that start after it, and so does a proposed split rule whose lock is over.
+
+    The same prices again change nothing, unless a rule takes effect with them.
+    """
     _check_owner(model, by)
     values = (price_call_nano, price_in_nano, price_out_nano)
     if any(not 0 <= value <= PRICE_NANO_MAX for value in values):
         raise Invalid(_("A price is 0 or more, and at most a million OPEN."))
     sha256 = pricing.price_sha256(pricing.Prices(*values))
+    _lock(model)
+    due = proposals.due(model)
     current = prices_of(model)
-    if current is not None and current.sha256 == sha256:
+    if current is not None and current.sha256 == sha256 and due is None:
         return current
     prices = PriceList.objects.create(
         model=model,
@@ -226,6 +232,8 @@ def set_prices(
         price_out_nano=price_out_nano,
         sha256=sha256,
     )
+    if due is not None:
+        proposals.take_effect(due, model, prices=prices, by=by)
     announce_catalogue()
     return prices
 
@@ -313,11 +321,6 @@ def _fernet() -> MultiFernet:
 def _lock(model: ListedModel) -> None:
     """Two savings at once are one after the other, not half of each."""
     ListedModel.objects.select_for_update(no_key=True).get(pk=model.pk)
-
-
-def _keep_terms(model: ListedModel, *, by: User) -> None:
-    """What holds for a model from now on: a new row of its rule history."""
-    ModelTerms.objects.create(model=model, adopted_by=by, **{name: getattr(model, name) for name in TERMS})
 
 
 def _pass_terms(access_mode: str, price_nano: int | None, days: int | None) -> tuple[int | None, int | None]:
