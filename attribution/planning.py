@@ -107,6 +107,7 @@ def plan(
     taken_out: Sequence[Trace] = (),
     authors: Mapping[int, int] | None = None,
     shards: Shards | None = None,
+    behind: Mapping[str | None, Behind] | None = None,
 ) -> Planned:
     """Split every charge of an epoch.
 
@@ -117,14 +118,15 @@ def plan(
         accuracy: Millionths per curator; who is not named counts in full.
         authors: Record -> whom it pays instead of its contributor.
         shards: Who shares the calls out; None: all here. The result is the same, to the nano and in its order.
+        behind: Of every artifact, for who plans several epochs with the same authors; None: it is read.
 
     Returns:
         Lines that, per charge, add up to its data and its curation part.
     """
     planned = Planned([], [], [], [])
     authors = authors or {}
-    artifacts = {None, *(trace.artifact_id for trace in (*found, *taken_out))}
-    behind = {sha256: Behind(sha256, authors) for sha256 in artifacts}
+    if behind is None:
+        behind = behind_of((*found, *taken_out), authors)
     fees: dict[tuple[str, int], list[int]] = defaultdict(lambda: [0, 0])
     by_version: dict[UUID, list[Trace]] = defaultdict(list)
     out_of_version: dict[UUID, list[Trace]] = defaultdict(list)
@@ -145,6 +147,12 @@ def plan(
         for (source, record_id), (amount_nano, equal_nano) in sorted(fees.items())
     )
     return planned
+
+
+def behind_of(found: Iterable[Trace], authors: Mapping[int, int]) -> dict[str | None, Behind]:
+    """What `plan` reads once per artifact of these traces."""
+    artifacts = {None, *(trace.artifact_id for trace in found)}
+    return {sha256: Behind(sha256, authors) for sha256 in artifacts}
 
 
 def again(trace: Trace, phi: np.ndarray | None, authors: Mapping[int, int]) -> Planned:

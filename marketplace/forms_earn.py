@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from uuid import UUID
+
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
-from . import querysets, statements, transfers
+from . import comparing, periods, querysets, statements, transfers
+from .errors import Invalid
 from .forms_explore import OpenField, days_in_order
 from .models import SUPPLY_NANO, PromotionTransfer
 
@@ -63,6 +66,48 @@ class PaymentFilterForm(forms.Form):
             datanet_id=found.get("datanet") or None,
             record_id=found.get("record"),
         )
+
+
+class ChangesForm(forms.Form):
+    """Which two periods of one's earnings to compare, and of which model, Datanet or record."""
+
+    earlier = forms.CharField(
+        label=_("Earlier period"),
+        max_length=periods.CHARS_MAX,
+        widget=forms.TextInput(attrs={"class": "input sm mono", "aria-describedby": "period-hint"}),
+    )
+    later = forms.CharField(
+        label=_("Later period"),
+        max_length=periods.CHARS_MAX,
+        widget=forms.TextInput(attrs={"class": "input sm mono", "aria-describedby": "period-hint"}),
+    )
+    model = forms.ChoiceField(label=_("Model"), required=False)  # its choices are the payee's models
+    datanet = forms.ChoiceField(label="Datanet", required=False)  # and Datanets
+    record = forms.IntegerField(label=_("Record"), required=False, min_value=1, max_value=querysets.BIGINT_MAX)
+
+    def __init__(self, *args, models: list[tuple[str, str]], datanets: list[tuple[str, str]], **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["model"].choices = [("", _("All models")), *models]  # type: ignore[attr-defined]
+        self.fields["datanet"].choices = [("", _("All Datanets")), *datanets]  # type: ignore[attr-defined]
+        for name in ("model", "datanet"):
+            self.fields[name].widget.attrs["class"] = "select sm"
+        self.fields["record"].widget.attrs["class"] = "input sm"
+
+    def clean(self) -> dict:
+        found = super().clean() or {}
+        if self.errors:
+            return found
+        self.scope = comparing.Scope(
+            UUID(found["model"]) if found["model"] else None,
+            UUID(found["datanet"]) if found["datanet"] else None,
+            found["record"],
+        )
+        try:
+            found_periods = [periods.period(found[name], model_id=self.scope.model_id) for name in ("earlier", "later")]
+        except Invalid as refused:
+            raise forms.ValidationError(str(refused)) from refused
+        self.earlier, self.later = found_periods
+        return found
 
 
 class WithdrawalForm(forms.Form):

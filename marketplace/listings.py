@@ -17,14 +17,13 @@ from django.utils.translation import gettext as _
 from accounts.models import User
 from accounts.requests import Visitor
 
-from . import audit, outbound, pricing, rules
+from . import audit, outbound, pricing, proposals, rules
 from .errors import Invalid, NotAllowed, NotReady
-from .models import FALLBACKS_MAX, FREE_CALLS_MAX, Fallback, ListedModel, ModelTerms, ModelVersion, PriceList, SplitRule
+from .models import FALLBACKS_MAX, FREE_CALLS_MAX, Fallback, ListedModel, ModelVersion, PriceList, SplitRule
 
 MODEL_PATH = re.compile(r"^(?P<owner>[a-z0-9-]{1,40})/(?P<slug>[a-z0-9-]{1,60})(?:@v(?P<number>[1-9]\d{0,5}))?$")
 UPSTREAM_KEY_CHARS_MAX = 300
 PRICE_NANO_MAX = 10**15  # a million OPEN per token is a typing error
-TERMS = ("split_rule_id", "access_mode", "pass_price_nano", "pass_days", "free_calls_per_day")
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,7 @@ def create_model(
     if engine == ListedModel.Engine.EMBEDDING and not (made_by and made_by.is_staff):
         raise NotAllowed(_("Only an admin may list a model that no Datanet shaped."))
     split_rule = split_rule or rules.default_rule()
-    _check_rule(engine, split_rule)
+    rules.check_fits(engine, split_rule)
     slug = slugify(slug or name)[:60].strip("-")
     if not slug or not name.strip():
         raise Invalid(_("A model needs a name with letters or digits in it."))
@@ -93,7 +92,7 @@ def create_model(
         upstream_model=upstream_model,
         upstream_key_token=seal_field(upstream_key) if upstream_key else "",
     )
-    _keep_terms(model, by=made_by or owner)
+    rules.keep_terms(model, by=made_by or owner)
     return model
 
 
@@ -114,18 +113,19 @@ def change_model(
     """Change what a model says of itself, who may call it, its free calls and its split. The same again changes nothing.
 
     Its address, its engine and its upstream stay: programs call the first, and its versions were made with the others.
-    (The key of the upstream: `replace_upstream_key`.) A new rule holds for calls that start after it, as every call keeps the
-    rule it was made under; a pass that was sold keeps its days.
+    (The key of the upstream: `replace_upstream_key`.) Every call keeps the rule it was made under, and a pass that was sold
+    its days. Once people rely on it, its rule changes through a proposal (`proposals.propose`) only.
 
     Returns:
         The names of the fields that are different now; `model` holds their new values.
 
     Raises:
         NotAllowed: not the owner. Invalid: no name, an access mode that does not exist, a pass without price or days,
-            more free calls than may be given, or a rule that pays data for an operator model.
+            more free calls than may be given, or a rule that pays data for an operator model. NotReady: another rule for a
+            model in use.
     """
     _check_owner(model, by)
-    _check_rule(model.engine, split_rule)
+    rules.check_fits(model.engine, split_rule)
     if not name.strip() or not purpose.strip():
         raise Invalid(_("A model needs a name and a purpose."))
     pass_price_nano, pass_days = _pass_terms(access_mode, pass_price_nano, pass_days)
@@ -142,12 +142,14 @@ def change_model(
     }
     stored = ListedModel.objects.select_for_update(no_key=True).get(pk=model.pk)
     changed = [field for field, value in wanted.items() if getattr(stored, field) != value]
+    if "split_rule_id" in changed and rules.is_in_use(stored):
+        raise NotReady(_("This model is in use: propose another split rule, so that those it pays hear of it in time."))
     if changed:
         for field in changed:
             setattr(model, field, wanted[field])
         model.save(update_fields=changed)
-        if set(changed) & set(TERMS):
-            _keep_terms(model, by=by)
+        if set(changed) & set(rules.TERMS):
+            rules.keep_terms(model, by=by)
         audit.record(
             by, "change_model", f"model:{model.pk}", **audit.changes({field: wanted[field] for field in changed})
         )
@@ -225,7 +227,9 @@ def set_prices(
     price_out_nano: int,
     price_abstain_nano: int = 0,
 ) -> PriceList:
-    """Publish a price list. It holds for calls that start after it; the same prices again change nothing.
+    """Publish a price list. It holds for calls that start after it, and so does a proposed split rule whose lock is over.
+
+    The same prices again change nothing, unless a rule takes effect with them.
 
     Args:
         price_abstain_nano: Of a call at which the model abstains, because what its caller requires is not met.
@@ -237,8 +241,10 @@ def set_prices(
     if price_abstain_nano > price_call_nano:
         raise Invalid(_("A call at which the model abstains costs at most what every call costs."))
     sha256 = pricing.price_sha256(pricing.Prices(*values))
+    _lock(model)
+    due = proposals.due(model)
     current = prices_of(model)
-    if current is not None and current.sha256 == sha256:
+    if current is not None and current.sha256 == sha256 and due is None:
         return current
     prices = PriceList.objects.create(
         model=model,
@@ -248,6 +254,8 @@ def set_prices(
         price_abstain_nano=price_abstain_nano,
         sha256=sha256,
     )
+    if due is not None:
+        proposals.take_effect(due, model, prices=prices, by=by)
     announce_catalogue()
     return prices
 
@@ -337,11 +345,6 @@ def _lock(model: ListedModel) -> None:
     ListedModel.objects.select_for_update(no_key=True).get(pk=model.pk)
 
 
-def _keep_terms(model: ListedModel, *, by: User) -> None:
-    """What holds for a model from now on: a new row of its rule history."""
-    ModelTerms.objects.create(model=model, adopted_by=by, **{name: getattr(model, name) for name in TERMS})
-
-
 def _pass_terms(access_mode: str, price_nano: int | None, days: int | None) -> tuple[int | None, int | None]:
     """Price and days of a pass; nothing for the other modes. Raises Invalid."""
     if access_mode not in ListedModel.AccessMode.values:
@@ -358,14 +361,6 @@ def _pass_terms(access_mode: str, price_nano: int | None, days: int | None) -> t
 def _check_free_calls(per_day: int) -> None:
     if not 0 <= per_day <= FREE_CALLS_MAX:
         raise Invalid(_("A model gives 0 to %(most)s free calls a day to each account.") % {"most": FREE_CALLS_MAX})
-
-
-def _check_rule(engine: str, rule: SplitRule) -> None:
-    """What the database says, too, as a sentence. Raises Invalid."""
-    if engine == ListedModel.Engine.EMBEDDING and any(rule.parts[role] for role in rules.DATA_ROLES):
-        raise Invalid(
-            _("No Datanet shaped this model: its rule gives nothing to contributors, curators or Datanet owners.")
-        )
 
 
 def _check_owner(model: ListedModel, user: User) -> None:

@@ -21,8 +21,7 @@ from attribution.models import Epoch
 from ledger import chart
 from ledger import services as ledger
 
-from . import audit, listings, notifications
-from .access import users_of
+from . import access, audit, listings, notifications
 from .errors import Invalid, NotAllowed, NotReady
 from .models import Access, ListedModel, PassRefund, TrainingRun
 
@@ -66,7 +65,7 @@ def announce(model: ListedModel, *, by: User, on: datetime | None = None) -> Lis
     url = notifications.address_of("model", model.owner.username, model.slug)
     holders = User.objects.filter(pk__in=running_passes(model, from_=now).values("buyer_id"))
     notifications.tell_users(holders, "model_retires", url=url, model=model.path, day=day)
-    others = users_of(model).exclude(pk__in=holders.values("pk"))
+    others = access.users_of(model).exclude(pk__in=holders.values("pk"))
     notifications.tell_users(others, "model_retiring", url=url, model=model.path, day=day)
     listings.announce_catalogue()
     return model
@@ -91,7 +90,7 @@ def call_off(model: ListedModel, *, by: User) -> ListedModel:
 
 def owed(model: ListedModel, *, from_: datetime) -> int:
     """What the running passes of a model get back if it ends then."""
-    return sum(_pro_rata_nano(access, from_) for access in running_passes(model, from_=from_))
+    return sum(_pro_rata_nano(sold, from_) for sold in running_passes(model, from_=from_))
 
 
 def running_passes(model: ListedModel, *, from_: datetime) -> QuerySet[Access]:
@@ -141,21 +140,21 @@ def _pay_passes_back(model: ListedModel) -> None:
         return
     assert model.retire_from is not None
     draws = []
-    for access in running_passes(model, from_=model.retire_from).filter(refund=None).select_related("buyer"):
-        amount_nano = _pro_rata_nano(access, model.retire_from)
-        access.ends_at = model.retire_from
-        access.save(update_fields=["ends_at"])
+    for sold in running_passes(model, from_=model.retire_from).filter(refund=None).select_related("buyer"):
+        amount_nano = _pro_rata_nano(sold, model.retire_from)
+        sold.ends_at = model.retire_from
+        sold.save(update_fields=["ends_at"])
         if not amount_nano:
             continue
-        refund = PassRefund.objects.create(access=access, amount_nano=amount_nano, posting_id=ledger.new_id())
+        refund = PassRefund.objects.create(access=sold, amount_nano=amount_nano, posting_id=ledger.new_id())
         posting = ledger.Posting(
             id=refund.posting_id,
             kind=ledger.Kind.REFUND,
-            reference=f"access:{access.pk}",
-            moves=[ledger.Move(chart.wallet(model.owner_id), chart.wallet(access.buyer_id), amount_nano)],
+            reference=f"access:{sold.pk}",
+            moves=[ledger.Move(chart.wallet(model.owner_id), chart.wallet(sold.buyer_id), amount_nano)],
         )
         draws.append(ledger.Draw(hold_id=model.retirement_hold_id, posting=posting))
-        notifications.notify(access.buyer, "pass_refunded", amount_nano=str(amount_nano), model=model.path)
+        notifications.notify(sold.buyer, "pass_refunded", amount_nano=str(amount_nano), model=model.path)
     ledger.draw(draws)
     ledger.close(model.retirement_hold_id)
     model.retirement_hold_id = None

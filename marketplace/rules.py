@@ -12,7 +12,7 @@ from ledger import services as ledger
 
 from . import pricing
 from .errors import Invalid
-from .models import SplitRule
+from .models import Access, Call, ListedModel, ModelTerms, SplitRule
 
 DEFAULT_PARTS = {"data": 3500, "curation": 500, "developer": 5500, "platform": 500, "owner": 0}
 # A training fee is paid by the developer, so it has no developer's part.
@@ -21,6 +21,9 @@ TRAINING_PARTS = {"data": 9000, "curation": 500, "developer": 0, "platform": 500
 OPERATOR_PARTS = {"data": 0, "curation": 0, "developer": 9500, "platform": 500, "owner": 0}
 DATA_ROLES = ("data", "curation", "owner")
 WHOLE_BP = 10_000
+NAME_CHARS = 80
+#: What a row of a model's rule history keeps of it.
+TERMS = ("split_rule_id", "access_mode", "pass_price_nano", "pass_days", "free_calls_per_day")
 
 
 def default_rule() -> SplitRule:
@@ -46,12 +49,9 @@ def adopt(*, name: str, parts: Mapping[str, int], by: User | None) -> SplitRule:
         parts: Role -> basis points for data, curation, developer, platform, owner.
 
     Raises:
-        Invalid: a role is missing, a part is negative, they do not add up to 10,000, or the platform's part is 0.
+        Invalid: as `check` says.
     """
-    if set(parts) != set(DEFAULT_PARTS) or any(type(bp) is not int or bp < 0 for bp in parts.values()):
-        raise Invalid(_("A split rule names a part of 0 or more for each of the five roles."))
-    if sum(parts.values()) != WHOLE_BP or parts["platform"] == 0:
-        raise Invalid(_("The parts of a split rule add up to 100 %, and the platform has one."))
+    check(parts)
     sha256 = pricing.rule_sha256(parts)
     rule, created = SplitRule.objects.get_or_create(
         sha256=sha256,
@@ -64,3 +64,31 @@ def adopt(*, name: str, parts: Mapping[str, int], by: User | None) -> SplitRule:
             entry=ledger.Entry(type="rule.adopted", public={"rule": f"sha256:{sha256}", "parts": dict(parts)}),
         )
     return rule
+
+
+def check(parts: Mapping[str, int]) -> None:
+    """Raise Invalid unless these are a rule: five roles, no part negative, 10,000 in all, and one for the platform."""
+    if set(parts) != set(DEFAULT_PARTS) or any(type(bp) is not int or bp < 0 for bp in parts.values()):
+        raise Invalid(_("A split rule names a part of 0 or more for each of the five roles."))
+    if sum(parts.values()) != WHOLE_BP or parts["platform"] == 0:
+        raise Invalid(_("The parts of a split rule add up to 100 %, and the platform has one."))
+
+
+def check_fits(engine: str, rule: SplitRule) -> None:
+    """Raise Invalid if a rule pays data for an operator model. The database refuses it, too."""
+    if engine == ListedModel.Engine.EMBEDDING and any(rule.parts[role] for role in DATA_ROLES):
+        raise Invalid(
+            _("No Datanet shaped this model: its rule gives nothing to contributors, curators or Datanet owners.")
+        )
+
+
+def is_in_use(model: ListedModel) -> bool:
+    """Whether people rely on how a model's charges are split: it is in the shop, or somebody paid for it."""
+    if model.listed_at is not None:
+        return True
+    return Call.objects.filter(model=model).exists() or Access.objects.filter(model=model).exists()
+
+
+def keep_terms(model: ListedModel, *, by: User) -> None:
+    """What holds for a model from now on: a new row of its rule history."""
+    ModelTerms.objects.create(model=model, adopted_by=by, **{name: getattr(model, name) for name in TERMS})

@@ -340,6 +340,7 @@ UNATTRIBUTED_KEPT_S = int(env("UNATTRIBUTED_KEPT_S", str(90 * 86400)))
 DISPUTE_ANSWER_S = int(env("DISPUTE_ANSWER_S", str(5 * 86400)))
 THEFT_DECISION_S = int(env("THEFT_DECISION_S", str(14 * 86400)))  # a theft dispute that nobody decided by then lapses
 THEFT_DISPUTES_RUNNING_MAX = 5  # by one person
+RULE_LOCK_DAYS = int(env("RULE_LOCK_DAYS", "0" if DEMO_STATE else "7"))  # a proposed split rule waits so long
 PAYOUT_CHANGE_WAIT_S = int(env("PAYOUT_CHANGE_WAIT_S", "0" if DEMO_STATE else "86400"))
 REVIEW_UNDO_S = int(env("REVIEW_UNDO_S", "10" if DEMO_STATE else "600"))
 REVIEW_LEASE_S = 1800

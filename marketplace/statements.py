@@ -355,9 +355,9 @@ def _lots_by_role(epochs: Iterable[Epoch], open_lots) -> dict[tuple[UUID, str], 
 
 def as_csv(rows: Iterable[Payment]) -> Iterator[str]:
     """CSV, line by line: UTF-8, ISO days, dot decimals, the unit in a column, no cell that starts a formula."""
-    yield _csv_line(COLUMNS)
+    yield csv_line(COLUMNS)
     for row in rows:
-        yield _csv_line([neutral(str(value)) for value in values(row).values()])
+        yield csv_line([neutral(str(value)) for value in values(row).values()])
 
 
 def as_json(rows: Iterable[Payment]) -> bytes:
@@ -394,7 +394,8 @@ def neutral(text: str) -> str:
     return text
 
 
-def _csv_line(cells: Iterable[object]) -> str:
+def csv_line(cells: Iterable[object]) -> str:
+    """One row of a CSV file, with its line feed."""
     out = io.StringIO()
     csv.writer(out).writerow(cells)
     return out.getvalue()

@@ -8,6 +8,7 @@ from . import (
     housekeeping,
     mailing,
     notifications,
+    proposals,
     refunds,
     releasing,
     retiring,
@@ -58,6 +59,12 @@ def forget() -> None:
 @shared_task(ignore_result=True)
 def tell_news() -> None:
     notifications.tell_news()
+    proposals.tell_waiting()
+
+
+@shared_task(ignore_result=True)
+def tell_of_rules() -> None:
+    proposals.tell_waiting()
 
 
 @shared_task(ignore_result=True)

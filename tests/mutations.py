@@ -105,6 +105,14 @@ REMOVALS = [
         "who only claims an address could join the wallet of those who invited it",
     ),
     Removal(
+        "proposed_rule_waits_for_its_lock",
+        "marketplace/proposals.py",
+        ".filter(not_before__lte=timezone.now())",
+        "",
+        ("tests/marketplace/test_rules.py::test_a_proposed_rule_holds_with_the_first_price_list_after_its_lock",),
+        "contributors would hear of another split rule when it already pays them",
+    ),
+    Removal(
         "test_money_apart",
         "ledger/sql/checks.sql",
         "\n     OR (0 < ANY (accounts) AND 0 > ANY (accounts))",

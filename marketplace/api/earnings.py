@@ -15,7 +15,7 @@ from attribution.models import Epoch, Line
 from attribution.reasons import unattributed_sentence
 from datanets.models import Datanet, Record
 
-from .. import earnings, statements, wallets
+from .. import comparing, earnings, periods, statements, wallets
 from ..models import ListedModel
 from ..querysets import BIGINT_MAX
 from .base import ApiView, PageQuery, bad_cursor, endpoint, find, page, page_of, page_response, query_of
@@ -133,6 +133,68 @@ class StatementRow(Shown):
 class Statement(Shown):
     columns = serializers.ListField(child=serializers.CharField())
     rows = StatementRow(many=True)
+
+
+class ChangesQuery(Strict):
+    earlier = serializers.CharField(
+        max_length=periods.CHARS_MAX, help_text="2026-11, 2026-11-03, 2026-11-03/2026-11-09; of a model: 12/14."
+    )
+    later = serializers.CharField(max_length=periods.CHARS_MAX, help_text="The same.")
+    model = serializers.CharField(required=False, max_length=101, help_text="owner/slug")
+    datanet = serializers.CharField(required=False, max_length=101, help_text="owner/slug")
+    record = serializers.IntegerField(required=False, min_value=1, max_value=BIGINT_MAX)
+
+
+class ChangeRow(Shown):
+    """earlier, later: of calls, price, rule, supported, influence the whole numbers of that stage; else nano."""
+
+    model = serializers.CharField()
+    role = serializers.CharField()
+    part = serializers.CharField()
+    earlier = serializers.CharField()
+    later = serializers.CharField()
+    change_nano, change_open = money("amount_nano")
+
+
+class Changes(Shown):
+    """The changes of all rows add up to difference."""
+
+    earlier_nano, earlier_open = money("earlier_nano")
+    later_nano, later_open = money("later_nano")
+    difference_nano, difference_open = money("difference_nano")
+    rows = ChangeRow(many=True)
+
+
+class ChangesView(ApiView):
+    """What changed between two periods."""
+
+    @endpoint(
+        "earnings_changes",
+        "Compare two periods of your earnings: signed parts that add up to the difference.",
+        query=ChangesQuery,
+        answers=Changes,
+        reads=True,
+    )
+    def get(self, request):
+        told = query_of(request, ChangesQuery)
+        texts = [told.pop(name) for name in ("earlier", "later")]
+        chosen = _filters(request.user, told)
+        scope = comparing.Scope(chosen.model_id, chosen.datanet_id, chosen.record_id)
+        found = comparing.compare(
+            request.user, *(periods.period(text, model_id=scope.model_id) for text in texts), scope
+        )
+        paths = statements.names({row.model_id for row in found.rows})
+        rows = [row._asdict() | {"model": paths.get(row.model_id, str(row.model_id))} for row in found.rows]
+        return Response(
+            Changes(
+                {
+                    "earlier_nano": found.earlier_nano,
+                    "later_nano": found.later_nano,
+                    "difference_nano": found.difference_nano,
+                    "rows": rows,
+                }
+            ).data
+        )
 
 
 class SummaryView(ApiView):

@@ -126,7 +126,7 @@ class ModelChanges(Strict):
     pass_price_nano = Amount(required=False)
     pass_days = Whole(min_value=1, max_value=3650, required=False)
     free_calls_per_day = Whole(max_value=FREE_CALLS_MAX, required=False)
-    split = GivenParts(required=False, help_text="Holds for calls that start after it.")
+    split = GivenParts(required=False, help_text="Until the model is in use; after that a rule is proposed.")
 
 
 class GivenFallback(Strict):

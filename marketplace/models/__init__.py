@@ -30,6 +30,7 @@ from .listings import (
     ListedModel,
     ModelTerms,
     PriceList,
+    RuleProposal,
     SplitRule,
 )
 from .notices import AuditEvent, DemoProgress, Notification
@@ -80,6 +81,7 @@ __all__ = [
     "SCOPES",
     "SUPPLY_NANO",
     "SharedWallet",
+    "RuleProposal",
     "SplitRule",
     "TEST_REQUESTS_PER_MINUTE_MAX",
     "TestCall",

@@ -212,3 +212,54 @@ class PriceList(models.Model):
             ),
         ]
         indexes = [models.Index(fields=["model", "-effective_at"], name="newest_price_list")]
+
+
+class RuleProposalQuerySet(models.QuerySet):
+    """Questions about proposed rules."""
+
+    def open(self) -> RuleProposalQuerySet:
+        """Neither in force nor withdrawn yet."""
+        return self.filter(adopted_at__isnull=True, withdrawn_at__isnull=True)
+
+
+class RuleProposal(models.Model):
+    """Another split rule for a model in use. It takes effect with the first price list published from `not_before` on."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    model = models.ForeignKey(ListedModel, on_delete=models.PROTECT, related_name="rule_proposals")
+    split_rule = models.ForeignKey(SplitRule, on_delete=models.PROTECT, related_name="+")
+    instead_of = models.ForeignKey(SplitRule, on_delete=models.PROTECT, related_name="+")
+    proposed_by = models.ForeignKey(USER, on_delete=models.PROTECT, related_name="+")
+    proposed_at = models.DateTimeField(default=timezone.now)
+    not_before = models.DateTimeField()
+    told_at = models.DateTimeField(null=True, blank=True)  # those whose records are in the model
+    withdrawn_at = models.DateTimeField(null=True, blank=True)
+    adopted_at = models.DateTimeField(null=True, blank=True)
+    price_list = models.OneToOneField(
+        PriceList, null=True, blank=True, on_delete=models.PROTECT, related_name="rule_proposal"
+    )
+
+    objects = RuleProposalQuerySet.as_manager()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["model"],
+                condition=Q(adopted_at__isnull=True, withdrawn_at__isnull=True),
+                name="model_has_one_open_rule_proposal",
+            ),
+            models.CheckConstraint(
+                name="proposed_rule_takes_effect_with_a_price_list_after_its_lock",
+                condition=Q(adopted_at__isnull=True, price_list__isnull=True)
+                | Q(
+                    adopted_at__isnull=False,
+                    adopted_at__gte=F("not_before"),
+                    price_list__isnull=False,
+                    withdrawn_at__isnull=True,
+                ),
+            ),
+            models.CheckConstraint(name="proposed_rule_is_another_one", condition=~Q(split_rule=F("instead_of"))),
+        ]
+        indexes = [
+            models.Index(fields=["proposed_at"], condition=Q(told_at__isnull=True), name="rule_proposal_to_be_told")
+        ]

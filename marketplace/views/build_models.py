@@ -45,7 +45,6 @@ from .explanations import training_sentence
 TOKENS = 1_000_000
 RUNS_SHOWN = 20
 VERSIONS_SHOWN = 200
-RULE_NAME_CHARS = 80
 
 
 @login_required
@@ -115,7 +114,7 @@ def _create(owner: User, form: ModelForm, rule_form: RuleForm | None) -> ListedM
 
 def _adopt(rule_form: RuleForm, *, name: str, by: User) -> SplitRule:
     """A rule of the owner's, named after the model as far as the name of a rule goes."""
-    return rules.adopt(name=name[:RULE_NAME_CHARS], parts=rule_form.parts(), by=by)
+    return rules.adopt(name=name[: rules.NAME_CHARS], parts=rule_form.parts(), by=by)
 
 
 @login_required
@@ -124,7 +123,9 @@ def build_settings(request: SignedInRequest, model_id: UUID) -> HttpResponse:
     model = _mine(request, model_id)
     given = request.POST if request.method == "POST" else None
     form = ModelSettingsForm(given, initial=ModelSettingsForm.initial_of(model))
-    choice = RuleChoiceForm(given)
+    is_in_use = rules.is_in_use(model)
+    # The page of a model in use does not ask for its rule.
+    choice = RuleChoiceForm({"rule": RuleChoiceForm.KEEP, **given.dict()} if given and is_in_use else given)
     own_rule = request.POST.get("rule") == RuleChoiceForm.OWN
     rule_form = RuleForm(given if own_rule else None, prefix="rule", parts=model.split_rule.parts)
     context = {
@@ -136,6 +137,7 @@ def build_settings(request: SignedInRequest, model_id: UUID) -> HttpResponse:
         "rule_form": rule_form,
         "own_rule": own_rule,
         "rule_bar": explore.split_bar(model.split_rule),
+        "is_in_use": is_in_use,
     }
     if given is None:
         return render(request, "marketplace/build/model_settings.html", context)
@@ -143,7 +145,7 @@ def build_settings(request: SignedInRequest, model_id: UUID) -> HttpResponse:
     if all([form.is_valid(), choice.is_valid(), not own_rule or rule_form.is_valid()]):
         try:
             changed = _change(request.user, model, form, choice.cleaned_data["rule"], rule_form)
-        except Invalid as problem:
+        except (Invalid, NotReady) as problem:
             form.add_error(None, str(problem))
         else:
             messages.success(request, _("The settings are saved.") if changed else _("Nothing was different."))

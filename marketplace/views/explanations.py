@@ -182,6 +182,12 @@ NOTIFICATIONS = {
         "%(model)s takes no calls from %(day)s on. You have access to it, or a key names it."
     ),
     "version_published": gettext_lazy("%(model)s is published. You have access to the model, or a key names it."),
+    "rule_proposed": gettext_lazy(
+        "%(model)s may be split by another rule from %(day)s on: %(old)s; then %(new)s. For you, the last 30 days would have "
+        "been %(difference)s OPEN."
+    ),
+    "rule_withdrawn": gettext_lazy("The split rule proposed for %(model)s was withdrawn: %(old)s stays."),
+    "rule_adopted": gettext_lazy("%(model)s is split by another rule for calls from now on: %(new)s; before %(old)s."),
     "epoch_settled": gettext_lazy("An epoch of %(model)s is settled: %(amount)s OPEN became yours, pending."),
     "model_retired": gettext_lazy("%(model)s is retired: its last epoch is paid and its pools are empty."),
     "pass_refunded": gettext_lazy("%(amount)s OPEN came back for the rest of your pass for %(model)s, which retired."),
@@ -208,6 +214,20 @@ LIMITS = {
 }
 
 
+ROLES = {
+    "data": gettext_lazy("contributors"),
+    "curation": gettext_lazy("curators"),
+    "developer": gettext_lazy("developer"),
+    "platform": gettext_lazy("platform"),
+    "owner": gettext_lazy("Datanet owners"),
+}
+
+
+def parts_text(parts: Mapping[str, int]) -> str:
+    """A split rule in one line; parts of nothing are left out."""
+    return ", ".join(f"{ROLES[role]} {figures.share_text(bp)}" for role, bp in parts.items() if bp)
+
+
 class _Known(dict):
     """Parameters of a sentence; one that is missing becomes a dash instead of an error."""
 
@@ -224,6 +244,10 @@ def notification_sentence(line: Notification) -> str:
         params["limit"] = LIMITS[line.params["limit"]]
         params["most"] = figures.open_text(int(line.params["limit_nano"]), 4)
         params["used"] = figures.open_text(int(line.params["used_nano"]), 4)
+    for name in {"old", "new"} & line.params.keys():
+        params[name] = parts_text(line.params[name])
+    if "difference_nano" in line.params:
+        params["difference"] = figures.open_text(int(line.params["difference_nano"]), signed=True)
     if line.kind == "training_failed":
         params["reason"] = training_failure(line.params["code"], params)
     if line.kind in NOTIFICATIONS:

@@ -18,7 +18,7 @@ from datanets.models import Datanet
 
 from .. import forms_explore as forms
 from .. import training
-from ..models import ListedModel, ModelTerms, PriceList
+from ..models import ListedModel, ModelTerms, PriceList, SplitRule
 from ..templatetags import figures
 from . import explore
 
@@ -113,7 +113,10 @@ def of_model(found: ListedModel) -> dict:
     """Split rules, price lists and ways in, each with what it changed; the first of each is in force."""
     terms = list(found.terms.select_related("split_rule").order_by("-adopted_at", "-pk")[: ROWS + 1])
     prices = list(found.price_lists.order_by("-effective_at", "-pk")[: ROWS + 1])
+    proposed = found.rule_proposals.open().select_related("split_rule", "instead_of").first()
     return {
+        "proposed": proposed,
+        "proposed_changes": _parts_changes(proposed.split_rule, proposed.instead_of) if proposed else [],
         "split_rules": [
             {"since": new.adopted_at, "rule": new.split_rule, "changes": _split_changes(new, old)}
             for new, old in _steps(terms)
@@ -137,9 +140,11 @@ def _steps(rows: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
 
 
 def _split_changes(new: ModelTerms, old: ModelTerms | None) -> list[tuple[str, str, str]]:
-    if old is None:
-        return []
-    roles = zip(explore.split_roles(old.split_rule), explore.split_roles(new.split_rule), strict=True)
+    return [] if old is None else _parts_changes(new.split_rule, old.split_rule)
+
+
+def _parts_changes(new: SplitRule, old: SplitRule) -> list[tuple[str, str, str]]:
+    roles = zip(explore.split_roles(old), explore.split_roles(new), strict=True)
     return list(_different((label, figures.share_text(a), figures.share_text(b)) for (_c, label, a), (*_r, b) in roles))
 
 

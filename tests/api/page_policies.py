@@ -201,6 +201,10 @@ ACCESS: dict[tuple[str, ...], tuple] = {
     ("get", "model", "unlisted"): ("owner, else nothing", MODEL, None, _UNLISTED),
     ("get", "model_tab"): ("everybody", MODEL, None, _AS_MODEL),
     ("get", "model_tab", "unlisted"): ("owner, else nothing", MODEL, None, _UNLISTED),
+    ("get", "split_rule"): ("everybody", MODEL, None, {}),
+    ("get", "what_if"): ("everybody", MODEL, None, _AS_MODEL),
+    ("get", "what_if", "unlisted"): ("owner, else nothing", MODEL, None, _UNLISTED),
+    ("post", "build_rule"): ("owner, else unseen", MODEL, {}, {}),
     ("post", "model_try"): ("signed in", MODEL, {"act": "quote"}, _AS_MODEL),
     ("post", "model_try", "invited"): ("callers", MODEL, {"act": "quote"}, _INVITED),
     ("post", "model_try", "unlisted"): (
@@ -280,6 +284,8 @@ ACCESS: dict[tuple[str, ...], tuple] = {
     ("post", "inbox"): ("signed in", PLAIN, {}, {}),
     # Money
     ("get", "earnings"): ("signed in", PAYEE, None, {}),
+    ("get", "earnings_changes"): ("signed in", PAYEE, None, {}),
+    ("get", "earnings_changes_file"): ("signed in", PAYEE, None, {}),
     ("get", "earnings_statement"): ("signed in", PAYEE, None, {}),
     ("get", "earnings_payment"): ("owner, else unseen", PAYEE, None, {}),
     ("get", "earnings_why"): ("owner, else unseen", PAYEE, None, {}),

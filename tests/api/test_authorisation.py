@@ -62,6 +62,7 @@ _THEFT = {"dispute_id": "theft_id"}
 THEFT = {"statement": "They are mine.", "evidence": "My paper has them."}
 NEW_DATANET = {"name": "Mine", "purpose": "Tests", "kind": "text", "licence": "CC0-1.0", "rights_statement": "I may."}
 NEW_MODEL = {"name": "Mine", "purpose": "Tests", "engine": "linear"}
+PARTS = {"data": 4000, "curation": 500, "developer": 5000, "platform": 500, "owner": 0}
 PRICES = {"price_call_nano": "1", "price_in_nano": "0", "price_out_nano": "0"}
 FILLED = "filled in by the test"
 PASSWORD = "so that signing in again is possible"
@@ -176,6 +177,16 @@ ACCESS = {
     ("get", _M): ("everybody", MODEL, None, _AS_MODEL),
     ("patch", _M): ("owner, else forbidden", MODEL, {"purpose": "Other"}, _AS_MODEL),
     ("get", f"{_M}rules/"): ("everybody", MODEL, None, _AS_MODEL),
+    ("get", "rules/<slug:sha256>/"): ("everybody", MODEL, None, {}),
+    ("get", f"{_M}what-if/"): ("everybody", MODEL, None, _AS_MODEL),
+    ("get", f"{_M}rule-proposals/"): ("everybody", MODEL, None, _AS_MODEL),
+    ("post", f"{_M}rule-proposals/"): ("owner, else forbidden", MODEL, PARTS, _AS_MODEL),
+    ("delete", f"{_M}rule-proposals/<uuid:proposal_id>/"): (
+        "owner, else forbidden",
+        MODEL,
+        None,
+        {"owner": "model_owner", "slug": "invited"},
+    ),
     ("get", f"{_M}prices/"): ("everybody", MODEL, None, _AS_MODEL),
     ("post", f"{_M}prices/"): ("owner, else forbidden", MODEL, PRICES, _AS_MODEL),
     ("put", f"{_M}upstream-key/"): ("owner, else forbidden", MODEL, {"key": ""}, _AS_MODEL),
@@ -274,6 +285,7 @@ ACCESS = {
     ("get", "earnings/payments/"): ("signed in", PAYEE, None, {}),
     ("get", "earnings/payments/<uuid:epoch_id>/<slug:role>/lines/"): ("owner, else unseen", PAYEE, None, {}),
     ("get", "earnings/lines/<int:line_id>/"): ("owner, else unseen", PAYEE, None, {}),
+    ("get", "earnings/changes/"): ("signed in", PAYEE, None, {}),
     ("get", "earnings/lots/"): ("signed in", PAYEE, None, {}),
     ("get", "earnings/statement/"): ("signed in", PAYEE, None, {}),
     ("get", "wallet/"): ("signed in", PAYEE, None, {}),

@@ -25,6 +25,7 @@ from marketplace import (
     keys,
     payouts,
     people,
+    proposals,
     publishing,
     refunds,
     sharing,
@@ -157,6 +158,8 @@ def build(books) -> World:
     adjustment = adjustments.propose(
         payer=alice, payee=None, amount_nano=OPEN, reason="Booked twice.", by=person("ben")
     )
+    rule = {"data": 4000, "curation": 500, "developer": 5000, "platform": 500, "owner": 0}
+    proposal = proposals.propose(invited, by=invited.owner, parts=rule)
     books.fold()
     books.log()
     Publication(settings.LOG_DIR).step()
@@ -215,6 +218,8 @@ def build(books) -> World:
             "sent_run": sent.pk,
             "draft_run": run.pk,
             "item_id": sent.withdrawals.get().pk,
+            "proposal_id": proposal.pk,
+            "sha256": proposal.split_rule.sha256,
             "size": ledger.head().size,
             "old": ledger.head().size,
             "new": ledger.head().size,
