@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from django.db import DatabaseError, IntegrityError, transaction
 from django.test import override_settings
 from django.utils import timezone
 
@@ -11,10 +10,9 @@ from attribution import explain_lines, replay, verify
 from attribution.models import CuratorAccuracy, Epoch, Line
 from datanets import gold, measuring, reviews, services, submissions
 from datanets.models import Record
-from marketplace import publishing
 from tests.datanets.cast import measured, person, send, table, waiting
 from tests.marketplace.pages.world import call
-from tests.shop import approve_all, fund, nothing_is_wrong, published, settle, trained
+from tests.shop import fund, nothing_is_wrong, published, settle, trained
 
 
 @pytest.fixture(scope="module")
@@ -115,23 +113,3 @@ def test_an_overturned_rejection_counts_against_who_rejected_and_not_for_who_ans
     assert found[person("carol").pk, datanet.pk][2:] == (1, 1)
     before = measuring.counts({datanet.pk}, at=sent.sent_at)
     assert all(counts[2:] == (0, 0) for counts in before.values())
-
-
-def test_a_planted_record_is_in_no_version_even_if_the_code_forgets_it(shop):
-    _books, datanet, _version = shop
-    submission = planted(datanet, 11)
-    decide(submission, "approve")
-    record = submission.records.get()
-
-    # The code leaves it out
-    send(datanet, table(measured(1, start=400)), by="bob")
-    approve_all(datanet)
-    version = publishing.publish_version(datanet, by=datanet.owner)
-    assert not Record.objects.in_version(version).filter(is_gold=True).exists()
-    assert nothing_is_wrong()
-    # And the table refuses it
-
-    with pytest.raises(IntegrityError, match="gold_is_in_no_version"), transaction.atomic():
-        Record.objects.filter(pk=record.pk).update(added_in=2)
-    with pytest.raises(DatabaseError, match="written once"), transaction.atomic():
-        Record.objects.filter(pk=record.pk).update(is_gold=False)

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 from django.core.cache import cache
-from django.db import connection, transaction
+from django.db import DatabaseError, connection, transaction
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
@@ -76,6 +76,7 @@ def shown_to_carol(submission) -> dict[str, tuple[int, int, str]]:
         for own in (str(pk), record.identity, submission.files.get().sha256, handle):
             text = text.replace(own, "·")
         text = re.sub(r'<span class="av[^>]*>.*?</span>', "·", text)  # initials, and a colour by the name
+        text = re.sub(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "·", text)
         text = re.sub(r"csrfmiddlewaretoken[^>]*>|nonce=\S+", "·", text)
         text = re.sub(r"[0-9a-f]{6,}|[\d.,:+-]+", "·", text)  # numbers, dates and hashes of the row
         found[re.sub(r"[0-9a-f-]{36}|\d+|(?<=people/)[^/]+", "·", page)] = (answer.status_code, len(asked), text)
@@ -160,6 +161,17 @@ def test_a_planted_record_is_in_no_version():
     assert version.record_count == 2
     assert {one.contributor_id for one in versions.records_of(version)} == {person("alice").pk}
     assert verify.failures() == []
+
+
+def test_the_table_refuses_a_planted_record_in_a_version_and_fingerprints_of_it():
+    record = planted(make_datanet(), measured(1)).records.get()
+    for refusal, fields in {
+        "gold_is_in_no_version": {"added_in": 1},
+        "gold_is_found_by_no_search_for_copies": {"content_hmac": "a"},
+        "was planted is written once": {"is_gold": False},
+    }.items():
+        with pytest.raises(DatabaseError, match=refusal), transaction.atomic():
+            Record.objects.filter(pk=record.pk).update(**fields)
 
 
 def test_who_really_sends_what_was_planted_before_leads():
