@@ -13,6 +13,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from attribution.netting import Unattributed
+from datanets.accuracy import Counts, millionths
 from ledger import chart
 
 USER = settings.AUTH_USER_MODEL
@@ -119,6 +120,7 @@ class Epoch(models.Model):
     unattributed_nano = models.BigIntegerField(default=0)
     lines_root = models.CharField(max_length=64, blank=True)  # of salted commitments to its lines, in the public log
     lines_secret = models.BinaryField(default=bytes)
+    accuracy_sha256 = models.CharField(max_length=64, blank=True)  # of its curators' accuracies; empty: not frozen yet
     closed_at = models.DateTimeField(default=timezone.now)
     planned_at = models.DateTimeField(null=True, blank=True)
     posted_at = models.DateTimeField(null=True, blank=True)
@@ -200,7 +202,7 @@ class Line(models.Model):
                 condition=Q(payee__isnull=False, reason="") | Q(payee__isnull=True, reason__in=REASONS),
             ),
             models.UniqueConstraint(
-                fields=["source_id", "role", "payee"],
+                fields=["source_id", "role", "payee", "reason"],
                 name="payee_has_one_line_per_source_and_role",
                 nulls_distinct=False,
             ),
@@ -218,6 +220,37 @@ class Line(models.Model):
         if self.payee_id is None:
             return "unattributed"
         return "contributor" if self.role == self.Role.DATA else "curator"
+
+
+class CuratorAccuracy(models.Model):
+    """What a curator's accuracy in a Datanet was at the close of an epoch, with the counts that it is computed from.
+
+    Of everybody of whom anything was observed; others count in full. Written once, before the epoch is planned.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    epoch = models.ForeignKey(Epoch, on_delete=models.PROTECT, related_name="accuracies")
+    datanet = models.ForeignKey("datanets.Datanet", on_delete=models.PROTECT, related_name="+")
+    curator = models.ForeignKey(USER, on_delete=models.PROTECT, related_name="+")
+    gold_right = models.PositiveIntegerField()
+    gold_wrong = models.PositiveIntegerField()
+    stood = models.PositiveIntegerField()
+    overturned = models.PositiveIntegerField()
+    accuracy_millionths = models.PositiveIntegerField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["epoch", "datanet", "curator"], name="curator_is_measured_once_per_epoch"),
+            models.CheckConstraint(name="accuracy_is_a_share", condition=Q(accuracy_millionths__lte=1_000_000)),
+        ]
+
+    @property
+    def counts(self) -> Counts:
+        return Counts(self.gold_right, self.gold_wrong, self.stood, self.overturned)
+
+    @property
+    def computed_millionths(self) -> int:
+        return millionths(self.counts)
 
 
 class Reversal(models.Model):

@@ -7,6 +7,7 @@ Vectors have one entry per place of the version's `Roster`: equal remainders go 
     amounts_of   one call's part -> an amount per record and what goes to `unattributed`
     settle       the three above for one epoch of one model version
     curation_of  the curators' part of a call, by what the records that they approved were paid in it
+    weigh        a curators' part by amount times accuracy
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ class Unattributed(StrEnum):
     WITHDRAWN = "withdrawn"  # access and training: every record that did was taken back before
     ABSTAINED = "abstained"  # the model gave no answer, because what its caller required was not met
     NO_CURATOR = "no_curator"  # nobody who could be paid approved these records
+    CURATOR_ACCURACY = "curator_accuracy"  # their measured accuracy took it from who approved these records
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,6 +114,21 @@ class Payees:
         """How many of these places are each person's."""
         found = np.bincount(self._index[places], minlength=len(self.ids))
         return {person: count for person, count in zip(self.ids.tolist(), found.tolist(), strict=True) if count}
+
+
+class Desk(NamedTuple):
+    """A curator in one Datanet, with their accuracy there in millionths, 0 to 1e6; 1e6 until measured."""
+
+    curator_id: int
+    accuracy: int = MILLION
+
+
+class Weighed(NamedTuple):
+    """A curators' part, divided: above zero by curator id; what accuracies took; what nobody approved."""
+
+    amounts: dict[int, int]
+    lost_nano: int
+    nobody_nano: int
 
 
 class Wide:
@@ -277,32 +294,56 @@ def weights_of(call: EpochCall, phi: np.ndarray) -> np.ndarray:
 
 
 def curation_of(
-    call: EpochCall, paid: CallPaid, curation_nano: int, approvers: Payees, accuracy: Mapping[int, int]
-) -> tuple[dict[int, int], int, Unattributed]:
+    call: EpochCall, paid: CallPaid, curation_nano: int, approvers: Payees, desks: Sequence[Desk]
+) -> tuple[dict[int, int], dict[Unattributed, int]]:
     """Pay curators for the attributed records that they approved.
 
     Of a call's curation part only the share that its data part attributed is paid: floor(curation * attributed / data).
-    It is split by amount times accuracy. Records without an approver weigh in full, for `unattributed`.
+    It is divided by `weigh`.
 
     Args:
-        approvers: By place; NOBODY: no one who could be paid.
-        accuracy: Measured accuracy in millionths by curator, 0 to 1e6; 1e6 until measured, and for NOBODY.
+        approvers: Desks by place, counted from 1; NOBODY: no one who could be paid.
+        desks: The curators behind these numbers.
 
     Returns:
-        Amounts above zero by curator id, and what is left with its reason. Together they are `curation_nano`.
+        Amounts above zero by curator id, and what is left by its reason. Together they are `curation_nano`.
     """
-    weights = {
-        curator: nano * accuracy.get(curator, MILLION)
-        for curator, nano in approvers.sums(call.places, paid.amounts).items()
-    }
-    nobody = weights.pop(NOBODY, 0)
-    amounts: dict[int, int] = {}
-    if any(weights.values()):
+    approved = approvers.sums(call.places, paid.amounts)
+    payable_nano = 0
+    if any(desk != NOBODY for desk in approved):
         payable_nano = curation_nano * paid.attributed_nano // call.data_nano
-        # `nobody` comes last, so a tie never goes past a curator.
-        parts = largest_remainder(payable_nano, [*weights.values(), nobody])
-        amounts = {curator: part for curator, part in zip(weights, parts, strict=False) if part}
-    return amounts, curation_nano - sum(amounts.values()), paid.reason if paid.left_nano else Unattributed.NO_CURATOR
+    amounts, lost_nano, _nobody = weigh(payable_nano, approved, desks)
+    left_nano = curation_nano - sum(amounts.values()) - lost_nano
+    reason = paid.reason if paid.left_nano else Unattributed.NO_CURATOR
+    left = {Unattributed.CURATOR_ACCURACY: lost_nano, reason: left_nano}
+    return amounts, {why: nano for why, nano in left.items() if nano}
+
+
+def weigh(total_nano: int, approved: Mapping[int, int], desks: Sequence[Desk]) -> Weighed:
+    """Divide a curators' part by amount times accuracy.
+
+    What the accuracy of one takes goes to nobody, never to the others: its weight stays among the weights. So nobody gains
+    by another's mistakes, and a second account that is more careful wins nothing back.
+
+    Args:
+        total_nano: What is divided; 0 where nobody is to be paid.
+        approved: By desk, counted from 1: what the records approved there were paid. NOBODY: those that no one approved.
+
+    Returns:
+        Parts by largest remainder that add up to `total_nano`; equal remainders go to the smaller curator id, then to what
+        was lost, then to nobody.
+    """
+    weights: dict[int, int] = {}
+    lost = 0
+    for number, nano in sorted(approved.items()):
+        if number != NOBODY:
+            desk = desks[number - 1]
+            weights[desk.curator_id] = weights.get(desk.curator_id, 0) + nano * desk.accuracy
+            lost += nano * (MILLION - desk.accuracy)
+    all_weights = [*weights.values(), lost, approved.get(NOBODY, 0) * MILLION]
+    *parts, lost_nano, nobody_nano = largest_remainder(total_nano, all_weights)
+    amounts = {curator_id: part for curator_id, part in zip(weights, parts, strict=True) if part}
+    return Weighed(amounts, lost_nano, nobody_nano)
 
 
 def largest(amounts: np.ndarray, record_ids: np.ndarray, count: int) -> list[int]:

@@ -20,19 +20,22 @@ from attribution.models import Line, RecordEpoch, Source, Trace
 from attribution.netting import (
     NOBODY,
     CallPaid,
+    Desk,
     EpochCall,
     Payees,
     Sums,
     Unattributed,
+    Weighed,
     amounts_of,
     curation_of,
     largest,
     net_factors,
     settle,
+    weigh,
 )
 from attribution.planned import Part, Planned, PlannedLine, PlannedRecordEpoch, PlannedRecordFee, PlannedRecordLine
 from attribution.roster import Roster
-from attribution.shares import split
+from attribution.shares import MILLION, split
 from datanets.models import Record
 
 RECORDS_KEPT = 20
@@ -48,23 +51,42 @@ class Shards(Protocol):
         """`part_of` each part."""
 
 
+#: Millionths by (curator, Datanet); who is not named counts in full.
+Accuracy = Mapping[tuple[int, UUID], int]
+
+
 class People(NamedTuple):
-    """Who is behind the records of a roster."""
+    """Who is behind the records of a roster.
+
+    Args:
+        approvers: The desk at which each record was approved, counted from 1, or NOBODY.
+        desks: In the order of their curators' ids; `places` the (curator, Datanet) of each.
+    """
 
     contributors: Payees
     approvers: Payees
+    desks: list[Desk]
+    places: list[tuple[int, UUID]]
 
 
-def people_of(roster: Roster, authors: Mapping[int, int]) -> People:
+def people_of(roster: Roster, authors: Mapping[int, int], accuracy: Accuracy) -> People:
     """Read who is behind these records, in one query. `authors`: whom a record pays instead of its contributor."""
-    rows = Record.objects.filter(pk__in=roster.record_ids.tolist()).values_list("pk", "contributor_id", "decided_by_id")
-    found = np.array([(pk, contributor, curator or NOBODY) for pk, contributor, curator in rows], dtype=np.int64)
+    columns = ("pk", "contributor_id", "decided_by_id", "datanet_id")
+    rows = list(Record.objects.filter(pk__in=roster.record_ids.tolist()).values_list(*columns))
+    known = {(curator, datanet) for _pk, _contributor, curator, datanet in rows if curator is not None}
+    at_desk = sorted(known, key=lambda one: (one[0], str(one[1])))
+    numbers = {one: number for number, one in enumerate(at_desk, start=1)}
+    found = np.array(
+        [(pk, contributor, numbers.get((curator, datanet), NOBODY)) for pk, contributor, curator, datanet in rows],
+        dtype=np.int64,
+    )
     behind = np.zeros((len(roster), 2), dtype=np.int64)
     if len(found):
         behind[roster.places_of(found[:, 0])] = found[:, 1:]
     given = {record_id: author for record_id, author in authors.items() if record_id in roster}
     behind[roster.places_of(given), 0] = list(given.values())
-    return People(contributors=Payees(behind[:, 0]), approvers=Payees(behind[:, 1]))
+    desks = [Desk(curator, accuracy.get((curator, datanet), MILLION)) for curator, datanet in at_desk]
+    return People(Payees(behind[:, 0]), Payees(behind[:, 1]), desks, at_desk)
 
 
 def epoch_call(trace: Trace, withdrawn_at: Mapping[int, datetime] | None = None) -> EpochCall:
@@ -103,7 +125,7 @@ def plan(
     found: Sequence[Trace],
     *,
     earlier: Mapping[UUID, Mapping[int, tuple[int, int]]],
-    accuracy: Mapping[int, int],
+    accuracy: Accuracy,
     taken_out: Sequence[Trace] = (),
     authors: Mapping[int, int] | None = None,
     shards: Shards | None = None,
@@ -115,10 +137,10 @@ def plan(
         found: One trace per charge, in the order of the log.
         taken_out: Calls of earlier epochs that were given back since: the running sums lose them.
         earlier: (net, positive) per model version and record, from the epochs before.
-        accuracy: Millionths per curator; who is not named counts in full.
+        accuracy: As it was frozen for the epoch (`measured.of_epoch`).
         authors: Record -> whom it pays instead of its contributor.
         shards: Who shares the calls out; None: all here. The result is the same, to the nano and in its order.
-        behind: Of every artifact, for who plans several epochs with the same authors; None: it is read.
+        behind: Of every artifact, for who plans several epochs with the same authors and accuracy; None: it is read.
 
     Returns:
         Lines that, per charge, add up to its data and its curation part.
@@ -126,7 +148,7 @@ def plan(
     planned = Planned([], [], [], [])
     authors = authors or {}
     if behind is None:
-        behind = behind_of((*found, *taken_out), authors)
+        behind = behind_of((*found, *taken_out), authors, accuracy)
     fees: dict[tuple[str, int], list[int]] = defaultdict(lambda: [0, 0])
     by_version: dict[UUID, list[Trace]] = defaultdict(list)
     out_of_version: dict[UUID, list[Trace]] = defaultdict(list)
@@ -141,7 +163,7 @@ def plan(
         calls, out = by_version[version_id], out_of_version[version_id]
         sha256 = artifact_of((*calls, *out))
         sums = _sums_before(earlier.get(version_id, {}), behind[sha256])
-        _plan_calls(planned, version_id, calls, out, sums, accuracy, behind[sha256], shards)
+        _plan_calls(planned, version_id, calls, out, sums, behind[sha256], shards)
     planned.record_fees.extend(
         PlannedRecordFee(source, record_id, amount_nano, equal_nano, authors.get(record_id))
         for (source, record_id), (amount_nano, equal_nano) in sorted(fees.items())
@@ -149,32 +171,32 @@ def plan(
     return planned
 
 
-def behind_of(found: Iterable[Trace], authors: Mapping[int, int]) -> dict[str | None, Behind]:
+def behind_of(found: Iterable[Trace], authors: Mapping[int, int], accuracy: Accuracy) -> dict[str | None, Behind]:
     """What `plan` reads once per artifact of these traces."""
     artifacts = {None, *(trace.artifact_id for trace in found)}
-    return {sha256: Behind(sha256, authors) for sha256 in artifacts}
+    return {sha256: Behind(sha256, authors, accuracy) for sha256 in artifacts}
 
 
-def again(trace: Trace, phi: np.ndarray | None, authors: Mapping[int, int]) -> Planned:
+def again(trace: Trace, phi: np.ndarray | None, authors: Mapping[int, int], accuracy: Accuracy) -> Planned:
     """The lines of one charge as a plan makes them, for a replay. `phi`: net factors of a call, by place."""
     planned = Planned([], [], [], [])
-    behind = Behind(trace.artifact_id, authors)
+    behind = Behind(trace.artifact_id, authors, accuracy)
     if phi is None:
         _plan_fee(planned, trace, defaultdict(lambda: [0, 0]), behind)
         return planned
     call = epoch_call(trace, behind.withdrawn_at)
-    _add_call(planned, trace, call, amounts_of(call, phi, behind.is_gated), {}, behind)
+    _add_call(planned, trace, call, amounts_of(call, phi, behind.is_gated), behind)
     return planned
 
 
 class Behind:
     """What is read once per artifact of an epoch."""
 
-    def __init__(self, sha256: str | None, authors: Mapping[int, int]) -> None:
+    def __init__(self, sha256: str | None, authors: Mapping[int, int], accuracy: Accuracy) -> None:
         self.roster = roster_of(sha256)
         self.is_gated = is_gated_of(sha256)
         self.authors = authors
-        self.people = people_of(self.roster, authors)
+        self.people = people_of(self.roster, authors, accuracy)
         self.withdrawn_at = traces.withdrawals_of(sha256)
 
 
@@ -206,7 +228,6 @@ def _plan_calls(
     found: Sequence[Trace],
     taken_out: Sequence[Trace],
     so_far: Sums,
-    accuracy: Mapping[int, int],
     behind: Behind,
     shards: Shards | None,
 ) -> None:
@@ -217,7 +238,7 @@ def _plan_calls(
         calls = [epoch_call(trace, behind.withdrawn_at) for trace in found]
         result = settle(calls, so_far, behind.is_gated)
         net, positive, phi = result.net, result.positive, result.phi
-        parts: Iterable[Part] = [_part(found, calls, result.paid, accuracy, behind)]
+        parts: Iterable[Part] = [_part(found, calls, result.paid, behind)]
     else:
         for sums in shards.sums(version_id, found):
             so_far.include(sums)
@@ -241,53 +262,41 @@ def sums_of(found: Sequence[Trace], behind: Behind) -> Sums:
     return sums
 
 
-def part_of(found: Sequence[Trace], phi: np.ndarray, accuracy: Mapping[int, int], behind: Behind) -> Part:
+def part_of(found: Sequence[Trace], phi: np.ndarray, behind: Behind) -> Part:
     """What these calls of a version pay, with the net factors of the whole epoch."""
     calls = [epoch_call(trace, behind.withdrawn_at) for trace in found]
-    return _part(found, calls, [amounts_of(call, phi, behind.is_gated) for call in calls], accuracy, behind)
+    return _part(found, calls, [amounts_of(call, phi, behind.is_gated) for call in calls], behind)
 
 
-def _part(
-    found: Sequence[Trace],
-    calls: Sequence[EpochCall],
-    paid: Sequence[CallPaid],
-    accuracy: Mapping[int, int],
-    behind: Behind,
-) -> Part:
+def _part(found: Sequence[Trace], calls: Sequence[EpochCall], paid: Sequence[CallPaid], behind: Behind) -> Part:
     planned = Planned([], [], [], [])
     earned, used = (np.zeros(len(behind.roster), dtype=np.int64) for _ in range(2))
     for trace, call, one in zip(found, calls, paid, strict=True):
-        _add_call(planned, trace, call, one, accuracy, behind)
+        _add_call(planned, trace, call, one, behind)
         earned[call.places] += one.amounts
         used[call.places] += 1
     return Part(planned.lines, planned.record_lines, earned, used)
 
 
-def _add_call(
-    planned: Planned, trace: Trace, call: EpochCall, paid: CallPaid, accuracy: Mapping[int, int], behind: Behind
-) -> None:
+def _add_call(planned: Planned, trace: Trace, call: EpochCall, paid: CallPaid, behind: Behind) -> None:
     _add_data_lines(planned, trace.charge_id, call, paid, behind)
-    _add_curation_lines(planned, trace, call, paid, behind.people.approvers, accuracy)
+    people = behind.people
+    amounts, left = curation_of(call, paid, trace.curation_nano, people.approvers, people.desks)
+    _add_curation_lines(planned, "call", trace.charge_id, amounts, left)
 
 
 def _add_data_lines(planned: Planned, call_id: UUID, call: EpochCall, paid: CallPaid, behind: Behind) -> None:
-    _add_lines(planned, "call", call_id, "data", call.places, paid.amounts, behind.people.contributors)
+    _add_lines(planned, "call", call_id, call.places, paid.amounts, behind.people.contributors)
     if paid.left_nano:
         planned.lines.append(PlannedLine("call", call_id, "data", None, str(paid.reason), 0, paid.left_nano))
     _add_record_lines(planned, call_id, behind.roster.record_ids[call.places], call.scores, paid.amounts)
 
 
-def _add_lines(planned, source: str, source_id: UUID, role: str, places, amounts, payees: Payees) -> None:
-    """A line per payee of amounts by place; what NOBODY would get is nobody's, with its reason."""
-    sums = payees.sums(places, amounts)
-    counts = payees.counts(places[amounts > 0]) if role == "data" else {}
-    for payee_id, amount_nano in sums.items():
-        if payee_id != NOBODY:
-            planned.lines.append(
-                PlannedLine(source, source_id, role, payee_id, "", counts.get(payee_id, 0), amount_nano)
-            )
-    if NOBODY in sums:
-        planned.lines.append(PlannedLine(source, source_id, role, None, str(Unattributed.NO_CURATOR), 0, sums[NOBODY]))
+def _add_lines(planned: Planned, source: str, source_id: UUID, places, amounts, payees: Payees) -> None:
+    """A line per contributor of amounts by place."""
+    counts = payees.counts(places[amounts > 0])
+    for payee_id, amount_nano in payees.sums(places, amounts).items():
+        planned.lines.append(PlannedLine(source, source_id, "data", payee_id, "", counts.get(payee_id, 0), amount_nano))
 
 
 def _add_record_lines(planned: Planned, source_id: UUID, record_ids, scores, amounts) -> None:
@@ -298,14 +307,13 @@ def _add_record_lines(planned: Planned, source_id: UUID, record_ids, scores, amo
 
 
 def _add_curation_lines(
-    planned: Planned, trace: Trace, call: EpochCall, paid: CallPaid, approvers: Payees, accuracy: Mapping[int, int]
+    planned: Planned, source: str, source_id: UUID, amounts: Mapping[int, int], left: Mapping[Unattributed, int]
 ) -> None:
-    amounts, left_nano, reason = curation_of(call, paid, trace.curation_nano, approvers, accuracy)
-    call_id = trace.charge_id
     for curator_id, amount_nano in amounts.items():
-        planned.lines.append(PlannedLine("call", call_id, "curation", curator_id, "", 0, amount_nano))
-    if left_nano:
-        planned.lines.append(PlannedLine("call", call_id, "curation", None, str(reason), 0, left_nano))
+        planned.lines.append(PlannedLine(source, source_id, "curation", curator_id, "", 0, amount_nano))
+    for reason, left_nano in left.items():
+        if left_nano:
+            planned.lines.append(PlannedLine(source, source_id, "curation", None, str(reason), 0, left_nano))
 
 
 def _add_record_epochs(
@@ -351,14 +359,21 @@ def _plan_fee(planned: Planned, trace: Trace, fees: dict[tuple[str, int], list[i
         return
     record_ids = behind.roster.record_ids[places]
     amounts = split(trace.data_nano, weights)
-    _add_lines(planned, trace.source, trace.charge_id, "data", places, amounts, behind.people.contributors)
+    _add_lines(planned, trace.source, trace.charge_id, places, amounts, behind.people.contributors)
     for record_id, amount_nano in zip(record_ids.tolist(), amounts.tolist(), strict=True):
         if amount_nano:
             fees[trace.source, record_id][0] += amount_nano
             fees[trace.source, record_id][1] += amount_nano if trace.method in methods.EQUAL else 0
-    curation = split(trace.curation_nano, weights)
-    _add_lines(planned, trace.source, trace.charge_id, "curation", places, curation, behind.people.approvers)
+    curators = weigh_fee(trace, places, weights, behind.people)
+    left = {Unattributed.CURATOR_ACCURACY: curators.lost_nano, Unattributed.NO_CURATOR: curators.nobody_nano}
+    _add_curation_lines(planned, trace.source, trace.charge_id, curators.amounts, left)
     _add_record_lines(planned, trace.charge_id, record_ids, weights, amounts)
+
+
+def weigh_fee(trace: Trace, places: np.ndarray, weights: np.ndarray, people: People) -> Weighed:
+    """The curators' part of a fee: what its records would earn of it, by accuracy."""
+    approved = people.approvers.sums(places, split(trace.curation_nano, weights))
+    return weigh(trace.curation_nano, approved, people.desks)
 
 
 def _why_no_fee(trace: Trace) -> Unattributed:

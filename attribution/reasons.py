@@ -23,6 +23,7 @@ UNATTRIBUTED: dict[Unattributed, Promise] = {
     Unattributed.NO_HELP: _("No record helped on held-out rows when the version was made."),
     Unattributed.WITHDRAWN: _("Every record behind it had been taken back."),
     Unattributed.NO_CURATOR: _("No curator approved these records."),
+    Unattributed.CURATOR_ACCURACY: _("The measured accuracy of the curators who approved these records took it."),
     Unattributed.NOT_ATTRIBUTABLE: _("This charge could not be attributed in time."),
     Unattributed.OWN_WORDS: _("The model said this in its own words: no six of them in a row stand in a record."),
     Unattributed.ABSTAINED: _("The model abstained: what its caller required was not met, so no record was used."),

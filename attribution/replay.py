@@ -19,7 +19,7 @@ from uuid import UUID
 import numpy as np
 
 from attribution import explain, planning, settlement, traces
-from attribution.models import Epoch, Line, RecordEpoch, RecordFee, RecordLine, Reversal, Source, Trace
+from attribution.models import CuratorAccuracy, Epoch, Line, RecordEpoch, RecordFee, RecordLine, Reversal, Source, Trace
 from attribution.netting import net_factors
 from attribution.planned import Planned
 
@@ -72,7 +72,7 @@ def of_charge(charge_id: UUID, *, sealed: bytes | None = None, sealed_key: bytes
                 {(charge_id, int(name)): score for name, score in again.items()},
             )
     phi = _factors(found, epoch_id, trace) if trace.source == Source.CALL else None
-    planned = planning.again(trace, phi, _authors(epoch_id))
+    planned = planning.again(trace, phi, _authors(epoch_id), _accuracy(found, epoch_id))
     _compare(found, planned, Line.objects.filter(source_id=charge_id), RecordLine.objects.filter(source_id=charge_id))
     return found
 
@@ -98,7 +98,13 @@ def of_epoch(epoch: Epoch) -> Outcome:
                 _add(found, of_charge(trace.charge_id))
         return found
     earlier = settlement.earlier_sums(epoch, [*charges, *taken_out])
-    planned = planning.plan(charges, earlier=earlier, accuracy={}, taken_out=taken_out, authors=_authors(epoch.pk))
+    planned = planning.plan(
+        charges,
+        earlier=earlier,
+        accuracy=_accuracy(found, epoch.pk),
+        taken_out=taken_out,
+        authors=_authors(epoch.pk),
+    )
     _compare(found, planned, epoch.lines.all(), epoch.record_lines.all())
     if not found.one_off:
         sums = ("net", "positive", "phi", "gated", "call_count", "amount_nano", "given_back_nano")
@@ -120,6 +126,18 @@ def _factors(found: Outcome, epoch_id: UUID, trace: Trace) -> np.ndarray:
     phi = np.zeros(len(roster), dtype=np.int64)
     phi[places] = computed
     return phi
+
+
+def _accuracy(found: Outcome, epoch_id: UUID) -> planning.Accuracy:
+    """Accuracies computed from the counts that were frozen with an epoch; those that are stored otherwise are differences."""
+    rows = CuratorAccuracy.objects.filter(epoch=epoch_id)
+    for row in rows:
+        if row.accuracy_millionths != row.computed_millionths:
+            found.differences.append(
+                f"curator {row.curator_id} in {row.datanet_id}: accuracy {row.accuracy_millionths} is stored, "
+                f"{row.computed_millionths} is computed"
+            )
+    return {(row.curator_id, row.datanet_id): row.computed_millionths for row in rows}
 
 
 def _authors(epoch_id: UUID) -> dict[int, int]:

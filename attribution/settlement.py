@@ -26,7 +26,7 @@ from django.db import transaction
 from django.db.models import Max
 from django.utils import timezone
 
-from attribution import bundles, disputed, methods, planning, reversals, sharding
+from attribution import bundles, disputed, measured, methods, planning, reversals, sharding
 from attribution.models import Cut, Epoch, Line, PlannedPosting, RecordEpoch, RecordFee, RecordLine, Source, Trace
 from attribution.netting import Unattributed
 from attribution.payloads import attributed_entry_id
@@ -140,7 +140,7 @@ def plan_epoch(epoch_id: uuid.UUID | str) -> Epoch:
         planned = planning.plan(
             found,
             earlier=earlier,
-            accuracy={},
+            accuracy=measured.freeze(epoch, found),
             taken_out=taken_out,
             authors=authors,
             shards=_shards(epoch, found, authors),

@@ -19,7 +19,7 @@ from uuid import UUID
 import numpy as np
 from django.db import transaction
 
-from attribution import bundles, planning, tasks
+from attribution import bundles, measured, planning, tasks
 from attribution.models import PlanShard, Trace
 from attribution.netting import Sums
 from attribution.planned import Part, PlannedLine, PlannedRecordLine
@@ -112,7 +112,7 @@ def forget(epoch_id: UUID) -> None:
 def _computed(row: PlanShard) -> bytes:
     known = Trace.objects.in_bulk([UUID(charge_id) for charge_id in row.charge_ids])
     found = [known[UUID(charge_id)] for charge_id in row.charge_ids]
-    behind = planning.Behind(planning.artifact_of(found), dict(row.authors))
+    behind = planning.Behind(planning.artifact_of(found), dict(row.authors), measured.of_epoch(row.epoch_id))
     if row.phase == PlanShard.Phase.SUMS:
         sums = planning.sums_of(found, behind)
         return _packed({"limbs": sums.limbs()}, sums.added_nano)
@@ -123,7 +123,7 @@ def _computed(row: PlanShard) -> bytes:
         inputs_sha256=row.inputs_sha256,
         number=0,
     )
-    part = planning.part_of(found, _unpacked(bytes(first.phi))[0]["phi"], {}, behind)
+    part = planning.part_of(found, _unpacked(bytes(first.phi))[0]["phi"], behind)
     return _packed({"earned": part.earned, "used": part.used}, [part.lines, part.record_lines])
 
 

@@ -119,6 +119,31 @@ CHECKS = (
     ),
     (
         "I6",
+        "the accuracy of curator {0} in epoch {1} is {2} millionths, its counts give {3}",
+        """
+        SELECT curator_id, epoch_id, accuracy_millionths, computed FROM (
+            SELECT *, CASE WHEN gold_right + gold_wrong + stood + overturned < 10 THEN 1000000
+                      ELSE 1000000::bigint * (gold_right + stood + 20)
+                           / (gold_right + gold_wrong + stood + overturned + 20) END AS computed
+            FROM attribution_curatoraccuracy) a
+        WHERE accuracy_millionths <> computed ORDER BY 1, 2 LIMIT 1
+        """,
+    ),
+    (
+        # Each curator's own: what it takes goes to nobody else, to the nano that the largest remainders move.
+        "I6",
+        "charge {0} paid curators {1} nano, more than the {2} of its part that its records were paid of its data",
+        """
+        SELECT t.charge_id, l.total, t.curation_nano::numeric * d.total / t.data_nano FROM attribution_trace t
+        JOIN (SELECT source_id, sum(amount_nano) AS total FROM attribution_line
+              WHERE role = 'curation' AND payee_id IS NOT NULL GROUP BY 1) l ON l.source_id = t.charge_id
+        JOIN (SELECT source_id, sum(amount_nano) AS total FROM attribution_line
+              WHERE role = 'data' AND payee_id IS NOT NULL GROUP BY 1) d ON d.source_id = t.charge_id
+        WHERE t.source = 'call' AND l.total * t.data_nano::numeric > t.curation_nano * d.total ORDER BY 1 LIMIT 1
+        """,
+    ),
+    (
+        "I6",
         "the postings of epoch {0} move {1} nano, its lines pay {2}",
         """
         SELECT e.id, coalesce(p.total, 0), e.pool_nano FROM attribution_epoch e
@@ -454,7 +479,7 @@ def failures() -> list[Failure]:
             row = cursor.fetchone()
         if row is not None:
             found.append(Failure(invariant=invariant, row=str(row[0]), sentence=sentence.format(*row)))
-    return [*found, *_root_failures()]
+    return [*found, *_root_failures(), *_accuracy_failures()]
 
 
 def _root_failures() -> Iterator[Failure]:
@@ -472,6 +497,23 @@ def _root_failures() -> Iterator[Failure]:
             hashes = [_leaf(bytes(secret), number, *line) for number, line in enumerate(cursor.fetchall())]
             if _root(hashes).hex() != stored:
                 yield Failure("I6", str(epoch_id), f"the lines of epoch {epoch_id} do not hash to its root {stored}")
+
+
+def _accuracy_failures() -> Iterator[Failure]:
+    """I6: the accuracies that an epoch paid its curators by hash to what it kept of them when it was planned."""
+    kept: dict[object, list] = {}
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT epoch_id, curator_id, datanet_id::text, gold_right, gold_wrong, stood, overturned, accuracy_millionths "
+            "FROM attribution_curatoraccuracy"
+        )
+        for epoch_id, *row in cursor.fetchall():
+            kept.setdefault(epoch_id, []).append(row)
+        cursor.execute("SELECT id, accuracy_sha256 FROM attribution_epoch WHERE status <> 'closed' ORDER BY id")
+        for epoch_id, stored in cursor.fetchall():
+            said = json.dumps(["curator-accuracy/1", sorted(kept.get(epoch_id, []))], separators=(",", ":"))
+            if hashlib.sha256(said.encode()).hexdigest() != stored:
+                yield Failure("I6", str(epoch_id), f"the accuracies of epoch {epoch_id} do not hash to its {stored}")
 
 
 def _leaf(

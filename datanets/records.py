@@ -16,7 +16,7 @@ from django.utils.translation import gettext as _
 from accounts.models import User
 from accounts.requests import Visitor
 
-from . import exports, registration, services, states
+from . import exports, gold, registration, services, states
 from .columns import columns_of, label_of
 from .errors import NotAllowed, NotReady
 from .models import Datanet, Record, RecordBody, Report, Version
@@ -45,6 +45,7 @@ def withdraw(record: Record, *, by: User) -> Record:
             status=Report.Status.LAPSED, closed_at=record.withdrawn_at
         )
         states.advance(submission)
+        gold.retire_made_of(record)
         for version in versions_with(record):
             transaction.on_commit(partial(exports.forget, version))
     return record

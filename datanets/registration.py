@@ -20,7 +20,7 @@ from PIL import Image
 
 from . import leaders, storage, versions
 from .kinds import KINDS
-from .models import CheckResult, Datanet, Record, RecordBody, Report, Review, SubmissionFile
+from .models import CheckResult, Datanet, GoldItem, Record, RecordBody, Report, Review, SubmissionFile
 
 THUMB_SIDE = 256
 SALT_BYTES = 32
@@ -61,6 +61,7 @@ def register(file: SubmissionFile, drafts: Sequence[Draft], *, datanet: Datanet)
     prepared = [_prepare(draft, datanet) for draft in drafts if draft.position not in there]
     if not prepared:
         return []
+    gold = GoldItem.objects.filter(submission=file.submission_id).first()
     with ThreadPoolExecutor(WRITERS) as pool:  # each file waits for the disk; together they wait about once
         bodies = list(pool.map(_store_content, prepared))
     with transaction.atomic():
@@ -68,6 +69,9 @@ def register(file: SubmissionFile, drafts: Sequence[Draft], *, datanet: Datanet)
         _lock_registration(datanet.kind)
         ids = _next_ids(len(prepared))
         follows = _decide(prepared, ids=ids, kind=datanet.kind)
+        if gold is not None and gold.source_id and gold.reason != Review.Reason.COPY:
+            # The record it was made from stands beside it otherwise, with the answer.
+            follows = [(None, None)] * len(prepared)
         records = [
             Record(
                 id=pk,
@@ -78,11 +82,13 @@ def register(file: SubmissionFile, drafts: Sequence[Draft], *, datanet: Datanet)
                 position=each.draft.position,
                 title=_title(each.draft, datanet.kind),
                 identity=each.identity,
-                content_hmac=each.content_hmac,
+                # What is planted is found by no later search: it would lead records that somebody really gave.
+                content_hmac="" if gold else each.content_hmac,
                 signature=each.signature,
-                bands=each.bands,
+                bands=[] if gold else each.bands,
                 copy_of_id=leader,
                 copy_distance=distance,
+                is_gold=gold is not None,
             )
             for pk, each, (leader, distance) in zip(ids, prepared, follows, strict=True)
         ]

@@ -10,7 +10,7 @@ from uuid import UUID
 from django.utils import timezone
 
 from . import checking, registration, storage
-from .models import Record, RecordBody, SubmissionFile
+from .models import GoldItem, Record, RecordBody, SubmissionFile
 
 # Bytes are stored before the row that names them; no request and no task lives as long as this.
 OLDER_THAN = timedelta(days=1)
@@ -22,7 +22,10 @@ def sweep() -> int:
     _forget_dropped()
     named_by: dict[str, Callable[[list[str]], set[str]]] = {
         "incoming": _parts,
-        "originals": lambda keys: _named(SubmissionFile.objects.all(), "storage_key", keys),
+        "originals": lambda keys: (
+            _named(SubmissionFile.objects.all(), "storage_key", keys)
+            | _named(GoldItem.objects.all(), "storage_key", keys)
+        ),
         "records": lambda keys: _named(RecordBody.objects.all(), "media_key", keys),
         "thumbs": lambda keys: _named(RecordBody.objects.all(), "thumb_key", keys),
     }

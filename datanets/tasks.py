@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import secrets
+
 from celery import shared_task
 from django.db import OperationalError
 
-from . import checking, sweeping, uploads
+from . import checking, gold, sweeping, uploads
 
 
 @shared_task(acks_late=True, max_retries=5, retry_backoff=True, autoretry_for=(OSError, OperationalError))
@@ -26,3 +28,15 @@ def expire_uploads() -> None:
 @shared_task(ignore_result=True)
 def sweep_storage() -> None:
     sweeping.sweep()
+
+
+@shared_task(ignore_result=True)
+def ring_gold() -> None:
+    # The clock of a bell would be written into what it plants, for who compares many of them.
+    plant_gold.apply_async(countdown=secrets.randbelow(60_000) / 1000)
+
+
+@shared_task(ignore_result=True)
+def plant_gold() -> None:
+    gold.reveal_final()
+    gold.plant_due()

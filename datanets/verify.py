@@ -98,6 +98,8 @@ def _memberships() -> Iterator[Failure]:
             yield Failure("D3", f"record:{pk}", f"is placed in version {added}, which does not exist")
         elif removed is not None and removed <= added:
             yield Failure("D3", f"record:{pk}", f"left in version {removed}, before it came in {added}")
+    for pk in placed.filter(is_gold=True).values_list("id", flat=True):
+        yield Failure("D3", f"record:{pk}", "was planted and stands in a version")
     strangers = placed.filter(added_in__isnull=False, removed_in=None).exclude(status__in=("approved", "withdrawn"))
     for pk, status in strangers.values_list("id", "status"):
         yield Failure("D3", f"record:{pk}", f"is in the newest version and {status}")

@@ -174,10 +174,12 @@ def difference(version: Version) -> tuple[QuerySet[Record], QuerySet[Record]]:
 
 
 def _settled() -> Q:
-    """Approved, and no longer to be undone; not under a lost theft dispute. What has been in a version is settled for good."""
+    """Approved, and no longer to be undone; not planted, not under a lost theft dispute.
+
+    What has been in a version is settled for good."""
     latest = timezone.now() - timedelta(seconds=settings.REVIEW_UNDO_S)
     settled = Q(decided_at__lte=latest) | Q(added_in__isnull=False)
-    return Q(status=Record.Status.APPROVED) & settled & ~Q(pk__in=_awarded())
+    return Q(status=Record.Status.APPROVED, is_gold=False) & settled & ~Q(pk__in=_awarded())
 
 
 def _awarded() -> QuerySet:

@@ -64,7 +64,12 @@ def _rail(path: str, *, curates: bool, is_staff: bool) -> list[dict]:
                 ("thefts", _("Theft disputes"), "gavel"),
             ],
         ),
-        (_("Curate"), [("review", _("Review queue"), "list-checks")] if curates else []),
+        (
+            _("Curate"),
+            [("review", _("Review queue"), "list-checks"), ("review_accuracy", _("Your accuracy"), "target")]
+            if curates
+            else [],
+        ),
         (
             _("Build"),
             [

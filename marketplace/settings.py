@@ -178,6 +178,7 @@ CELERY_TIMEZONE = "UTC"
 CELERY_BEAT_SCHEDULE = {
     "recheck waiting files": {"task": "datanets.tasks.recheck_waiting_files", "schedule": 60},
     "expire uploads": {"task": "datanets.tasks.expire_uploads", "schedule": 3600},
+    "plant records for curators": {"task": "datanets.tasks.ring_gold", "schedule": 60},
     "sweep storage": {"task": "datanets.tasks.sweep_storage", "schedule": 3600},
     "ring waiting training": {"task": "marketplace.tasks.ring_waiting_training", "schedule": 60},
     "fail overdue training": {"task": "marketplace.tasks.fail_overdue_training", "schedule": 600},
@@ -372,6 +373,7 @@ SPECTACULAR_SETTINGS = {
     "COMPONENT_SPLIT_REQUEST": True,
     "SERVE_INCLUDE_SCHEMA": False,
     "SCHEMA_PATH_PREFIX": r"/api/v1",
+    "ENUM_NAME_OVERRIDES": {"ReviewReasonEnum": "datanets.models.Review.Reason"},
 }
 
 LOGGING = {

@@ -21,7 +21,7 @@ from uuid import UUID
 from django.db.models import Count, OuterRef, Q, QuerySet, Subquery, Sum
 from django.db.models.functions import Coalesce
 
-from attribution import planning, settlement
+from attribution import measured, planning, settlement
 from attribution.models import Epoch, Line, RecordEpoch, RecordFee, Reversal, Source, Trace
 from attribution.shares import ROLES
 
@@ -200,7 +200,8 @@ class _Batch:
         for epoch_id, source_id, payee_id, nano in booked.iterator():
             self.lines[epoch_id].append((source_id, payee_id, nano))
         self.earlier = settlement.earlier_sums(epochs[0], list(self.traces.values()))
-        self.behind: dict[frozenset, dict[str | None, planning.Behind]] = {}
+        self.accuracy = measured.of_epochs(numbers)
+        self.behind: dict[tuple[frozenset, frozenset], dict[str | None, planning.Behind]] = {}
 
     def replan(self, found: People, epoch: Epoch, sums: dict[UUID, dict[int, tuple[int, int]]]) -> None:
         known = [self.traces[pk] for pk in map(UUID, epoch.charge_ids) if pk in self.traces]
@@ -211,16 +212,17 @@ class _Batch:
         if any(trace.forgotten_at for trace in (*charges, *out)):
             found.forgotten += len(charges)
             return
+        authors, accuracy = self.authors[epoch.pk], self.accuracy[epoch.pk]
         planned = planning.plan(
             charges,
             earlier={
                 version_id: {**self.earlier.get(version_id, {}), **sums.get(version_id, {})}
                 for version_id in {*self.earlier, *sums}
             },
-            accuracy={},
+            accuracy=accuracy,
             taken_out=out,
-            authors=self.authors[epoch.pk],
-            behind=self._behind(self.authors[epoch.pk]),
+            authors=authors,
+            behind=self._behind(authors, accuracy),
         )
         for row in planned.record_epochs:
             sums[row.model_version_id][row.record_id] = (row.net, row.positive)
@@ -231,10 +233,10 @@ class _Batch:
         for source_id, payee_id, nano in self.lines[epoch.pk]:
             _add(found, source_id, payee_id, -nano, left_out)
 
-    def _behind(self, authors: dict[int, int]) -> dict[str | None, planning.Behind]:
-        key = frozenset(authors.items())
+    def _behind(self, authors: dict[int, int], accuracy: planning.Accuracy) -> dict[str | None, planning.Behind]:
+        key = frozenset(authors.items()), frozenset(accuracy.items())
         if key not in self.behind:
-            self.behind[key] = planning.behind_of(self.traces.values(), authors)
+            self.behind[key] = planning.behind_of(self.traces.values(), authors, accuracy)
         return self.behind[key]
 
     def _by_rule(self, trace: Any) -> Trace:

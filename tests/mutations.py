@@ -628,6 +628,22 @@ REMOVALS = [
     ),
     # --- Datanets
     Removal(
+        "planted_records_in_no_version",
+        "datanets/migrations/0003_gold.py",
+        "models.Q(('is_gold', False), ('added_in__isnull', True), _connector='OR')",
+        "models.Q(('id__gt', 0))",
+        ("tests/datanets/test_gold.py::test_the_table_refuses_a_planted_record_in_a_version_and_fingerprints_of_it",),
+        "a record that nobody gave would be trained on and paid, once some code forgets to leave it out",
+    ),
+    Removal(
+        "planted_records_lead_nobody",
+        "datanets/registration.py",
+        'content_hmac="" if gold else each.content_hmac',
+        "content_hmac=each.content_hmac",
+        ("tests/datanets/test_gold.py::test_who_really_sends_what_was_planted_before_leads",),
+        "an owner could plant what somebody is about to send, and it would earn nothing as a copy",
+    ),
+    Removal(
         "no_self_review",
         "datanets/migrations/0001_initial.py",
         """\

@@ -8,6 +8,7 @@ The modules follow the business; `from datanets.models import Record` is the one
 """
 
 from datanets.models.datanets import AccessRequest, Datanet, DatanetQuerySet, Membership, RuleChange
+from datanets.models.gold import GoldItem, GoldShare
 from datanets.models.records import CheckResult, Record, RecordBody, RecordQuerySet
 from datanets.models.reviews import Appeal, Claim, Report, Review
 from datanets.models.submissions import BrokenRow, BrokenRowQuerySet, Submission, SubmissionFile
@@ -24,6 +25,8 @@ __all__ = [
     "Datanet",
     "DatanetQuerySet",
     "DisputedRecord",
+    "GoldItem",
+    "GoldShare",
     "Membership",
     "Record",
     "RecordBody",

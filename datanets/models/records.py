@@ -68,6 +68,8 @@ class Record(models.Model):
     withdrawn_by = models.ForeignKey(USER, null=True, blank=True, on_delete=models.PROTECT, related_name="+")
     added_in = models.PositiveIntegerField(null=True, blank=True)
     removed_in = models.PositiveIntegerField(null=True, blank=True)
+    # planted to measure curators (gold.py); written once, shown to nobody who decides on it
+    is_gold = models.BooleanField(default=False, editable=False)
     created_at = models.DateTimeField(default=timezone.now)
 
     objects = RecordQuerySet.as_manager()
@@ -92,6 +94,12 @@ class Record(models.Model):
             models.CheckConstraint(
                 name="approver_is_not_the_contributor",
                 condition=Q(decided_by__isnull=True) | ~Q(decided_by=F("contributor")),
+            ),
+            # and so it is in no artifact, and earns nothing
+            models.CheckConstraint(name="gold_is_in_no_version", condition=Q(is_gold=False) | Q(added_in__isnull=True)),
+            models.CheckConstraint(
+                name="gold_is_found_by_no_search_for_copies",
+                condition=Q(is_gold=False) | Q(content_hmac="", bands=[]),
             ),
         ]
         indexes = [

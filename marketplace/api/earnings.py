@@ -88,6 +88,21 @@ class PartShown(Shown):
     got_remainder = serializers.BooleanField()
 
 
+class DeskShown(Shown):
+    """weight = approved_nano * accuracy_millionths; the counts are those from which the accuracy was computed."""
+
+    datanet = serializers.CharField(source="datanet.path")
+    approved_nano, approved_open = money("approved_nano")
+    accuracy_millionths = serializers.IntegerField()
+    weight = serializers.CharField()
+    counts = serializers.SerializerMethodField(
+        help_text="gold_right, gold_wrong, stood, overturned; null: nothing measured."
+    )
+
+    def get_counts(self, desk) -> dict[str, int] | None:
+        return desk.measured.counts._asdict() if desk.measured else None
+
+
 class LineSumShown(Shown):
     """amount = floor(divided * weight / weights_total), and 1 nano more for the largest remainders."""
 
@@ -106,6 +121,11 @@ class LineSumShown(Shown):
     mine = PartShown(many=True)
     others_weight = serializers.CharField()
     others_nano, others_open = money("others_nano")
+    desks = DeskShown(
+        many=True, help_text="For a curator: where they approved what was paid, and their accuracy there."
+    )
+    lost_nano, lost_open = money("lost_nano")
+    full_nano, full_open = money("full_nano")
 
     def get_method(self, found) -> dict[str, str]:
         return methods.shown(found.charge.method)._asdict()

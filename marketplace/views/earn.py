@@ -229,7 +229,7 @@ def _why(row: statements.Payment) -> dict:
             "its answers stands in them word for word."
         )
         if row.role == Line.Role.DATA
-        else _("A curator is paid in proportion to what the records they approved earned."),
+        else _("A curator is paid in proportion to what the records they approved earned, times their accuracy."),
         "records": [
             {
                 "share_text": figures.share_text(Fraction(top.amount_nano, row.amount_nano)),

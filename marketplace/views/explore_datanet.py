@@ -205,10 +205,12 @@ def frame(request: HttpRequest, pool: Datanet, current: str) -> dict:
         ("payouts", _("Payouts")),
         ("access", _("Access")),
     ]
+    if owns := datanets.can_own(request.user, pool):
+        names.append(("gold", _("Planted records")))
     return {
         "datanet": pool,
         "language_name": explore.language_name(pool.language),
-        "owns": datanets.can_own(request.user, pool),
+        "owns": owns,
         "tabs": [
             {
                 "url": reverse("datanet", args=here) if tab == "preview" else reverse("datanet_tab", args=[*here, tab]),

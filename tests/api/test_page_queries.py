@@ -37,6 +37,8 @@ PAGES = {
     "draft": ("alice", "/en/contribute/{submission_id}/"),
     "submission in review": ("alice", "/en/contribute/{in_review}/"),
     "rejected submission": ("alice", "/en/contribute/{rejected_submission}/"),
+    "planted records": ("erin", "/en/datanets/erin/tumours/gold/"),
+    "accuracy of a curator": ("carol", "/en/review/accuracy/"),
     "review queue": ("carol", "/en/review/"),
     "review of all records": ("carol", "/en/review/{in_review}/?tab=all"),
     "review of records to look at": ("carol", "/en/review/{in_review}/?tab=look"),
@@ -151,6 +153,7 @@ def _more(ids: dict, count: int, mark: str) -> None:
     newest = f"contributor_id = {user('alice')} AND status = 'approved' ORDER BY id DESC OFFSET n - 1 LIMIT 1"
     of_new_record = f"(SELECT id FROM datanets_record WHERE {newest})"
     _copies("datanets_report", f"id = '{ids['report_id']}'", count, id=NEW_ID, record_id=of_new_record)
+    _copies("datanets_golditem", f"id = '{ids['gold_id']}'", count, id=NEW_ID)
     _copies("datanets_theftdispute", f"id = '{ids['theft_id']}'", count, id=NEW_ID)
     _copies("datanets_rulechange", "true", count, after="""'"Name it"'""")
     _copies("marketplace_modelterms", f"model_id = '{ids['model_id']}'", count)

@@ -12,7 +12,7 @@ from rest_framework.test import APIClient
 
 from accounts.models import ApiToken, User
 from attribution.models import Line
-from datanets import reviews, submissions
+from datanets import gold, reviews, submissions
 from datanets import services as datanets
 from datanets.models import Record
 from ledger import services as ledger
@@ -93,6 +93,9 @@ def build(books) -> World:
     reported = Record.objects.filter(contributor=person("alice"), status="approved").order_by("id")[0]
     report = publishing.report_record(reported, by=person("dan"), reason="rights", text="It is from my book.")
     publishing.change_datanet(tumours, by=tumours.owner, attribution_note="Name the clinic.")
+    item = gold.add_file(
+        tumours, by=tumours.owner, name="rows.csv", content=table(measured(1, start=90)), decision="approve"
+    )
     on_request = published({"bob": measured(2, start=80)}, name="On request", access="on_request").datanet
     asked = datanets.request_access(on_request, user=person("dan"), purpose="Research")
     closed = make_datanet("Closed", access="closed")
@@ -192,6 +195,7 @@ def build(books) -> World:
             "act": act,
             "appeal_id": appeal.pk,
             "report_id": report.pk,
+            "gold_id": item.pk,
             "record_id": reported.pk,
             "rejected_id": second.pk,
             "rejected_submission": rejected.pk,

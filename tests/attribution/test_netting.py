@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attribution import netting
-from attribution.netting import NOBODY, VOLUME_NANO_MAX, CallPaid, EpochCall, Payees, Sums, Unattributed
+from attribution.netting import NOBODY, VOLUME_NANO_MAX, CallPaid, Desk, EpochCall, Payees, Sums, Unattributed
 from attribution.roster import Roster
 from attribution.shares import BILLION, MILLION, largest_remainder, quantise
 
@@ -361,17 +361,18 @@ def approved_by(approvers: dict[int, int]) -> Payees:
     epochs(),
     st.lists(AMOUNTS, min_size=8, max_size=8),
     APPROVERS,
-    st.dictionaries(st.integers(1, 4), st.integers(0, 1_000_000)),
+    st.lists(st.integers(0, 1_000_000), min_size=4, max_size=4),
 )
-def test_the_curators_part_of_every_call_adds_up(calls, curation, approvers, accuracy):
+def test_the_curators_part_of_every_call_adds_up(calls, curation, approvers, accuracies):
+    desks = [Desk(10 + number, accuracy) for number, accuracy in enumerate(accuracies)]
     by_place = [call.by_place(ROSTER) for call in calls]
     result = netting.settle(by_place, Sums.zero(len(ROSTER)), np.zeros(len(ROSTER), dtype=bool))
 
     for call, one, curation_nano in zip(by_place, result.paid, curation, strict=False):
-        amounts, left_nano, _ = netting.curation_of(call, one, curation_nano, approved_by(approvers), accuracy)
-        assert sum(amounts.values()) + left_nano == curation_nano
+        amounts, left = netting.curation_of(call, one, curation_nano, approved_by(approvers), desks)
+        assert sum(amounts.values()) + sum(left.values()) == curation_nano
         assert sum(amounts.values()) * call.data_nano <= curation_nano * one.attributed_nano
-        assert all(nano > 0 for nano in amounts.values())
+        assert all(nano > 0 for nano in (*amounts.values(), *left.values()))
 
 
 def curated(lines_nano, approvers, *, curation_nano=100, unattributed=0, accuracy=None):
@@ -379,21 +380,55 @@ def curated(lines_nano, approvers, *, curation_nano=100, unattributed=0, accurac
     amounts = np.array([lines_nano[record] for record in ROSTER.record_ids[places].tolist()], dtype=np.int64)
     call = EpochCall("a", int(amounts.sum()) + unattributed, places, np.ones_like(places))
     paid = CallPaid(amounts, unattributed, Unattributed.OWN_WEIGHTS)
-    paid_out, left_nano, reason = netting.curation_of(call, paid, curation_nano, approved_by(approvers), accuracy or {})
-    return paid_out, (left_nano, reason) if left_nano else None
+    desks = [Desk(number, (accuracy or {}).get(number, 1_000_000)) for number in range(1, 9)]
+    return netting.curation_of(call, paid, curation_nano, approved_by(approvers), desks)
 
 
 def test_curators_are_paid_by_what_the_records_they_approved_earned():
-    assert curated({1: 600, 2: 400}, {1: 7, 2: 8}) == ({7: 60, 8: 40}, None)
+    assert curated({1: 600, 2: 400}, {1: 7, 2: 8}) == ({7: 60, 8: 40}, {})
 
 
-def test_a_less_accurate_curator_weighs_less():
-    assert curated({1: 500, 2: 500}, {1: 7, 2: 8}, accuracy={8: 250_000}) == ({7: 80, 8: 20}, None)
+def test_what_a_curators_accuracy_takes_goes_to_no_other_curator():
+    lost = {Unattributed.CURATOR_ACCURACY: 37}
+    assert curated({1: 500, 2: 500}, {1: 7, 2: 8}, accuracy={8: 250_000}) == ({7: 50, 8: 13}, lost)
+    assert curated({1: 500}, {1: 7}, accuracy={7: 250_000}) == ({7: 25}, {Unattributed.CURATOR_ACCURACY: 75})
+    assert curated({1: 500}, {1: 7}, accuracy={7: 0}) == ({}, {Unattributed.CURATOR_ACCURACY: 100})
+
+
+def test_a_curator_of_two_datanets_is_paid_by_their_accuracy_in_each():
+    desks = [Desk(7, 1_000_000), Desk(7, 500_000), Desk(8, 1_000_000)]
+    assert netting.weigh(1000, {1: 500, 2: 200, 3: 300}, desks) == ({7: 600, 8: 300}, 100, 0)
+
+
+ACCURACY = st.integers(0, 1_000_000)
+
+
+@given(
+    st.integers(0, 10**12),
+    st.dictionaries(st.integers(0, 4), st.integers(1, 10**12), min_size=1),
+    st.lists(ACCURACY, min_size=4, max_size=4),
+    st.integers(1, 4),
+    ACCURACY,
+)
+def test_more_accuracy_never_pays_a_curator_less_and_moves_others_by_a_nano_at_most(
+    total_nano, approved, accuracies, chosen, other
+):
+    desks = [Desk(number, accuracy) for number, accuracy in enumerate(accuracies, start=1)]
+    changed = [desk._replace(accuracy=other) if desk.curator_id == chosen else desk for desk in desks]
+
+    before, after = (netting.weigh(total_nano, approved, each) for each in (desks, changed))
+
+    for each in (before, after):
+        assert sum(each.amounts.values()) + each.lost_nano + each.nobody_nano == total_nano
+    mine = (before.amounts.get(chosen, 0), after.amounts.get(chosen, 0))
+    assert mine == tuple(sorted(mine, reverse=accuracies[chosen - 1] > other))
+    for curator in {1, 2, 3, 4} - {chosen}:
+        assert abs(before.amounts.get(curator, 0) - after.amounts.get(curator, 0)) <= 1
 
 
 def test_the_unattributed_share_of_the_data_part_is_withheld_from_curators_too():
-    assert curated({1: 250}, {1: 7}, unattributed=750) == ({7: 25}, (75, Unattributed.OWN_WEIGHTS))
+    assert curated({1: 250}, {1: 7}, unattributed=750) == ({7: 25}, {Unattributed.OWN_WEIGHTS: 75})
 
 
 def test_what_nobody_approved_goes_to_no_other_curator():
-    assert curated({1: 600, 2: 400}, {1: 7}) == ({7: 60}, (40, Unattributed.NO_CURATOR))
+    assert curated({1: 600, 2: 400}, {1: 7}) == ({7: 60}, {Unattributed.NO_CURATOR: 40})

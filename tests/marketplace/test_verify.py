@@ -308,6 +308,16 @@ EDITS: dict[ModuleType, dict[str, tuple[str, str, str]]] = {
             *("I6", "the data lines of charge"),
             f"UPDATE attribution_line SET role = 'curation' WHERE id = {LINE} RETURNING source_id",
         ),
+        "a curator was paid more than the part of a call that was attributed": (
+            *("I6", "paid curators"),
+            """UPDATE attribution_line SET amount_nano = amount_nano + 1
+               WHERE id = (SELECT min(id) FROM attribution_line WHERE source = 'call' AND role = 'curation' AND payee_id IS NOT NULL)
+               RETURNING source_id""",
+        ),
+        "accuracies of an epoch were others": (
+            *("I6", "the accuracies of epoch"),
+            f"UPDATE attribution_epoch SET accuracy_sha256 = repeat('0', 64) WHERE id = {EPOCH} RETURNING id",
+        ),
         "an epoch took in more": (
             *("I6", "took in"),
             f"""UPDATE attribution_epoch SET pool_nano = pool_nano + 1, paid_nano = paid_nano + 1
