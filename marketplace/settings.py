@@ -187,6 +187,8 @@ CELERY_BEAT_SCHEDULE = {
     "tell what epochs paid": {"task": "marketplace.tasks.tell_settled", "schedule": 60},
     # A bell that rang while all workers were busy is not rung after.
     "deliver webhooks": {"task": "marketplace.tasks.deliver_webhooks", "schedule": 5, "options": {"expires": 5}},
+    # It takes up to a minute of a core per model: a bell that waited is not rung after.
+    "judge noise": {"task": "marketplace.tasks.judge_noise", "schedule": 60, "options": {"expires": 60}},
     "forget what is over": {"task": "marketplace.tasks.forget", "schedule": 600},
 }
 
@@ -334,6 +336,12 @@ UNATTRIBUTED_KEPT_S = int(env("UNATTRIBUTED_KEPT_S", str(90 * 86400)))
 DISPUTE_ANSWER_S = int(env("DISPUTE_ANSWER_S", str(5 * 86400)))
 THEFT_DECISION_S = int(env("THEFT_DECISION_S", str(14 * 86400)))  # a theft dispute that nobody decided by then lapses
 THEFT_DISPUTES_RUNNING_MAX = 5  # by one person
+NOISE_DECISION_S = int(
+    env("NOISE_DECISION_S", str(14 * 86400))
+)  # a noise case, or its appeal, that waits longer lapses
+NOISE_APPEAL_S = int(env("NOISE_APPEAL_S", str(14 * 86400)))  # and so long its contributor may appeal
+# Below these nobody is judged: the rule was measured there and above. They are no knobs of a site.
+NOISE_INCUMBENTS_MIN, NOISE_VALIDATION_MIN = 1000, 250
 PAYOUT_CHANGE_WAIT_S = int(env("PAYOUT_CHANGE_WAIT_S", "0" if DEMO_STATE else "86400"))
 REVIEW_UNDO_S = int(env("REVIEW_UNDO_S", "10" if DEMO_STATE else "600"))
 REVIEW_LEASE_S = 1800
