@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection
-from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
@@ -31,12 +30,10 @@ from attribution.models import (
     Transfer,
     TransferReturn,
 )
-from datanets import thefts
-from datanets.models import Record, TheftDispute
+from datanets.models import TheftDispute
 from ledger import chart
 from ledger import services as ledger
 
-BY_THEFT = "theft"  # what the ledger, and so the payee, is told of who holds
 SOURCE_OF_POOL = {"calls": Source.CALL, "access": Source.ACCESS, "training": Source.TRAINING}
 
 
@@ -60,47 +57,13 @@ def stakes_of(record_ids: Collection[int], *, contributor_id: int) -> list[Stake
     account = chart.pending(contributor_id)
     lots = {lot.posting_id: lot for lot in ledger.pending_of(account)}
     postings = PlannedPosting.objects.filter(Q(pk__in=lots) | Q(epoch__status=Epoch.Status.PLANNED))
-    return _stakes(postings, account, record_ids, lots)
+    return stakes_in(postings, account, record_ids, lots)
 
 
 def check_is_folded(contributor_id: int) -> None:
     """Make sure that no lot of a person is missing. Call it under `reversals.lock_every`. Raises Unsettled."""
     if ledger.awaits_fold(chart.pending(contributor_id)):
         raise Unsettled
-
-
-def frozen_until(posting_id: UUID, account: str) -> datetime | None:
-    """When the last running theft dispute about money in a lot, made or to be made, lapses; None: there is none."""
-    ends = thefts.running_records()
-    if not ends:
-        return None
-    mine = Record.objects.filter(pk__in=ends, contributor=chart.user_of(account))
-    record_ids = list(mine.values_list("pk", flat=True))
-    found = _stakes(PlannedPosting.objects.filter(pk=posting_id), account, record_ids, {})
-    return max((ends[record_id] for stake in found for record_id in stake.earned_nano), default=None)
-
-
-def hold_what_is_planned(epoch: Epoch) -> None:
-    """Have the lots that a plan will make, and that hold money of disputed records, held from their first moment."""
-    ends = thefts.running_records()
-    if not ends:
-        return
-    by_contributor: dict[int, list[int]] = defaultdict(list)
-    for record_id, contributor_id in Record.objects.filter(pk__in=ends).values_list("pk", "contributor_id"):
-        by_contributor[contributor_id].append(record_id)
-    for contributor_id, record_ids in by_contributor.items():
-        for stake in _stakes(epoch.postings.all(), chart.pending(contributor_id), record_ids, {}):
-            _hold_ahead(stake, max(ends[record_id] for record_id in stake.earned_nano))
-
-
-def hold_ahead(stake: Stake) -> None:
-    """Have a lot that is not made yet held as long as the disputes about it run; if none does any more, not at all."""
-    _hold_ahead(stake, frozen_until(stake.posting_id, stake.account))
-
-
-def _hold_ahead(stake: Stake, until: datetime | None) -> None:
-    by = BY_THEFT if until else ""
-    ledger.hold_ahead(stake.posting_id, stake.account, reason=by, by=by, until=until)
 
 
 def move_to_author(dispute: TheftDispute) -> int:
@@ -120,7 +83,7 @@ def move_to_author(dispute: TheftDispute) -> int:
     for stake in stakes_of(record_ids, contributor_id=dispute.contributor_id):
         if stake.lot is None:
             raise Unsettled
-        left_nano = _left(stake, dispute.contributor_id)
+        left_nano = left_of(stake, dispute.contributor_id)
         if not left_nano:
             continue
         posting = ledger.Posting(
@@ -167,7 +130,7 @@ def give_back(charge_id: UUID, moved: Collection[tuple[Transfer, int]]) -> None:
     )
 
 
-def _stakes(
+def stakes_in(
     postings: QuerySet[PlannedPosting], account: str, record_ids: Collection[int], lots: dict[UUID, ledger.LotRow]
 ) -> list[Stake]:
     if not record_ids:
@@ -194,9 +157,11 @@ def _stakes(
     ]
 
 
-def _left(stake: Stake, contributor_id: int) -> dict[int, int]:
-    """What the records earned less what of it went back with refunded calls; only what is more than nothing."""
-    left_nano = dict(stake.earned_nano)
+def left_of(stake: Stake, contributor_id: int) -> dict[int, int]:
+    """What the records earned less what of it moved before, or went back with refunded calls; what is more than nothing."""
+    moved = Transfer.objects.filter(epoch=stake.epoch_id, source=stake.source, record__in=stake.earned_nano)
+    gone = set(moved.values_list("record_id", flat=True))
+    left_nano = {record_id: nano for record_id, nano in stake.earned_nano.items() if record_id not in gone}
     if stake.source == Source.CALL:
         lines = Line.objects.filter(epoch=stake.epoch_id, payee=contributor_id, role=Line.Role.DATA, source=Source.CALL)
         given_back = Reversal.objects.filter(charge_id__in=lines.values("source_id"), was_settled=True)

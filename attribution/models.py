@@ -13,8 +13,31 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from attribution.netting import Unattributed
+from attribution.noise_models import NoiseCase, NoiseRecord, NoiseReport
 from datanets.accuracy import Counts, millionths
 from ledger import chart
+
+__all__ = [
+    "Artifact",
+    "CuratorAccuracy",
+    "Cut",
+    "Epoch",
+    "Line",
+    "NoiseCase",
+    "NoiseRecord",
+    "NoiseReport",
+    "PlanShard",
+    "PlannedPosting",
+    "RecordEpoch",
+    "RecordFee",
+    "RecordLine",
+    "Reversal",
+    "Source",
+    "Trace",
+    "Transfer",
+    "TransferReturn",
+    "paid_to",
+]
 
 USER = settings.AUTH_USER_MODEL
 REASONS = [str(reason) for reason in Unattributed]  # each has a sentence in reasons.py
@@ -350,7 +373,7 @@ def paid_to(user_id: int) -> Q:
 
 
 class TransferQuerySet(models.QuerySet):
-    """Questions about what moved to authors."""
+    """Questions about what moved."""
 
     def with_kept(self) -> TransferQuerySet:
         """Annotate `kept_nano`: what moved, less what went back with calls that were refunded later."""
@@ -362,18 +385,24 @@ class TransferQuerySet(models.QuerySet):
 
 
 class Transfer(models.Model):
-    """What moved from a contributor's lot to the author of a record, when a theft dispute was won: nano by nano.
+    """What moved out of a contributor's lot, record by record, nano by nano: to the author when a theft dispute was won,
+    to the model's unattributed account when a noise case ended so.
 
-    The lines of its epoch stand; a refund of one of its calls takes the record's part from the author (`reversals`).
+    The lines of its epoch stand; a refund of one of its calls takes the record's part from where it is (`reversals`).
     """
 
     id = models.BigAutoField(primary_key=True)
-    dispute = models.ForeignKey("datanets.TheftDispute", on_delete=models.PROTECT, related_name="transfers")
+    dispute = models.ForeignKey(
+        "datanets.TheftDispute", null=True, blank=True, on_delete=models.PROTECT, related_name="transfers"
+    )
+    noise = models.ForeignKey(NoiseCase, null=True, blank=True, on_delete=models.PROTECT, related_name="transfers")
     epoch = models.ForeignKey(Epoch, on_delete=models.PROTECT, related_name="transfers")
     source = models.CharField(max_length=8, choices=Source.choices)
     record = models.ForeignKey("datanets.Record", on_delete=models.PROTECT, related_name="+")
     payee = models.ForeignKey(USER, on_delete=models.PROTECT, related_name="+")  # who had been paid
-    author = models.ForeignKey(USER, on_delete=models.PROTECT, related_name="+")
+    author = models.ForeignKey(  # null: nobody, the unattributed account
+        USER, null=True, blank=True, on_delete=models.PROTECT, related_name="+"
+    )
     amount_nano = models.BigIntegerField()
     settlement = models.ForeignKey(PlannedPosting, on_delete=models.PROTECT, related_name="+")  # whose lot it was in
     posting_id = models.UUIDField()  # that moved it
@@ -385,7 +414,14 @@ class Transfer(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["epoch", "source", "record"], name="record_is_moved_to_its_author_once"),
             models.CheckConstraint(name="transfer_moves_something", condition=Q(amount_nano__gt=0)),
-            models.CheckConstraint(name="author_is_another_person", condition=~Q(author=models.F("payee"))),
+            models.CheckConstraint(
+                name="author_is_another_person", condition=Q(author=None) | ~Q(author=models.F("payee"))
+            ),
+            models.CheckConstraint(
+                name="transfer_has_one_cause",
+                condition=Q(dispute__isnull=False, noise=None, author__isnull=False)
+                | Q(dispute=None, noise__isnull=False, author=None),
+            ),
         ]
         indexes = [models.Index(fields=["posting_id"], name="transfer_by_posting")]
 

@@ -112,7 +112,8 @@ def changes(*, refunded: QuerySet, moved: QuerySet[Transfer]) -> Counter[tuple[s
     """(role, payee) -> nano, signed: what changed hands after it was settled.
 
     refunded: the ids of settled charges that went back: their lines are taken from who was paid.
-    moved: what theft disputes gave to authors. Of a refunded charge it is the author who gives back, not the contributor.
+    moved: what theft disputes gave to authors, and noise cases to nobody. Of a refunded charge it is they who give back, not
+        the contributor.
     """
     back = TransferReturn.objects.filter(charge_id__in=refunded)
     data = Value(Line.Role.DATA)
@@ -176,14 +177,18 @@ def _in_pools(charge: ledger.PostingRow) -> list[Part]:
 
 
 def _in_lots(epoch: Epoch, charge_id: UUID) -> list[Part]:
-    """Each payee's line out of the lot it is in; what has moved to an author since, out of the author's."""
+    """Each payee's line out of the lot it is in; what has moved since, out of where it is."""
     moved = disputed.moved_of_call(epoch, charge_id)
     _lots_of_authors(moved)
     gone: dict[int, int] = defaultdict(int)
     to_author: dict[tuple[int, UUID], int] = defaultdict(int)
+    to_nobody = 0
     for transfer, amount_nano in moved:
         gone[transfer.payee_id] += amount_nano
-        to_author[transfer.author_id, transfer.posting_id] += amount_nano
+        if transfer.author_id is None:
+            to_nobody += amount_nano
+        else:
+            to_author[transfer.author_id, transfer.posting_id] += amount_nano
     parts = []
     for line, lot in _lines_with_lots(epoch, charge_id):
         is_data = line.role == Line.Role.DATA and line.payee_id is not None
@@ -191,6 +196,8 @@ def _in_lots(epoch: Epoch, charge_id: UUID) -> list[Part]:
         if amount_nano:
             parts.append(Part(line.account, line.role_said, line.reason, amount_nano, lot.posting_id if lot else None))
     disputed.give_back(charge_id, moved)
+    if to_nobody:
+        parts.append(Part(chart.unattributed(epoch.model_id), "unattributed", "", to_nobody))
     return parts + [
         Part(chart.pending(author_id), "contributor", "", amount_nano, posting_id)
         for (author_id, posting_id), amount_nano in to_author.items()
@@ -199,7 +206,11 @@ def _in_lots(epoch: Epoch, charge_id: UUID) -> list[Part]:
 
 def _lots_of_authors(moved: Collection[tuple[Transfer, int]]) -> dict[UUID, ledger.LotRow]:
     """Posting -> the lot that it made for an author. Raises BeingSettled: the fold has not made all of them yet."""
-    accounts = {transfer.posting_id: chart.pending(transfer.author_id) for transfer, _amount in moved}
+    accounts = {
+        transfer.posting_id: chart.pending(transfer.author_id)
+        for transfer, _amount in moved
+        if transfer.author_id is not None
+    }
     lots = {lot.posting_id: lot for lot in ledger.lots_in(accounts, accounts=set(accounts.values()))}
     if lots.keys() != accounts.keys():
         raise BeingSettled

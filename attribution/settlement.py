@@ -26,7 +26,7 @@ from django.db import transaction
 from django.db.models import Max
 from django.utils import timezone
 
-from attribution import bundles, disputed, measured, methods, planning, reversals, sharding
+from attribution import bundles, frozen, measured, methods, planning, reversals, sharding
 from attribution.models import Cut, Epoch, Line, PlannedPosting, RecordEpoch, RecordFee, RecordLine, Source, Trace
 from attribution.netting import Unattributed
 from attribution.payloads import attributed_entry_id
@@ -246,7 +246,7 @@ def _store(epoch: Epoch, planned: Planned, found: Sequence[Trace]) -> None:
     epoch.lines_root = commitments.lines_root([said(line) for line in planned.lines], epoch.lines_secret)
     epoch.status, epoch.planned_at = Epoch.Status.PLANNED, timezone.now()
     epoch.save()
-    disputed.hold_what_is_planned(epoch)
+    frozen.hold_what_is_planned(epoch)
 
 
 class Leg(NamedTuple):

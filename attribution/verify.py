@@ -20,13 +20,13 @@ class Failure:
     sentence: str
 
 
-INVARIANTS = ("I6", "I10", "I11", "I13")
+INVARIANTS = ("I6", "I10", "I11", "I13", "I14")
 
 # What every check may read. leg: of the journal; charge: what a charge put into pools; covered: the charges of epochs;
 # payee_line and said_line: who is paid for a charge by the lines and by its receipt; fee_artifact: behind an epoch's fees;
 # refunded: what each account gave back of a charge, the lots of the charge itself and the platform's part apart; what an
-# author gave back that had been a contributor's stands as that contributor's; stake: what a disputed record earned, in which
-# lot of its contributor.
+# author gave back that had been a contributor's stands as that contributor's; earned: what a record earned, in which lot of
+# its contributor; stake, noise: those of theft disputes, and of noise cases.
 BOOKS = """
 WITH leg AS (
     SELECT j.id, j.kind, j.reference, j.takes_from, a.code, u.amount, u.n
@@ -56,22 +56,37 @@ WITH leg AS (
       ON t.posting_id = leg.takes_from
     WHERE kind = 'refund' AND starts_with(reference, 'refund:') AND n = 1 AND code <> 'platform:fees'
       AND takes_from IS DISTINCT FROM split_part(reference, ':', 2)::uuid
+    -- What nobody was given by a noise case, and a refund took from there, stands as its contributor's.
+    UNION ALL
+    SELECT b.charge_id, u.code, u.takes_from, u.sign * b.amount_nano FROM attribution_transferreturn b
+    JOIN attribution_transfer t ON t.id = b.transfer_id AND t.noise_id IS NOT NULL
+    JOIN attribution_epoch e ON e.id = t.epoch_id,
+         LATERAL (VALUES ('pending:' || t.payee_id, t.settlement_id, 1),
+                         ('unattributed:' || e.model_id, NULL::uuid, -1)) AS u(code, takes_from, sign)
 ), fee_artifact AS (
     SELECT DISTINCT l.epoch_id, t.artifact_id FROM attribution_line l
     JOIN attribution_trace t ON t.charge_id = l.source_id WHERE l.source <> 'call' AND t.artifact_id IS NOT NULL
-), stake AS (
-    SELECT d.id, d.status, d.opened_at, d.ended_at, least(d.ended_at, d.decide_by) AS until, r.record_id, m.epoch_id,
-           m.source, m.amount, p.id AS settlement_id, l.vested_at
-    FROM datanets_theftdispute d JOIN datanets_disputedrecord r ON r.dispute_id = d.id
-    JOIN (SELECT epoch_id, 'call' AS source, record_id, sum(amount_nano) AS amount FROM attribution_recordepoch
+), earned AS (
+    SELECT m.epoch_id, m.source, m.record_id, m.amount, e.model_id, p.id AS settlement_id, x.contributor_id, l.vested_at
+    FROM (SELECT epoch_id, 'call' AS source, record_id, sum(amount_nano) AS amount FROM attribution_recordepoch
           WHERE payee_id IS NULL GROUP BY 1, 3
           UNION ALL
           SELECT epoch_id, source, record_id, amount_nano FROM attribution_recordfee WHERE payee_id IS NULL) m
-      ON m.record_id = r.record_id AND m.amount > 0
+    JOIN attribution_epoch e ON e.id = m.epoch_id
+    JOIN datanets_record x ON x.id = m.record_id
     JOIN attribution_plannedposting p ON p.epoch_id = m.epoch_id AND split_part(p.moves -> 0 ->> 0, ':', 4) = 'data'
       AND split_part(p.moves -> 0 ->> 0, ':', 3) = CASE m.source WHEN 'call' THEN 'calls' ELSE m.source END
-    JOIN ledger_account a ON a.code = 'pending:' || d.contributor_id
+    JOIN ledger_account a ON a.code = 'pending:' || x.contributor_id
     JOIN ledger_lot l ON l.posting_id = p.id AND l.account_id = a.id
+    WHERE m.amount > 0
+), stake AS (
+    SELECT d.id, d.status, d.opened_at, d.ended_at, least(d.ended_at, d.decide_by) AS until, m.*
+    FROM datanets_theftdispute d JOIN datanets_disputedrecord r ON r.dispute_id = d.id
+    JOIN earned m ON m.record_id = r.record_id
+), noise AS (
+    SELECT c.id, c.status, c.opened_at, c.ended_at, m.*
+    FROM attribution_noisecase c JOIN attribution_noiserecord r ON r.case_id = c.id
+    JOIN earned m ON m.record_id = r.record_id AND m.model_id = c.model_id
 )
 """
 
@@ -201,7 +216,7 @@ CHECKS = (
         "{1} gave back {2} nano of charge {0}, it had received {3} of it",
         """
         SELECT id, code, coalesce(r.amount, 0), coalesce(p.amount, 0)
-        FROM (SELECT id, code, sum(amount) AS amount FROM refunded GROUP BY 1, 2) r
+        FROM (SELECT id, code, sum(amount) AS amount FROM refunded GROUP BY 1, 2 HAVING sum(amount) <> 0) r
         FULL JOIN (SELECT c.id, c.code, c.amount FROM charge c
                    JOIN attribution_reversal v ON v.charge_id = c.id AND NOT v.was_settled
                    UNION ALL
@@ -414,6 +429,8 @@ CHECKS = (
         WHERE s.status = 'won' AND (coalesce(t.amount_nano, 0) > s.amount
           OR (t.id IS NOT NULL AND s.vested_at < s.ended_at)
           OR (coalesce(t.amount_nano, 0) < s.amount AND (s.vested_at IS NULL OR s.vested_at > s.ended_at)
+              AND NOT EXISTS (SELECT FROM attribution_transfer o WHERE o.noise_id IS NOT NULL
+                              AND (o.record_id, o.epoch_id, o.source) = (s.record_id, s.epoch_id, s.source))
               AND NOT EXISTS (SELECT FROM attribution_reversal v JOIN covered c ON c.id = v.charge_id
                               WHERE c.epoch_id = s.epoch_id AND v.at < s.ended_at + interval '1 hour')))
         ORDER BY 1, 2 LIMIT 1
@@ -426,7 +443,7 @@ CHECKS = (
         SELECT coalesce(t.posting_id, j.id), coalesce(t.amount, 0), coalesce(j.amount, 0)
         FROM (SELECT posting_id, dispute_id::text AS dispute, settlement_id, 'pending:' || payee_id AS source,
                      'pending:' || author_id AS target, sum(amount_nano) AS amount
-              FROM attribution_transfer GROUP BY 1, 2, 3, 4, 5) t
+              FROM attribution_transfer WHERE dispute_id IS NOT NULL GROUP BY 1, 2, 3, 4, 5) t
         FULL JOIN (SELECT s.id, split_part(s.reference, ':', 2) AS dispute, s.takes_from, s.code AS source,
                           g.code AS target, g.amount
                    FROM leg s JOIN leg g ON g.id = s.id AND g.n > 1
@@ -442,7 +459,8 @@ CHECKS = (
         """
         SELECT t.posting_id, t.given_back, coalesce(r.amount, 0)
         FROM (SELECT t.posting_id, coalesce(sum(b.amount_nano), 0) AS given_back FROM attribution_transfer t
-              LEFT JOIN attribution_transferreturn b ON b.transfer_id = t.id GROUP BY 1) t
+              LEFT JOIN attribution_transferreturn b ON b.transfer_id = t.id
+              WHERE t.dispute_id IS NOT NULL GROUP BY 1) t
         LEFT JOIN (SELECT takes_from, -sum(amount) AS amount FROM leg WHERE kind = 'refund' AND n = 1 GROUP BY 1) r
           ON r.takes_from = t.posting_id
         WHERE t.given_back <> coalesce(r.amount, 0) ORDER BY 1 LIMIT 1
@@ -462,6 +480,61 @@ CHECKS = (
                    JOIN datanets_theftdispute d ON d.id = r.dispute_id AND d.status = 'won') w ON w.record_id = m.record_id
         WHERE m.payee_id IS NOT NULL AND m.payee_id IS DISTINCT FROM w.claimant_id
            OR m.payee_id IS NULL AND e.planned_at > w.ended_at + interval '1 hour' ORDER BY 1 LIMIT 1
+        """,
+    ),
+    (
+        "I14",
+        "noise case {0} ran, and yet the lot of settlement {1} with money of its record {2} vested at {3}",
+        """
+        SELECT id, settlement_id, record_id, vested_at FROM noise
+        WHERE vested_at > opened_at AND vested_at < coalesce(ended_at, 'infinity') ORDER BY 1 LIMIT 1
+        """,
+    ),
+    (
+        # Where a call of the epoch was refunded, less may have been left; what a theft dispute moved is its author's.
+        "I14",
+        "of record {1} {3} nano were pending in settlement {2} when noise case {0} ended, {4} of them went to nobody",
+        """
+        SELECT n.id, n.record_id, n.settlement_id, n.amount, coalesce(t.amount_nano, 0) FROM noise n
+        LEFT JOIN attribution_transfer t
+          ON (t.record_id, t.epoch_id, t.source) = (n.record_id, n.epoch_id, n.source) AND t.noise_id = n.id
+        WHERE n.status = 'returned' AND (coalesce(t.amount_nano, 0) > n.amount
+          OR (t.id IS NOT NULL AND n.vested_at < n.ended_at)
+          OR (coalesce(t.amount_nano, 0) < n.amount AND n.vested_at > n.ended_at
+              AND NOT EXISTS (SELECT FROM attribution_transfer o WHERE o.dispute_id IS NOT NULL
+                              AND (o.record_id, o.epoch_id, o.source) = (n.record_id, n.epoch_id, n.source))
+              AND NOT EXISTS (SELECT FROM attribution_reversal v JOIN covered c ON c.id = v.charge_id
+                              WHERE c.epoch_id = n.epoch_id)))
+        ORDER BY 1, 2 LIMIT 1
+        """,
+    ),
+    (
+        "I14",
+        "posting {0} moved {2} nano to nobody for a noise case, its transfers say {1}",
+        """
+        SELECT coalesce(t.posting_id, j.id), coalesce(t.amount, 0), coalesce(j.amount, 0)
+        FROM (SELECT t.posting_id, t.noise_id::text AS noise, t.settlement_id, 'pending:' || t.payee_id AS source,
+                     'unattributed:' || c.model_id AS target, sum(t.amount_nano) AS amount
+              FROM attribution_transfer t JOIN attribution_noisecase c ON c.id = t.noise_id AND c.status = 'returned'
+              GROUP BY 1, 2, 3, 4, 5) t
+        FULL JOIN (SELECT s.id, split_part(s.reference, ':', 2) AS noise, s.takes_from, s.code AS source,
+                          g.code AS target, g.amount
+                   FROM leg s JOIN leg g ON g.id = s.id AND g.n > 1
+                   WHERE s.n = 1 AND s.kind = 'adjustment' AND starts_with(s.reference, 'noise:')) j
+          ON j.id = t.posting_id
+        WHERE (t.noise, t.settlement_id, t.source, t.target, t.amount)
+              IS DISTINCT FROM (j.noise, j.takes_from, j.source, j.target, j.amount) ORDER BY 1 LIMIT 1
+        """,
+    ),
+    (
+        "I14",
+        "noise case {0} was decided by {1}, who approved its record {2}",
+        """
+        SELECT c.id, v.curator_id, v.record_id FROM attribution_noisecase c
+        JOIN attribution_noiserecord r ON r.case_id = c.id
+        JOIN datanets_review v ON v.record_id = r.record_id AND v.decision = 'approve' AND v.undone_at IS NULL
+          AND v.curator_id IN (c.decided_by_id, c.second_by_id) AND v.decided_at < c.opened_at
+        ORDER BY 1 LIMIT 1
         """,
     ),
 )

@@ -68,6 +68,12 @@ TYPE_OF_KIND = {
     "theft_lost": "theft.lost",
     "theft_records_kept": "theft.records_kept",
     "theft_lapsed": "theft.lapsed",
+    "noise_opened": "noise.opened",
+    "noise_to_decide": "noise.to_decide",
+    "noise_upheld": "noise.upheld",
+    "noise_cleared": "noise.cleared",
+    "noise_returned": "noise.returned",
+    "noise_lapsed": "noise.lapsed",
     # Webhooks themselves
     "webhook_paused": "webhook.paused",
     "webhook_test": "webhook.test",

@@ -1,4 +1,4 @@
-"""What keeps somebody's pending earnings from vesting: a dispute of a call or of records, or an admin's written reason.
+"""What keeps somebody's pending earnings from vesting: a dispute of a call or of records, a noise case, an admin's reason.
 
 The ledger keeps one state per lot, and a lot may be held for several reasons: it is let go when the last one ends. The
 ledger's row of the lot is the lock: it is always written first.
@@ -17,8 +17,9 @@ from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 
 from accounts.models import User
-from attribution import disputed
-from attribution.disputed import BY_THEFT
+from attribution import frozen
+from attribution.frozen import BY_NOISE, BY_THEFT
+from attribution.models import NoiseCase
 from datanets.models import TheftDispute
 from ledger import chart
 from ledger import services as ledger
@@ -113,8 +114,20 @@ def hold_for_theft(theft: TheftDispute, lots: Iterable[ledger.LotRow]) -> int:
     return placed
 
 
-def let_go(dispute: Dispute | TheftDispute) -> None:
-    """End what a dispute held. Other reasons to hold the same lots stand."""
+def hold_for_noise(case: NoiseCase, lots: Iterable[ledger.LotRow]) -> int:
+    """Hold lots until a noise case ends. Returns how many that were; those it holds already, and what has vested, are left."""
+    known = set(case.holds.values_list("lot_id", flat=True))
+    placed = 0
+    for lot in lots:
+        if lot.id not in known and ledger.hold_lot(lot.id, reason=BY_NOISE, by=BY_NOISE):
+            _placed(lot, noise=case)
+            apply(lot.id)
+            placed += 1
+    return placed
+
+
+def let_go(dispute: Dispute | TheftDispute | NoiseCase) -> None:
+    """End what a dispute or a case held. Other reasons to hold the same lots stand."""
     now = timezone.now()
     for held in dispute.holds.filter(released_at=None).order_by("placed_at", "pk"):
         held.released_at = now
@@ -123,25 +136,25 @@ def let_go(dispute: Dispute | TheftDispute) -> None:
 
 
 def apply(lot_id: UUID) -> None:
-    """Write to the ledger what its one state follows from: an admin's reason, a buyer's dispute, a theft dispute, in this
-    order, and the latest end."""
+    """Write to the ledger what its one state follows from: an admin's reason, a buyer's dispute, a theft dispute, a noise
+    case, in this order, and the latest end."""
     # First, because it waits for everybody who is at this lot; what stands is read after them.
     ledger.release_lot(lot_id, by="")
-    standing = list(_standing(lot_id).filter(theft=None).order_by("placed_at"))
+    standing = list(_standing(lot_id).filter(theft=None, noise=None).order_by("placed_at"))
     ends = [one.until for one in standing]
     # Not by the rows here: a lot that was held from its first moment has none yet.
     lot = ledger.lot_of(lot_id)
-    frozen_until = disputed.frozen_until(lot.posting_id, lot.account) if lot else None
+    by_records = frozen.of(lot.posting_id, lot.account) if lot else None
     by_admin = next((one for one in standing if one.dispute_id is None), None)
     if by_admin:
         by, reason = BY_ADMIN, by_admin.reason
     elif standing:
         by, reason = BY_DISPUTE, BY_DISPUTE
-    elif frozen_until:
-        by, reason = BY_THEFT, BY_THEFT
+    elif by_records:
+        by = reason = by_records.by
     else:
         return
-    ends += [frozen_until] if frozen_until else []
+    ends += [by_records.until] if by_records else []
     ledger.hold_lot(lot_id, reason=reason, by=by, until=None if None in ends else max(end for end in ends if end))
 
 
@@ -161,6 +174,11 @@ def sentence(lot: ledger.LotRow) -> str:
             "Somebody says that records that earned a part of this are theirs, not yours. Curators of the Datanet and "
             "administrators who are no party to it decide, by %(day)s at the latest; until then it is held."
         ) % {"day": date_format(lot.held_until, "DATETIME_FORMAT") if lot.held_until else "\u2014"}
+    if lot.held_by == BY_NOISE:
+        return _(
+            "Records that earned a part of this look like noise for a model. A curator who does not know whose they are "
+            "decides; until then it is held, and nothing is taken."
+        )
     return _("An admin holds this: %(reason)s") % {"reason": lot.hold_reason}
 
 
@@ -168,7 +186,7 @@ def standing() -> QuerySet[LotHold]:
     """What is held now."""
     running = Q(until__isnull=True) | Q(until__gt=timezone.now())
     return LotHold.objects.filter(running, released_at=None).select_related(
-        "payee", "placed_by", "dispute__call__model", "theft"
+        "payee", "placed_by", "dispute__call__model", "theft", "noise"
     )
 
 
@@ -179,7 +197,7 @@ def _standing(lot_id: UUID) -> QuerySet[LotHold]:
 def _placed(lot: ledger.LotRow, **why) -> LotHold:
     payee = User.objects.get(pk=chart.user_of(lot.account) or 0)  # a lot is always somebody's
     placed = LotHold.objects.create(lot_id=lot.id, payee=payee, amount_nano=lot.open_nano, **why)
-    if placed.theft_id is None:  # of a theft dispute the payee is told once, not lot by lot
+    if placed.theft_id is None and placed.noise_id is None:  # of these the payee is told once, not lot by lot
         kind = "earnings_held" if placed.dispute_id is None else "earnings_disputed"
         notifications.notify(payee, kind, amount_nano=str(lot.open_nano), reason=placed.reason)
     return placed

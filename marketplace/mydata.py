@@ -10,7 +10,7 @@ from django.db.models import Q, QuerySet
 from django.db.models.functions import JSONObject
 
 from accounts.models import User
-from attribution import explain
+from attribution import explain, noise_cases
 from datanets import thefts as datanet_thefts
 from datanets.models import Datanet, Membership, Record, Report, Submission
 from ledger import chart
@@ -56,6 +56,21 @@ def export(user: User) -> dict[str, Any]:
             datanet_thefts.of_party(user),
             *("id", "claimant_id", "contributor_id", "status", "statement", "evidence", "answer", "note", "opened_at"),
             "ended_at",
+        ),
+        "noise_cases": _Few(
+            noise_cases.of_contributor(user),
+            *(
+                "id",
+                "model_id",
+                "status",
+                "figures",
+                "statement",
+                "note",
+                "appeal",
+                "second_note",
+                "opened_at",
+                "ended_at",
+            ),
         ),
         "models": _Few(ListedModel.objects.filter(owner=user), "id", "slug", "name", "engine", "created_at"),
         "training_runs": _Few(TrainingRun.objects.filter(requested_by=user), "id", "status", "fee_nano", "created_at"),

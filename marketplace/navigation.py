@@ -62,6 +62,7 @@ def _rail(path: str, *, curates: bool, is_staff: bool) -> list[dict]:
                 ("contribute", _("My submissions"), "files"),
                 ("earnings", _("Earnings"), "wallet"),
                 ("thefts", _("Theft disputes"), "gavel"),
+                ("noise_cases", _("Noise cases"), "triangle-alert"),
             ],
         ),
         (

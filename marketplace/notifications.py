@@ -28,6 +28,8 @@ NEWS_LASTS = timedelta(days=7)
 MAILED = {
     *("balance_low", "balance_empty", "key_limit_near", "key_limit_reached", "key_expiring", "key_expired"),
     "webhook_paused",
+    # Who does not answer or appeal in time can lose what is held.
+    *("noise_opened", "noise_upheld"),
 }
 
 

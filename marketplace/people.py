@@ -15,12 +15,13 @@ from django.db.models import Exists, OuterRef, Q
 from django.utils.translation import gettext as _
 
 from accounts.models import ApiToken, Consent, User
+from attribution.models import NoiseCase
 from datanets import relations
 from datanets import thefts as datanet_thefts
 from ledger import chart
 from ledger import services as ledger
 
-from . import audit, disputes, keys, pricing, sharing, thefts
+from . import audit, disputes, keys, noise_cases, pricing, sharing, thefts
 from .errors import NotReady
 from .models import (
     ApiKey,
@@ -144,6 +145,7 @@ def close_account(user: User) -> User:
     disputes.forget_words_of(user)
     sharing.leave_all(user)
     thefts.forget_words_of(user)
+    noise_cases.forget_words_of(user)
     _forget_news_that_names(user)
     _forget_who_it_was(user)
     audit.record(user, "close_account", f"user:{user.pk}")
@@ -182,7 +184,8 @@ def _check_nothing_is_left(user: User) -> None:
     if Deposit.objects.filter(user=user, status=Deposit.Status.WAITING).exists():
         raise NotReady(_("A deposit waits for its second approval. Nothing was closed."))
     about_records = datanet_thefts.of_party(user).filter(ended_at=None)
-    if disputes.seen_by(user).filter(status__in=Dispute.STANDING).exists() or about_records.exists():
+    noise = NoiseCase.objects.filter(contributor=user, ended_at=None)
+    if disputes.seen_by(user).filter(status__in=Dispute.STANDING).exists() or about_records.exists() or noise.exists():
         raise NotReady(_("A dispute of yours has not ended. Nothing was closed."))
     if ListedModel.objects.filter(owner=user, listed_at__isnull=False, retired_at__isnull=True).exists():
         raise NotReady(_("A model of yours is still offered. Take it off the list first. Nothing was closed."))

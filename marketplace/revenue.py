@@ -194,6 +194,8 @@ def _from_books(period: Period) -> tuple[Counter[Key], int, int]:
                 found[EARNER[leg.earned_from], user_id] -= leg.debited_nano
         elif leg.kind == ledger.Kind.ADJUSTMENT and sort == "pending" and leg.earned_from == "pool:data":
             found["contributor", user_id] += leg.credited_nano - leg.debited_nano
+        elif leg.kind == ledger.Kind.ADJUSTMENT and sort == "unattributed":  # of noise cases
+            found["unattributed", None] += leg.credited_nano
     return found, charged, refunded
 
 

@@ -194,6 +194,8 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": 5,
         "options": {"expires": 5},
     },
+    # It takes up to a minute of a core per model: a bell that waited is not rung after.
+    "judge noise": {"task": "marketplace.tasks.judge_noise", "schedule": 60, "options": {"expires": 60}},
     "forget what is over": {"task": "marketplace.tasks.forget", "schedule": 600},
 }
 
@@ -342,6 +344,12 @@ DISPUTE_ANSWER_S = int(env("DISPUTE_ANSWER_S", str(5 * 86400)))
 THEFT_DECISION_S = int(env("THEFT_DECISION_S", str(14 * 86400)))  # a theft dispute that nobody decided by then lapses
 THEFT_DISPUTES_RUNNING_MAX = 5  # by one person
 RULE_LOCK_DAYS = int(env("RULE_LOCK_DAYS", "0" if DEMO_STATE else "7"))  # a proposed split rule waits so long
+NOISE_DECISION_S = int(
+    env("NOISE_DECISION_S", str(14 * 86400))
+)  # a noise case, or its appeal, that waits longer lapses
+NOISE_APPEAL_S = int(env("NOISE_APPEAL_S", str(14 * 86400)))  # and so long its contributor may appeal
+# Below these nobody is judged: the rule was measured there and above. They are no knobs of a site.
+NOISE_INCUMBENTS_MIN, NOISE_VALIDATION_MIN = 1000, 250
 PAYOUT_CHANGE_WAIT_S = int(env("PAYOUT_CHANGE_WAIT_S", "0" if DEMO_STATE else "86400"))
 REVIEW_UNDO_S = int(env("REVIEW_UNDO_S", "10" if DEMO_STATE else "600"))
 REVIEW_LEASE_S = 1800

@@ -7,6 +7,7 @@ from . import (
     disputes,
     housekeeping,
     mailing,
+    noise_cases,
     notifications,
     proposals,
     refunds,
@@ -39,6 +40,9 @@ def keep_deadlines() -> None:
     disputes.refund_unanswered()
     thefts.hold_new_lots()
     thefts.lapse_overdue()
+    noise_cases.hold_new_lots()
+    noise_cases.return_new()
+    noise_cases.end_overdue()
     refunds.drop_late()
     releasing.release_due()
     retiring.carry_out()
@@ -47,6 +51,11 @@ def keep_deadlines() -> None:
 @shared_task(ignore_result=True)
 def forget_call_content() -> None:
     housekeeping.forget_call_content()
+
+
+@shared_task(ignore_result=True)
+def judge_noise() -> None:
+    noise_cases.judge_due()
 
 
 @shared_task(ignore_result=True)

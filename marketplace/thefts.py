@@ -19,7 +19,7 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 
 from accounts.models import User
-from attribution import disputed, reversals
+from attribution import disputed, frozen, reversals
 from attribution.models import Transfer
 from datanets import thefts
 from datanets.models import Record, TheftDispute
@@ -52,7 +52,7 @@ def open_dispute(
     holds.hold_for_theft(dispute, [stake.lot for stake in stakes if stake.lot])
     for stake in stakes:
         if stake.lot is None:
-            disputed.hold_ahead(stake)
+            frozen.hold_ahead(stake)
     # What vested before this moment is not disputed; what is held from it on does not vest.
     dispute.opened_at = thefts.clock()
     dispute.save(update_fields=["opened_at"])
@@ -165,7 +165,7 @@ def _ended(dispute: TheftDispute) -> int:
     holds.let_go(dispute)
     for stake in _stakes(dispute):
         if stake.lot is None:
-            disputed.hold_ahead(stake)
+            frozen.hold_ahead(stake)
         else:
             holds.apply(stake.lot.id)
     return moved

@@ -114,7 +114,7 @@ CHECKS = (
         """,
     ),
     (
-        # Those of theft disputes are attribution's to check.
+        # Those of theft disputes and noise cases are attribution's to check.
         "I4",
         "the adjustment behind posting {0}, that two admins approved, says {1} nano, the journal {2}",
         """
@@ -125,7 +125,8 @@ CHECKS = (
         FULL JOIN (SELECT j.id, -j.amounts[1] AS amount, format('%s %s', s.code, t.code) AS what
                    FROM ledger_journal j JOIN ledger_account s ON s.id = j.accounts[1]
                    JOIN ledger_account t ON t.id = j.accounts[2]
-                   WHERE j.kind = 'adjustment' AND NOT starts_with(j.reference, 'theft:')) j ON j.id = a.posting_id
+                   WHERE j.kind = 'adjustment' AND NOT starts_with(j.reference, 'theft:')
+                     AND NOT starts_with(j.reference, 'noise:')) j ON j.id = a.posting_id
         WHERE a.amount_nano IS DISTINCT FROM j.amount OR a.what IS DISTINCT FROM j.what ORDER BY 1 LIMIT 1
         """,
     ),
@@ -414,7 +415,7 @@ CHECKS = (
         """,
     ),
     (
-        # A lot that a theft dispute froze from its first moment has no row of its own.
+        # A lot that a theft dispute or a noise case froze from its first moment has no row of its own.
         "I12",
         "lot {0} is held by {1}, and nobody holds it",
         """
@@ -423,6 +424,8 @@ CHECKS = (
           AND NOT EXISTS (SELECT FROM marketplace_lothold h WHERE h.lot_id = l.id AND h.released_at IS NULL)
           AND (l.held_by <> 'theft'
                OR NOT EXISTS (SELECT FROM datanets_theftdispute t WHERE t.status IN ('open', 'upheld')))
+          AND (l.held_by <> 'noise'
+               OR NOT EXISTS (SELECT FROM attribution_noisecase n WHERE n.ended_at IS NULL OR n.status = 'returned'))
         ORDER BY 1 LIMIT 1
         """,
     ),

@@ -43,6 +43,8 @@ NEVER_PERSONAL = {
     "attribution.Artifact": "engine, method, numbers, hashes",
     "attribution.Epoch": "ids and roots",
     "attribution.Line.reason": "a code",
+    "attribution.NoiseReport": "codes and figures",
+    "attribution.NoiseCase": "figures, and words that are erased with the account, as test_noise_cases.py shows",
     "attribution.PlanShard": "ids, hashes and numbers, until the epoch is planned",
     "attribution.PlannedPosting": "accounts by number",
     "attribution.Trace": "codes, hashes, and the numbers a score is recomputed from",

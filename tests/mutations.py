@@ -1868,6 +1868,26 @@ CREATE TRIGGER audit_log_is_append_only BEFORE UPDATE OR DELETE ON marketplace_a
         ("tests/marketplace/pages/test_settings.py::test_a_token_ends_by_itself_and_says_when_it_was_used",),
         "A token that somebody lost years ago would still act for them.",
     ),
+    # --- Noise cases
+    Removal(
+        "the_approver_of_a_record_decides_no_noise_case",
+        "attribution/noise_cases.py",
+        "    require_decider(case, by)\n",
+        "",
+        ("tests/marketplace/pages/test_noise.py::test_a_case_by_pages_and_by_program",),
+        "Contributors would clear their own garbage.",
+    ),
+    Removal(
+        "decisions_of_noise_cases_wait_for_plans",
+        "marketplace/noise_cases.py",
+        "    reversals.lock_every()\n    _check_is_folded(case.contributor_id)\n",
+        "    _check_is_folded(case.contributor_id)\n",
+        (
+            "tests/marketplace/test_noise_cases.py::"
+            "test_a_case_that_is_cleared_lets_everything_go_also_what_a_plan_holds_ahead",
+        ),
+        "A lot that a plan holds ahead would stay held for ever.",
+    ),
     # --- Theft disputes
     Removal(
         "row_lock_of_a_decided_theft_dispute",
@@ -1944,7 +1964,7 @@ CREATE TRIGGER audit_log_is_append_only BEFORE UPDATE OR DELETE ON marketplace_a
     Removal(
         "plans_hold_disputed_lots_ahead",
         "attribution/settlement.py",
-        "    disputed.hold_what_is_planned(epoch)\n",
+        "    frozen.hold_what_is_planned(epoch)\n",
         "",
         ("tests/marketplace/test_thefts.py::test_what_comes_in_while_a_dispute_runs_is_held_from_its_first_moment",),
         "Where the window is short, disputed earnings would be paid out before anybody holds them.",
@@ -2055,7 +2075,7 @@ CREATE TRIGGER audit_log_is_append_only BEFORE UPDATE OR DELETE ON marketplace_a
     Removal(
         "every_reason_of_a_held_lot",
         "marketplace/holds.py",
-        '    standing = list(_standing(lot_id).filter(theft=None).order_by("placed_at"))\n',
+        '    standing = list(_standing(lot_id).filter(theft=None, noise=None).order_by("placed_at"))\n',
         "    standing = []\n",
         ("tests/marketplace/test_disputes.py::test_a_lot_that_is_held_twice_is_let_go_with_the_last_reason",),
         "The end of a dispute would let go what an admin holds.",

@@ -125,6 +125,7 @@ class LotHoldShown(Shown):
     amount_nano, amount_open = money("amount_nano")
     dispute = serializers.UUIDField(source="dispute_id", allow_null=True)
     theft_dispute = serializers.UUIDField(source="theft_id", allow_null=True)
+    noise_case = serializers.UUIDField(source="noise_id", allow_null=True)
     placed_by = serializers.CharField(source="placed_by.username", allow_null=True, default=None)
     reason = serializers.CharField()
     until = serializers.DateTimeField(allow_null=True)

@@ -12,6 +12,7 @@ from . import (
     keys,
     ledger,
     models,
+    noise,
     payouts,
     records,
     refunds,
@@ -29,6 +30,7 @@ _DATANET = "datanets/<slug:owner>/<slug:slug>/"
 _MODEL = "models/<slug:owner>/<slug:slug>/"
 _SUBMISSION = "submissions/<uuid:submission_id>/"
 _REVIEW = "reviews/submissions/<uuid:submission_id>/"
+_NOISE = "noise-cases/<uuid:case_id>/"
 _THEFT = "theft-disputes/<uuid:dispute_id>/"
 _WEBHOOK = "webhooks/<uuid:webhook_id>/"
 _WALLET = "shared-wallets/<uuid:wallet_id>/"
@@ -83,6 +85,12 @@ urlpatterns = [
     path("reviews/appeals/<uuid:appeal_id>/", reviews.AppealView.as_view()),
     path("reviews/reports/", reviews.ReportsView.as_view()),
     path("reviews/reports/<uuid:report_id>/", reviews.ReportView.as_view()),
+    path("noise-cases/", noise.NoiseCasesView.as_view()),
+    path("noise-cases/to-decide/", noise.NoiseToDecideView.as_view()),
+    path(_NOISE, noise.NoiseCaseView.as_view()),
+    path(f"{_NOISE}statement/", noise.NoiseStatementView.as_view()),
+    path(f"{_NOISE}decision/", noise.NoiseDecisionView.as_view()),
+    path(f"{_NOISE}appeal/", noise.NoiseAppealView.as_view()),
     path("theft-disputes/", thefts.TheftsView.as_view()),
     path("theft-disputes/to-decide/", thefts.TheftsToDecideView.as_view()),
     path(_THEFT, thefts.TheftView.as_view()),

@@ -14,7 +14,8 @@ from .refunds import Dispute
 
 
 class LotHold(models.Model):
-    """Why a lot of somebody's earnings does not vest: a dispute of a call or of records, or an admin's written reason.
+    """Why a lot of somebody's earnings does not vest: a dispute of a call or of records, a noise case, or an admin's written
+    reason.
 
     A lot may have several. The ledger keeps one state per lot: it is held as long as one of these stands.
     """
@@ -26,6 +27,9 @@ class LotHold(models.Model):
     dispute = models.ForeignKey(Dispute, null=True, blank=True, on_delete=models.PROTECT, related_name="holds")
     theft = models.ForeignKey(
         "datanets.TheftDispute", null=True, blank=True, on_delete=models.PROTECT, related_name="holds"
+    )
+    noise = models.ForeignKey(
+        "attribution.NoiseCase", null=True, blank=True, on_delete=models.PROTECT, related_name="holds"
     )
     placed_by = models.ForeignKey(USER, null=True, blank=True, on_delete=models.PROTECT, related_name="+")
     reason = models.CharField(max_length=400, blank=True)  # an admin's; a dispute has its own
@@ -40,10 +44,11 @@ class LotHold(models.Model):
             models.CheckConstraint(
                 name="lot_is_held_by_a_dispute_or_an_admin",
                 condition=Q(
-                    dispute__isnull=False, theft__isnull=True, placed_by__isnull=True, reason="", until__isnull=True
+                    dispute__isnull=False, theft=None, noise=None, placed_by=None, reason="", until__isnull=True
                 )
-                | Q(dispute__isnull=True, theft__isnull=False, placed_by__isnull=True, reason="", until__isnull=False)
-                | (Q(dispute__isnull=True, theft__isnull=True, placed_by__isnull=False) & ~Q(reason="")),
+                | Q(dispute=None, theft__isnull=False, noise=None, placed_by=None, reason="", until__isnull=False)
+                | Q(dispute=None, theft=None, noise__isnull=False, placed_by=None, reason="", until__isnull=True)
+                | (Q(dispute=None, theft=None, noise=None, placed_by__isnull=False) & ~Q(reason="")),
             ),
             models.CheckConstraint(
                 name="lot_is_released_with_a_reason",
@@ -52,7 +57,7 @@ class LotHold(models.Model):
                 | (Q(released_at__isnull=False, released_by__isnull=False) & ~Q(release_reason="")),
             ),
             models.UniqueConstraint(
-                fields=["lot_id", "dispute", "theft"],
+                fields=["lot_id", "dispute", "theft", "noise"],
                 condition=Q(released_at__isnull=True),
                 name="lot_is_held_once_for_one_reason",
                 nulls_distinct=False,

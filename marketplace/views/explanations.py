@@ -175,6 +175,22 @@ NOTIFICATIONS = {
     "theft_lost": gettext_lazy("Your theft dispute in %(datanet)s was dismissed."),
     "theft_records_kept": gettext_lazy("A theft dispute in %(datanet)s has ended: the records stay yours."),
     "theft_lapsed": gettext_lazy("A theft dispute in %(datanet)s was not decided in time. What it held is let go."),
+    "noise_opened": gettext_lazy(
+        "%(records)s records of yours in %(datanet)s look like noise for %(model)s. What they earned is held; you may answer."
+    ),
+    "noise_to_decide": gettext_lazy("A noise case in %(datanet)s waits for your decision."),
+    "noise_upheld": gettext_lazy(
+        "Records of yours in %(datanet)s were found to be noise for %(model)s. You may appeal; nothing is taken before."
+    ),
+    "noise_cleared": gettext_lazy(
+        "Records of yours in %(datanet)s are not noise for %(model)s, people decided. What was held is let go."
+    ),
+    "noise_returned": gettext_lazy(
+        "Records of yours in %(datanet)s are noise for %(model)s: %(amount)s OPEN that were pending are not paid."
+    ),
+    "noise_lapsed": gettext_lazy(
+        "A noise case about your records in %(datanet)s was not decided in time. What was held is let go."
+    ),
     "model_retires": gettext_lazy(
         "%(model)s takes no calls from %(day)s on. What is left of your pass comes back then."
     ),

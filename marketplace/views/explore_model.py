@@ -18,7 +18,7 @@ from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_POST
 
 from accounts.requests import SignedInRequest
-from attribution import explain, methods
+from attribution import explain, methods, noise_words
 from attribution.models import Artifact, Epoch, RecordEpoch
 from attribution.reasons import unattributed_sentence
 from datanets import services as datanets
@@ -140,6 +140,7 @@ def _attribution(found: ListedModel) -> dict:
         "waiting_nano": releasing.waiting_nano(found.pk),
         "kept_days": settings.UNATTRIBUTED_KEPT_S // 86400,
         "coverage_bp": querysets.coverage_of([found.pk])[found.pk],
+        "noise": noise_words.sentence_of(noise_words.newest_of(found.pk)),
         "reasons": [(unattributed_sentence(code), nano) for code, nano in reasons.items()],
         "epochs": Epoch.objects.filter(model_id=found.pk).order_by("-number")[:HISTORY_ROWS],
         "rule": rule,

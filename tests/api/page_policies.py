@@ -6,7 +6,7 @@ import base64
 
 from django.core.files.uploadedfile import SimpleUploadedFile
 
-from tests.api.test_authorisation import CLAIMANT, DISPUTED, ROLES, THEFT
+from tests.api.test_authorisation import ACCUSED, CLAIMANT, DISPUTED, ROLES, THEFT
 
 MAY = "may"  # is answered, or refused for another reason than who asks
 LOGIN = "login"  # is led to the sign-in page
@@ -56,6 +56,7 @@ _CLOSED = {"slug": "closed"}
 _ON_REQUEST = {"slug": "on_request"}
 _REVIEWED = {"submission_id": "in_review"}
 _THEFT = {"dispute_id": "theft_id"}
+_NOISE = {"case_id": "noise_id"}
 _TUS = {"HTTP_TUS_RESUMABLE": "1.0.0"}
 _BYTES = {"data": b"1", "content_type": "application/offset+octet-stream", "HTTP_UPLOAD_OFFSET": "0"}
 
@@ -164,6 +165,16 @@ ACCESS: dict[tuple[str, ...], tuple] = {
         _THEFT,
     ),
     ("post", "theft_withdraw"): ("one party, seen by deciders", CLAIMANT, {}, _THEFT),
+    ("get", "noise_cases"): ("signed in", PLAIN, None, {}),
+    ("get", "noise_case"): ("parties and deciders", ACCUSED, None, _NOISE),
+    ("post", "noise_state"): ("one party, seen by deciders", ACCUSED, {"text": "They are mine."}, _NOISE),
+    ("post", "noise_decide"): (
+        "deciders, seen by parties",
+        ACCUSED,
+        {"answer": "clear", "note": "They are measurements."},
+        _NOISE,
+    ),
+    ("post", "noise_appeal"): ("one party, seen by deciders", ACCUSED, {"text": "Look again."}, _NOISE),
     # Submissions
     ("get", "contribute"): ("signed in", SENDER, None, {}),
     ("get", "contribute_new"): ("signed in", SENDER, None, {}),

@@ -44,6 +44,7 @@ SENDER = ("carol", "alice")
 BUYER = ("alice", "dan")
 PAYEE = ("dan", "alice")
 DISPUTED, CLAIMANT = ("carol", "bob"), ("carol", "dan")
+ACCUSED = ("erin", "bob")  # who approved none of the rows, and their contributor
 PLAIN = ("dan", "alice")
 SHARER = ("carol", "dan")  # a spender, and the owner of a shared wallet
 INVITED = ("alice", "frank")
@@ -52,12 +53,14 @@ _D = "datanets/<slug:owner>/<slug:slug>/"
 _M = "models/<slug:owner>/<slug:slug>/"
 _S = "submissions/<uuid:submission_id>/"
 _R = "reviews/submissions/<uuid:submission_id>/"
+_N = "noise-cases/<uuid:case_id>/"
 _T = "theft-disputes/<uuid:dispute_id>/"
 _W = "shared-wallets/<uuid:wallet_id>/"
 _A = "admin/payout-runs/<uuid:run_id>/"
 _HOOK = "webhooks/<uuid:webhook_id>/"
 _AS_MODEL = {"owner": "model_owner", "slug": "model_slug"}
 _REVIEWED = {"submission_id": "in_review"}
+_NOISE = {"case_id": "noise_id"}
 _THEFT = {"dispute_id": "theft_id"}
 THEFT = {"statement": "They are mine.", "evidence": "My paper has them."}
 NEW_DATANET = {"name": "Mine", "purpose": "Tests", "kind": "text", "licence": "CC0-1.0", "rights_statement": "I may."}
@@ -179,6 +182,17 @@ ACCESS = {
         _THEFT,
     ),
     ("post", f"{_T}withdraw/"): ("one party, seen by deciders", CLAIMANT, {}, _THEFT),
+    ("get", "noise-cases/"): ("signed in", PLAIN, None, {}),
+    ("get", "noise-cases/to-decide/"): ("signed in", PLAIN, None, {}),
+    ("get", _N): ("parties and deciders", ACCUSED, None, _NOISE),
+    ("post", f"{_N}statement/"): ("one party, seen by deciders", ACCUSED, {"text": "They are mine."}, _NOISE),
+    ("post", f"{_N}decision/"): (
+        "deciders, seen by parties",
+        ACCUSED,
+        {"answer": "clear", "note": "They are measurements."},
+        _NOISE,
+    ),
+    ("post", f"{_N}appeal/"): ("one party, seen by deciders", ACCUSED, {"text": "Look again."}, _NOISE),
     # The shop
     ("get", "models/"): ("everybody", MODEL, None, {}),
     ("post", "models/"): ("signed in", MODEL, NEW_MODEL, {}),

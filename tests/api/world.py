@@ -11,7 +11,9 @@ from django.utils import timezone
 from rest_framework.test import APIClient
 
 from accounts.models import ApiToken, User
-from attribution.models import Line
+from attribution import noise_cases as accuse
+from attribution.models import Epoch, Line
+from attribution.noise_judging import Convicted
 from datanets import gold, reviews, submissions
 from datanets import services as datanets
 from datanets.models import Record
@@ -23,6 +25,7 @@ from marketplace import (
     disputes,
     holds,
     keys,
+    noise_cases,
     payouts,
     people,
     proposals,
@@ -141,6 +144,12 @@ def build(books) -> World:
     bobs = Record.objects.filter(contributor=person("bob"), datanet=tumours, status="approved").order_by("id")[0]
     theft = thefts.open_dispute([bobs], by=person("dan"), statement="It is mine.", evidence="My paper has it.")
 
+    (report,) = noise_cases.judge_epoch(Epoch.objects.get(pk=line.epoch_id))
+    looks = [{"rows": 1, "loss": 9.0, "likeness": -9.0, "siblings": 9.0}]
+    figures = dict.fromkeys(("value", "expected", "deviation", "z"), 4.0) | {"rows": 1, "looks": looks}
+    accused = Convicted(bobs.contributor_id, tumours.pk, [bobs.pk], figures | {"incumbents": 1000, "validation": 250})
+    noise = accuse.open_case(report, accused)
+
     # Money out: one item sent, one in a draft run, one waiting
     alice = person("alice")
     fund(books, alice, 10)
@@ -214,6 +223,7 @@ def build(books) -> World:
             "dispute_id": dispute.pk,
             "hold_id": hold.pk,
             "theft_id": theft.pk,
+            "noise_id": noise.pk,
             "receipt_id": call_id,
             "epoch_id": line.epoch_id,
             "role": "data",
