@@ -1266,6 +1266,16 @@ CREATE TRIGGER version_is_immutable BEFORE UPDATE ON datanets_version
         ("tests/modelserver/test_embeddings.py::test_a_text_of_the_one_character_that_becomes_eighteen_does_no_harm",),
         "any buyer or contributor could write beyond the memory of the models process, and end it.",
     ),
+    Removal(
+        "content_that_is_not_attributed_yet_is_kept",
+        "marketplace/housekeeping.py",
+        "due.filter(~Exists(charged) | Exists(traced)).update(",
+        "due.update(",
+        (
+            "tests/gateway/test_content_days.py::test_with_no_days_a_prompt_is_kept_until_it_is_attributed_and_then_is_nowhere",
+        ),
+        "with no days of content, or with a backlog, an answer would be gone before whoever lost it could ask again",
+    ),
     # --- Attribution
     Removal(
         "net_negative_earns_nothing",

@@ -68,7 +68,9 @@ def test_models_are_public_and_tell_their_price(gateway, shop):
     tumours = next(model for model in listed if model["id"] == "erin/tumours")
     assert tumours["price"]["price_call_nano"] == CALL_NANO
     assert tumours["kind"] == "linear"
-    assert tumours["datanets"] == [{"datanet": "carol/tumours", "version": "v1", "kind": "tabular"}]
+    assert tumours["datanets"] == [
+        {"datanet": "carol/tumours", "version": "v1", "kind": "tabular", "licence": "CC-BY-4.0"}
+    ]
     assert gateway.get("/v1/models/erin/tumours@v1").json() == tumours | {"id": "erin/tumours@v1"}
     assert gateway.get("/v1/models/erin/nothing").json()["error"]["code"] == "model_not_found"
 

@@ -39,7 +39,7 @@ def test_a_model_is_listed_with_all_that_a_buyer_decides_by(gateway, shop):
         "price_out_nano": 0,
     }
     assert lumps["score_card"] == CARD
-    assert lumps["datanets"] == [{"datanet": "carol/lumps", "version": "v1", "kind": "tabular"}]
+    assert lumps["datanets"] == [{"datanet": "carol/lumps", "version": "v1", "kind": "tabular", "licence": "CC-BY-4.0"}]
     assert (lumps["version"], lumps["versions"]) == ("v2", ["erin/lumps@v2", "erin/lumps@v1"])
     assert (lumps["retires_at"], chat["retires_at"]) == ("2040-01-31T00:00:00+00:00", None)
     assert (chat["kind"], chat["context_length"], chat["max_output_tokens"]) == ("connected", 2048, 512)

@@ -52,7 +52,7 @@ def birds(books_of_module, models, upstream):
         submission = cast.send(datanet, text.encode(), name=f"{name}.txt")
         cast.approve_all(submission)
     Record.objects.filter(datanet=datanet).update(decided_at="2020-01-01T00:00Z")  # long past the time to undo
-    Record.objects.filter(datanet=datanet, title__startswith="heron").update(created_at="2020-01-01T00:00Z")
+    Record.objects.filter(datanet=datanet, title__contains="heron").update(created_at="2020-01-01T00:00Z")
     version = publishing.publish_version(datanet, by=cast.person("erin"))
     model = listings.create_model(owner=cast.person("erin"), name="Birds", purpose="Knows birds", engine="retrieval")
     run = training.run(training.request(model=model, by=cast.person("erin"), versions=[version]).pk)
@@ -155,10 +155,10 @@ def test_only_passages_that_meet_what_is_required_are_quoted(gateway, birds):
         return [source["title"] for source in told.get("citations", [])] or [told["abstained"]["reason"]]
 
     # Then it is the first to be quoted unless newer data is required, and nothing of a Datanet that is not allowed
-    assert quoted(datanets=["erin/birds"], licences=["CC-BY-4.0"])[0].startswith("heron")
+    assert "heron" in quoted(datanets=["erin/birds"], licences=["CC-BY-4.0"])[0]
     newer = quoted(data_newer_than="2025-01-01")
     assert len(newer) == 2
-    assert not any(title.startswith("heron") for title in newer)
+    assert not any("heron" in title for title in newer)
     assert quoted(datanets=["erin/fish"]) == quoted(licences=["CC0-1.0"]) == ["no_records"]
 
 
