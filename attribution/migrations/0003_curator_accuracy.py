@@ -44,7 +44,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='line',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('payee__isnull', False), ('reason', '')), models.Q(('payee__isnull', True), ('reason__in', ['own_weights', 'proxy_cap', 'all_zero', 'no_positive', 'net_negative', 'gated', 'own_words', 'no_method_yet', 'not_attributable', 'no_help', 'withdrawn', 'no_curator', 'curator_accuracy'])), _connector='OR'), name='unattributed_line_has_a_reason'),
+            constraint=models.CheckConstraint(condition=models.Q(models.Q(('payee__isnull', False), ('reason', '')), models.Q(('payee__isnull', True), ('reason__in', ['own_weights', 'proxy_cap', 'all_zero', 'no_positive', 'net_negative', 'gated', 'own_words', 'no_method_yet', 'not_attributable', 'no_help', 'withdrawn', 'abstained', 'no_curator', 'curator_accuracy'])), _connector='OR'), name='unattributed_line_has_a_reason'),
         ),
         migrations.AddConstraint(
             model_name='line',
@@ -52,7 +52,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='trace',
-            constraint=models.CheckConstraint(condition=models.Q(('reason__in', ['', 'own_weights', 'proxy_cap', 'all_zero', 'no_positive', 'net_negative', 'gated', 'own_words', 'no_method_yet', 'not_attributable', 'no_help', 'withdrawn', 'no_curator', 'curator_accuracy'])), name='trace_reason_is_known'),
+            constraint=models.CheckConstraint(condition=models.Q(('reason__in', ['', 'own_weights', 'proxy_cap', 'all_zero', 'no_positive', 'net_negative', 'gated', 'own_words', 'no_method_yet', 'not_attributable', 'no_help', 'withdrawn', 'abstained', 'no_curator', 'curator_accuracy'])), name='trace_reason_is_known'),
         ),
         migrations.AddField(
             model_name='curatoraccuracy',

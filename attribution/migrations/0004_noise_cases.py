@@ -10,7 +10,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('attribution', '0002_record_fees'),
+        ('attribution', '0003_curator_accuracy'),
         ('datanets', '0002_reviews_are_true_and_versions_immutable'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]

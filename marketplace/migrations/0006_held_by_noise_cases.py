@@ -8,9 +8,9 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('attribution', '0003_noise_cases'),
+        ('attribution', '0004_noise_cases'),
         ('datanets', '0002_reviews_are_true_and_versions_immutable'),
-        ('marketplace', '0003_told_once'),
+        ('marketplace', '0005_rule_proposals'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

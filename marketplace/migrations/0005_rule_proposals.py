@@ -8,7 +8,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('marketplace', '0003_told_once'),
+        ('marketplace', '0004_operator_models'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
