@@ -105,7 +105,8 @@ def take_requirement(fields: dict[str, Any], version: Version) -> Requirement | 
             raise _unsupported(f"open.require.{name}")
         if name not in offered:
             raise invalid(
-                f"A model of the kind {version.engine} does not offer {name}: it can be required to have {' and '.join(offered)} only.",
+                f"A model of the kind {version.engine} does not offer {name}: it can be required to have"
+                f" {' and '.join(offered)} only.",
                 f"open.require.{name}",
             )
     return Requirement(
