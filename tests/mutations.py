@@ -2329,6 +2329,18 @@ CREATE TRIGGER audit_log_is_append_only BEFORE UPDATE OR DELETE ON marketplace_a
         ("tests/gateway/test_limits.py::test_a_lower_cap_stops_what_gateways_had_leased_and_loses_nothing",),
         "A cap that was changed would go on as it was when it was first counted.",
     ),
+    # --- Operator models
+    Removal(
+        "charges_of_no_data_are_in_no_epoch",
+        "attribution/settlement.py",
+        '        if not _is_of_no_data(row.public["version_id"]):\n',
+        "        if True:\n",
+        (
+            "tests/gateway/test_embeddings.py"
+            "::test_its_owner_manages_it_but_gives_data_no_part_and_trains_it_on_nothing",
+        ),
+        "Epochs of a model that no Datanet shaped would wait a day for traces that nobody makes.",
+    ),
 ]
 
 # --- Applying them

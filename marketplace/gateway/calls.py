@@ -270,7 +270,10 @@ async def _send_stored(reply: Reply, call: Call, stored: Replay, fields: dict[st
         include_usage = isinstance(options, dict) and options.get("include_usage") is True
         await streaming.replay(reply, first, include_usage, stored.response)
     else:
-        await reply.payload(200, orjson.dumps(stored.response))
+        vectors = stored.response.get("data") or ()
+        await reply.payload(
+            200, await offloop.run(embedding.VECTOR_BYTES * len(vectors), orjson.dumps, stored.response)
+        )
 
 
 def _terms(scope: Scope, fields: dict[str, Any]) -> bodies.Terms:

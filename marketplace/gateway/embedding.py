@@ -13,7 +13,7 @@ from .charging import Call, Outcome
 from .errors import upstream_failed
 from .upstreams import Upstreams
 
-_VECTOR_BYTES = 16 * DIMENSIONS  # of an answer, about, for each text
+VECTOR_BYTES = 16 * DIMENSIONS  # of an answer, about, for each text
 
 
 @dataclass
@@ -54,7 +54,7 @@ async def answer(upstreams: Upstreams, call: Call, prepared: Prepared) -> Outcom
         "data": data,
         "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
     }
-    return Outcome("succeeded", prompt_tokens=tokens, response=response, answer_bytes=_VECTOR_BYTES * len(data))
+    return Outcome("succeeded", prompt_tokens=tokens, response=response, answer_bytes=VECTOR_BYTES * len(data))
 
 
 def _item(place: int, embedding: Any) -> dict[str, Any]:

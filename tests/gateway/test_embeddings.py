@@ -17,7 +17,7 @@ from django.core.management import CommandError, call_command
 from django.db import IntegrityError, connection, transaction
 
 from attribution.models import Epoch
-from ledger import chart
+from ledger import chart, receipts
 from ledger import services as ledger
 from marketplace import access, keys, listings, operators, privileges, refunds, rules, training
 from marketplace import models as shop_models
@@ -351,6 +351,8 @@ def test_nobodys_data_is_paid_the_books_are_right_and_the_receipt_says_so(gatewa
     # And the charge has its receipt, without a second part
     receipt = gateway.get(f"/v1/receipts/{kept['receipt_id']}", key=key)
     assert receipt.status_code == 200, receipt.text
+    steps = receipts.verify_receipt(receipt.json(), ledger.log_vkey(), [], 0)
+    assert all(step.ok for step in steps), steps
     second = gateway.get(f"/v1/receipts/{kept['receipt_id']}?part=attribution", key=key)
     assert (second.status_code, second.json()["error"]["code"]) == (404, "no_receipt")
 
