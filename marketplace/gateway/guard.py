@@ -99,6 +99,8 @@ def take_requirement(fields: dict[str, Any], version: Version) -> Requirement | 
         raise invalid("open.require must be an object that names at least one condition.", "open.require")
     offered = OFFERED[version.engine]
     if not offered:
+        raise invalid("Nothing can be required of this model's data: no Datanet is behind it.", "open.require")
+    if not offered:
         raise invalid("No Datanet shaped this model: nothing can be required of its data.", "open.require")
     for name in sorted(asked):
         if name not in OFFERED["retrieval"]:

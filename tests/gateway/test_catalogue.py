@@ -37,7 +37,9 @@ def test_a_model_is_listed_with_all_that_a_buyer_decides_by(gateway, shop):
         "price_call_nano": CALL_NANO,
         "price_in_nano": 0,
         "price_out_nano": 0,
+        "price_abstain_nano": 0,
     }
+    assert lumps["require"] == ["licences", "datanets"]
     assert lumps["score_card"] == CARD
     assert lumps["datanets"] == [{"datanet": "carol/lumps", "version": "v1", "kind": "tabular", "licence": "CC-BY-4.0"}]
     assert (lumps["version"], lumps["versions"]) == ("v2", ["erin/lumps@v2", "erin/lumps@v1"])

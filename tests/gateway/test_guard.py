@@ -26,6 +26,8 @@ from marketplace.gateway.catalogue import PriceList
 from marketplace.gateway.charging import Call as CallOnItsWay
 from marketplace.gateway.charging import Outcome, charge
 from marketplace.gateway.database import connect
+from marketplace.gateway.errors import ApiError
+from marketplace.gateway.guard import take_requirement
 from marketplace.models import Call
 from tests.datanets import cast
 from tests.gateway import shop as shops
@@ -303,6 +305,13 @@ def test_what_cannot_be_required_is_refused_by_name(gateway, shop, guarded, mode
     assert answer.status_code == 400, answer.text
     assert answer.json()["error"]["param"] == param
     assert not Call.objects.filter(buyer=dan).exists()
+
+
+def test_nothing_can_be_required_of_a_model_without_a_datanet(version):
+    with pytest.raises(ApiError, match="no Datanet is behind it") as refused:
+        take_requirement({"open": {"require": {"support": 0.5}}}, replace(version, engine="embedding"))
+
+    assert (refused.value.status, refused.value.code) == (400, "invalid_value")
 
 
 def test_the_openai_client_raises_its_own_exception_for_what_cannot_be_required(gateway, shop, guarded):
