@@ -41,6 +41,7 @@ from ledger.errors import (
 from ledger.holds import Draw, HoldRow, close, close_holds_of, draw, expire_holds, extend, hold, holders, open_holds
 from ledger.ids import new_id
 from ledger.keys import log_vkey, log_vkeys, witness_vkeys
+from ledger.locks import only_one
 from ledger.log import (
     EntryRow,
     Head,
@@ -57,7 +58,6 @@ from ledger.log import (
     receipt_of,
     record_fact,
 )
-from ledger.locks import only_one
 from ledger.lots import (
     LotRow,
     awaits_fold,
@@ -79,7 +79,6 @@ from ledger.outbox import (
     outbox_failed,
     outbox_payload,
     pending_outbox,
-
 )
 from ledger.postings import Entry, Kind, Move, Posting, PostingRow, post, post_many, posting_of
 
@@ -164,7 +163,6 @@ __all__ = [
     "receipt_of",
     "record_fact",
     "release_lot",
-
     "statement_of",
     "total_by_prefix",
     "vest_due",
