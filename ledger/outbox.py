@@ -8,6 +8,7 @@ references of some rows and hands them to `consume`.
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -50,8 +51,9 @@ def enqueue(*, topic: str, reference: str, payload: dict) -> bool:
 
 def outbox_payload(topic: str, reference: str) -> dict | None:
     """Read what the work needs; None if it is unknown or done: then there is nothing to do."""
-    found = Outbox.objects.filter(topic=topic, reference=reference, done_at=None)
-    return found.values_list("payload", flat=True).first()
+    # Not asked for `done_at IS NULL`: see `ledger_outbox_done`.
+    found = Outbox.objects.filter(topic=topic, reference=reference).values_list("payload", "done_at").first()
+    return None if found is None or found[1] else found[0]
 
 
 def outbox_done(topic: str, reference: str) -> bool:
@@ -121,7 +123,7 @@ def consume(topic: str, references: Sequence[str], act: Callable[[str], object],
     waiting, tried = list(references), 0
     while waiting:
         if len(waiting) > 1 and time.monotonic() >= share_at:
-            waiting = _shared_out(topic, waiting)
+            waiting, share_at = _shared_out(topic, waiting), math.inf
         reference = waiting.pop(0)
         with only_one(f"outbox {topic} {reference}") as mine:
             if mine:

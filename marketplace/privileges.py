@@ -10,14 +10,8 @@ from psycopg2 import sql
 #: What the gateway reads and calls besides tables (marketplace/sql/).
 GATEWAY_VIEWS = (
     *("gateway_models", "gateway_prices", "gateway_keys", "gateway_accesses"),
-    *(
-        "gateway_withdrawn",
-        "gateway_passages",
-        "gateway_sources",
-        "gateway_calls",
-        "gateway_balances",
-        "gateway_free_calls",
-    ),
+    *("gateway_withdrawn", "gateway_passages", "gateway_sources", "gateway_calls", "gateway_balances"),
+    *("gateway_free_calls", "gateway_wallet_owners"),
 )
 #: Only added to; a trigger refuses everybody else (marketplace/sql/immutable.sql, the second migration of datanets).
 IMMUTABLE = (

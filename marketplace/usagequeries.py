@@ -1,4 +1,4 @@
-"""What a buyer used: sums by key, model and day, and the calls themselves. One query each.
+"""What a wallet paid for: sums by key, model and day, and the calls themselves. One query each.
 
 Sums of cost are what the buyer paid: free calls, which developers paid, stand beside them.
 """
@@ -15,6 +15,7 @@ from django.db.models.functions import TruncDate
 
 from accounts.models import User
 
+from . import roles
 from .models import Call
 
 EXPORT_COLUMNS = (
@@ -24,11 +25,17 @@ EXPORT_COLUMNS = (
 _PAID = Sum("cost_nano", filter=Q(free=False), default=0)
 
 
-def calls_of(
-    user: User, *, since: date, until: date, key: UUID | None = None, model: UUID | None = None
+def paid_by(account: User, *, seen_by: User) -> QuerySet[Call]:
+    """The calls that a wallet paid and somebody may see: all of their own; of a shared one what `roles.bought_by` says."""
+    found = Call.objects.filter(buyer=account)
+    return found if account.pk == seen_by.pk else found.filter(roles.bought_by(seen_by))
+
+
+def in_days(
+    found: QuerySet[Call], *, since: date, until: date, key: UUID | None = None, model: UUID | None = None
 ) -> QuerySet[Call]:
-    """A buyer's calls that ended in these days, both included; only of one key or model, if their ids are given."""
-    found = Call.objects.filter(buyer=user, finished_at__date__gte=since, finished_at__date__lte=until)
+    """Those that ended in these days, both included; only of one key or model, if their ids are given."""
+    found = found.filter(finished_at__date__gte=since, finished_at__date__lte=until)
     if key:
         found = found.filter(key=key)
     return found.filter(model=model) if model else found
@@ -52,7 +59,7 @@ def total(found: QuerySet[Call]) -> dict[str, int]:
 
 
 def by_key(found: QuerySet[Call]) -> list[Any]:
-    return _grouped(found, "key__name", "key__prefix")
+    return _grouped(found, "key__name", "key__prefix", "key__made_by__username")
 
 
 def by_model(found: QuerySet[Call]) -> list[Any]:

@@ -19,10 +19,10 @@ from attribution.models import Epoch, Line
 from ledger import chart
 from ledger import services as ledger
 
-from . import audit, notifications
+from . import audit, notifications, roles
 from .errors import Invalid
 from .eventtypes import TYPE_OF_KIND
-from .models import SUPPLY_NANO, ApiKey, Call, ListedModel, Notification, WalletWatch, WebhookEndpoint
+from .models import SUPPLY_NANO, ApiKey, Call, ListedModel, Notification, SharedWallet, WalletWatch, WebhookEndpoint
 
 NEAR_PERCENT = 80
 USED_LATELY = timedelta(days=1)
@@ -126,14 +126,19 @@ def _of_key(kind: str, *, key: ApiKey, subject: str, **params) -> Notification:
 
 
 @transaction.atomic
-def set_low_balance(user: User, *, low_nano: int | None) -> WalletWatch:
-    """Say below which balance to be told; None: of an empty wallet only. Raises Invalid."""
+def set_low_balance(account: User, *, low_nano: int | None, by: User) -> WalletWatch:
+    """Say below which balance of a wallet its owners are told; None: of an empty one only.
+
+    Raises:
+        Invalid: the amount. NotAllowed: `by` is no owner of it.
+    """
+    roles.require_owner(account, by)
     if low_nano is not None and not 0 < low_nano <= SUPPLY_NANO:
         raise Invalid(_("Give an amount greater than 0, or leave it empty."))
     watch, _created = WalletWatch.objects.update_or_create(
-        user=user, defaults={"low_nano": low_nano, "told_low": False}
+        user=account, defaults={"low_nano": low_nano, "told_low": False}
     )
-    audit.record(user, "set_low_balance", f"user:{user.pk}", low_nano=str(low_nano))
+    audit.record(by, "set_low_balance", f"user:{account.pk}", low_nano=str(low_nano))
     return watch
 
 
@@ -185,12 +190,15 @@ def _tell_balance(user_id: int, balance: ledger.Balance, refused_at: datetime | 
         kinds, watch.told_low = ["balance_low"], True
     if (watch.told_low, watch.told_empty, watch.credited_nano) != before:
         watch.save()
-    url, amount = notifications.address_of("wallet"), str(balance.available_nano)
-    return len(
-        notifications.tell(
-            [Notification(user_id=user_id, kind=kind, url=url, params={"amount_nano": amount}) for kind in kinds]
-        )
-    )
+    return len(notifications.tell([_of_wallet(kind, user_id=user_id, balance=balance) for kind in kinds]))
+
+
+def _of_wallet(kind: str, *, user_id: int, balance: ledger.Balance) -> Notification:
+    """For its owner; of a shared wallet, whose owners have others too, it names the wallet."""
+    params, url = {"amount_nano": str(balance.available_nano)}, notifications.address_of("wallet")
+    if shared := SharedWallet.objects.filter(account=user_id).first():
+        params["wallet"], url = shared.name, notifications.address_of("shared_wallet", shared.pk)
+    return Notification(user_id=user_id, kind=kind, url=url, params=params)
 
 
 # --- Earnings

@@ -5,8 +5,8 @@ from __future__ import annotations
 from rest_framework import serializers
 from rest_framework.response import Response
 
-from .. import movements, roles, sharing, wallets
-from ..models import Call, PayoutDestination, Role, WalletInvitation, Withdrawal
+from .. import movements, sharing, usagequeries, wallets, watching
+from ..models import PayoutDestination, Role, WalletInvitation, WalletWatch, Withdrawal
 from .base import (
     ApiView,
     PageQuery,
@@ -21,7 +21,16 @@ from .base import (
     require_fresh_session,
 )
 from .fields import Choice, Shown, Strict, Text, money
-from .wallets import Destination, Movement, NewDestination, NewTransfer, NewWithdrawal, WithdrawalShown
+from .wallets import (
+    Destination,
+    LowBalance,
+    Movement,
+    NewDestination,
+    NewLowBalance,
+    NewTransfer,
+    NewWithdrawal,
+    WithdrawalShown,
+)
 
 
 class MembershipShown(Shown):
@@ -164,7 +173,7 @@ class SharedCallsView(ApiView):
     )
     def get(self, request, wallet_id):
         me = _me(request, wallet_id)
-        found = Call.objects.filter(roles.bought_by(request.user), buyer=me.wallet.account)
+        found = usagequeries.paid_by(me.wallet.account, seen_by=request.user)
         return page(
             request, found.select_related("version__model__owner", "key__made_by"), SharedCall, key="finished_at"
         )
@@ -203,6 +212,32 @@ class SharedDestinationView(ApiView):
         account = _me(request, wallet_id, Role.OWNER).wallet.account
         saved = wallets.set_destination(account, by=request.user, **body_of(request, NewDestination))
         return Response(Destination(saved).data)
+
+
+class SharedLowBalanceView(ApiView):
+    """Below which balance its owners are told."""
+
+    @endpoint(
+        "shared_wallet_low_balance",
+        "See below which balance of a shared wallet its owners are told. For its owners.",
+        answers=LowBalance,
+        reads=True,
+    )
+    def get(self, request, wallet_id):
+        account = _me(request, wallet_id, Role.OWNER).wallet.account
+        found = WalletWatch.objects.filter(user=account).first()
+        return Response(LowBalance(found or WalletWatch(user=account)).data)
+
+    @endpoint(
+        "shared_wallet_set_low_balance",
+        "Say below which balance of a shared wallet its owners are told; null: of an empty one only. For its owners.",
+        body=NewLowBalance,
+        answers=LowBalance,
+    )
+    def put(self, request, wallet_id):
+        account = _me(request, wallet_id, Role.OWNER).wallet.account
+        given = body_of(request, NewLowBalance)
+        return Response(LowBalance(watching.set_low_balance(account, by=request.user, **given)).data)
 
 
 class SharedWithdrawalsView(ApiView):

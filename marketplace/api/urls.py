@@ -165,6 +165,7 @@ urlpatterns = [
     path(f"{_WALLET}calls/", sharing.SharedCallsView.as_view()),
     path(f"{_WALLET}fund/", sharing.SharedFundView.as_view()),
     path(f"{_WALLET}destination/", sharing.SharedDestinationView.as_view()),
+    path(f"{_WALLET}low-balance/", sharing.SharedLowBalanceView.as_view()),
     path(f"{_WALLET}withdrawals/", sharing.SharedWithdrawalsView.as_view()),
     path(f"{_WALLET}withdrawals/<uuid:withdrawal_id>/", sharing.SharedWithdrawalView.as_view()),
     path(f"{_WALLET}members/", sharing.MembersView.as_view()),

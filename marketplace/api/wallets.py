@@ -229,7 +229,7 @@ class LowBalanceView(ApiView):
     )
     def put(self, request):
         given = body_of(request, NewLowBalance)
-        return Response(LowBalance(watching.set_low_balance(request.user, **given)).data)
+        return Response(LowBalance(watching.set_low_balance(request.user, by=request.user, **given)).data)
 
 
 class TestDepositView(ApiView):

@@ -120,7 +120,13 @@ def calls_of(cursor: Cursor, *, buyer_id: int, made_by: int, is_test: bool, quer
 
 
 def usage_of(cursor: Cursor, *, buyer_id: int, made_by: int, is_test: bool, query: dict[str, str]) -> dict[str, Any]:
-    """Calls, tokens and cost per day and model, with `by=key` also per key, over the last `days` (30). Free ones cost 0."""
+    """Calls, tokens and cost per day and model, with `by=key` also per key, over the last `days` (30). Free ones cost 0.
+
+    Of the keys of who made this one; with `of=wallet` of all keys of the wallet, for a key that an owner of it made.
+
+    Raises:
+        ApiError: 403 who made the key is no owner of the wallet.
+    """
     columns = {"day": "to_char(finished_at AT TIME ZONE 'UTC', 'YYYY-MM-DD')", "model": "model", "status": "status"}
     if query.get("by"):
         if query["by"] != "key":
@@ -128,13 +134,22 @@ def usage_of(cursor: Cursor, *, buyer_id: int, made_by: int, is_test: bool, quer
         columns["key_id"] = "key_id::text"
     days = _whole(query, "days", 30, USAGE_DAYS_MAX)
     since = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=days - 1)
+    wheres: list[str] = ["buyer_id = %s", "is_test = %s", "finished_at >= %s"]
+    values: list[Any] = [buyer_id, is_test, since]
+    if not query.get("of"):
+        wheres.append("made_by_id = %s")
+        values.append(made_by)
+    elif query["of"] != "wallet":
+        raise invalid("of can only be wallet.", "of")
+    else:
+        _require_owner(cursor, buyer_id=buyer_id, made_by=made_by)
     groups = ", ".join(map(str, range(1, len(columns) + 1)))
     cursor.execute(
         f"""SELECT {", ".join(columns.values())}, count(*), count(*) FILTER (WHERE free), sum(prompt_tokens),
                    sum(answer_tokens), coalesce(sum(cost_nano) FILTER (WHERE NOT free), 0)
-            FROM gateway_calls WHERE buyer_id = %s AND made_by_id = %s AND is_test = %s AND finished_at >= %s
+            FROM gateway_calls WHERE {" AND ".join(wheres)}
             GROUP BY {groups} ORDER BY {groups}""",  # noqa: S608 - our own words
-        [buyer_id, made_by, is_test, since],
+        values,
     )
     counted = ("calls", "free_calls", "prompt_tokens", "answer_tokens", "cost_nano")
     rows = [
@@ -143,6 +158,14 @@ def usage_of(cursor: Cursor, *, buyer_id: int, made_by: int, is_test: bool, quer
     ]
     total_nano = sum(row["cost_nano"] for row in rows)
     return {"object": "list", "data": rows, "cost_nano": total_nano, "cost": pricing.nano_to_open(total_nano)}
+
+
+def _require_owner(cursor: Cursor, *, buyer_id: int, made_by: int) -> None:
+    cursor.execute("SELECT FROM gateway_wallet_owners WHERE account_id = %s AND user_id = %s", [buyer_id, made_by])
+    if made_by != buyer_id and cursor.fetchone() is None:
+        raise ApiError(
+            403, "Only a key that an owner of this wallet made may see what all its keys used.", code="no_access"
+        )
 
 
 def credits_of(cursor: Cursor, *, buyer_id: int, is_test: bool) -> dict[str, Any]:

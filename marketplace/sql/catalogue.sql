@@ -91,6 +91,11 @@ JOIN accounts_user u ON u.id = m.owner_id
 JOIN marketplace_pricelist p ON p.id = c.price_list_id
 LEFT JOIN marketplace_apikey k ON k.id = c.key_id;
 
+-- Who may see what a wallet paid with everybody's keys.
+CREATE VIEW gateway_wallet_owners AS
+SELECT w.account_id, m.user_id FROM marketplace_sharedwallet w JOIN marketplace_walletmember m ON m.wallet_id = w.id
+WHERE m.role = 'owner' AND w.closed_at IS NULL;
+
 -- The free calls that are taken today (UTC), by running calls too.
 CREATE VIEW gateway_free_calls AS
 SELECT f.buyer_id, f.model_id, f.number FROM marketplace_freecall f
@@ -103,5 +108,5 @@ JOIN ledger_spend s ON s.account_id = a.id
 JOIN ledger_position p ON p.account_id = a.id;
 
 -- reverse:
-DROP VIEW gateway_balances, gateway_free_calls, gateway_calls, gateway_passages, gateway_sources, gateway_withdrawn,
+DROP VIEW gateway_balances, gateway_free_calls, gateway_wallet_owners, gateway_calls, gateway_passages, gateway_sources, gateway_withdrawn,
   gateway_accesses, gateway_keys, gateway_prices, gateway_models;

@@ -251,6 +251,15 @@ class _Known(dict):
         return "—"
 
 
+# Of a shared wallet, which is one of several that somebody may own.
+OF_A_SHARED_WALLET = {
+    "balance_low": gettext_lazy("The shared wallet %(wallet)s is low: %(amount)s OPEN are available."),
+    "balance_empty": gettext_lazy(
+        "The shared wallet %(wallet)s is empty, or holds too little for its calls: %(amount)s OPEN are available."
+    ),
+}
+
+
 def notification_sentence(line: Notification) -> str:
     """One line of the inbox, in the reader's language."""
     params = _Known(line.params)
@@ -266,6 +275,8 @@ def notification_sentence(line: Notification) -> str:
         params["difference"] = figures.open_text(int(line.params["difference_nano"]), signed=True)
     if line.kind == "training_failed":
         params["reason"] = training_failure(line.params["code"], params)
+    if "wallet" in line.params and line.kind in OF_A_SHARED_WALLET:
+        return str(OF_A_SHARED_WALLET[line.kind]) % params
     if line.kind in NOTIFICATIONS:
         return str(NOTIFICATIONS[line.kind]) % params
     return line.kind.replace("_", " ").capitalize()

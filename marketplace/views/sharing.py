@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from allauth.account.decorators import reauthentication_required
 from django.conf import settings
@@ -20,14 +20,13 @@ from accounts.requests import SignedInRequest
 from ledger import chart
 from ledger import services as ledger
 
-from .. import keys, movements, pricing, roles, sharing, usagequeries, wallets
+from .. import keys, movements, pricing, sharing, usagequeries, wallets, watching
 from ..errors import MarketplaceError, sentence_of
-from ..forms_earn import DestinationForm, WithdrawalForm
-from ..forms_sharing import FundForm, InviteForm, NewWalletForm
-from ..models import Access, Call, PayoutDestination, Role, WalletInvitation, WalletMember, Withdrawal
-from ..templatetags import figures
+from ..forms_earn import LowBalanceForm
+from ..forms_sharing import InviteForm, NewWalletForm
+from ..models import Access, PayoutDestination, Role, WalletInvitation, WalletMember, Withdrawal
 from .usage import Echo
-from .wallet import movement_label
+from .wallet import low_balance_form, movement_label
 
 STATEMENT_ROWS = CALLS_SHOWN = 50
 EVERYBODY = (Role.OWNER, Role.SPENDER, Role.VIEWER)
@@ -73,7 +72,12 @@ def answer_invitation(request: SignedInRequest, invitation_id: UUID, act: str) -
 @login_required
 def shared_wallet(request: SignedInRequest, wallet_id: UUID) -> HttpResponse:
     """What is in it, what it paid, and its statement. A spender sees what their own keys did."""
-    me = _member(request, wallet_id, *EVERYBODY)
+    return _wallet_page(request, member_of(request, wallet_id, *EVERYBODY))
+
+
+def _wallet_page(
+    request: SignedInRequest, me: WalletMember, *, low_form: LowBalanceForm | None = None, status: int = 200
+) -> HttpResponse:
     account = me.wallet.account
     calls = _calls(request, me)
     by_key = usagequeries.by_key(calls)
@@ -98,13 +102,15 @@ def shared_wallet(request: SignedInRequest, wallet_id: UUID) -> HttpResponse:
             "withdrawals": Withdrawal.objects.filter(user=account).order_by("-created_at", "-pk")[:CALLS_SHOWN],
             "destination": PayoutDestination.objects.filter(user=account).first(),
         }
-    return render(request, "marketplace/wallet/shared.html", context)
+    if me.role == Role.OWNER:
+        context["low_form"] = low_form or low_balance_form(account)
+    return render(request, "marketplace/wallet/shared.html", context, status=status)
 
 
 @login_required
 def shared_wallet_members(request: SignedInRequest, wallet_id: UUID) -> HttpResponse:
     """Who is in, in which role; an owner asks others to join."""
-    me = _member(request, wallet_id, *EVERYBODY)
+    me = member_of(request, wallet_id, *EVERYBODY)
     form = InviteForm(request.POST or None)
     if request.method == "POST" and form.is_valid():
         try:
@@ -130,7 +136,7 @@ def shared_wallet_members(request: SignedInRequest, wallet_id: UUID) -> HttpResp
 @require_POST
 def shared_wallet_member(request: SignedInRequest, wallet_id: UUID, member_id: int) -> HttpResponse:
     """Give a member another role, or none; leave."""
-    me = _member(request, wallet_id, *EVERYBODY)
+    me = member_of(request, wallet_id, *EVERYBODY)
     member = get_object_or_404(me.wallet.members.select_related("wallet__account", "user"), pk=member_id)
     try:
         if role := request.POST.get("role"):
@@ -152,89 +158,23 @@ def shared_wallet_member(request: SignedInRequest, wallet_id: UUID, member_id: i
 @require_POST
 def shared_wallet_uninvite(request: SignedInRequest, wallet_id: UUID, invitation_id: UUID) -> HttpResponse:
     """Take an invitation back."""
-    me = _member(request, wallet_id, Role.OWNER)
+    me = member_of(request, wallet_id, Role.OWNER)
     sharing.take_back(get_object_or_404(WalletInvitation, pk=invitation_id, wallet=me.wallet), by=request.user)
     messages.success(request, _("The invitation is taken back."))
     return redirect("shared_wallet_members", wallet_id)
 
 
 @login_required
-@reauthentication_required
-def shared_wallet_fund(request: SignedInRequest, wallet_id: UUID) -> HttpResponse:
-    """Move money from my own wallet into it."""
-    me = _member(request, wallet_id, Role.OWNER, Role.SPENDER)
-    form = FundForm(request.POST or None, initial={"reference": uuid4().hex})
-    if request.method == "POST" and form.is_valid():
-        try:
-            moved = sharing.transfer(me.wallet, by=request.user, **form.cleaned_data)
-        except (MarketplaceError, ledger.InsufficientFunds) as problem:
-            form.add_error("amount_nano", sentence_of(problem))
-        else:
-            amount = figures.open_text(moved.amount_nano)
-            messages.success(request, _("%(amount)s OPEN are moved.") % {"amount": amount})
-            return redirect("shared_wallet", wallet_id)
-    context = {"wallet": me.wallet, "form": form, "available_nano": wallets.summary(request.user).available_nano}
-    return render(request, "marketplace/wallet/fund.html", context, status=422 if form.errors else 200)
-
-
-@login_required
-@reauthentication_required
-def shared_wallet_withdraw(request: SignedInRequest, wallet_id: UUID) -> HttpResponse:
-    """Ask for money out of it, as an owner."""
-    me = _member(request, wallet_id, Role.OWNER)
-    account = me.wallet.account
-    form = WithdrawalForm(request.POST or None)
-    if request.method == "POST" and form.is_valid():
-        try:
-            wallets.request_withdrawal(account, amount_nano=form.cleaned_data["amount_nano"], by=request.user)
-        except (MarketplaceError, ledger.InsufficientFunds) as problem:
-            form.add_error("amount_nano", sentence_of(problem))
-        else:
-            messages.success(request, _("The withdrawal is requested."))
-            return redirect("shared_wallet", wallet_id)
-    context = {
-        "form": form,
-        "wallet": me.wallet,
-        "available_nano": wallets.summary(account).available_nano,
-        "destination": PayoutDestination.objects.filter(user=account).first(),
-        "now": timezone.now(),
-    }
-    return render(request, "marketplace/wallet/withdraw.html", context, status=422 if form.errors else 200)
-
-
-@login_required
 @require_POST
-def shared_wallet_cancel(request: SignedInRequest, wallet_id: UUID, withdrawal_id: UUID) -> HttpResponse:
-    """Take a withdrawal of it back, as an owner."""
-    me = _member(request, wallet_id, Role.OWNER)
-    withdrawal = get_object_or_404(Withdrawal, pk=withdrawal_id, user=me.wallet.account)
-    wallets.cancel_withdrawal(withdrawal, by=request.user)
-    messages.success(request, _("Withdrawal cancelled. The amount is available again."))
+def shared_wallet_low(request: SignedInRequest, wallet_id: UUID) -> HttpResponse:
+    """Say below which balance its owners are told, as an owner."""
+    me = member_of(request, wallet_id, Role.OWNER)
+    form = LowBalanceForm(request.POST)
+    if not form.is_valid():
+        return _wallet_page(request, me, low_form=form, status=422)
+    watching.set_low_balance(me.wallet.account, low_nano=form.cleaned_data["low"], by=request.user)
+    messages.success(request, _("Its owners are told of an empty wallet in any case, and of a low one as you said."))
     return redirect("shared_wallet", wallet_id)
-
-
-@login_required
-@reauthentication_required
-def shared_wallet_payout(request: SignedInRequest, wallet_id: UUID) -> HttpResponse:
-    """Where its withdrawals go, as an owner."""
-    me = _member(request, wallet_id, Role.OWNER)
-    form = DestinationForm(request.POST or None)
-    if request.method == "POST" and form.is_valid():
-        try:
-            saved = wallets.set_destination(me.wallet.account, by=request.user, **form.cleaned_data)
-        except MarketplaceError as problem:
-            form.add_error("details", sentence_of(problem))
-        else:
-            messages.success(request, _("Payout destination %(hint)s saved.") % {"hint": saved.hint})
-            return redirect("shared_wallet", wallet_id)
-    context = {
-        "form": form,
-        "wallet": me.wallet,
-        "destination": PayoutDestination.objects.filter(user=me.wallet.account).first(),
-        "wait_hours": settings.PAYOUT_CHANGE_WAIT_S // 3600,
-        "now": timezone.now(),
-    }
-    return render(request, "marketplace/wallet/destination.html", context, status=422 if form.errors else 200)
 
 
 @login_required
@@ -242,7 +182,7 @@ def shared_wallet_payout(request: SignedInRequest, wallet_id: UUID) -> HttpRespo
 @require_POST
 def shared_wallet_close(request: SignedInRequest, wallet_id: UUID) -> HttpResponse:
     """End it, empty, as an owner."""
-    me = _member(request, wallet_id, Role.OWNER)
+    me = member_of(request, wallet_id, Role.OWNER)
     try:
         sharing.close(me.wallet, by=request.user)
     except MarketplaceError as problem:
@@ -255,7 +195,7 @@ def shared_wallet_close(request: SignedInRequest, wallet_id: UUID) -> HttpRespon
 @login_required
 def shared_wallet_statement(request: SignedInRequest, wallet_id: UUID) -> StreamingHttpResponse:
     """Every movement as CSV, for owners and viewers."""
-    me = _member(request, wallet_id, Role.OWNER, Role.VIEWER)
+    me = member_of(request, wallet_id, Role.OWNER, Role.VIEWER)
     rows = movements.every(movements.account_of(me.wallet.account, "wallet"))
     return _file(movements.as_csv(rows), "statement")
 
@@ -263,19 +203,19 @@ def shared_wallet_statement(request: SignedInRequest, wallet_id: UUID) -> Stream
 @login_required
 def shared_wallet_usage(request: SignedInRequest, wallet_id: UUID) -> StreamingHttpResponse:
     """Its calls as CSV, oldest first; a spender's own."""
-    me = _member(request, wallet_id, *EVERYBODY)
+    me = member_of(request, wallet_id, *EVERYBODY)
     rows = usagequeries.export_rows(_calls(request, me), site_url=settings.SITE_URL, exact=pricing.nano_to_open)
     writer = csv.writer(Echo())
     return _file((writer.writerow(row) for row in (usagequeries.EXPORT_COLUMNS, *rows)), "usage")
 
 
-def _member(request: SignedInRequest, wallet_id: UUID, *allowed: Role) -> WalletMember:
+def member_of(request: SignedInRequest, wallet_id: UUID, *allowed: Role) -> WalletMember:
     """My membership, in one of these roles; else the wallet does not exist for me."""
     return get_object_or_404(sharing.of(request.user), wallet=wallet_id, role__in=allowed)
 
 
 def _calls(request: SignedInRequest, me: WalletMember):
-    return Call.objects.filter(roles.bought_by(request.user), buyer=me.wallet.account)
+    return usagequeries.paid_by(me.wallet.account, seen_by=request.user)
 
 
 def _statement(request: SignedInRequest, me: WalletMember) -> dict:
@@ -296,20 +236,17 @@ def _file(lines, name: str) -> StreamingHttpResponse:
     )
 
 
-_HERE = "wallets/<uuid:wallet_id>/"
+HERE = "wallets/<uuid:wallet_id>/"
 pages = [
     path("wallets/", my_wallets, name="wallets"),
     path("wallets/invitations/<uuid:invitation_id>/<slug:act>/", answer_invitation, name="wallet_invitation"),
-    path(_HERE, shared_wallet, name="shared_wallet"),
-    path(f"{_HERE}members/", shared_wallet_members, name="shared_wallet_members"),
-    path(f"{_HERE}members/<int:member_id>/", shared_wallet_member, name="shared_wallet_member"),
-    path(f"{_HERE}invitations/<uuid:invitation_id>/", shared_wallet_uninvite, name="shared_wallet_uninvite"),
-    path(f"{_HERE}fund/", shared_wallet_fund, name="shared_wallet_fund"),
-    path(f"{_HERE}withdraw/", shared_wallet_withdraw, name="shared_wallet_withdraw"),
-    path(f"{_HERE}withdrawals/<uuid:withdrawal_id>/cancel/", shared_wallet_cancel, name="shared_wallet_cancel"),
-    path(f"{_HERE}payout/", shared_wallet_payout, name="shared_wallet_payout"),
-    path(f"{_HERE}close/", shared_wallet_close, name="shared_wallet_close"),
-    path(f"{_HERE}statement.csv", shared_wallet_statement, name="shared_wallet_statement"),
-    path(f"{_HERE}usage.csv", shared_wallet_usage, name="shared_wallet_usage"),
+    path(HERE, shared_wallet, name="shared_wallet"),
+    path(f"{HERE}members/", shared_wallet_members, name="shared_wallet_members"),
+    path(f"{HERE}members/<int:member_id>/", shared_wallet_member, name="shared_wallet_member"),
+    path(f"{HERE}invitations/<uuid:invitation_id>/", shared_wallet_uninvite, name="shared_wallet_uninvite"),
+    path(f"{HERE}low/", shared_wallet_low, name="shared_wallet_low"),
+    path(f"{HERE}close/", shared_wallet_close, name="shared_wallet_close"),
+    path(f"{HERE}statement.csv", shared_wallet_statement, name="shared_wallet_statement"),
+    path(f"{HERE}usage.csv", shared_wallet_usage, name="shared_wallet_usage"),
 ]
 plain: list = []

@@ -1,15 +1,17 @@
-"""What my keys used: by key, model and day, and each call with how it ended."""
+"""What my wallet or a shared one paid: by key, model and day, and each call with how it ended."""
 
 from __future__ import annotations
 
 import csv
 from datetime import UTC, date, datetime, timedelta
+from typing import NamedTuple
 from uuid import UUID
 
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
-from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.db.models import QuerySet
+from django.http import HttpResponse, StreamingHttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import path
 from django.utils.http import url_has_allowed_host_and_scheme
@@ -17,10 +19,11 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 from django.views.decorators.http import require_POST
 
+from accounts.models import User
 from accounts.requests import SignedInRequest
 
-from .. import charts, pricing, querysets, samples, usagequeries
-from ..models import ApiKey, Call
+from .. import charts, pricing, querysets, samples, sharing, usagequeries
+from ..models import ApiKey, Call, Role, WalletMember
 from ..templatetags import figures
 from . import explore
 
@@ -31,16 +34,16 @@ DAYS_MAX = 366
 @login_required
 def build_usage(request: SignedInRequest) -> HttpResponse:
     """Sums, a chart and the calls of some days."""
-    since, until, key, model = _chosen(request)
-    found = usagequeries.calls_of(request.user, since=since, until=until, key=key, model=model)
+    chosen = _chosen(request)
+    found = chosen.calls(request.user)
     page = querysets.page_by(
-        found.select_related("model__owner", "version", "key", "refund"),
+        found.select_related("model__owner", "version", "key__made_by", "refund"),
         "finished_at",
         after=request.GET.get("after", ""),
         before=request.GET.get("before", ""),
     )
     total = usagequeries.total(found)
-    days, per_model = usagequeries.per_day(found, since=since, until=until)
+    days, per_model = usagequeries.per_day(found, since=chosen.since, until=chosen.until)
     context = {
         "page": page,
         "previous_url": explore.cursor_url(request, "before", page.previous),
@@ -50,12 +53,15 @@ def build_usage(request: SignedInRequest) -> HttpResponse:
         "chart": _chart(days, per_model, total["cost_nano"]) if per_model else None,
         "by_key": usagequeries.by_key(found),
         "by_model": usagequeries.by_model(found),
-        "since": since,
-        "until": until,
-        "key": str(key or ""),
-        "model": str(model or ""),
-        "keys": [("", _("All keys")), *_keys_of(request)],
-        "models": [("", _("All models")), *_models_called(request)],
+        "since": chosen.since,
+        "until": chosen.until,
+        "member": chosen.member,
+        "wallet": str(chosen.member.wallet_id) if chosen.member else "",
+        "wallets": [("", _("My own wallet")), *_shared(request)],
+        "key": str(chosen.key or ""),
+        "model": str(chosen.model or ""),
+        "keys": [("", _("All keys")), *_keys_of(request, chosen.member)],
+        "models": [("", _("All models")), *_models_called(request, chosen.member)],
         "query": request.GET.urlencode(),
         "here": request.get_full_path(),
     }
@@ -65,17 +71,16 @@ def build_usage(request: SignedInRequest) -> HttpResponse:
 @login_required
 def build_usage_export(request: SignedInRequest) -> StreamingHttpResponse:
     """The same calls as CSV, oldest first."""
-    since, until, key, model = _chosen(request)
-    found = usagequeries.calls_of(request.user, since=since, until=until, key=key, model=model)
+    chosen = _chosen(request)
     writer = csv.writer(Echo())
-    rows = usagequeries.export_rows(found, site_url=settings.SITE_URL, exact=pricing.nano_to_open)
+    rows = usagequeries.export_rows(chosen.calls(request.user), site_url=settings.SITE_URL, exact=pricing.nano_to_open)
 
     def lines():
         yield writer.writerow(usagequeries.EXPORT_COLUMNS)
         for row in rows:
             yield writer.writerow(row)
 
-    name = f"usage-{since}-{until}.csv"
+    name = f"usage-{chosen.since}-{chosen.until}.csv"
     return StreamingHttpResponse(
         lines(),
         content_type="text/csv; charset=utf-8",
@@ -104,13 +109,34 @@ class Echo:
         return line
 
 
-def _chosen(request: HttpRequest) -> tuple[date, date, UUID | None, UUID | None]:
-    """The days, the key and the model of the address; what cannot be read counts as not given."""
+class _Chosen(NamedTuple):
+    """Whose calls a page or a file is about. member: in the shared wallet that paid them; None: my own paid."""
+
+    member: WalletMember | None
+    since: date
+    until: date
+    key: UUID | None
+    model: UUID | None
+
+    def calls(self, person: User) -> QuerySet[Call]:
+        """These calls, as far as somebody may see them."""
+        found = usagequeries.paid_by(_account(person, self.member), seen_by=person)
+        return usagequeries.in_days(found, since=self.since, until=self.until, key=self.key, model=self.model)
+
+
+def _account(person: User, member: WalletMember | None) -> User:
+    return member.wallet.account if member else person
+
+
+def _chosen(request: SignedInRequest) -> _Chosen:
+    """What the address says; what cannot be read counts as not given. A wallet that I am not in does not exist for me."""
     today = datetime.now(UTC).date()
     until = min(_day(request.GET.get("until"), today), today)
     since = _day(request.GET.get("since"), until - timedelta(days=29))
     since = max(min(since, until), until - timedelta(days=DAYS_MAX - 1))
-    return since, until, _id(request.GET.get("key")), _id(request.GET.get("model"))
+    wallet_id = _id(request.GET.get("wallet"))
+    member = get_object_or_404(sharing.of(request.user), wallet=wallet_id) if wallet_id else None
+    return _Chosen(member, since, until, _id(request.GET.get("key")), _id(request.GET.get("model")))
 
 
 def _day(text: str | None, default: date) -> date:
@@ -127,13 +153,19 @@ def _id(text: str | None) -> UUID | None:
         return None
 
 
-def _keys_of(request: SignedInRequest) -> list[tuple[str, str]]:
-    found = ApiKey.objects.filter(owner=request.user).order_by("name")
+def _shared(request: SignedInRequest) -> list[tuple[str, str]]:
+    return [(str(one.wallet_id), one.wallet.name) for one in sharing.of(request.user)]
+
+
+def _keys_of(request: SignedInRequest, member: WalletMember | None) -> list[tuple[str, str]]:
+    found = ApiKey.objects.filter(owner=_account(request.user, member)).order_by("name")
+    if member and member.role == Role.SPENDER:
+        found = found.filter(made_by=request.user)
     return [(str(pk), name) for pk, name in found.values_list("pk", "name")]
 
 
-def _models_called(request: SignedInRequest) -> list[tuple[str, str]]:
-    found = Call.objects.filter(buyer=request.user).order_by("model__slug")
+def _models_called(request: SignedInRequest, member: WalletMember | None) -> list[tuple[str, str]]:
+    found = usagequeries.paid_by(_account(request.user, member), seen_by=request.user).order_by("model__slug")
     rows = found.values_list("model_id", "model__owner__username", "model__slug").distinct()
     return [(str(pk), f"{owner}/{slug}") for pk, owner, slug in rows]
 

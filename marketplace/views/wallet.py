@@ -44,7 +44,6 @@ def _wallet_page(
 ) -> HttpResponse:
     user = User.objects.select_related("payout_destination", "wallet_watch").get(pk=request.user.pk)
     destination: PayoutDestination | None = getattr(user, "payout_destination", None)
-    low_nano = user.wallet_watch.low_nano if hasattr(user, "wallet_watch") else None
     context = _statement(request, "wallet") | {
         "stats": _stats(user),
         "withdrawals": Withdrawal.objects.filter(user=user)
@@ -55,9 +54,15 @@ def _wallet_page(
         "passes": Access.objects.filter(buyer=user).select_related("model__owner").order_by("-starts_at")[:20],
         "now": timezone.now(),
         "test_deposit_nano": wallets.TEST_DEPOSIT_NANO if settings.DEMO_STATE else 0,
-        "low_form": low_form or LowBalanceForm(initial={"low": low_nano and amount_text(low_nano)}),
+        "low_form": low_form or low_balance_form(user),
     }
     return render(request, "marketplace/wallet/wallet.html", context, status=status)
+
+
+def low_balance_form(account: User) -> LowBalanceForm:
+    """The form that says below which balance the owners of a wallet are told, with what they said last."""
+    low_nano = account.wallet_watch.low_nano if hasattr(account, "wallet_watch") else None
+    return LowBalanceForm(initial={"low": low_nano and amount_text(low_nano)})
 
 
 @login_required
@@ -76,7 +81,7 @@ def wallet_low(request: SignedInRequest) -> HttpResponse:
     form = LowBalanceForm(request.POST)
     if not form.is_valid():
         return _wallet_page(request, low_form=form, status=422)
-    watching.set_low_balance(request.user, low_nano=form.cleaned_data["low"])
+    watching.set_low_balance(request.user, low_nano=form.cleaned_data["low"], by=request.user)
     messages.success(request, _("You are told of an empty wallet in any case, and of a low one as you said."))
     return redirect("wallet")
 

@@ -323,6 +323,7 @@ ACCESS: dict[tuple[str, ...], tuple] = {
     ("post", "shared_wallet_fund"): ("members, else unseen", SHARER, {"amount_nano": "1", "reference": "in"}, {}),
     ("get", "shared_wallet_withdraw"): ("owner, else unseen", SHARER, None, {}),
     ("post", "shared_wallet_withdraw"): ("owner, else unseen", SHARER, {"amount_nano": "0.1"}, {}),
+    ("post", "shared_wallet_low"): ("owner, else unseen", SHARER, {"low": "1"}, {}),
     ("post", "shared_wallet_cancel"): ("owner, else unseen", SHARER, {}, {"withdrawal_id": "shared_withdrawal"}),
     ("get", "shared_wallet_payout"): ("owner, else unseen", SHARER, None, {}),
     ("post", "shared_wallet_payout"): ("owner, else unseen", SHARER, {"kind": "bank", "details": "DE1"}, {}),

@@ -254,6 +254,8 @@ ACCESS = {
     ("get", f"{_W}calls/"): ("members, else unseen", SHARER, None, {}),
     ("post", f"{_W}fund/"): ("members, else unseen", SHARER, {"amount_nano": "5", "reference": "in"}, {}),
     ("put", f"{_W}destination/"): ("owner, else unseen", SHARER, {"kind": "bank", "details": "DE8937040044"}, {}),
+    ("get", f"{_W}low-balance/"): ("owner, else unseen", SHARER, None, {}),
+    ("put", f"{_W}low-balance/"): ("owner, else unseen", SHARER, {"low_nano": "5"}, {}),
     ("get", f"{_W}withdrawals/"): ("owner, else unseen", SHARER, None, {}),
     ("post", f"{_W}withdrawals/"): ("owner, else unseen", SHARER, {"amount_nano": "5"}, {}),
     ("delete", f"{_W}withdrawals/<uuid:withdrawal_id>/"): (

@@ -53,6 +53,7 @@ PAGES = {
     "my model": ("devi", "/en/build/models/{model_id}/"),
     "keys": ("dan", "/en/build/keys/"),
     "usage": ("dan", "/en/build/usage/"),
+    "usage of a shared wallet": ("dan", "/en/build/usage/?wallet={wallet_id}"),
     "inbox": ("alice", "/en/inbox/"),
     "webhooks": ("dan", "/en/settings/webhooks/"),
     "webhook": ("dan", "/en/settings/webhooks/{webhook_id}/"),

@@ -56,7 +56,7 @@ def test_whose_key_nears_its_cap_and_reaches_it_is_told_each_once(gateway, shop,
 def test_a_wallet_that_runs_low_and_then_empty_is_told_each_once_until_money_comes(gateway, shop):
     # Given a wallet with room for three calls, and a threshold between two and three
     dan, secret = shop.buyer("dan-low", 3 * CALL_NANO)
-    watching.set_low_balance(dan, low_nano=2 * CALL_NANO + 1)
+    watching.set_low_balance(dan, low_nano=2 * CALL_NANO + 1, by=dan)
     watching.tell_balances()
     assert told(dan, *BALANCES) == []
 

@@ -38,6 +38,16 @@ def test_a_spenders_key_spends_from_the_wallet_until_its_maker_is_removed(gatewa
     assert gateway.get(f"/v1/receipts/{call_id}", key=secrets[tom]).status_code == 404
     assert gateway.get(f"/v1/receipts/{call_id}", key=secrets[sam]).status_code in (200, 202)
 
+    # And an owner's key counts what all keys of the wallet used, if it asks for that
+    owners = keys.create(owner=wallet.account, made_by=olga, name="olga")[1]
+    assert gateway.get("/v1/usage", key=owners).json()["cost_nano"] == 0
+    assert gateway.get("/v1/usage?of=wallet&by=key", key=owners).json()["cost_nano"] == CALL_NANO
+    refused = gateway.get("/v1/usage?of=wallet", key=secrets[sam])
+    assert (refused.status_code, refused.json()["error"]["code"]) == (403, "no_access")
+    assert gateway.get("/v1/usage?of=me", key=owners).status_code == 400
+    own = keys.create(owner=sam, name="own")[1]
+    assert gateway.get("/v1/usage?of=wallet", key=own).json()["cost_nano"] == 0
+
     # And when he is removed his key stops, long before a key is read again by the clock; Tom's goes on
     sharing.remove(wallet.members.get(user=sam), by=olga)
     wait_until(lambda: gateway.classify(secrets[sam]).status_code == 401, timeout_s=3)

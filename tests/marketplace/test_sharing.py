@@ -27,7 +27,17 @@ from marketplace import (
 )
 from marketplace import verify as shop_verify
 from marketplace.errors import Invalid, NotAllowed, NotReady
-from marketplace.models import ApiKey, Call, Notification, Role, SharedWallet, WalletInvitation, WalletMember
+from marketplace.models import (
+    ApiKey,
+    Call,
+    Notification,
+    Role,
+    SharedWallet,
+    WalletInvitation,
+    WalletMember,
+    WalletWatch,
+)
+from marketplace.views.explanations import notification_sentence
 from tests.api.world import client_of
 from tests.books import at_once
 from tests.marketplace.pages.world import call, settle, small_shop
@@ -168,7 +178,7 @@ def test_news_for_a_shared_wallet_reach_its_owners_and_those_of_a_key_its_maker(
     fund(books, person("olga"), 10)
     sharing.transfer(wallet, by=person("olga"), amount_nano=5 * OPEN, reference="first")
     books.fold()
-    watching.set_low_balance(wallet.account, low_nano=9 * OPEN)
+    watching.set_low_balance(wallet.account, low_nano=9 * OPEN, by=person("olga"))
     key, _secret = keys.create(owner=wallet.account, made_by=person("sam"), name="Batch")
     now, day = timezone.now(), timedelta(days=1)
     ApiKey.objects.filter(pk=key.pk).update(created_at=now - 30 * day, expires_at=now + day)
@@ -185,7 +195,69 @@ def test_news_for_a_shared_wallet_reach_its_owners_and_those_of_a_key_its_maker(
         ("oona", "balance_low"),
         ("sam", "key_expiring"),
     ]
+    assert lines[0].url == f"/wallets/{wallet.pk}/"
+    assert notification_sentence(lines[0]) == "The shared wallet Lab is low: 5.0000 OPEN are available."
     assert not Notification.objects.filter(user=wallet.account).exists()
+
+
+def test_only_its_owners_say_when_a_shared_wallet_is_low(books):
+    wallet = shared(sam=Role.SPENDER, vera=Role.VIEWER)
+    page = f"/en/wallets/{wallet.pk}/"
+
+    refused = client_of(person("olga")).post(f"{page}low/", {"low": "0"})
+    saved = client_of(person("olga")).post(f"{page}low/", {"low": "1.5"})
+
+    assert (refused.status_code, saved.status_code) == (422, 302)
+    assert "greater than 0" in refused.content.decode()
+    assert WalletWatch.objects.get(user=wallet.account).low_nano == 1_500_000_000
+    assert 'value="1.5"' in client_of(person("olga")).get(page).content.decode()
+    for other in map(person, ("sam", "vera", "zoe")):
+        assert client_of(other).post(f"{page}low/", {"low": "2"}).status_code == 404
+        with pytest.raises(NotAllowed):
+            watching.set_low_balance(wallet.account, low_nano=None, by=other)
+    assert "shared_wallet_low" not in client_of(person("vera")).get(page).content.decode()
+    assert WalletWatch.objects.get(user=wallet.account).low_nano == 1_500_000_000
+
+
+def test_the_usage_of_a_shared_wallet_is_shown_by_role_and_the_export_is_the_screens(books, settings):
+    # Given calls that Sam's and Tom's keys made on the wallet, and one of Sam's own
+    settings.REVIEW_UNDO_S = 0
+    version = small_shop(books)
+    wallet = shared(sam=Role.SPENDER, tom=Role.SPENDER, vera=Role.VIEWER)
+    books.deposit(chart.wallet(wallet.account_id), 10 * OPEN)
+    fund(books, person("sam"), 10)
+    made = {}
+    for who in ("sam", "tom"):
+        key = keys.create(owner=wallet.account, made_by=person(who), name=f"{who}'s")[0]
+        made[who] = str(call(version, wallet.account))
+        Call.objects.filter(pk=made[who]).update(key=key)
+    own = str(call(version, person("sam")))
+
+    # When each looks at the usage of the wallet, and at the file
+    def seen(handle: str, query: str = f"?wallet={wallet.pk}") -> tuple[set[str], set[str], str]:
+        client = client_of(person(handle))
+        screen = client.get(f"/en/build/usage/{query}").content.decode()
+        file = b"".join(client.get(f"/en/build/usage/export.csv{query}").streaming_content).decode()
+        every = {*made.values(), own}
+        return {id for id in every if f"/r/{id}" in screen}, {id for id in every if id in file}, screen
+
+    # Then owners and viewers see all, spenders what their own keys used, and nobody mixes it with their own wallet
+    for handle, expected in {
+        "olga": set(made.values()),
+        "vera": set(made.values()),
+        "sam": {made["sam"]},
+        "tom": {made["tom"]},
+    }.items():
+        screen, file, text = seen(handle)
+        assert (screen, file) == (expected, expected)
+        assert text.count(f'value="{24_000_000 * len(expected)}"') >= 3  # the sum, by model, by key
+        assert "Show as a sample" not in text
+    assert seen("sam", "")[:2] == ({own}, {own})
+    key_of_tom = ApiKey.objects.get(name="tom's")
+    assert seen("olga", f"?wallet={wallet.pk}&key={key_of_tom.pk}")[:2] == ({made["tom"]}, {made["tom"]})
+    assert "tom&#x27;s" not in seen("sam")[2]
+    for address in ("", "export.csv"):
+        assert client_of(person("zoe")).get(f"/en/build/usage/{address}?wallet={wallet.pk}").status_code == 404
 
 
 def test_the_key_of_a_viewer_would_not_work(books):
