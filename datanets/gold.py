@@ -1,8 +1,8 @@
 """Planted submissions: an owner knows the right decision, and curators cannot tell them from any other.
 
     in stock   the owner's file, which nobody else sees
-    planted    a submission of a newcomer, who is nobody: it goes the way of every other one, with nothing left out and no
-               question asked about it, from the checks to the decision and its undo
+    planted    a submission of a newcomer, who is nobody: it goes the way of every other one, from upload and checks to the
+               decision and its undo. Reviews, pages and API never ask whether a submission is planted
     revealed   decided, and past its undo: its records are taken back, and each curator may see how they decided
     retired    by the owner: it measures nobody from then on
 
@@ -31,7 +31,7 @@ from accounts.models import User
 
 from . import records, registration, sandbox, sentences, services, storage, submissions
 from .errors import Invalid, NotAllowed, NotReady
-from .models import Datanet, GoldItem, GoldShare, Record, Review, Submission
+from .models import Datanet, GoldItem, GoldShare, Record, Review, Submission, SubmissionFile
 
 SHARE_PERCENT_MAX = 10
 SHARE_DAYS = 30  # the share is of what was sent for review in these days
@@ -300,7 +300,10 @@ def _retire(item: GoldItem) -> GoldItem:
         registration.erase_content(_take_back(item))
     key = item.storage_key
     item.retired_at, item.storage_key = timezone.now(), ""
-    item.save(update_fields=["retired_at", "storage_key"])
+    if item.source_id is not None:  # its name is a contributor's word, too
+        item.file_name = ""
+        SubmissionFile.objects.filter(submission=item.submission).update(name="")
+    item.save(update_fields=["retired_at", "storage_key", "file_name"])
     transaction.on_commit(lambda: storage.delete_all([key]))
     return item
 

@@ -273,7 +273,7 @@ def test_a_rejected_record_is_planted_to_be_rejected_again_and_goes_with_its_sou
     records.withdraw(source, by=person("alice"))
     item.refresh_from_db()
     record.refresh_from_db()
-    assert (item.state, item.storage_key, record.status) == ("retired", "", "withdrawn")
+    assert (item.state, item.storage_key, item.file_name, record.status) == ("retired", "", "", "withdrawn")
     assert records.content_of(record) is None
 
 
