@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.db import transaction
 from django.db.models import OuterRef, Subquery
 from django.utils.translation import gettext as _
 from rest_framework import serializers
 from rest_framework.response import Response
 
-from attribution import explain, fitting, methods
+from attribution import attacked, explain, fitting, methods
 from attribution.models import Artifact
 from attribution.reasons import unattributed_sentence
 from datanets.models import Datanet, Version
@@ -186,6 +188,9 @@ class ModelVersionShown(Shown):
     datanet_versions = serializers.SerializerMethodField(help_text="owner/slug@vN of each.")
     method = serializers.CharField(help_text="How answers are attributed.")
     method_about = serializers.SerializerMethodField(help_text="code, name, statement, formula, source, is_not.")
+    attacks = serializers.SerializerMethodField(
+        help_text="What attacks on its method gained, as measured on public data; null where none was measured."
+    )
     fee_method = serializers.CharField(help_text="How money of passes and training runs is split; equal shares say so.")
     fee_method_about = serializers.SerializerMethodField(help_text="As method_about.")
     metrics = Anything(help_text="Measured on held-out rows when it was made.")
@@ -198,6 +203,10 @@ class ModelVersionShown(Shown):
 
     def get_method_about(self, version) -> dict[str, str]:
         return methods.shown(version.method)._asdict()
+
+    def get_attacks(self, version) -> dict[str, Any] | None:
+        found = attacked.measured(version.method)
+        return found.as_json() if found else None
 
     def get_fee_method_about(self, version) -> dict[str, str]:
         return methods.shown(version.fee_method)._asdict()
