@@ -45,6 +45,7 @@ class Data:
     name: str
     kind: str
     rows_each: int
+    contributors = CONTRIBUTORS
     settings: dict[str, Any] = {}
     schema: dict[str, Any] = {}
 
@@ -52,7 +53,7 @@ class Data:
         random = np.random.default_rng(seed)
         values, labels = self.load()
         order = random.permutation(len(values))
-        count = CONTRIBUTORS * self.rows_each
+        count = self.contributors * self.rows_each
         self.honest = [Row(n // self.rows_each, values[i], labels[i]) for n, i in enumerate(order[:count])]
         self.questions = [values[i] for i in order[count : count + QUESTIONS]]
         self.labels = sorted({row.label for row in self.honest})

@@ -82,12 +82,12 @@ class Field:
             [*market.data.questions, *calls],
             [[*each, *[PRICE_NANO] * len(calls)] for each in self.prices],
             identities=identities_of(self.seed, len(rows)),
-            curators=[_curator(row.who, has_curator) for row in rows],
+            curators=[curator_of(row.who, has_curator) for row in rows],
             l2=self.l2,
         )
 
 
-def _curator(who: int, is_bought: bool) -> int:
+def curator_of(who: int, is_bought: bool) -> int:
     """Curators share the work by contributor; one that is bought takes all that the attacker sends."""
     if who == ATTACKER or who >= FIRST_ACCOUNT:
         return COLLUDER if is_bought else CURATORS[1]

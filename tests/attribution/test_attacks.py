@@ -11,6 +11,7 @@ from attribution.engines import linear, neighbours, retrieval
 from bench.attack_data import Tumours
 from bench.attack_kinds import ATTACKS, drawn
 from bench.attack_market import Market
+from bench.attack_replay import replay
 from bench.attacks import Field
 from tests.marketplace.pages.world import small_shop
 
@@ -35,6 +36,20 @@ def test_rows_that_are_changed_beyond_the_copy_test_lead_and_their_gain_is_measu
     equal, lognormal = field.gains("heavy", choice, number=0)
 
     assert equal != 1 and lognormal != 1
+
+
+class FewTumours(Tumours):
+    contributors, rows_each = 6, 10
+
+
+def test_an_attack_through_the_services_pays_what_the_arithmetic_says_to_the_nano(books, settings):
+    settings.REVIEW_UNDO_S = 0
+    choice = {"times": 3, "source": "own", "short": False, "strength": 0.3}
+
+    found = replay(books, Market(FewTumours(0), "linear"), "collusion", choice, questions=4)
+
+    assert (found.before, found.after) == (found.computed_before, found.computed_after)
+    assert found.after != found.before > 0
 
 
 def test_each_attack_that_was_measured_has_a_name_in_both_languages():
@@ -63,8 +78,8 @@ def test_a_models_page_and_its_api_tell_what_attacks_on_its_method_gain(books, c
     version = small_shop(books)
     measured = attacked.measured(linear.METHOD)
 
-    page = client.get(f"/en/models/{version.path}/").content.decode()
-    [told] = client.get(f"/api/v1/models/{version.path}/versions/").json()["results"]
+    page = client.get(f"/en/models/{version.model.path}/").content.decode()
+    [told] = client.get(f"/api/v1/models/{version.model.path}/versions/").json()["results"]
 
     assert "What attacks gain" in page and str(measured.attacks[0].name) in page
     assert told["attacks"] == measured.as_json()
