@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.db import transaction
 from django.db.models import JSONField, OuterRef, Subquery, Value
 from django.db.models.functions import Coalesce
@@ -9,7 +11,7 @@ from django.utils.translation import gettext as _
 from rest_framework import serializers
 from rest_framework.response import Response
 
-from attribution import explain, fitting, methods
+from attribution import attacked, explain, fitting, methods
 from attribution.models import Artifact
 from attribution.reasons import unattributed_sentence
 from datanets.models import Datanet, Version
@@ -194,6 +196,9 @@ class ModelVersionShown(Shown):
         allow_null=True, help_text="How answers are attributed; null where no Datanet shaped the model."
     )
     method_about = serializers.SerializerMethodField(help_text="code, name, statement, formula, source, is_not.")
+    attacks = serializers.SerializerMethodField(
+        help_text="What attacks on its method gained, as measured on public data; null where none was measured."
+    )
     fee_method = serializers.CharField(
         allow_null=True, help_text="How money of passes and training runs is split; equal shares say so."
     )
@@ -208,6 +213,10 @@ class ModelVersionShown(Shown):
 
     def get_method_about(self, version) -> dict[str, str] | None:
         return methods.shown(version.method)._asdict() if version.method else None
+
+    def get_attacks(self, version) -> dict[str, Any] | None:
+        found = attacked.measured(version.method) if version.method else None
+        return found.as_json() if found else None
 
     def get_fee_method_about(self, version) -> dict[str, str] | None:
         return methods.shown(version.fee_method)._asdict() if version.fee_method else None

@@ -18,7 +18,7 @@ from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_POST
 
 from accounts.requests import SignedInRequest
-from attribution import explain, methods, noise_words
+from attribution import attacked, explain, methods, noise_words
 from attribution.models import Artifact, Epoch, RecordEpoch
 from attribution.reasons import unattributed_sentence
 from datanets import services as datanets
@@ -108,6 +108,7 @@ def page_of(request: HttpRequest, found: ListedModel, version: ModelVersion | No
         "artifact": artifact,
         "figures": _figures(artifact),
         "methods": _methods(artifact),
+        "attack_gains": attacked.measured(artifact.method) if artifact else None,
         "prices": prices,
         "free_calls_last": found.free_calls_per_day > 0 and promotion.summary(found.owner).total_nano > 0,
         "stats": _stats(found, prices),
