@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from attribution import explain, planning
+from attribution import explain, methods, planning
 from attribution.models import Line, RecordFee, Source, Trace
 from attribution.shares import split
 from datanets.models import Record
@@ -60,6 +60,12 @@ class LineSum:
     left_nano: int
     left_reason: str
     attributed_nano: int | None = None
+
+    @property
+    def method(self) -> str:
+        """By which the charge was paid; a code of methods.py."""
+        equally = self.line.epoch.pays_equally(self.charge.model_version_id)
+        return methods.EQUAL_BELOW_FLOOR if equally else self.charge.method
 
 
 def sum_of(line: Line) -> LineSum | None:
@@ -108,7 +114,7 @@ def _curation(line: Line, charge: Trace, part_nano: int) -> LineSum:
 
 
 def _fee(line: Line, charge: Trace, part_nano: int) -> LineSum:
-    places, weights = planning.fee_weights(charge)
+    places, weights = planning.fee_weights(charge, pays_equally=line.epoch.pays_equally(charge.model_version_id))
     roster = planning.roster_of(charge.artifact_id)
     fees = RecordFee.objects.filter(epoch=line.epoch_id, source=line.source)
     people = planning.people_of(roster, explain.paid_instead(fees))

@@ -2,7 +2,7 @@
 
 from celery import shared_task
 
-from attribution import modelclient, settlement, sharding, traces
+from attribution import cards, modelclient, settlement, sharding, traces
 
 
 @shared_task(acks_late=True, ignore_result=True)
@@ -22,3 +22,18 @@ def plan_epoch(reference: str) -> None:
 @shared_task(acks_late=True, ignore_result=True)
 def settle_shard(reference: str) -> None:
     sharding.compute(reference)
+
+
+@shared_task(acks_late=True, ignore_result=True)
+def measure_score_card(card_id: int) -> None:
+    cards.advance(card_id)
+
+
+@shared_task(acks_late=True, ignore_result=True)
+def measure_score_card_part(part_id: int) -> None:
+    cards.measure(part_id)
+
+
+@shared_task(ignore_result=True)
+def ring_due_score_cards() -> None:
+    cards.ring_due()

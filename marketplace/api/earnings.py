@@ -108,7 +108,7 @@ class LineSumShown(Shown):
     others_nano, others_open = money("others_nano")
 
     def get_method(self, found) -> dict[str, str]:
-        return methods.shown(found.charge.method)._asdict()
+        return methods.shown(found.method)._asdict()
 
     def get_left_sentence(self, found) -> str:
         return unattributed_sentence(found.left_reason)
