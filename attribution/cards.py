@@ -23,7 +23,7 @@ from uuid import UUID
 import numpy as np
 from django.conf import settings
 from django.db import transaction
-from django.db.models import F, Max, Sum
+from django.db.models import Count, F, Max, Q, Sum
 from django.utils import timezone
 
 from attribution import cardparts, modelclient, tasks, traces
@@ -149,8 +149,9 @@ def newest(model_version_id: UUID) -> tuple[ScoreCard | None, ScoreCard | None]:
 
 def progress(card: ScoreCard) -> tuple[int, int]:
     """Parts that are over, and all that are known so far."""
-    parts = card.parts.count()
-    return parts - card.parts.filter(result=None, attempts__lt=ATTEMPTS_MAX).count(), parts
+    waits = Q(result=None, attempts__lt=ATTEMPTS_MAX)
+    found = card.parts.aggregate(all=Count("pk"), waiting=Count("pk", filter=waits))
+    return found["all"] - found["waiting"], found["all"]
 
 
 def _settings() -> dict[str, Any]:

@@ -11,9 +11,23 @@ from django.db import DatabaseError, connection, transaction
 from attribution import bundles, cardparts, cards, cardwords, explain, methods, replay
 from attribution.models import Epoch, Line, RecordEpoch, RecordFee, ScoreCard, ScoreCardPart
 from datanets.models import Record
-from marketplace import access, publishing
+from marketplace import access, publishing, training
+from tests.attribution.models_process import running_models_process
+from tests.datanets import cast
+from tests.datanets.cast import make_datanet, send
 from tests.marketplace.pages.world import call
-from tests.shop import OPEN, fund, measured, measured_card, nothing_is_wrong, person, published, settle, trained
+from tests.shop import (
+    OPEN,
+    fund,
+    make_model,
+    measured,
+    measured_card,
+    nothing_is_wrong,
+    person,
+    published,
+    settle,
+    trained,
+)
 
 PEOPLE = {name: measured(14, start=14 * place) for place, name in enumerate(("alice", "bob", "gina", "hugo"))}
 SOLD = {"access_mode": "pass", "pass_price_nano": OPEN, "pass_days": 30}
@@ -130,6 +144,39 @@ def test_a_card_that_is_done_and_what_an_epoch_froze_of_it_never_change(shop, ve
     ):
         with pytest.raises(DatabaseError), transaction.atomic():
             change()
+
+
+BIRDS = {
+    "alice": "The wren is a small brown bird, and it weighs nine grams when it is fed well.",
+    "bob": "The heron stands in shallow water for hours, and it eats fish that come too near.",
+    "gina": "The swift sleeps on the wing, and it lands only where it breeds, under old roofs.",
+}
+
+
+@pytest.mark.parametrize("engine", ["retrieval", "connected"])
+def test_a_model_that_answers_in_words_is_asked_for_planted_facts(shop, settings, engine):
+    # Given a model on three texts, and a models process whose answers gain by each document alike
+    datanet = make_datanet("Birds", kind="text")
+    for name, text in BIRDS.items():
+        cast.approve_all(send(datanet, text.encode(), by=name, name=f"{name}.txt"))
+    with running_models_process() as url:
+        settings.MODELS_URL = url
+        model = make_model("Birds", engine=engine)
+        frozen = publishing.publish_version(datanet, by=datanet.owner)
+        training.run(training.request(model=model, by=model.owner, versions=[frozen], settings={}).pk)
+
+        card = measured_card(model.versions.get())
+
+    # Then every figure is there or named, and words repeated are found; in other words only by who asked the model
+    assert set(card.figures) == set(cardparts.FIGURES)
+    assert card.figures["lds_half"] == {"not_applicable": "not_trained_here"}
+    assert card.figures["copy_gain"] == {"value": 1.0, "others_changed": 0}
+    assert card.figures["canaries"]["value"] == 1.0
+    assert card.figures["paraphrases"]["value"] == (1.0 if engine == "retrieval" else 0.0)
+    if engine == "retrieval":
+        assert card.figures["lds_context"]["value"] > 0.9
+    else:
+        assert card.figures["lds_context"] == {"not_applicable": "no_context"}
 
 
 # --- Below the floor
