@@ -114,6 +114,8 @@ def trial(rows: Rows, *, seed: int) -> Trial:
             asked = [linear.answer(model, row).outputs["label"] for row in questions]
         scores = linear.midpoint_scores(model, questions, asked)
         full = linear.outputs_of(model, questions, asked)
+        # Workers keep a trial for its next parts, and none of them asks for the inverse.
+        model = replace(model, arrays={name: one for name, one in model.arrays.items() if name != "inverse_half"})
     else:
         answers = [neighbours.answer(model, row) for row in questions]
         asked = [one.outputs["label"] for one in answers]
