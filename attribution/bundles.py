@@ -68,6 +68,13 @@ class Bundle:
         return found
 
     @cached_property
+    def leads(self) -> np.ndarray:
+        """By place: whether the record leads. Followers take no part in anything."""
+        found = np.zeros(len(self.roster), dtype=bool)
+        found[self.artifact.arrays["record_index"]] = True  # in the order of the fit
+        return found[self.roster.fit_order]
+
+    @cached_property
     def shares(self) -> np.ndarray:
         """By place: the whole weights by which access and training money is split."""
         return np.array(self.serving["shares"], dtype=np.int64)[self.roster.fit_order]

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from django.db.models import Count, F, Max, QuerySet, Sum
 
-from attribution import planning
+from attribution import methods, planning
 from attribution.models import Epoch, Line, RecordEpoch, RecordFee, Reversal, Trace
 from attribution.netting import amounts_of, weights_of
 from attribution.shares import MILLION
@@ -47,6 +47,7 @@ class CallExplanation:
         data_nano, curation_nano: Its parts of the charge.
         split_nano: floor(data_nano * causal_millionths / 1e6), which is split over records.
         weights_total: Sum of the weights.
+        method: By which it was paid: that of its scores, or equal shares where its epoch fell below the floor.
         records: Largest amount first; everybody who took part, also with 0.
         lines: What was posted, per payee and role.
     """
@@ -78,10 +79,12 @@ def why_call(charge_id: UUID, *, lines: list[Line] | None = None) -> CallExplana
     if trace is None:
         return None
     lines = lines_of_charge(charge_id) if lines is None else lines
-    call = planning.epoch_call(trace)
+    epoch = lines[0].epoch if lines else None
+    pays_equally = epoch is not None and epoch.pays_equally(trace.model_version_id)
+    call = planning.epoch_call(trace, pays_equally=pays_equally)
     roster = planning.roster_of(trace.artifact_id)
-    phi = planning.phi_in(lines[0].epoch_id if lines else None, trace, roster)
-    paid = amounts_of(call, phi, planning.is_gated_of(trace.artifact_id))
+    phi = planning.phi_in(epoch.pk if epoch else None, trace, roster)
+    paid = amounts_of(call, phi, planning.is_gated_of(trace.artifact_id, pays_equally=pays_equally))
     weights = weights_of(call, phi)
     total = int(weights.sum())
     record_ids = roster.record_ids[call.places].tolist()
@@ -101,7 +104,7 @@ def why_call(charge_id: UUID, *, lines: list[Line] | None = None) -> CallExplana
         charge_id=charge_id,
         status=trace.status,
         reason=trace.reason,
-        method=trace.method,
+        method=methods.EQUAL_BELOW_FLOOR if pays_equally else trace.method,
         data_nano=trace.data_nano,
         curation_nano=trace.curation_nano,
         causal_millionths=trace.causal_millionths,

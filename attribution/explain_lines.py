@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from attribution import explain, measured, planning
+from attribution import explain, measured, methods, planning
 from attribution.models import CuratorAccuracy, Line, RecordFee, Source, Trace
 from attribution.netting import NOBODY, Unattributed, weigh
 from attribution.shares import MILLION, split
@@ -88,6 +88,12 @@ class LineSum:
     desks: list[DeskShare] = field(default_factory=list)
     lost_nano: int = 0
     full_nano: int = 0
+
+    @property
+    def method(self) -> str:
+        """By which the charge was paid; a code of methods.py."""
+        equally = self.line.epoch.pays_equally(self.charge.model_version_id)
+        return methods.EQUAL_BELOW_FLOOR if equally else self.charge.method
 
 
 def sum_of(line: Line) -> LineSum | None:
@@ -174,7 +180,7 @@ def _desk_shares(line: Line, people: planning.People, mine: Mapping[int, int]) -
 
 
 def _fee(line: Line, charge: Trace, part_nano: int) -> LineSum:
-    places, weights = planning.fee_weights(charge)
+    places, weights = planning.fee_weights(charge, pays_equally=line.epoch.pays_equally(charge.model_version_id))
     roster = planning.roster_of(charge.artifact_id)
     fees = RecordFee.objects.filter(epoch=line.epoch_id, source=line.source)
     payees = planning.people_of(roster, explain.paid_instead(fees), {}).contributors

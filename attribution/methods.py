@@ -15,11 +15,12 @@ from attribution.engines import linear, neighbours, retrieval, spans
 
 NONE = "none/1"
 ABSTAINED = "abstained/1"
-# How access and training money is split. Never equally in silence: these two say so wherever the money shows.
+# How access and training money is split. Never equally in silence: these say so wherever the money shows.
 VALIDATION_SHARES = "validation shares/1"
 EQUAL_TOO_FEW = "equal shares, too few records/1"
 EQUAL_NO_MEASURE = "equal shares, no measure/1"
-EQUAL = (EQUAL_TOO_FEW, EQUAL_NO_MEASURE)
+EQUAL_BELOW_FLOOR = "equal shares, below the floor/1"  # of calls, too: the score card said so when the epoch closed
+EQUAL = (EQUAL_TOO_FEW, EQUAL_NO_MEASURE, EQUAL_BELOW_FLOOR)
 
 
 class Method(NamedTuple):
@@ -107,6 +108,16 @@ METHODS: dict[str, Method] = {
     EQUAL_NO_MEASURE: Method(
         _("Equal shares: no measure"),
         _("Passes and training runs pay every record that leads the same: nothing was measured on held-out rows."),
+        "wᵢ = 1",
+        _("A rule of this site, not a method."),
+        _EQUAL_IS_NOT,
+    ),
+    EQUAL_BELOW_FLOOR: Method(
+        _("Equal shares: below the floor"),
+        _(
+            "Calls, passes and training runs pay every record that leads the same: by the model’s score card its scores "
+            "predict too little."
+        ),
         "wᵢ = 1",
         _("A rule of this site, not a method."),
         _EQUAL_IS_NOT,

@@ -5,6 +5,8 @@ A call is known here by its uuid only. All that is needed of it came in the outb
 
 from __future__ import annotations
 
+import uuid
+
 from django.conf import settings
 from django.db import models
 from django.db.models import Q
@@ -137,6 +139,8 @@ class Epoch(models.Model):
     first_leaf = models.BigIntegerField()
     end_leaf = models.BigIntegerField()  # exclusive
     status = models.CharField(max_length=8, choices=Status.choices, default=Status.CLOSED)
+    # Of each version of the model that is measured: {"card": id, "below": [figures]}, as of the close, for ever.
+    cards = models.JSONField(default=dict)
     charge_ids = models.JSONField(default=list)  # of the log entries it covers, in the order of their leaves
     pool_nano = models.BigIntegerField(default=0)  # what its calls, accesses and trainings put into the pools
     paid_nano = models.BigIntegerField(default=0)
@@ -158,6 +162,14 @@ class Epoch(models.Model):
                 condition=~Q(status="posted") | Q(pool_nano=models.F("paid_nano") + models.F("unattributed_nano")),
             ),
         ]
+
+    @property
+    def equal_versions(self) -> frozenset[uuid.UUID]:
+        """The model versions whose card lay below a floor when this epoch closed: they pay equally in it."""
+        return frozenset(uuid.UUID(version_id) for version_id, card in self.cards.items() if card["below"])
+
+    def pays_equally(self, version_id: uuid.UUID) -> bool:
+        return version_id in self.equal_versions
 
 
 class PlanShard(models.Model):
@@ -438,4 +450,64 @@ class TransferReturn(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["charge_id", "transfer"], name="refund_returns_a_part_of_a_transfer_once"),
             models.CheckConstraint(name="transfer_return_is_something", condition=Q(amount_nano__gt=0)),
+        ]
+
+
+class ScoreCard(models.Model):
+    """How well the scores of a model version were measured to be. Measured again, it has another row; the last done one is
+    in force for the epochs that close after it. A done one never changes (trigger).
+    """
+
+    class Status(models.TextChoices):
+        MEASURING = "measuring", _("Being measured")
+        DONE = "done", _("Measured")
+
+    id = models.BigAutoField(primary_key=True)
+    model_id = models.UUIDField()
+    model_version_id = models.UUIDField()
+    artifact = models.ForeignKey(Artifact, on_delete=models.PROTECT, related_name="score_cards")
+    number = models.PositiveIntegerField()
+    seed = models.BigIntegerField()
+    settings = models.JSONField()  # floors, retrainings, standard error: as they were when it was asked for
+    status = models.CharField(max_length=9, choices=Status.choices, default=Status.MEASURING)
+    figures = models.JSONField(default=dict)  # name -> value, standard_error, ... or why there is none (cardwords.py)
+    below = models.JSONField(default=list)  # names of the figures below their floor
+    cpu_ms = models.BigIntegerField(default=0)
+    wall_ms = models.BigIntegerField(default=0)
+    asked_at = models.DateTimeField(default=timezone.now)
+    due_at = models.DateTimeField(default=timezone.now)  # not begun before
+    done_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["model_version_id", "number"], name="score_card_number_is_unique"),
+            models.UniqueConstraint(
+                fields=["model_version_id"], condition=Q(status="measuring"), name="version_is_measured_once_at_a_time"
+            ),
+            models.CheckConstraint(
+                name="done_score_card_has_figures",
+                condition=Q(status="measuring", done_at__isnull=True)
+                | (Q(status="done", done_at__isnull=False) & ~Q(figures={})),
+            ),
+        ]
+        indexes = [models.Index(fields=["model_id", "-number"], name="score_card_by_model")]
+
+
+class ScoreCardPart(models.Model):
+    """A piece of a score card that one worker measures: what is done stays done, whoever is killed."""
+
+    id = models.BigAutoField(primary_key=True)
+    card = models.ForeignKey(ScoreCard, on_delete=models.CASCADE, related_name="parts")
+    name = models.CharField(max_length=20)
+    number = models.PositiveIntegerField()
+    result = models.BinaryField(null=True, blank=True)  # float64, one after the other
+    error = models.CharField(max_length=300, blank=True)
+    attempts = models.PositiveSmallIntegerField(default=0)
+    rung_at = models.DateTimeField(default=timezone.now)
+    cpu_ms = models.PositiveIntegerField(default=0)
+    wall_ms = models.PositiveIntegerField(default=0)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["card", "name", "number"], name="score_card_part_is_measured_once")
         ]

@@ -3,12 +3,15 @@
 Calls follow netting.settle, per model version, because a record's running sums belong to one version. Access and
 training money follows the shares that held-out rows measured when the version was made. All vectors are by place of
 the version's roster.
+
+A version whose score card, as of the epoch's close, lies below a floor pays all of this equally over its leaders. Its
+running sums stay as they are: nobody gains or loses by scores that were not used.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple, Protocol
 from uuid import UUID
@@ -35,7 +38,7 @@ from attribution.netting import (
 )
 from attribution.planned import Part, Planned, PlannedLine, PlannedRecordEpoch, PlannedRecordFee, PlannedRecordLine
 from attribution.roster import Roster
-from attribution.shares import MILLION, split
+from attribution.shares import BILLION, MILLION, quantise, split
 from datanets.models import Record
 
 RECORDS_KEPT = 20
@@ -89,12 +92,18 @@ def people_of(roster: Roster, authors: Mapping[int, int], accuracy: Accuracy) ->
     return People(Payees(behind[:, 0]), Payees(behind[:, 1]), desks, at_desk)
 
 
-def epoch_call(trace: Trace, withdrawn_at: Mapping[int, datetime] | None = None) -> EpochCall:
+def epoch_call(
+    trace: Trace, withdrawn_at: Mapping[int, datetime] | None = None, *, pays_equally: bool = False
+) -> EpochCall:
     """What settlement needs of a call. One that could not be attributed leaves its whole part to `unattributed`.
 
-    `withdrawn_at` as in `traces.scores_of`.
+    `withdrawn_at` as in `traces.scores_of`. `pays_equally`: every leader has the same score, whatever was measured.
     """
-    places, scores = traces.scores_of(trace, withdrawn_at)
+    if pays_equally:
+        places = _leaders(trace, withdrawn_at)
+        scores = quantise(np.ones(len(places)))
+    else:
+        places, scores = traces.scores_of(trace, withdrawn_at)
     return EpochCall(
         call_id=trace.charge_id,
         data_nano=trace.data_nano,
@@ -105,14 +114,20 @@ def epoch_call(trace: Trace, withdrawn_at: Mapping[int, datetime] | None = None)
     )
 
 
-def phi_of(trace: Trace, roster: Roster) -> np.ndarray:
-    """Net factors as of the epoch that paid a call, by place; all 0 before it is planned."""
-    line = Line.objects.filter(source_id=trace.charge_id).first()
-    return phi_in(line.epoch_id if line else None, trace, roster)
+def _leaders(trace: Trace, withdrawn_at: Mapping[int, datetime] | None) -> np.ndarray:
+    """Places of the records that lead and were not taken back before the charge, ascending; nobody's if it failed."""
+    if trace.status == Trace.Status.FAILED or trace.artifact_id is None:
+        return traces.NO_SCORES
+    bundle = bundles.load(trace.artifact_id)
+    leads = bundle.leads.copy()
+    leads[bundle.roster.places_of(i for i in traces.withdrawn_before(trace, withdrawn_at) if i in bundle.roster)] = (
+        False
+    )
+    return np.flatnonzero(leads)
 
 
 def phi_in(epoch_id: UUID | None, trace: Trace, roster: Roster) -> np.ndarray:
-    """`phi_of`, for who knows the epoch that paid the call; None before it is planned."""
+    """Net factors as of the epoch that paid a call, by place; all 0 before it is planned (None)."""
     phi = np.zeros(len(roster), dtype=np.int64)
     if epoch_id is not None:
         rows = RecordEpoch.objects.filter(epoch=epoch_id, model_version_id=trace.model_version_id)
@@ -129,7 +144,8 @@ def plan(
     taken_out: Sequence[Trace] = (),
     authors: Mapping[int, int] | None = None,
     shards: Shards | None = None,
-    behind: Mapping[str | None, Behind] | None = None,
+    reading: Reading | None = None,
+    equally: Collection[UUID] = (),
 ) -> Planned:
     """Split every charge of an epoch.
 
@@ -140,15 +156,19 @@ def plan(
         accuracy: As it was frozen for the epoch (`measured.of_epoch`).
         authors: Record -> whom it pays instead of its contributor.
         shards: Who shares the calls out; None: all here. The result is the same, to the nano and in its order.
-        behind: Of every artifact, for who plans several epochs with the same authors and accuracy; None: it is read.
+        reading: What was read, for who plans several epochs with the same authors and accuracy; None: it is read.
+        equally: Model versions that pay equally over their leaders in this epoch.
 
     Returns:
         Lines that, per charge, add up to its data and its curation part.
     """
     planned = Planned([], [], [], [])
     authors = authors or {}
-    if behind is None:
-        behind = behind_of((*found, *taken_out), authors, accuracy)
+    reading = reading or Reading(authors, accuracy)
+
+    def behind(sha256: str | None, version_id: UUID) -> Behind:
+        return reading.behind(sha256, pays_equally=version_id in equally)
+
     fees: dict[tuple[str, int], list[int]] = defaultdict(lambda: [0, 0])
     by_version: dict[UUID, list[Trace]] = defaultdict(list)
     out_of_version: dict[UUID, list[Trace]] = defaultdict(list)
@@ -158,12 +178,12 @@ def plan(
         if trace.source == Source.CALL:
             by_version[trace.model_version_id].append(trace)
         else:
-            _plan_fee(planned, trace, fees, behind[trace.artifact_id])
+            _plan_fee(planned, trace, fees, behind(trace.artifact_id, trace.model_version_id))
     for version_id in dict.fromkeys((*by_version, *out_of_version)):
         calls, out = by_version[version_id], out_of_version[version_id]
-        sha256 = artifact_of((*calls, *out))
-        sums = _sums_before(earlier.get(version_id, {}), behind[sha256])
-        _plan_calls(planned, version_id, calls, out, sums, behind[sha256], shards)
+        known = behind(artifact_of((*calls, *out)), version_id)
+        sums = _sums_before(earlier.get(version_id, {}), known)
+        _plan_calls(planned, version_id, calls, out, sums, known, shards)
     planned.record_fees.extend(
         PlannedRecordFee(source, record_id, amount_nano, equal_nano, authors.get(record_id))
         for (source, record_id), (amount_nano, equal_nano) in sorted(fees.items())
@@ -171,33 +191,66 @@ def plan(
     return planned
 
 
-def behind_of(found: Iterable[Trace], authors: Mapping[int, int], accuracy: Accuracy) -> dict[str | None, Behind]:
-    """What `plan` reads once per artifact of these traces."""
-    artifacts = {None, *(trace.artifact_id for trace in found)}
-    return {sha256: Behind(sha256, authors, accuracy) for sha256 in artifacts}
-
-
-def again(trace: Trace, phi: np.ndarray | None, authors: Mapping[int, int], accuracy: Accuracy) -> Planned:
+def again(
+    trace: Trace, phi: np.ndarray | None, authors: Mapping[int, int], accuracy: Accuracy, *, pays_equally: bool = False
+) -> Planned:
     """The lines of one charge as a plan makes them, for a replay. `phi`: net factors of a call, by place."""
     planned = Planned([], [], [], [])
-    behind = Behind(trace.artifact_id, authors, accuracy)
+    behind = Behind(trace.artifact_id, authors, accuracy, pays_equally=pays_equally)
     if phi is None:
         _plan_fee(planned, trace, defaultdict(lambda: [0, 0]), behind)
         return planned
-    call = epoch_call(trace, behind.withdrawn_at)
+    call = behind.call(trace)
     _add_call(planned, trace, call, amounts_of(call, phi, behind.is_gated), behind)
     return planned
 
 
 class Behind:
-    """What is read once per artifact of an epoch."""
+    """What is read once per artifact of an epoch. Where it pays equally, nobody is gated."""
 
-    def __init__(self, sha256: str | None, authors: Mapping[int, int], accuracy: Accuracy) -> None:
+    def __init__(
+        self, sha256: str | None, authors: Mapping[int, int], accuracy: Accuracy, *, pays_equally: bool = False
+    ) -> None:
+        self.pays_equally = pays_equally
         self.roster = roster_of(sha256)
-        self.is_gated = is_gated_of(sha256)
+        self.is_gated = is_gated_of(sha256, pays_equally=pays_equally)
         self.authors = authors
         self.people = people_of(self.roster, authors, accuracy)
         self.withdrawn_at = traces.withdrawals_of(sha256)
+
+    def call(self, trace: Trace) -> EpochCall:
+        return epoch_call(trace, self.withdrawn_at, pays_equally=self.pays_equally)
+
+
+class Reading:
+    """What plans with the same authors and accuracies have read: each artifact once."""
+
+    def __init__(self, authors: Mapping[int, int], accuracy: Accuracy) -> None:
+        self._authors, self._accuracy = authors, accuracy
+        self._known: dict[tuple[str | None, bool], Behind] = {}
+
+    def behind(self, sha256: str | None, *, pays_equally: bool) -> Behind:
+        key = sha256, pays_equally
+        if key not in self._known:
+            self._known[key] = Behind(sha256, self._authors, self._accuracy, pays_equally=pays_equally)
+        return self._known[key]
+
+
+class TakenOut(NamedTuple):
+    """A call of an earlier epoch that was given back since, as that epoch paid it."""
+
+    call: EpochCall
+    paid: CallPaid
+    was_summed: bool
+
+    @classmethod
+    def of(cls, trace: Trace, behind: Behind) -> TakenOut:
+        line = Line.objects.filter(source_id=trace.charge_id).select_related("epoch").first()
+        equally = line is not None and line.epoch.pays_equally(trace.model_version_id)
+        call = epoch_call(trace, behind.withdrawn_at, pays_equally=equally)
+        phi = phi_in(line.epoch_id if line else None, trace, behind.roster)
+        is_gated = is_gated_of(trace.artifact_id, pays_equally=equally)
+        return cls(call, amounts_of(call, phi, is_gated), was_summed=not equally)
 
 
 def artifact_of(found: Sequence[Trace]) -> str | None:
@@ -210,9 +263,10 @@ def roster_of(sha256: str | None) -> Roster:
     return bundles.load(sha256).roster if sha256 else Roster.of([], [])
 
 
-def is_gated_of(sha256: str | None) -> np.ndarray:
-    """By place: records that held-out rows of the artifact speak against."""
-    return bundles.load(sha256).is_gated if sha256 else np.zeros(0, dtype=bool)
+def is_gated_of(sha256: str | None, *, pays_equally: bool = False) -> np.ndarray:
+    """By place: records that held-out rows of the artifact speak against; none where it pays equally."""
+    found = bundles.load(sha256).is_gated if sha256 else np.zeros(0, dtype=bool)
+    return np.zeros_like(found) if pays_equally else found
 
 
 def _sums_before(earlier: Mapping[int, tuple[int, int]], behind: Behind) -> Sums:
@@ -231,14 +285,20 @@ def _plan_calls(
     behind: Behind,
     shards: Shards | None,
 ) -> None:
-    out = [(epoch_call(trace, behind.withdrawn_at), phi_of(trace, behind.roster)) for trace in taken_out]
-    for call, _phi in out:
-        so_far.take_out(call)
-    if shards is None:
-        calls = [epoch_call(trace, behind.withdrawn_at) for trace in found]
+    out = [TakenOut.of(trace, behind) for trace in taken_out]
+    for one in out:
+        if one.was_summed:
+            so_far.take_out(one.call)
+    if behind.pays_equally:
+        net, positive, phi = so_far.net, so_far.positive, np.full(len(behind.roster), BILLION)
+        parts: Iterable[Part] = (
+            shards.parts(version_id, found, phi) if shards else [part_of(found, phi, behind)]
+        )
+    elif shards is None:
+        calls = [behind.call(trace) for trace in found]
         result = settle(calls, so_far, behind.is_gated)
         net, positive, phi = result.net, result.positive, result.phi
-        parts: Iterable[Part] = [_part(found, calls, result.paid, behind)]
+        parts = [_part(found, calls, result.paid, behind)]
     else:
         for sums in shards.sums(version_id, found):
             so_far.include(sums)
@@ -258,13 +318,13 @@ def sums_of(found: Sequence[Trace], behind: Behind) -> Sums:
     """What these calls of a version add to its running sums."""
     sums = Sums.zero(len(behind.roster))
     for trace in found:
-        sums.add(epoch_call(trace, behind.withdrawn_at))
+        sums.add(behind.call(trace))
     return sums
 
 
 def part_of(found: Sequence[Trace], phi: np.ndarray, behind: Behind) -> Part:
     """What these calls of a version pay, with the net factors of the whole epoch."""
-    calls = [epoch_call(trace, behind.withdrawn_at) for trace in found]
+    calls = [behind.call(trace) for trace in found]
     return _part(found, calls, [amounts_of(call, phi, behind.is_gated) for call in calls], behind)
 
 
@@ -321,15 +381,15 @@ def _add_record_epochs(
     version_id: UUID,
     earned: np.ndarray,
     used: np.ndarray,
-    taken_out: Sequence[tuple[EpochCall, np.ndarray]],
+    taken_out: Sequence[TakenOut],
     sums: tuple[Sequence[int], Sequence[int], np.ndarray],
     behind: Behind,
 ) -> None:
     net, positive, phi = sums
     lost, given_back = (np.zeros(len(behind.roster), dtype=np.int64) for _ in range(2))
-    for call, phi_then in taken_out:
-        given_back[call.places] += amounts_of(call, phi_then, behind.is_gated).amounts
-        lost[call.places] += 1
+    for one in taken_out:
+        given_back[one.call.places] += one.paid.amounts
+        lost[one.call.places] += 1
     touched = np.flatnonzero(used + lost)
     for place in touched[np.argsort(behind.roster.record_ids[touched])].tolist():
         planned.record_epochs.append(
@@ -350,20 +410,21 @@ def _add_record_epochs(
 
 def _plan_fee(planned: Planned, trace: Trace, fees: dict[tuple[str, int], list[int]], behind: Behind) -> None:
     """An access or training charge: data by the version's shares, curation by the records each curator approved."""
-    places, weights = fee_weights(trace, behind.withdrawn_at)
+    places, weights = fee_weights(trace, behind.withdrawn_at, pays_equally=behind.pays_equally)
     if not len(weights):
-        reason = str(_why_no_fee(trace))
+        reason = str(_why_no_fee(trace, behind.pays_equally))
         for role, amount_nano in (("data", trace.data_nano), ("curation", trace.curation_nano)):
             if amount_nano:
                 planned.lines.append(PlannedLine(trace.source, trace.charge_id, role, None, reason, 0, amount_nano))
         return
     record_ids = behind.roster.record_ids[places]
     amounts = split(trace.data_nano, weights)
+    is_equal = behind.pays_equally or trace.method in methods.EQUAL
     _add_lines(planned, trace.source, trace.charge_id, places, amounts, behind.people.contributors)
     for record_id, amount_nano in zip(record_ids.tolist(), amounts.tolist(), strict=True):
         if amount_nano:
             fees[trace.source, record_id][0] += amount_nano
-            fees[trace.source, record_id][1] += amount_nano if trace.method in methods.EQUAL else 0
+            fees[trace.source, record_id][1] += amount_nano if is_equal else 0
     curators = weigh_fee(trace, places, weights, behind.people)
     left = {Unattributed.CURATOR_ACCURACY: curators.lost_nano, Unattributed.NO_CURATOR: curators.nobody_nano}
     _add_curation_lines(planned, trace.source, trace.charge_id, curators.amounts, left)
@@ -376,17 +437,24 @@ def weigh_fee(trace: Trace, places: np.ndarray, weights: np.ndarray, people: Peo
     return weigh(trace.curation_nano, approved, people.desks)
 
 
-def _why_no_fee(trace: Trace) -> Unattributed:
+def _why_no_fee(trace: Trace, pays_equally: bool) -> Unattributed:
     if trace.status == Trace.Status.FAILED or trace.artifact_id is None:
         return Unattributed(trace.reason or Unattributed.NOT_ATTRIBUTABLE)
-    return Unattributed.WITHDRAWN if bundles.load(trace.artifact_id).shares.any() else Unattributed.NO_HELP
+    had_one = pays_equally or bundles.load(trace.artifact_id).shares.any()
+    return Unattributed.WITHDRAWN if had_one else Unattributed.NO_HELP
 
 
-def fee_weights(trace: Trace, withdrawn_at: Mapping[int, datetime] | None = None) -> tuple[np.ndarray, np.ndarray]:
+def fee_weights(
+    trace: Trace, withdrawn_at: Mapping[int, datetime] | None = None, *, pays_equally: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
     """Places with a whole weight above zero for access and training money, and the weights; empty if nobody is paid.
 
-    A record that was withdrawn before the charge has none, even while the version still holds it.
+    A record that was withdrawn before the charge has none, even while the version still holds it. `pays_equally`: every
+    leader has 1.
     """
+    if pays_equally:
+        places = _leaders(trace, withdrawn_at)
+        return places, np.ones(len(places), dtype=np.int64)
     if trace.status == Trace.Status.FAILED or trace.artifact_id is None:
         return traces.NO_SCORES, traces.NO_SCORES
     bundle = bundles.load(trace.artifact_id)

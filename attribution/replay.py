@@ -22,6 +22,7 @@ from attribution import explain, planning, settlement, traces
 from attribution.models import CuratorAccuracy, Epoch, Line, RecordEpoch, RecordFee, RecordLine, Reversal, Source, Trace
 from attribution.netting import net_factors
 from attribution.planned import Planned
+from attribution.shares import BILLION
 
 SCORE_UNITS_MAX = 1
 
@@ -57,7 +58,7 @@ def of_charge(charge_id: UUID, *, sealed: bytes | None = None, sealed_key: bytes
     """
     found = Outcome()
     trace = Trace.objects.get(charge_id=charge_id)
-    epoch_id = Line.objects.filter(source_id=charge_id)[:1].get().epoch_id
+    epoch = Line.objects.filter(source_id=charge_id).select_related("epoch")[:1].get().epoch
     if trace.forgotten_at is not None:
         found.expired.append(charge_id)
         return found
@@ -71,8 +72,9 @@ def of_charge(charge_id: UUID, *, sealed: bytes | None = None, sealed_key: bytes
                 {(charge_id, int(name)): score for name, score in trace.scores.items()},
                 {(charge_id, int(name)): score for name, score in again.items()},
             )
-    phi = _factors(found, epoch_id, trace) if trace.source == Source.CALL else None
-    planned = planning.again(trace, phi, _authors(epoch_id), _accuracy(found, epoch_id))
+    phi = _factors(found, epoch, trace) if trace.source == Source.CALL else None
+    accuracy, pays_equally = _accuracy(found, epoch.pk), epoch.pays_equally(trace.model_version_id)
+    planned = planning.again(trace, phi, _authors(epoch.pk), accuracy, pays_equally=pays_equally)
     _compare(found, planned, Line.objects.filter(source_id=charge_id), RecordLine.objects.filter(source_id=charge_id))
     return found
 
@@ -104,6 +106,7 @@ def of_epoch(epoch: Epoch) -> Outcome:
         accuracy=_accuracy(found, epoch.pk),
         taken_out=taken_out,
         authors=_authors(epoch.pk),
+        equally=epoch.equal_versions,
     )
     _compare(found, planned, epoch.lines.all(), epoch.record_lines.all())
     if not found.one_off:
@@ -114,12 +117,17 @@ def of_epoch(epoch: Epoch) -> Outcome:
     return found
 
 
-def _factors(found: Outcome, epoch_id: UUID, trace: Trace) -> np.ndarray:
+def _factors(found: Outcome, epoch: Epoch, trace: Trace) -> np.ndarray:
     """Net factors by place, computed from the stored sums of an epoch; those that are stored otherwise are differences."""
-    roster, is_gated = planning.roster_of(trace.artifact_id), planning.is_gated_of(trace.artifact_id)
-    rows = list(RecordEpoch.objects.filter(epoch=epoch_id, model_version_id=trace.model_version_id))
+    pays_equally = epoch.pays_equally(trace.model_version_id)
+    roster = planning.roster_of(trace.artifact_id)
+    is_gated = planning.is_gated_of(trace.artifact_id, pays_equally=pays_equally)
+    rows = list(RecordEpoch.objects.filter(epoch=epoch, model_version_id=trace.model_version_id))
     places = roster.places_of(row.record_id for row in rows)
-    computed = net_factors([int(row.net) for row in rows], [int(row.positive) for row in rows], is_gated[places])
+    if pays_equally:
+        computed = np.full(len(rows), BILLION)
+    else:
+        computed = net_factors([int(row.net) for row in rows], [int(row.positive) for row in rows], is_gated[places])
     for row, place, factor in zip(rows, places.tolist(), computed.tolist(), strict=True):
         if (row.phi, row.gated) != (factor, bool(is_gated[place])):
             found.differences.append(f"record {row.record_id}: phi {row.phi} is stored, {factor} is computed")

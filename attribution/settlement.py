@@ -26,7 +26,7 @@ from django.db import transaction
 from django.db.models import Max
 from django.utils import timezone
 
-from attribution import bundles, frozen, measured, methods, planning, reversals, sharding
+from attribution import bundles, cards, frozen, measured, methods, planning, reversals, sharding
 from attribution.models import Cut, Epoch, Line, PlannedPosting, RecordEpoch, RecordFee, RecordLine, Source, Trace
 from attribution.netting import Unattributed
 from attribution.payloads import attributed_entry_id
@@ -82,6 +82,7 @@ def close_due(now: datetime | None = None) -> int:
             first_leaf=first_leaf,
             end_leaf=end_leaf,
             charge_ids=charge_ids,
+            cards=cards.in_force(model_id),
             closed_at=now,
         )
         ledger.enqueue(topic=PLAN_TOPIC, reference=f"epoch:{epoch.pk}", payload={"epoch_id": str(epoch.pk)})
@@ -144,6 +145,7 @@ def plan_epoch(epoch_id: uuid.UUID | str) -> Epoch:
             taken_out=taken_out,
             authors=authors,
             shards=_shards(epoch, found, authors),
+            equally=epoch.equal_versions,
         )
         with transaction.atomic():
             reversals.lock(epoch.model_id)

@@ -88,7 +88,7 @@ def compute(reference: str) -> None:
     payload = ledger.outbox_payload(TOPIC, reference)
     if payload is None:
         return
-    row = PlanShard.objects.filter(pk=payload["shard"]).first()
+    row = PlanShard.objects.select_related("epoch").filter(pk=payload["shard"]).first()
     if row is None or row.result is not None:  # planned meanwhile, or done
         ledger.outbox_done(TOPIC, reference)
         return
@@ -112,7 +112,12 @@ def forget(epoch_id: UUID) -> None:
 def _computed(row: PlanShard) -> bytes:
     known = Trace.objects.in_bulk([UUID(charge_id) for charge_id in row.charge_ids])
     found = [known[UUID(charge_id)] for charge_id in row.charge_ids]
-    behind = planning.Behind(planning.artifact_of(found), dict(row.authors), measured.of_epoch(row.epoch_id))
+    behind = planning.Behind(
+        planning.artifact_of(found),
+        dict(row.authors),
+        measured.of_epoch(row.epoch_id),
+        pays_equally=row.epoch.pays_equally(row.model_version_id),
+    )
     if row.phase == PlanShard.Phase.SUMS:
         sums = planning.sums_of(found, behind)
         return _packed({"limbs": sums.limbs()}, sums.added_nano)

@@ -4,7 +4,7 @@ from contextlib import suppress
 
 from celery import shared_task
 
-from attribution import settlement, sharding, traces
+from attribution import cards, settlement, sharding, traces
 from ledger import services as ledger
 
 
@@ -26,3 +26,18 @@ def settle_shard(references: list[str]) -> None:
 def _trace(reference: str) -> None:
     with suppress(*traces.PASSING):  # its row says so, and is rung again
         traces.trace(reference)
+
+
+@shared_task(acks_late=True, ignore_result=True)
+def measure_score_card(card_id: int) -> None:
+    cards.advance(card_id)
+
+
+@shared_task(acks_late=True, ignore_result=True)
+def measure_score_card_part(part_id: int) -> None:
+    cards.measure(part_id)
+
+
+@shared_task(ignore_result=True)
+def ring_due_score_cards() -> None:
+    cards.ring_due()

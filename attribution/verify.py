@@ -363,6 +363,18 @@ CHECKS = (
         """,
     ),
     (
+        # An hour for clocks that differ: one is the sequencer's, the other a worker's.
+        "I6",
+        "epoch {0} pays version {1} by the score card {2}, which is another version's, younger, or says something else",
+        """
+        SELECT e.id, f.key, f.value ->> 'card' FROM attribution_epoch e, jsonb_each(e.cards) AS f
+        LEFT JOIN attribution_scorecard c ON c.id = (f.value ->> 'card')::bigint
+        WHERE c.id IS NULL OR c.status <> 'done' OR c.model_version_id::text <> f.key OR c.below <> f.value -> 'below'
+           OR c.done_at > e.closed_at + interval '1 hour'
+        ORDER BY 1 LIMIT 1
+        """,
+    ),
+    (
         "I10",
         "record {0} is a follower in version {1} and was paid {2} nano",
         """

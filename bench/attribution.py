@@ -28,20 +28,20 @@ import numpy as np
 from sklearn.datasets import load_breast_cancer, load_digits
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.metrics import roc_auc_score
 
 from attribution import netting, shares
 from attribution.engines import audit as audits
 from attribution.engines import gated, linear, neighbours, penalty
 from attribution.engines.design import one_blas_thread
 from attribution.roster import Roster
+from attribution.scorecards import copies as duplicates
+from attribution.scorecards import noise as planted
+from attribution.scorecards.agreement import linear_datamodeling_score, subsets
 from bench import peers, report
-from tests.attribution.science import linear_datamodeling_score
 
 PACKAGES = ("numpy", "scipy", "sklearn", "django")
 HALVES = 100
 ASKED = 40
-CALL_NANO = 8_400_000
 CONTRIBUTORS = 200
 RECORDS_KEPT = 20
 CHOSEN = None  # the penalty a user gets who names none
@@ -219,7 +219,7 @@ def audit() -> None:
 def noise() -> None:
     """How well held-out rows find wrong labels, by the mean influence alone and by it over its error, as gating does."""
     features, labels = digits(1797)
-    rows, classes = 1200, sorted(set(labels))
+    rows = 1200
     for l2 in PENALTIES:
         found: dict[str, list[float]] = {"mean / error": [], "mean": []}
         caught, wronged, used = [], [], set()
@@ -227,16 +227,12 @@ def noise() -> None:
             random = np.random.default_rng(seed)
             order = random.permutation(len(features))
             train, judges = order[:rows], order[rows:]
-            wrong = random.permutation(rows) < rows // 10
-            noisy = [
-                random.choice([one for one in classes if one != labels[i]]) if is_wrong else labels[i]
-                for i, is_wrong in zip(train, wrong, strict=True)
-            ]
+            noisy, wrong = planted.flipped([labels[i] for i in train], seed=seed)
             model = trained(features[train], noisy, l2=l2)
             used.add(named(l2, model))
             mean, error = linear.validation_scores(model, features[judges], [labels[i] for i in judges])
-            found["mean / error"].append(roc_auc_score(wrong, -mean / error))
-            found["mean"].append(roc_auc_score(wrong, -mean))
+            found["mean / error"].append(planted.found(wrong, mean, error))
+            found["mean"].append(planted.found(wrong, mean, np.ones(rows)))
             shut = gated(mean, error)
             caught.append(shut[wrong].mean())
             wronged.append(shut[~wrong].mean())
@@ -254,33 +250,17 @@ def named(l2: float | None, model) -> str:
 def copies() -> None:
     features, labels = digits(400)
     questions = digits(440)[0][400:]
-    weights = np.concatenate([np.ones(400), np.zeros(200)])
-    alone = linear.fit(features, labels, np.ones(400), {"standardise": False})
-    crowded = linear.fit(
-        np.vstack([features, features[:200]]), [*labels, *labels[:200]], weights, {"standardise": False}
-    )
-    before, after = (_paid(model, questions) for model in (alone, crowded))
-    mine = sum(before[i] for i in range(20)), sum(after[i] for i in [*range(20), *range(400, 420)])
-    show("pay of who copies their own or others' records, after / before", f"{mine[1] / mine[0]:.6f}", "1.000 exactly")
-    show("records whose pay the copies changed", str(sum(before[i] != after[i] for i in range(400))), "0")
 
+    def fit(numbers: np.ndarray):
+        weights = (np.arange(len(numbers)) < 400).astype(float)
+        return linear.fit(features[numbers], [labels[i] for i in numbers], weights, {"standardise": False})
 
-def _paid(model, questions: np.ndarray) -> dict[int, int]:
-    records = range(model.settings["records"])
-    roster = Roster.of(records, [f"{i:08x}" for i in records])
-    calls = [_call(number, model, roster, linear.answer(model, row)) for number, row in enumerate(questions)]
-    paid = dict.fromkeys(records, 0)
-    result = netting.settle(calls, netting.Sums.zero(len(roster)), np.zeros(len(roster), dtype=bool))
-    for call, one in zip(calls, result.paid, strict=True):
-        for record, amount in zip(roster.record_ids[call.places].tolist(), one.amounts.tolist(), strict=True):
-            paid[record] += amount
-    return paid
+    def answers(model):
+        return [linear.answer(model, row) for row in questions]
 
-
-def _call(number: int, model, roster: Roster, answer) -> netting.EpochCall:
-    scores = shares.quantise(linear.attribute(model, answer)[roster.fit_order])
-    places = np.flatnonzero(scores)
-    return netting.EpochCall(number, CALL_NANO, places, scores[places])
+    gain, changed = duplicates.gain(linear, fit, answers, rows=400, copied=np.arange(20))
+    show("pay of who copies their own or others' records, after / before", f"{gain:.6f}", "1.000 exactly")
+    show("records whose pay the copies changed", str(changed), "0")
 
 
 def speed() -> None:
@@ -300,13 +280,13 @@ def speed() -> None:
             linear.attribute(model, answer)
             scored.append(time.perf_counter() - start)
             start = time.perf_counter()
-            call = _call(0, model, roster, answer)
+            call = duplicates.call_of(0, linear.attribute(model, answer), roster)
             paid = netting.amounts_of(call, phi, is_gated)
             lines = contributors.sums(call.places, paid.amounts)
             contributors.counts(call.places[paid.amounts > 0])
             netting.largest(paid.amounts, roster.record_ids[call.places], RECORDS_KEPT)
             whole.append(time.perf_counter() - start)
-            assert sum(lines.values()) + paid.left_nano == CALL_NANO
+            assert sum(lines.values()) + paid.left_nano == duplicates.CALL_NANO
         for name, taken in (("scores", scored), ("scores and integer lines", whole)):
             p50, p95 = np.percentile(taken, [50, 95]) * 1000
             show(f"{name} of a call, n = {rows}: p50, p95", f"{p50:.2f}, {p95:.2f} ms", floor)

@@ -26,6 +26,7 @@ DEMO_STEPS = {
     "second models": gettext_lazy("second models"),
     "calls": gettext_lazy("calls"),
     "settlement": gettext_lazy("the settlement of their epochs"),
+    "score cards": gettext_lazy("the score cards of the models"),
 }
 
 

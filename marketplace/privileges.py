@@ -38,6 +38,7 @@ SEQUENCER_TABLES = {
     "attribution_epoch": "SELECT, INSERT, UPDATE",
     "attribution_plannedposting": "SELECT, UPDATE",
     "attribution_line": "SELECT",
+    "attribution_scorecard": "SELECT",
 }
 SEQUENCER_FUNCTIONS = ("gateway_lives(text)", "gateway_key_lease_holders()", "gateway_end_key_leases_of(text)")
 

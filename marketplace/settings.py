@@ -180,6 +180,7 @@ CELERY_BEAT_SCHEDULE = {
     "expire uploads": {"task": "datanets.tasks.expire_uploads", "schedule": 3600},
     "plant records for curators": {"task": "datanets.tasks.ring_gold", "schedule": 60},
     "sweep storage": {"task": "datanets.tasks.sweep_storage", "schedule": 3600},
+    "measure score cards": {"task": "attribution.tasks.ring_due_score_cards", "schedule": 20},
     "ring waiting training": {"task": "marketplace.tasks.ring_waiting_training", "schedule": 60},
     "fail overdue training": {"task": "marketplace.tasks.fail_overdue_training", "schedule": 600},
     "keep deadlines": {"task": "marketplace.tasks.keep_deadlines", "schedule": 20},
@@ -337,6 +338,11 @@ EPOCH_S = int(env("EPOCH_S", "120" if DEMO_STATE else "86400"))
 PLAN_SHARD_CALLS = int(
     env("PLAN_SHARD_CALLS", "2000")
 )  # an epoch with more calls is shared out to workers, so many each
+# Below these a model's scores predict too little, and its money is split equally over the records that lead.
+SCORE_CARD_LDS_MIN = float(env("SCORE_CARD_LDS_MIN", "0.5"))
+SCORE_CARD_AUC_MIN = float(env("SCORE_CARD_AUC_MIN", "0.8"))
+# How long after a training its card is begun: in a demo state not before all of the demo is there.
+SCORE_CARD_WAIT_S = int(env("SCORE_CARD_WAIT_S", "900" if DEMO_STATE else "0"))
 TRACE_WAIT_S = 86400  # a charge without a trace for so long is settled as not attributable
 CHALLENGE_WINDOW_S = int(env("CHALLENGE_WINDOW_S", "0" if DEMO_STATE else str(7 * 86400)))
 UNATTRIBUTED_KEPT_S = int(env("UNATTRIBUTED_KEPT_S", str(90 * 86400)))

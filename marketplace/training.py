@@ -17,7 +17,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from accounts.models import User
-from attribution import fitting
+from attribution import cards, fitting
 from attribution.models import Artifact
 from datanets import licences
 from datanets import services as datanets
@@ -171,6 +171,7 @@ def _finish(training: TrainingRun, artifact: Artifact, versions: Sequence[Versio
     )
     training.status, training.finished_at = TrainingRun.Status.DONE, timezone.now()
     training.save(update_fields=["status", "finished_at"])
+    cards.ask(artifact_sha256=artifact.sha256, model_id=model.pk, model_version_id=version.pk)
     listings.announce_catalogue()
     notifications.notify(model.owner, "training_done", model=version.path)
     url = notifications.address_of("model", model.owner.username, model.slug)

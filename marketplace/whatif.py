@@ -201,7 +201,7 @@ class _Batch:
             self.lines[epoch_id].append((source_id, payee_id, nano))
         self.earlier = settlement.earlier_sums(epochs[0], list(self.traces.values()))
         self.accuracy = measured.of_epochs(numbers)
-        self.behind: dict[tuple[frozenset, frozenset], dict[str | None, planning.Behind]] = {}
+        self.readings: dict[tuple[frozenset, frozenset], planning.Reading] = {}
 
     def replan(self, found: People, epoch: Epoch, sums: dict[UUID, dict[int, tuple[int, int]]]) -> None:
         known = [self.traces[pk] for pk in map(UUID, epoch.charge_ids) if pk in self.traces]
@@ -222,7 +222,8 @@ class _Batch:
             accuracy=accuracy,
             taken_out=out,
             authors=authors,
-            behind=self._behind(authors, accuracy),
+            reading=self._reading(authors, accuracy),
+            equally=epoch.equal_versions,
         )
         for row in planned.record_epochs:
             sums[row.model_version_id][row.record_id] = (row.net, row.positive)
@@ -233,11 +234,9 @@ class _Batch:
         for source_id, payee_id, nano in self.lines[epoch.pk]:
             _add(found, source_id, payee_id, -nano, left_out)
 
-    def _behind(self, authors: dict[int, int], accuracy: planning.Accuracy) -> dict[str | None, planning.Behind]:
+    def _reading(self, authors: dict[int, int], accuracy: planning.Accuracy) -> planning.Reading:
         key = frozenset(authors.items()), frozenset(accuracy.items())
-        if key not in self.behind:
-            self.behind[key] = planning.behind_of(self.traces.values(), authors, accuracy)
-        return self.behind[key]
+        return self.readings.setdefault(key, planning.Reading(authors, accuracy))
 
     def _by_rule(self, trace: Any) -> Trace:
         """The trace as the other rule would have made it. No rule of a model splits training fees: they stay."""

@@ -1329,6 +1329,14 @@ CREATE TRIGGER version_is_immutable BEFORE UPDATE ON datanets_version
         "A replay would believe the factors that it is there to check.",
     ),
     Removal(
+        "epoch_freezes_its_cards",
+        "attribution/settlement.py",
+        "            cards=cards.in_force(model_id),\n",
+        "",
+        ("tests/attribution/test_cards.py::test_an_epoch_pays_by_the_card_of_its_close_whatever_is_measured_later",),
+        "A model whose scores predict too little would go on paying by them.",
+    ),
+    Removal(
         "noise_of_equal_labels_is_not_paid",
         "attribution/fitting.py",
         "        if _classes(targets, pool.weights) < 2:\n",

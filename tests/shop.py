@@ -8,9 +8,9 @@ from django.conf import settings
 from django.utils import timezone
 
 from accounts.models import User
-from attribution import settlement, traces
+from attribution import cards, settlement, traces
 from attribution import verify as attribution_verify
-from attribution.models import Cut
+from attribution.models import Cut, ScoreCard
 from datanets import reviews
 from datanets import verify as datanets_verify
 from datanets.models import Datanet, Record, Version
@@ -67,6 +67,20 @@ def trained(books, version: Version, *others: Version, settings: dict | None = N
     return ModelVersion.objects.select_related("model__owner").get(training_run=run)
 
 
+def measured_card(version: ModelVersion, *, at_most: int | None = None) -> ScoreCard:
+    """What workers do with the bells of a version's newest score card, in any order; after `at_most` parts all are killed."""
+    card = ScoreCard.objects.filter(model_version_id=version.pk).latest("number")
+    cards.advance(card.pk)
+    while at_most is None or at_most > 0:
+        waiting = card.parts.filter(result=None, attempts__lt=cards.ATTEMPTS_MAX).order_by("?").first()
+        if waiting is None:
+            break
+        cards.measure(waiting.pk)
+        at_most = None if at_most is None else at_most - 1
+    card.refresh_from_db()
+    return card
+
+
 def settle(books) -> int:
     """What workers and the sequencer do when an epoch is over: trace, close, plan, post, vest. Returns the epochs posted."""
     books.fold()
@@ -110,6 +124,7 @@ __all__ = [
     "fund",
     "make_model",
     "measured",
+    "measured_card",
     "nothing_is_wrong",
     "person",
     "published",

@@ -24,7 +24,7 @@ from .design import (
     scatter,
     standardisation,
 )
-from .objective import Objective, outputs_at, softmax, symmetric_inverse
+from .objective import CG_TOLERANCE, GRADIENT_MAX, Objective, outputs_at, softmax, symmetric_inverse
 
 NAME = "linear"
 METHOD = "midpoint influence/1"
@@ -155,10 +155,17 @@ def outputs_of(
     return outputs_at(artifact.settings["task"], x @ theta.T, served)
 
 
-def retrain(artifact: Artifact, keep: np.ndarray) -> np.ndarray:
+def retrain(
+    artifact: Artifact,
+    keep: np.ndarray,
+    *,
+    gradient_max: float = GRADIENT_MAX,
+    cg_tolerance: float = CG_TOLERANCE,
+) -> np.ndarray:
     """Really train again with each record's weight multiplied by `keep`, shape (n,): the ground truth of score cards.
 
-    Mean and scale stay as they are, so that what is compared is the fit alone.
+    Mean and scale stay as they are, so that what is compared is the fit alone. `gradient_max`, `cg_tolerance`: when the
+    search ends, and how exactly each of its steps is solved where there is no inverse.
 
     Returns:
         theta, shape (K, d + 1), for `outputs_of`.
@@ -166,7 +173,15 @@ def retrain(artifact: Artifact, keep: np.ndarray) -> np.ndarray:
     a = artifact.arrays
     w = a["weights"] * np.asarray(keep, dtype=np.float64)[a["record_index"]]
     with one_blas_thread():
-        return Objective(a["X"], a["targets"], artifact.settings).solve(w, start=a["theta"])
+        problem = Objective(a["X"], a["targets"], artifact.settings)
+        return problem.solve(w, start=a["theta"], gradient_max=gradient_max, cg_tolerance=cg_tolerance)
+
+
+def inverse_of(artifact: Artifact) -> np.ndarray:
+    """The inverse curvature at half weights, as `fit` stores it below `exact_parameters_max`. Shape (P, P)."""
+    a = artifact.arrays
+    problem = Objective(a["X"], a["targets"], artifact.settings)
+    return symmetric_inverse(problem.hessian(a["theta_half"], 0.5 * a["weights"]))
 
 
 def queries(artifact: Artifact, features: np.ndarray, labels: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -144,6 +144,27 @@ def knn_shapley(matches: np.ndarray, *, k: int) -> np.ndarray:
     return scores
 
 
+def votes_without(artifact: Artifact, features: np.ndarray, labels: list[str], masks: np.ndarray) -> np.ndarray:
+    """The share of votes for each query's label when only some leaders are there: the ground truth of score cards.
+
+    Args:
+        features: Queries, shape (q, d). labels: the class whose share is meant, for each.
+        masks: Which leaders stay, shape (m, leaders), at least one in each.
+
+    Returns:
+        Shape (m, q).
+    """
+    a, k = artifact.arrays, artifact.settings["k"]
+    position = {label: i for i, label in enumerate(artifact.settings["classes"])}
+    shares = np.empty((len(masks), len(features)))
+    for q, (row, label) in enumerate(zip(features, labels, strict=True)):
+        order, _ = _by_distance(artifact, checked_vector(row, len(a["mean"])))
+        matches = a["targets"][order] == position[label]
+        for m, kept in enumerate(masks[:, order]):
+            shares[m, q] = matches[np.flatnonzero(kept)[:k]].mean()
+    return shares
+
+
 def validation_scores(artifact: Artifact, features: np.ndarray, targets: Any) -> tuple[np.ndarray, np.ndarray]:
     """KNN-Shapley of the vote for the true label, over held-out rows: pays training and access, and gates records.
 

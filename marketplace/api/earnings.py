@@ -128,7 +128,7 @@ class LineSumShown(Shown):
     full_nano, full_open = money("full_nano")
 
     def get_method(self, found) -> dict[str, str]:
-        return methods.shown(found.charge.method)._asdict()
+        return methods.shown(found.method)._asdict()
 
     def get_left_sentence(self, found) -> str:
         return unattributed_sentence(found.left_reason)

@@ -111,6 +111,7 @@ urlpatterns = [
     path(f"{_MODEL}listing/", models.ListingView.as_view()),
     path(f"{_MODEL}retirement/", models.RetirementView.as_view()),
     path(f"{_MODEL}versions/", models.ModelVersionsView.as_view()),
+    path(f"{_MODEL}versions/<int:number>/score-card/", models.ScoreCardView.as_view()),
     path(f"{_MODEL}attribution/", models.TotalsView.as_view()),
     path(f"{_MODEL}training-runs/", models.RunsView.as_view()),
     path("training-runs/<uuid:run_id>/", models.RunView.as_view()),

@@ -27,7 +27,7 @@ MODEL_BYTES = 2000  # of one in the list, about
 _MODELS = """SELECT model_id::text, version_id::text, number, owner_id, owner, slug, name, purpose, engine, access_mode,
   pass_price_nano, pass_days, free_calls_per_day, context_tokens, max_output_tokens, upstream_url, upstream_model,
   upstream_key_token, upstream_fallbacks, artifact_sha256, created_at, listed, retire_from, rule_id::text, rule_sha256,
-  rule_parts, owner_ids, datanets, task, attribution_method, metrics, record_count FROM gateway_models"""
+  rule_parts, owner_ids, datanets, task, attribution_method, metrics, record_count, score_card FROM gateway_models"""
 _PRICES = """SELECT model_id::text, price_list_id::text, sha256, price_call_nano, price_in_nano, price_out_nano,
   price_abstain_nano FROM gateway_prices"""
 _WITHDRAWN = "SELECT record_id FROM gateway_withdrawn WHERE datanet_id = ANY (%s::uuid[])"
@@ -78,6 +78,7 @@ class Version:
     attribution_method: str | None
     metrics: Mapping[str, Any]
     record_count: int
+    score_card: Mapping[str, Any] | None  # None: not measured yet
     price_list: PriceList
 
     @property
@@ -228,9 +229,17 @@ def described(version: Version, catalogue: Catalogue, *, pinned: bool = False) -
         "datanets": [{key: one[key] for key in ("datanet", "version", "kind", "licence")} for one in version.datanets],
         "records": version.record_count,
         "attribution": version.attribution_method,
-        "score_card": dict(version.metrics),
+        "metrics": dict(version.metrics),
+        "score_card": _score_card(version.score_card),
         "artifact_sha256": version.artifact_sha256,
     }
+
+
+def _score_card(card: Mapping[str, Any] | None) -> dict[str, Any]:
+    """How well its scores were measured to be, and whether its money is split by them (`pays`)."""
+    if card is None:
+        return {"status": "not_yet_measured", "pays": "by_score"}
+    return {"status": "measured", "pays": "equally" if card["below_floor"] else "by_score", **card}
 
 
 def listed(versions: Sequence[Version], catalogue: Catalogue) -> bytes:

@@ -11,7 +11,12 @@ SELECT m.id AS model_id, v.id AS version_id, v.number, m.owner_id, u.username AS
   jsonb_build_object('data', r.data_bp, 'curation', r.curation_bp, 'developer', r.developer_bp,
                      'platform', r.platform_bp, 'owner', r.owner_bp) AS rule_parts,
   coalesce(d.owner_ids, '{}') AS owner_ids, coalesce(d.datanets, '[]') AS datanets,
-  a.settings->>'task' AS task, a.method AS attribution_method, coalesce(a.metrics, '{}') AS metrics, coalesce(a.record_count, 0) AS record_count
+  a.settings->>'task' AS task, a.method AS attribution_method, coalesce(a.metrics, '{}') AS metrics, coalesce(a.record_count, 0) AS record_count,
+  -- The card in force; figures are as stored, so that this row says what the site's pages say.
+  (SELECT jsonb_build_object('number', c.number, 'measured_at', to_char(c.done_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"+00:00"'),
+                             'seed', c.seed, 'figures', c.figures, 'below_floor', c.below, 'cpu_ms', c.cpu_ms)
+    FROM attribution_scorecard c WHERE c.model_version_id = v.id AND c.status = 'done'
+    ORDER BY c.number DESC LIMIT 1) AS score_card
 FROM marketplace_listedmodel m
 JOIN marketplace_modelversion v ON v.model_id = m.id
 JOIN accounts_user u ON u.id = m.owner_id

@@ -137,7 +137,7 @@ def earnings_why(request: SignedInRequest, line_id: int) -> HttpResponse:
         "rest_count": len(rest),
         "rest_weight": sum(part.weight for part in rest),
         "rest_nano": sum(part.amount_nano for part in rest),
-        "method": methods.shown(found.charge.method),
+        "method": methods.shown(found.method),
         "left_sentence": unattributed_sentence(found.left_reason),
         "is_call": line.source == "call",
         "is_verbatim": found.charge.method == VERBATIM,

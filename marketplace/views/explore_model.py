@@ -8,6 +8,7 @@ from uuid import uuid4
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
+from django.contrib.auth.views import redirect_to_login
 from django.db.models import Sum
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
@@ -18,13 +19,25 @@ from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_POST
 
 from accounts.requests import SignedInRequest
-from attribution import attacked, explain, methods, noise_words
+from attribution import attacked, cardwords, explain, methods, noise_words
 from attribution.models import Artifact, Epoch, RecordEpoch
 from attribution.reasons import unattributed_sentence
 from datanets import services as datanets
 from datanets.models import Datanet, Version
 
-from .. import access, charts, listings, markdown, playground, promotion, querysets, releasing, sharing, snippets
+from .. import (
+    access,
+    charts,
+    listings,
+    markdown,
+    measuring,
+    playground,
+    promotion,
+    querysets,
+    releasing,
+    sharing,
+    snippets,
+)
 from ..forms_explore import playground_form
 from ..models import ApiKey, Call, ListedModel, ModelVersion, Role
 from ..templatetags import figures
@@ -100,6 +113,7 @@ def page_of(request: HttpRequest, found: ListedModel, version: ModelVersion | No
     """Everything the default tab shows. form: one with errors; quote: what the gateway quoted."""
     learned, datanet = _learned_from(version)
     artifact = Artifact.objects.filter(sha256=version.artifact_sha256).first() if version else None
+    score_card = cardwords.of_version(version.pk) if version else None
     prices = listings.prices_of(found)
     may_call = request.user.is_authenticated and access.may_call(request.user, found)
     return _frame(request, found, version, "about") | {
@@ -107,7 +121,9 @@ def page_of(request: HttpRequest, found: ListedModel, version: ModelVersion | No
         "learned_total_nano": sum(row["paid_nano"] for row in learned),
         "artifact": artifact,
         "figures": _figures(artifact),
-        "methods": _methods(artifact),
+        "methods": _methods(artifact, score_card),
+        "score_card": score_card,
+        "may_measure": _may_measure(request, found),
         "attack_gains": attacked.measured(artifact.method) if artifact else None,
         "prices": prices,
         "free_calls_last": found.free_calls_per_day > 0 and promotion.summary(found.owner).total_nano > 0,
@@ -275,10 +291,14 @@ def _figures(artifact: Artifact | None) -> list[tuple[str, str]]:
     return shown
 
 
-def _methods(artifact: Artifact | None) -> list[tuple[str, methods.MethodShown]]:
-    """How its calls are attributed, and how money of passes and training runs is split."""
+def _methods(
+    artifact: Artifact | None, score_card: cardwords.CardShown | None
+) -> list[tuple[str, methods.MethodShown]]:
+    """How its calls are attributed, and how money of passes and training runs is split; below the floor equally, both."""
     if artifact is None:
         return []
+    if score_card is not None and score_card.is_below:
+        return [(_("Calls, passes and training runs"), methods.shown(methods.EQUAL_BELOW_FLOOR))]
     return [
         (_("Calls"), methods.shown(artifact.method)),
         (_("Passes and training runs"), methods.shown(artifact.fee_method)),
@@ -376,11 +396,36 @@ def buy_pass(request: SignedInRequest, owner: str, slug: str) -> HttpResponse:
     return redirect("model", owner, slug)
 
 
+def model_score_card(request: HttpRequest, owner: str, slug: str) -> HttpResponse:
+    """The score card alone, for htmx; a post has the newest version measured again, for its owner and admins."""
+    found, version = find(request, owner, slug)
+    if version is None:
+        raise Http404
+    if request.method == "POST":
+        if not request.user.is_authenticated:
+            return redirect_to_login(request.get_full_path())
+        measuring.measure_again(version, by=request.user)
+        messages.success(request, _("The model is being measured again."))
+        return redirect(reverse("model", args=[owner, slug]) + "#score-card")
+    context = {
+        "model": found,
+        "score_card": cardwords.of_version(version.pk),
+        "may_measure": _may_measure(request, found),
+    }
+    return render(request, "marketplace/explore/_score_card.html", context)
+
+
+def _may_measure(request: HttpRequest, found: ListedModel) -> bool:
+    user = request.user
+    return user.is_authenticated and (user.is_staff or found.owner_id == user.pk)
+
+
 _HERE = "models/<slug:owner>/<slug:slug>/"
 pages = [
     path("models/", models, name="models"),
     path(_HERE, model, name="model"),
     path(f"{_HERE}pass/", buy_pass, name="model_pass"),
+    path(f"{_HERE}score-card/", model_score_card, name="model_score_card"),
     path(f"{_HERE}<slug:tab>/", model_tab, name="model_tab"),
 ]
 plain: list = []

@@ -235,6 +235,8 @@ ACCESS: dict[tuple[str, ...], tuple] = {
         {"act": "quote"},
         _UNLISTED,
     ),
+    ("get", "model_score_card"): ("everybody", MODEL, None, _AS_MODEL),
+    ("post", "model_score_card"): ("takedown", MODEL, {}, _AS_MODEL),
     ("post", "model_pass"): ("signed in", MODEL, {}, _PASSES),
     ("post", "model_pass", "unlisted"): ("owner, else unseen", MODEL, {}, _UNLISTED),
     ("post", "playground_key"): ("signed in", MODEL, {}, _AS_MODEL),

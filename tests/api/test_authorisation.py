@@ -219,6 +219,8 @@ ACCESS = {
     ("put", f"{_M}retirement/"): ("owner, else forbidden", MODEL, {}, _AS_MODEL),
     ("delete", f"{_M}retirement/"): ("owner, else forbidden", MODEL, None, _AS_MODEL),
     ("get", f"{_M}versions/"): ("everybody", MODEL, None, _AS_MODEL),
+    ("get", f"{_M}versions/<int:number>/score-card/"): ("everybody", MODEL, None, _AS_MODEL),
+    ("post", f"{_M}versions/<int:number>/score-card/"): ("takedown", MODEL, {}, _AS_MODEL),
     ("get", f"{_M}attribution/"): ("everybody", MODEL, None, _AS_MODEL),
     ("get", f"{_M}training-runs/"): ("owner, else forbidden", MODEL, None, _AS_MODEL),
     ("post", f"{_M}training-runs/"): (

@@ -20,8 +20,8 @@ from attribution.engines.artifact import Artifact, from_files
 from attribution.engines.audit import leave_one_out
 from attribution.engines.objective import Objective
 from attribution.engines.penalty import GRID, choose_l2
+from attribution.scorecards.agreement import linear_datamodeling_score
 from attribution.shares import quantise
-from tests.attribution.science import linear_datamodeling_score
 
 
 @pytest.fixture(scope="module")
@@ -200,10 +200,10 @@ def test_scores_predict_the_outputs_of_models_retrained_on_random_halves(digits)
     )
 
     # Then the sums of scores rank those 32 models nearly as they came out
-    assert linear_datamodeling_score(scores, masks, real) > 0.95
+    assert linear_datamodeling_score(scores, masks, real).value > 0.95
     # and better than influence at full weights does
     full = exact_influence(model, features[questions], asked)
-    assert linear_datamodeling_score(scores, masks, real) > linear_datamodeling_score(full, masks, real)
+    assert linear_datamodeling_score(scores, masks, real).value > linear_datamodeling_score(full, masks, real).value
 
 
 def exact_influence(model, questions, asked):

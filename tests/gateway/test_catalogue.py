@@ -12,7 +12,7 @@ from tests.gateway import shop as shops
 from tests.gateway.conftest import wait_until
 from tests.gateway.shop import CALL_NANO, OPEN
 
-CARD = {"lds": 0.97, "mislabel_auc": 0.9}
+METRICS = {"accuracy": 0.97, "judged_rows": 40}
 
 
 def test_a_model_is_listed_with_all_that_a_buyer_decides_by(gateway, shop):
@@ -21,7 +21,7 @@ def test_a_model_is_listed_with_all_that_a_buyer_decides_by(gateway, shop):
     model = listings.create_model(owner=erin, name="Lumps", slug="lumps", purpose="Tells lumps", engine="linear")
     datanet_version = shops.frozen_datanet("Lumps")
     for _ in range(2):
-        shops.add_version(model, *shops.tumour_artifact(rows=40), datanet_versions=[datanet_version], metrics=CARD)
+        shops.add_version(model, *shops.tumour_artifact(rows=40), datanet_versions=[datanet_version], metrics=METRICS)
     shops.listed(model, call=CALL_NANO)
     retiring.announce(model, by=erin, on=datetime(2040, 1, 31, tzinfo=UTC))
     wait_until(lambda: gateway.get("/v1/models/erin/lumps").json().get("retires_at"))
@@ -40,7 +40,8 @@ def test_a_model_is_listed_with_all_that_a_buyer_decides_by(gateway, shop):
         "price_abstain_nano": 0,
     }
     assert lumps["require"] == ["licences", "datanets"]
-    assert lumps["score_card"] == CARD
+    assert lumps["metrics"] == METRICS
+    assert lumps["score_card"] == {"status": "not_yet_measured", "pays": "by_score"}
     assert lumps["datanets"] == [{"datanet": "carol/lumps", "version": "v1", "kind": "tabular", "licence": "CC-BY-4.0"}]
     assert (lumps["version"], lumps["versions"]) == ("v2", ["erin/lumps@v2", "erin/lumps@v1"])
     assert (lumps["retires_at"], chat["retires_at"]) == ("2040-01-31T00:00:00+00:00", None)

@@ -47,7 +47,7 @@ from marketplace.models import Call, PayoutRun
 from tests.books import Books
 from tests.datanets.cast import send, table
 from tests.marketplace.pages.world import call, settle
-from tests.shop import OPEN, fund, measured, nothing_is_wrong, person, published, trained
+from tests.shop import OPEN, fund, measured, measured_card, nothing_is_wrong, person, published, trained
 
 CALL = "(SELECT id FROM marketplace_call WHERE id IN (SELECT charge_id FROM attribution_trace) ORDER BY id LIMIT 1)"
 LINE = "(SELECT id FROM attribution_line WHERE role = 'data' AND source = 'call' AND payee_id > 0 ORDER BY id LIMIT 1)"
@@ -406,6 +406,17 @@ EDITS: dict[ModuleType, dict[str, tuple[str, str, str]]] = {
             f"""UPDATE attribution_epoch SET status = 'closed', closed_at = now() - interval '27 hours'
                 WHERE id = {EPOCH} RETURNING id""",
         ),
+        "an epoch says that its card was below a floor": (
+            *("I6", "by the score card"),
+            f"""UPDATE attribution_epoch SET cards = (
+                    SELECT jsonb_object_agg(key, value || '{{"below": ["lds_half"]}}') FROM jsonb_each(cards))
+                WHERE id = {EPOCH} RETURNING id""",
+        ),
+        "a card says that it was below a floor": (
+            *("I6", "says something else"),
+            f"""UPDATE attribution_scorecard SET below = '["lds_half"]' WHERE model_id = (
+                    SELECT model_id FROM attribution_epoch WHERE id = {EPOCH}) RETURNING (SELECT min(id::text) FROM attribution_epoch)""",
+        ),
         "an epoch has another root": (
             *("I6", "the public log says something else"),
             f"UPDATE attribution_epoch SET lines_root = repeat('0', 64) WHERE id = {EPOCH} RETURNING id",
@@ -591,6 +602,7 @@ def world(books_of_module) -> Iterator[Books]:
             fund(books, buyer, 100)
         sold = {"access_mode": "pass", "pass_price_nano": 2 * OPEN, "pass_days": 7, "free_calls_per_day": 1}
         version = trained(books, frozen, **sold)
+        assert measured_card(version).status == "done"
         promotion.fund(person("devi"), amount_nano=OPEN, reference="free calls")
         devi = person("devi")
         adjustment = adjustments.propose(payer=devi, payee=None, amount_nano=OPEN, reason="Booked twice.", by=erin)
