@@ -26,9 +26,10 @@ from django.db import transaction
 from django.db.models import Count, F, Max, Q, Sum
 from django.utils import timezone
 
-from attribution import cardparts, modelclient, tasks, traces
+from attribution import cardparts, modelclient, tasks
 from attribution.engines.design import one_blas_thread
 from attribution.models import ScoreCard, ScoreCardPart
+from ledger import services as ledger
 
 logger = logging.getLogger(__name__)
 
@@ -119,7 +120,7 @@ def advance(card_id: int) -> ScoreCard | None:
 
 def measure(part_id: int) -> None:
     """Measure one part, and let its card move on. Done twice, it is done once; while another worker is at it, nothing."""
-    with traces.only_one(f"score-card-part:{part_id}") as alone:
+    with ledger.only_one(f"score-card-part:{part_id}") as alone:
         part = ScoreCardPart.objects.select_related("card").filter(pk=part_id).first() if alone else None
         if part is None:
             return

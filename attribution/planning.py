@@ -291,9 +291,7 @@ def _plan_calls(
             so_far.take_out(one.call)
     if behind.pays_equally:
         net, positive, phi = so_far.net, so_far.positive, np.full(len(behind.roster), BILLION)
-        parts: Iterable[Part] = (
-            shards.parts(version_id, found, phi) if shards else [part_of(found, phi, behind)]
-        )
+        parts: Iterable[Part] = shards.parts(version_id, found, phi) if shards else [part_of(found, phi, behind)]
     elif shards is None:
         calls = [behind.call(trace) for trace in found]
         result = settle(calls, so_far, behind.is_gated)

@@ -36,7 +36,7 @@ from attribution.engines.design import one_blas_thread
 from attribution.roster import Roster
 from attribution.scorecards import copies as duplicates
 from attribution.scorecards import noise as planted
-from attribution.scorecards.agreement import linear_datamodeling_score, subsets
+from attribution.scorecards.agreement import linear_datamodeling_score
 from bench import peers, report
 
 PACKAGES = ("numpy", "scipy", "sklearn", "django")

@@ -957,8 +957,8 @@ CREATE TRIGGER version_is_immutable BEFORE UPDATE ON datanets_version
     Removal(
         "lock_of_the_fallbacks",
         "marketplace/listings.py",
-        "    _lock(model)\n",
-        "",
+        "    _lock(model)\n    before =",
+        "    before =",
         ("tests/marketplace/test_access.py::test_two_savings_of_the_fallbacks_at_once_leave_one_whole_list",),
         "A developer who saves twice would meet an error, or a list that is neither of the two.",
     ),

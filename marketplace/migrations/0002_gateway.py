@@ -15,7 +15,7 @@ def run(name):
 class Migration(migrations.Migration):
     dependencies = [
         ("marketplace", "0001_initial"),
-        ("attribution", "0003_score_cards"),
+        ("attribution", "0005_score_cards"),
         ("datanets", "0002_reviews_are_true_and_versions_immutable"),
         ("ledger", "0002_functions_and_triggers"),
     ]

@@ -29,7 +29,7 @@ DROP FUNCTION attribution_score_cards_stay();
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('attribution', '0002_record_fees'),
+        ('attribution', '0004_noise_cases'),
     ]
 
     operations = [
