@@ -230,7 +230,7 @@ def described(version: Version, catalogue: Catalogue, *, pinned: bool = False) -
         "records": version.record_count,
         "attribution": version.attribution_method,
         "metrics": dict(version.metrics),
-        "score_card": _score_card(version.score_card),
+        "score_card": None if version.engine == EMBEDDING else _score_card(version.score_card),
         "artifact_sha256": version.artifact_sha256,
     }
 
