@@ -191,7 +191,7 @@ def standing() -> QuerySet[LotHold]:
 
 
 def listed() -> QuerySet[LotHold]:
-    """What is held now, for administrators: without noise cases, which they decide without knowing whose records it is about."""
+    """What is held now, for administrators: without noise cases, which they decide without knowing whose they are."""
     return standing().filter(noise=None)
 
 
