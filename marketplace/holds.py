@@ -190,6 +190,11 @@ def standing() -> QuerySet[LotHold]:
     )
 
 
+def listed() -> QuerySet[LotHold]:
+    """What is held now, for administrators: without noise cases, which they decide without knowing whose they are."""
+    return standing().filter(noise=None)
+
+
 def _standing(lot_id: UUID) -> QuerySet[LotHold]:
     return standing().filter(lot_id=lot_id)
 

@@ -103,7 +103,7 @@ class LotShown(Shown):
     amount_open = Open(source="open_nano")
     due_at = serializers.DateTimeField()
     state = serializers.CharField(help_text="pending or held.")
-    held_by = serializers.SerializerMethodField(help_text="dispute or admin; empty if it is not held.")
+    held_by = serializers.SerializerMethodField(help_text="dispute, theft, noise or admin; empty if it is not held.")
     held_because = serializers.SerializerMethodField()
     held_until = serializers.DateTimeField(allow_null=True)
 
@@ -125,7 +125,6 @@ class LotHoldShown(Shown):
     amount_nano, amount_open = money("amount_nano")
     dispute = serializers.UUIDField(source="dispute_id", allow_null=True)
     theft_dispute = serializers.UUIDField(source="theft_id", allow_null=True)
-    noise_case = serializers.UUIDField(source="noise_id", allow_null=True)
     placed_by = serializers.CharField(source="placed_by.username", allow_null=True, default=None)
     reason = serializers.CharField()
     until = serializers.DateTimeField(allow_null=True)
@@ -323,7 +322,7 @@ class LotHoldsView(AdminView):
         reads=True,
     )
     def get(self, request):
-        return page(request, holds.standing(), LotHoldShown, key="placed_at")
+        return page(request, holds.listed(), LotHoldShown, key="placed_at")
 
     @endpoint(
         "lot_holds_create", "Hold a lot, with a reason. For admins.", body=HoldGiven, answers=LotHoldShown, status=201

@@ -29,7 +29,7 @@ register = template.Library()
 _HUES = 6
 _TONES = {
     "ok": "available approved confirmed delivered succeeded ready settled posted verified decided paid active done closed "
-    "published passed live open_to_all upheld won",
+    "published passed live open_to_all upheld won cleared",
     "warn": "pending waiting needs_author checking requested in_run planned open appealed left abstained expiring flagged",
     "bad": "held rejected failed refused returned refunded revoked expired suspended",
     "info": "in_review receiving running sent uploading new draft",

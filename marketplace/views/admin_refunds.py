@@ -43,7 +43,7 @@ def admin_refunds(request: HttpRequest) -> HttpResponse:
         "find": find,
         "to_decide": disputes.to_decide().order_by("answered_at")[:ROWS_SHOWN],
         "waiting": waiting.order_by("-created_at")[:ROWS_SHOWN],
-        "holds": holds.standing().order_by("-placed_at")[:ROWS_SHOWN],
+        "holds": holds.listed().order_by("-placed_at")[:ROWS_SHOWN],
         "handle": handle,
         "payee": payee,
         "lots": _lots_of(payee) if payee else [],
