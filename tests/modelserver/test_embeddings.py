@@ -82,7 +82,7 @@ def test_the_tokens_of_texts_are_counted_before_they_are_embedded(server):
 
 def test_a_short_request_waits_for_one_text_of_a_long_one_and_not_for_all(server, threads):
     # Given a request of many texts that is being embedded
-    long = threads.submit(embed, server, ["word " * 40] * 60)
+    long = threads.submit(embed, server, ["word " * 60] * 16)
     wait_until(lambda: server.queue("embeddings") == 1)
 
     # When a short one comes
@@ -91,7 +91,7 @@ def test_a_short_request_waits_for_one_text_of_a_long_one_and_not_for_all(server
     # Then it is answered while the long one goes on, and that one is whole in the end
     assert not long.done()
     assert np.allclose(np.linalg.norm(long.result(), axis=1), 1, atol=1e-5)
-    assert len(short) == 1 and len(long.result()) == 60
+    assert len(short) == 1 and len(long.result()) == 16
 
 
 def embed_usage(server, **body) -> int:
