@@ -33,7 +33,7 @@ ATTEMPTS_MAX = 3
 RECOMPUTED = ("linear", "neighbours")
 # What `trace` has counted itself when it raises it.
 PASSING = (modelclient.ModelsUnavailable, ValueError, KeyError, FileNotFoundError, content.Unreadable)
-# Cheap traces take a millisecond; after this long there is one that asks models.
+# Most traces take some milliseconds; one that takes this long has asked a model server, and the next may do so, too.
 SHARE_AFTER_S = 0.25
 NO_SCORES = np.zeros(0, dtype=np.int64)
 

@@ -8,7 +8,6 @@ references of some rows and hands them to `consume`.
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -113,22 +112,22 @@ def consume(topic: str, references: Sequence[str], act: Callable[[str], object],
         references: What was rung for. Rows that are done or unknown are the act's to leave alone.
         act: Called with a reference, outside any transaction. It reads `outbox_payload` (None: there is nothing to do)
             and calls `outbox_done` in the transaction of its effect.
-        share_after_s: A bell that takes longer is shared out: whoever is free gets what is left, a bell for each row.
-            0: where every row takes long, before the first one.
+        share_after_s: After a row that took so long the bell is shared out: whoever is free gets what is left, a bell
+            for each row. 0: every row takes long, so it is shared out before the first one.
 
     Returns:
         How many rows were tried.
     """
-    share_at = time.monotonic() + share_after_s
-    waiting, tried = list(references), 0
+    waiting, tried, took_s, is_shared = list(references), 0, 0.0, False
     while waiting:
-        if len(waiting) > 1 and time.monotonic() >= share_at:
-            waiting, share_at = _shared_out(topic, waiting), math.inf
-        reference = waiting.pop(0)
+        if took_s >= share_after_s and len(waiting) > 1 and not is_shared:
+            waiting, is_shared = _shared_out(topic, waiting), True
+        reference, began = waiting.pop(0), time.monotonic()
         with only_one(f"outbox {topic} {reference}") as mine:
             if mine:
                 tried += 1
                 _try(topic, reference, act)
+        took_s = time.monotonic() - began
     return tried
 
 
