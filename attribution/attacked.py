@@ -31,6 +31,7 @@ NAMES = {
     "self_dealing": _("Calls about one’s own records, paid for oneself"),
     "collusion": _("Changed records, and a curator who approves them"),
 }
+SETS = {"digits": _("digits"), "tumours": _("tumours"), "texts": _("texts")}
 
 
 class Gain(NamedTuple):
@@ -49,6 +50,11 @@ class OnSet(NamedTuple):
     seeds: int
     equal: Gain
     lognormal: Gain
+
+    @property
+    def name(self) -> str:
+        """In the reader's language."""
+        return str(SETS.get(self.set, self.set))
 
 
 class Attacked(NamedTuple):

@@ -187,9 +187,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         environment = {"REVIEW_UNDO_S": "0", "WITNESS_QUORUM": "0", "LOG_DIR": f"{folder}/log"}
         with books(environment) as site:
-            from devstack.services import APP_ROLE
+            from devstack.services import APP_ROLE, OWNER_ROLE, SEQUENCER_ROLE
             from tests.books import Books
 
+            # Here one process does what web, worker and sequencer do.
+            site.ask(f"GRANT {APP_ROLE}, {SEQUENCER_ROLE} TO {OWNER_ROLE}")
             os.environ["DATABASE_APP_URL"] = site.postgres.url(APP_ROLE)
             market = Market(SETS[options.set](0), options.engine)
             found = replay(Books("openledger"), market, options.attack, unit["judged"], questions=options.questions)
