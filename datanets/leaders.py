@@ -186,6 +186,12 @@ def with_spreads(schema: dict, bodies: Iterable[dict]) -> dict:
     return schema | {"columns": columns}
 
 
+def asked_of(schema: dict) -> dict:
+    """A schema as its owner stated it: without the spreads, which the rows of each Datanet decide."""
+    columns = [{key: column[key] for key in column if key != "spread"} for column in schema.get("columns", [])]
+    return schema | {"columns": columns}
+
+
 def _band(part: bytes) -> int:
     return int.from_bytes(hashlib.blake2b(part, digest_size=8).digest(), "big") >> 2
 

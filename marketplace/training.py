@@ -19,7 +19,7 @@ from django.utils.translation import gettext as _
 from accounts.models import User
 from attribution import cards, fitting
 from attribution.models import Artifact
-from datanets import licences
+from datanets import leaders, licences
 from datanets import services as datanets
 from datanets.models import Datanet, Version
 from ledger import chart
@@ -208,7 +208,8 @@ def _check_versions(user: User, versions: Sequence[Version]) -> None:
     if not 1 <= len(versions) <= VERSIONS_MAX or len({version.datanet_id for version in versions}) != len(versions):
         raise Invalid(_("Choose one to five versions, each of another Datanet."))
     pools = [version.datanet for version in versions]
-    if len({pool.kind for pool in pools}) > 1 or any(pool.schema != pools[0].schema for pool in pools):
+    schemas = [leaders.asked_of(pool.schema) for pool in pools]
+    if len({pool.kind for pool in pools}) > 1 or any(schema != schemas[0] for schema in schemas):
         raise Invalid(_("All versions must be of one kind, and tables of one schema."))
     for pool in pools:
         if not datanets.can_read(user, pool):

@@ -21,9 +21,10 @@ from ledger import services as ledger
 from ledger import verify as ledger_verify
 from marketplace import revenue, training
 from marketplace import verify as shop_verify
-from marketplace.errors import NotAllowed, NotReady
+from marketplace.errors import Invalid, NotAllowed, NotReady
 from marketplace.models import Notification, TrainingRun
 from marketplace.views import explanations
+from tests.datanets.cast import SCHEMA
 from tests.shop import OPEN, fund, make_model, measured, person, published, settle, trained, wallet_nano
 
 
@@ -182,6 +183,24 @@ def test_a_run_that_is_rung_twice_is_charged_once(books, version):
 
     assert model_version.model.versions.count() == 1
     assert wallet_nano(person("devi")) == 90 * OPEN
+
+
+def test_two_datanets_of_the_same_columns_make_a_model_however_their_values_spread(books, settings):
+    # Given two Datanets, each with enough rows to know the spreads of its columns, and one whose rows may lack a value
+    settings.REVIEW_UNDO_S = 0
+    first = published({"alice": measured(24)}, name="First")
+    wider = [(float(radius) * 3, texture, label) for radius, texture, label in measured(24)]
+    second = published({"bob": wider}, name="Second")
+    columns = [column | {"required": column["name"] != "texture"} for column in SCHEMA["columns"]]
+    other = published({"max": measured(24, start=24)}, name="Other", schema=SCHEMA | {"columns": columns})
+    first.datanet.refresh_from_db()
+    second.datanet.refresh_from_db()
+    assert first.datanet.schema != second.datanet.schema
+
+    # Then the first two make a model, and the other is refused
+    assert trained(books, first, second).number == 1
+    with pytest.raises(Invalid, match="one schema"):
+        training.request(model=make_model("Another"), by=person("devi"), versions=[first, other], settings={})
 
 
 def test_nobody_trains_on_a_datanet_they_may_not_read(books, version):
