@@ -1304,8 +1304,8 @@ CREATE TRIGGER version_is_immutable BEFORE UPDATE ON datanets_version
     Removal(
         "equal_shares_are_named",
         "attribution/planning.py",
-        "amount_nano if trace.method in methods.EQUAL else 0",
-        "0",
+        "is_equal = behind.pays_equally or trace.method in methods.EQUAL",
+        "is_equal = behind.pays_equally",
         ("tests/attribution/test_fees.py::test_equal_shares_are_announced_wherever_they_pay",),
         "A record's page would call an equal split a measurement.",
     ),

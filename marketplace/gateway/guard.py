@@ -100,8 +100,6 @@ def take_requirement(fields: dict[str, Any], version: Version) -> Requirement | 
     offered = OFFERED[version.engine]
     if not offered:
         raise invalid("Nothing can be required of this model's data: no Datanet is behind it.", "open.require")
-    if not offered:
-        raise invalid("No Datanet shaped this model: nothing can be required of its data.", "open.require")
     for name in sorted(asked):
         if name not in OFFERED["retrieval"]:
             raise _unsupported(f"open.require.{name}")
