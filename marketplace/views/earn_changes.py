@@ -100,7 +100,7 @@ def _form(request: SignedInRequest) -> tuple[ChangesForm, Mapping[UUID, str]]:
 
 
 def _compared(user: User, form: ChangesForm) -> comparing.Comparison | None:
-    return comparing.compare(user, form.earlier, form.later, form.scope) if form.is_valid() else None
+    return comparing.compare(user, form.first, form.second, form.scope) if form.is_valid() else None
 
 
 def _quick() -> list[tuple[str, str]]:
