@@ -34,7 +34,7 @@ PARTS = {
     "withdrawn": gettext_lazy("Withdrawn records"),
     "leadership": gettext_lazy("Records that began or ceased to lead their copies"),
     "authors": gettext_lazy("Records given to their authors"),
-    "passes": gettext_lazy("Passes"),
+    "passes": gettext_lazy("Passes sold"),
     "trainings": gettext_lazy("Training runs"),
     "refunds": gettext_lazy("Refunds"),
     "disputes": gettext_lazy("Theft disputes"),
