@@ -10,7 +10,7 @@ All parts together are the difference, to the nano. Earnings count in the period
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -100,7 +100,7 @@ def compare(user: User, earlier: Period, later: Period, scope: Scope = EVERYTHIN
     return Comparison(earlier, later, earned[0], earned[1], rows, {part: nano for part, nano in totals.items() if nano})
 
 
-def values(row: Row, paths: dict[UUID, str]) -> dict[str, str]:
+def values(row: Row, paths: Mapping[UUID, str]) -> dict[str, str]:
     """A part in the columns of every output. The change has nine decimals, the numbers it comes from are whole."""
     return {
         "model": "" if row.model_id is None else paths.get(row.model_id, str(row.model_id)),
@@ -113,7 +113,7 @@ def values(row: Row, paths: dict[UUID, str]) -> dict[str, str]:
     }
 
 
-def as_csv(found: Comparison, paths: dict[UUID, str]) -> Iterator[str]:
+def as_csv(found: Comparison, paths: Mapping[UUID, str]) -> Iterator[str]:
     """The rows of the page, and a last one with the sums in nano and their difference."""
     yield statements.csv_line(COLUMNS)
     for row in found.rows:

@@ -103,10 +103,10 @@ class ChangesForm(forms.Form):
             found["record"],
         )
         try:
-            found_periods = [periods.period(found[name], model_id=self.scope.model_id) for name in ("earlier", "later")]
+            between = [periods.period(found[name], model_id=self.scope.model_id) for name in ("earlier", "later")]
         except Invalid as refused:
             raise forms.ValidationError(str(refused)) from refused
-        self.earlier, self.later = found_periods
+        self.first, self.second = between
         return found
 
 

@@ -124,7 +124,7 @@ def tell_people(proposal: RuleProposal) -> int:
             subject=str(proposal.pk),
             params=_said(proposal)
             | {"day": f"{proposal.not_before:%Y-%m-%d}"}
-            | ({"difference_nano": changes.get(user_id, 0)} if known else {}),
+            | ({"difference_nano": str(changes.get(user_id, 0))} if known else {}),
             url=_address(model),
         )
         for user_id in sorted(people - {model.owner_id})

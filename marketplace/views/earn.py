@@ -237,6 +237,7 @@ def _why(row: statements.Payment) -> dict:
                 "url": reverse("record", args=[top.record_id]),
                 "lang": top.record.datanet.language,
                 "amount_nano": top.amount_nano,
+                "amount_url": reverse("earnings_record", args=[row.epoch_id, top.record_id]),
             }
             for top in row.top
         ],

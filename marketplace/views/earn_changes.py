@@ -34,7 +34,7 @@ PARTS = {
     "withdrawn": gettext_lazy("Withdrawn records"),
     "leadership": gettext_lazy("Records that began or ceased to lead their copies"),
     "authors": gettext_lazy("Records given to their authors"),
-    "passes": gettext_lazy("Passes"),
+    "passes": gettext_lazy("Passes sold"),
     "trainings": gettext_lazy("Training runs"),
     "refunds": gettext_lazy("Refunds"),
     "disputes": gettext_lazy("Theft disputes"),
@@ -100,7 +100,7 @@ def _form(request: SignedInRequest) -> tuple[ChangesForm, Mapping[UUID, str]]:
 
 
 def _compared(user: User, form: ChangesForm) -> comparing.Comparison | None:
-    return comparing.compare(user, form.earlier, form.later, form.scope) if form.is_valid() else None
+    return comparing.compare(user, form.first, form.second, form.scope) if form.is_valid() else None
 
 
 def _quick() -> list[tuple[str, str]]:

@@ -231,10 +231,10 @@ LIMITS = {
 
 
 ROLES = {
-    "data": gettext_lazy("contributors"),
-    "curation": gettext_lazy("curators"),
-    "developer": gettext_lazy("developer"),
-    "platform": gettext_lazy("platform"),
+    "data": gettext_lazy("Data contributors"),
+    "curation": gettext_lazy("Curators"),
+    "developer": gettext_lazy("Model developer"),
+    "platform": gettext_lazy("Platform"),
     "owner": gettext_lazy("Datanet owners"),
 }
 

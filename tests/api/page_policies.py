@@ -312,6 +312,8 @@ ACCESS: dict[tuple[str, ...], tuple] = {
     ("get", "earnings_changes_file"): ("signed in", PAYEE, None, {}),
     ("get", "earnings_statement"): ("signed in", PAYEE, None, {}),
     ("get", "earnings_payment"): ("owner, else unseen", PAYEE, None, {}),
+    ("get", "earnings_record"): ("owner, else unseen", PAYEE, None, {}),
+    ("get", "earnings_record_file"): ("owner, else unseen", PAYEE, None, {}),
     ("get", "earnings_why"): ("owner, else unseen", PAYEE, None, {}),
     ("get", "wallets"): ("signed in", SHARER, None, {}),
     ("post", "wallets"): ("signed in", SHARER, {"name": "Mine"}, {}),

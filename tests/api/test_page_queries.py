@@ -61,6 +61,7 @@ PAGES = {
     "earnings by Datanet": ("alice", "/en/earnings/?by=datanet"),
     "earnings, what changed": ("alice", "/en/earnings/changes/"),
     "payment": ("alice", "/en/earnings/payments/{epoch_id}/data/"),
+    "record in an epoch": ("alice", "/en/earnings/payments/{epoch_id}/records/{record_id}/"),
     "why of a line": ("alice", "/en/earnings/lines/{line_id}/"),
     "wallet": ("alice", "/en/wallet/"),
     "wallets": ("dan", "/en/wallets/"),

@@ -199,7 +199,7 @@ def test_those_whose_records_are_in_the_model_are_told_once_what_it_means_for_th
     assert set(lines) == {"alice", "bob", "carol"}
     assert Notification.objects.count() == 3
     for line in lines.values():
-        assert line.params["difference_nano"] == found.changes[line.user_id]
+        assert line.params["difference_nano"] == str(found.changes[line.user_id])
         assert line.params["old"] == rules.DEFAULT_PARTS
         said = notification_sentence(line)
         assert "contributors 35%" in said

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from attribution import explain_lines
-from attribution.models import Line
+from attribution.models import Line, RecordEpoch
 from ledger import chart
 from ledger import services as ledger
 from marketplace import statements
@@ -193,3 +193,28 @@ def test_the_earnings_page_asks_as_much_for_many_payments_as_for_one(books, clie
     with django_assert_max_num_queries(len(few)):
         page(client, "/en/earnings/")
     assert len(list(statements.every(person("alice"), Filters()))) >= 5
+
+
+def test_what_a_record_earned_in_an_epoch_is_shown_as_the_sum_over_its_calls(books, client):
+    sold(books, calls=3)
+    row = RecordEpoch.objects.filter(record__contributor=person("alice"), amount_nano__gt=0).first()
+    address = f"/en/earnings/payments/{row.epoch_id}/records/{row.record_id}/"
+
+    client.force_login(person("alice"))
+    text = page(client, address)
+    rows = list(csv.DictReader(io.StringIO(client.get(f"{address}calls.csv").getvalue().decode())))
+
+    assert len(rows) == row.call_count == 3
+    assert sum(int(one["amount_nano"]) for one in rows) == row.amount_nano
+    for one in rows:
+        floor = int(one["split_nano"]) * int(one["weight"]) // int(one["weights_total"])
+        assert int(one["floor_nano"]) == floor
+        assert int(one["weight"]) == max(int(one["score"]), 0) * row.phi
+        assert one["weight"] in text
+    assert f"<strong>{row.amount_nano}</strong>" in text
+    assert address in page(client, f"/en/earnings/payments/{row.epoch_id}/data/")
+    # And it is nobody else's business
+    for name in ("bob", "carol"):
+        client.force_login(person(name))
+        page(client, address, status=404)
+        page(client, f"{address}calls.csv", status=404)
