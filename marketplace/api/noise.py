@@ -26,7 +26,7 @@ class NoiseShown(Shown):
     id = serializers.UUIDField()
     datanet = serializers.CharField(source="datanet.path")
     model_id = serializers.UUIDField()
-    status = serializers.ChoiceField(choices=NoiseCase.Status.choices)
+    status = serializers.CharField(help_text="open, upheld, appealed, cleared, returned or lapsed.")
     figures = serializers.JSONField(help_text="What the rule found: docs/noise.md says what each means.")
     statement = serializers.CharField(help_text="The contributor's.")
     appeal = serializers.CharField(help_text="The contributor's.")

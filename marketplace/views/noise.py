@@ -9,6 +9,7 @@ from django.contrib.auth.decorators import login_required
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import path
+from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_POST
 
@@ -46,13 +47,13 @@ def noise_cases_list(request: SignedInRequest) -> HttpResponse:
 def noise_case(request: SignedInRequest, case_id: UUID) -> HttpResponse:
     """One case: the figures, some of the rows, what was said, and what I may do about it."""
     case = get_object_or_404(data.seen_by(request.user), pk=case_id)
-    runs = case.ended_at is None and case.due_at > data.clock()
+    runs = case.ended_at is None and case.due_at > timezone.now()
     is_mine = request.user.pk == case.contributor_id
     context = {
         "case": case,
         "model": ListedModel.objects.select_related("owner").get(pk=case.model_id),
         "readings": _rows(case, request.user),
-        "row_count": case.records.count(),
+        "row_count": case.figures["rows"],
         "steps": _steps(case),
         "runs": runs,
         "is_mine": is_mine,
@@ -120,7 +121,8 @@ def noise_appeal(request: SignedInRequest, case_id: UUID) -> HttpResponse:
 def _rows(case: NoiseCase, viewer: User) -> list[reading.Reading]:
     """Some of the rows, numbered anew: neither their numbers nor their places tell whose they are."""
     rows = list(data.records_of(case).defer("signature", "bands")[:ROWS_SHOWN])
-    shown = reading.read(rows, datanet=case.datanet, viewer=viewer, with_leaders=False)
+    unmarked: dict[int, list] = {row.pk: [] for row in rows}
+    shown = reading.read(rows, datanet=case.datanet, viewer=viewer, with_leaders=False, findings=unmarked)
     for place, each in enumerate(shown, start=1):
         each.record.position = place
     return shown
