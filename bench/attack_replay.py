@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import contextlib
 import json
 import os
 import sys
@@ -26,6 +27,7 @@ from bench.attack_data import SETS, Data, Row, png
 from bench.attack_kinds import ATTACKER, ATTACKS, COLLUDER, CURATORS, FIRST_ACCOUNT, Choice, Play
 from bench.attack_market import PRICE_NANO, Market, Sent
 from bench.attacks import curator_of
+from devstack.services import APP_ROLE, OWNER_ROLE, SEQUENCER_ROLE, Valkey
 
 TOTAL_OPEN = 1_000
 _FILES = {"tabular": "rows.csv", "image": "pictures.zip"}
@@ -184,17 +186,20 @@ def main() -> None:
     unit = json.loads(options.state.read_text(encoding="utf-8"))["units"][
         f"{options.engine}/{options.set}/{options.attack}"
     ]
-    with tempfile.TemporaryDirectory() as folder:
+    with contextlib.ExitStack() as ended:
+        folder = Path(ended.enter_context(tempfile.TemporaryDirectory(prefix="attack-replay-")))
+        valkey = Valkey(folder, ephemeral=True)  # doorbells ring, and nobody hears them: this process does the work
+        valkey.start()
+        ended.callback(valkey.stop)
         environment = {"REVIEW_UNDO_S": "0", "WITNESS_QUORUM": "0", "LOG_DIR": f"{folder}/log"}
-        with books(environment) as site:
-            from devstack.services import APP_ROLE, OWNER_ROLE, SEQUENCER_ROLE
-            from tests.books import Books
+        site = ended.enter_context(books(environment | valkey.environment()))
+        from tests.books import Books
 
-            # Here one process does what web, worker and sequencer do.
-            site.ask(f"GRANT {APP_ROLE}, {SEQUENCER_ROLE} TO {OWNER_ROLE}")
-            os.environ["DATABASE_APP_URL"] = site.postgres.url(APP_ROLE)
-            market = Market(SETS[options.set](0), options.engine)
-            found = replay(Books("openledger"), market, options.attack, unit["judged"], questions=options.questions)
+        # Here one process does what web, worker and sequencer do.
+        site.ask(f"GRANT {APP_ROLE}, {SEQUENCER_ROLE} TO {OWNER_ROLE}")
+        os.environ["DATABASE_APP_URL"] = site.postgres.url(APP_ROLE)
+        market = Market(SETS[options.set](0), options.engine)
+        found = replay(Books("openledger"), market, options.attack, unit["judged"], questions=options.questions)
     print(f"{options.attack}, {options.set}, {options.engine}: ledger {found.after / found.before:.6f}", found)
     if (found.before, found.after) != (found.computed_before, found.computed_after):
         sys.exit("the ledger and the arithmetic differ")
