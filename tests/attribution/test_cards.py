@@ -161,7 +161,9 @@ def test_a_model_that_answers_in_words_is_asked_for_planted_facts(shop, settings
         cast.approve_all(send(datanet, text.encode(), by=name, name=f"{name}.txt"))
     with running_models_process() as url:
         settings.MODELS_URL = url
-        model = make_model("Birds", engine=engine)
+        settings.OUTBOUND_ALLOW = ["127.0.0.1:9"]
+        upstream = {"upstream_url": "http://127.0.0.1:9/v1", "upstream_model": "x"} if engine == "connected" else {}
+        model = make_model("Birds", engine=engine, **upstream)
         frozen = publishing.publish_version(datanet, by=datanet.owner)
         training.run(training.request(model=model, by=model.owner, versions=[frozen], settings={}).pk)
 

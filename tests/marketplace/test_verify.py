@@ -593,7 +593,7 @@ def world(books_of_module) -> Iterator[Books]:
         books_of_module,
         *(person(name, is_staff=name != "dan") for name in ("erin", "frank", "dan")),
     )
-    with override_settings(REVIEW_UNDO_S=0, CHALLENGE_WINDOW_S=7 * 86400):
+    with override_settings(REVIEW_UNDO_S=0, CHALLENGE_WINDOW_S=7 * 86400, SCORE_CARD_WAIT_S=0):
         frozen = published({"alice": measured(12), "bob": [*measured(4), *measured(10, start=12)]}, fee_open=10)
         refused = send(frozen.datanet, table(measured(1, start=90)))
         rejected = list(Record.objects.filter(submission=refused))
