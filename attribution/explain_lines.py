@@ -141,7 +141,7 @@ def _curation(line: Line, charge: Trace, part_nano: int) -> LineSum:
         approved = people.approvers.sums(roster.places_of(paid), amounts)
         divided_nano = part_nano * attributed_nano // charge.data_nano if charge.data_nano else 0
     else:
-        places, weights = planning.fee_weights(charge)
+        places, weights = planning.fee_weights(charge, pays_equally=line.epoch.pays_equally(charge.model_version_id))
         approved = people.approvers.sums(places, split(part_nano, weights))
         divided_nano = part_nano
     lost_nano = weigh(divided_nano, approved, people.desks).lost_nano
