@@ -144,11 +144,11 @@ def build(books) -> World:
     bobs = Record.objects.filter(contributor=person("bob"), datanet=tumours, status="approved").order_by("id")[0]
     theft = thefts.open_dispute([bobs], by=person("dan"), statement="It is mine.", evidence="My paper has it.")
 
-    (report,) = noise_cases.judge_epoch(Epoch.objects.get(pk=line.epoch_id))
+    (judgement,) = noise_cases.judge_epoch(Epoch.objects.get(pk=line.epoch_id))
     looks = [{"rows": 1, "loss": 9.0, "likeness": -9.0, "siblings": 9.0}]
     figures = dict.fromkeys(("value", "expected", "deviation", "z"), 4.0) | {"rows": 1, "looks": looks}
     accused = Convicted(bobs.contributor_id, tumours.pk, [bobs.pk], figures | {"incumbents": 1000, "validation": 250})
-    noise = accuse.open_case(report, accused)
+    noise = accuse.open_case(judgement, accused)
 
     # Money out: one item sent, one in a draft run, one waiting
     alice = person("alice")
