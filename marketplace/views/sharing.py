@@ -211,7 +211,8 @@ def shared_wallet_usage(request: SignedInRequest, wallet_id: UUID) -> StreamingH
 
 def member_of(request: SignedInRequest, wallet_id: UUID, *allowed: Role) -> WalletMember:
     """My membership, in one of these roles; else the wallet does not exist for me."""
-    return get_object_or_404(sharing.of(request.user), wallet=wallet_id, role__in=allowed)
+    mine = sharing.of(request.user).select_related("wallet__account__wallet_watch")
+    return get_object_or_404(mine, wallet=wallet_id, role__in=allowed)
 
 
 def _calls(request: SignedInRequest, me: WalletMember):
