@@ -52,14 +52,30 @@ def settled_calls(epoch: Epoch, model_version_id: UUID) -> Iterator[Settled]:
     Raises:
         bundles.Damaged, FileNotFoundError: the files of the artifact cannot be read.
     """
+    calls = _calls_of(epoch, [model_version_id]).get(model_version_id, [])
+    return _again(epoch, model_version_id, calls)
+
+
+def _calls_of(epoch: Epoch, version_ids: list[UUID]) -> dict[UUID, list[Trace]]:
+    """By version, in the order of the log. A version whose earlier calls were refunded only has none."""
     left_out = Reversal.objects.filter(charge_id__in=epoch.charge_ids, was_settled=False).values("charge_id")
     found = Trace.objects.filter(
-        charge_id__in=epoch.charge_ids, source=Source.CALL, model_version_id=model_version_id, forgotten_at=None
+        charge_id__in=epoch.charge_ids, source=Source.CALL, model_version_id__in=version_ids, forgotten_at=None
     ).exclude(charge_id__in=left_out)
     by_id = {str(trace.charge_id): trace for trace in found}
-    calls = [by_id[charge_id] for charge_id in epoch.charge_ids if charge_id in by_id]
-    pays_equally = epoch.pays_equally(model_version_id)
-    behind = planning.Behind(planning.artifact_of(calls), {}, {}, pays_equally=pays_equally)
+    calls: dict[UUID, list[Trace]] = {}
+    for charge_id in epoch.charge_ids:
+        if charge_id in by_id:
+            calls.setdefault(by_id[charge_id].model_version_id, []).append(by_id[charge_id])
+    return calls
+
+
+def _again(epoch: Epoch, model_version_id: UUID, calls: list[Trace]) -> Iterator[Settled]:
+    # Without an artifact nobody could be paid: what could not be traced in time.
+    artifact_sha256 = planning.artifact_of(calls)
+    if artifact_sha256 is None:
+        return
+    behind = planning.Behind(artifact_sha256, {}, {}, pays_equally=epoch.pays_equally(model_version_id))
     phi = np.zeros(len(behind.roster), dtype=np.int64)
     known = dict(
         RecordEpoch.objects.filter(epoch=epoch, model_version_id=model_version_id).values_list("record_id", "phi")
@@ -75,8 +91,8 @@ def settled_calls(epoch: Epoch, model_version_id: UUID) -> Iterator[Settled]:
 def sum_of(record_id: int, epoch: Epoch) -> Iterator[Share]:
     """The calls of an epoch in which a record has a score; their amounts add up to what the epoch paid for it."""
     versions = RecordEpoch.objects.filter(epoch=epoch, record=record_id).values_list("model_version_id", flat=True)
-    for version_id in versions.order_by("model_version_id"):
-        for one in settled_calls(epoch, version_id):
+    for version_id, calls in _calls_of(epoch, list(versions)).items():
+        for one in _again(epoch, version_id, calls):
             for place in np.flatnonzero(one.record_ids == record_id).tolist():
                 yield _share(one, place)
 
