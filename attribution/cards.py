@@ -140,19 +140,23 @@ def in_force(model_id: UUID | str) -> dict[str, dict[str, Any]]:
     return {str(version_id): {"card": pk, "below": below} for version_id, pk, below in rows}
 
 
-def newest(model_version_id: UUID) -> tuple[ScoreCard | None, ScoreCard | None]:
-    """The card in force, and the one that is being measured."""
-    cards = list(ScoreCard.objects.filter(model_version_id=model_version_id).order_by("-number")[:2])
-    done = next((card for card in cards if card.status == ScoreCard.Status.DONE), None)
-    running = next((card for card in cards if card.status == ScoreCard.Status.MEASURING), None)
-    return done, running
-
-
-def progress(card: ScoreCard) -> tuple[int, int]:
-    """Parts that are over, and all that are known so far."""
-    waits = Q(result=None, attempts__lt=ATTEMPTS_MAX)
-    found = card.parts.aggregate(all=Count("pk"), waiting=Count("pk", filter=waits))
-    return found["all"] - found["waiting"], found["all"]
+def newest(model_version_id: UUID) -> tuple[ScoreCard | None, ScoreCard | None, int]:
+    """The card in force, the one that is being measured, and its percent: one query, with the artifact."""
+    waits = Q(parts__result=None, parts__attempts__lt=ATTEMPTS_MAX)
+    found = (
+        ScoreCard.objects.filter(model_version_id=model_version_id)
+        .select_related("artifact")
+        .annotate(part_count=Count("parts"), waiting_count=Count("parts", filter=waits))
+        .order_by("-number")[:2]
+    )
+    done, running, percent = None, None, 0
+    for card in found:
+        if card.status == ScoreCard.Status.MEASURING:
+            running = card
+            percent = 100 * (card.part_count - card.waiting_count) // card.part_count if card.part_count else 0
+        elif done is None:
+            done = card
+    return done, running, percent
 
 
 def _settings() -> dict[str, Any]:

@@ -9,7 +9,7 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
 from attribution import cards
-from attribution.models import ScoreCard
+from attribution.models import Artifact, ScoreCard
 
 LABELS: dict[str, tuple[Promise, Promise]] = {
     "lds_half": (
@@ -89,6 +89,12 @@ class CardShown(NamedTuple):
     rows: list[Row]
 
     @property
+    def artifact(self) -> Artifact | None:
+        """What is measured; None where nobody asked for a card."""
+        card = self.done or self.running
+        return card.artifact if card is not None else None
+
+    @property
     def status(self) -> str:
         if self.done is not None:
             return "measured"
@@ -121,13 +127,12 @@ class CardShown(NamedTuple):
 
 def of_version(model_version_id: UUID) -> CardShown:
     """The card of a version as it stands, in the reader's language."""
-    done, running = cards.newest(model_version_id)
-    over, parts = cards.progress(running) if running is not None else (0, 0)
+    done, running, percent = cards.newest(model_version_id)
     figures = done.figures if done is not None else {}
     return CardShown(
         done,
         running,
-        100 * over // parts if parts else 0,
+        percent,
         [_row(name, figures[name], done) for name in LABELS if name in figures],
     )
 

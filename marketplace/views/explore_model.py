@@ -112,8 +112,10 @@ def model(request: HttpRequest, owner: str, slug: str) -> HttpResponse:
 def page_of(request: HttpRequest, found: ListedModel, version: ModelVersion | None, form=None, quote=None) -> dict:
     """Everything the default tab shows. form: one with errors; quote: what the gateway quoted."""
     learned, datanet = _learned_from(version)
-    artifact = Artifact.objects.filter(sha256=version.artifact_sha256).first() if version else None
     score_card = cardwords.of_version(version.pk) if version else None
+    artifact = score_card.artifact if score_card else None
+    if version and artifact is None:
+        artifact = Artifact.objects.filter(sha256=version.artifact_sha256).first()
     prices = listings.prices_of(found)
     may_call = request.user.is_authenticated and access.may_call(request.user, found)
     return _frame(request, found, version, "about") | {
