@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 
-from django.db import connection, transaction
+from django.db import transaction
 from django.db.models import Q, Sum
 from django.urls import reverse
 from django.utils.translation import gettext as _
@@ -43,20 +43,14 @@ def judge_due() -> int:
     deadline waits for it.
     """
     judged = 0
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_try_advisory_lock(hashtextextended('noise', 0))")
-        if not cursor.fetchone()[0]:
-            return 0
-        try:
-            for epoch in noise_judging.waiting():
-                try:
-                    judged += bool(judge_epoch(epoch))
-                except (bundles.Damaged, FileNotFoundError) as problem:
-                    logger.error("epoch %s cannot be judged: %s", epoch.pk, problem)
-                except NotBookedYet:
-                    logger.info("noise cases of epoch %s wait for a settlement", epoch.pk)
-        finally:
-            cursor.execute("SELECT pg_advisory_unlock(hashtextextended('noise', 0))")
+    with ledger.only_one("noise") as mine:
+        for epoch in noise_judging.waiting() if mine else ():
+            try:
+                judged += bool(judge_epoch(epoch))
+            except (bundles.Damaged, FileNotFoundError) as problem:
+                logger.error("epoch %s cannot be judged: %s", epoch.pk, problem)
+            except NotBookedYet:
+                logger.info("noise cases of epoch %s wait for a settlement", epoch.pk)
     return judged
 
 
