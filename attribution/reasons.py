@@ -26,7 +26,7 @@ UNATTRIBUTED: dict[Unattributed, Promise] = {
     Unattributed.CURATOR_ACCURACY: _("The measured accuracy of the curators who approved these records took it."),
     Unattributed.NOT_ATTRIBUTABLE: _("This charge could not be attributed in time."),
     Unattributed.OWN_WORDS: _("The model said this in its own words: no six of them in a row stand in a record."),
-    Unattributed.ABSTAINED: _("The model abstained: what its caller required was not met, so no record was used."),
+    Unattributed.ABSTAINED: _("The model gave no answer: what its caller required was not met, so no record was used."),
     Unattributed.NO_METHOD_YET: _("There is no measured method for this kind of model yet."),
 }
 

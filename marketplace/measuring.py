@@ -10,7 +10,7 @@ from attribution import cards
 from attribution.models import ScoreCard
 
 from . import audit
-from .errors import NotAllowed
+from .errors import NotAllowed, NotReady
 from .models import ModelVersion
 
 
@@ -21,10 +21,12 @@ def measure_again(version: ModelVersion, *, by: User) -> ScoreCard:
     What it says holds for epochs that close after it is done.
 
     Raises:
-        NotAllowed: neither the model's owner nor an admin.
+        NotAllowed: neither the model's owner nor an admin. NotReady: an operator model, which no data shaped.
     """
     if not (by.is_staff or version.model.owner_id == by.pk):
         raise NotAllowed(_("Only the owner of a model or an admin may have it measured again."))
+    if version.model.is_operator_model:
+        raise NotReady(_("No Datanet shaped this model: there is nothing to measure."))
     card = cards.ask(
         artifact_sha256=version.artifact_sha256, model_id=version.model_id, model_version_id=version.pk, wait_s=0
     )

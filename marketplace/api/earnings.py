@@ -194,6 +194,7 @@ class ChangesView(ApiView):
         query=ChangesQuery,
         answers=Changes,
         reads=True,
+        refusals=(422,),
     )
     def get(self, request):
         told = query_of(request, ChangesQuery)

@@ -480,7 +480,9 @@ class ScoreCardShown(Shown):
     figures = Anything(required=False, help_text="By name: value, standard_error, floor, or not_applicable, failed.")
     below_floor = serializers.ListField(child=serializers.CharField(), required=False)
     cpu_ms = serializers.IntegerField(required=False, help_text="What measuring took.")
-    coverage_millionths = serializers.IntegerField(help_text="Of the model's settled money: what reached people.")
+    coverage_millionths = serializers.IntegerField(
+        allow_null=True, help_text="Of the model's settled money: what reached people; null before any is settled."
+    )
 
 
 class ScoreCardView(ReadableView):

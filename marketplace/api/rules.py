@@ -86,6 +86,7 @@ class WhatIfView(PublicView):
         query=PartsQuery,
         answers=WhatIfShown,
         reads=True,
+        refusals=(422,),
     )
     def get(self, request, owner, slug):
         model, now = visible(request, owner, slug), timezone.now()

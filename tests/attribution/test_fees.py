@@ -30,6 +30,7 @@ def small(books, settings):
 
 def test_every_engine_and_every_way_of_splitting_fees_is_in_the_registry():
     used = {engine.METHOD for engine in ENGINES.values()} | {retrieval.PROXY_METHOD, methods.NONE, *methods.EQUAL}
+    used.add(methods.ABSTAINED)
 
     assert used | {methods.VALIDATION_SHARES} == set(methods.METHODS)
     for code in methods.METHODS:
