@@ -323,6 +323,9 @@ def _stats(found: ListedModel, prices) -> list[dict]:
                 "places": 4,
                 "note": _("per million tokens"),
             },
+        ]
+    if prices is not None and not found.is_operator_model:
+        items += [
             {
                 "label": _("Output"),
                 "amount_nano": prices.price_out_nano * MILLION,
