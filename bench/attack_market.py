@@ -77,8 +77,13 @@ class Market:
             places = np.flatnonzero(scores)
             scored.append((places, scores[places]))
         people = netting.Payees(np.array([row.who for row in rows])[roster.fit_order])
-        approvers = netting.Payees(np.array(list(curators) or [netting.NOBODY] * len(rows))[roster.fit_order])
-        return [_paid(scored, each, roster, is_gated[roster.fit_order], people, approvers) for each in prices]
+        approved_by = list(curators) or [netting.NOBODY] * len(rows)
+        desks = [netting.Desk(curator) for curator in sorted({*approved_by} - {netting.NOBODY})]
+        numbers = {desk.curator_id: number for number, desk in enumerate(desks, start=1)}
+        approvers = netting.Payees(
+            np.array([numbers.get(curator, netting.NOBODY) for curator in approved_by])[roster.fit_order]
+        )
+        return [_paid(scored, each, roster, is_gated[roster.fit_order], people, approvers, desks) for each in prices]
 
     def rows(self, sent: Sent) -> list[Row]:
         kept = [self.data.honest[n] for n in sent.kept]
@@ -157,7 +162,15 @@ def _gated(engine, matrix, targets, weights, lots, options) -> np.ndarray:
     return gated(total / times, np.sqrt(variance) / times) & (seen > 0)
 
 
-def _paid(scored, prices, roster: Roster, is_gated, people: netting.Payees, approvers: netting.Payees) -> Paid:
+def _paid(
+    scored,
+    prices,
+    roster: Roster,
+    is_gated,
+    people: netting.Payees,
+    approvers: netting.Payees,
+    desks: list[netting.Desk],
+) -> Paid:
     parts = [shares.split_by_basis_points(price, SPLIT) for price in prices]
     calls = [
         netting.EpochCall(n, part["data"], places, scores)
@@ -167,6 +180,6 @@ def _paid(scored, prices, roster: Roster, is_gated, people: netting.Payees, appr
     paid = Paid(Counter(), Counter(), np.zeros(len(roster), dtype=np.int64))
     for call, one, part in zip(calls, result.paid, parts, strict=True):
         paid.data.update(people.sums(call.places, one.amounts))
-        paid.curation.update(netting.curation_of(call, one, part["curation"], approvers, {})[0])
+        paid.curation.update(netting.curation_of(call, one, part["curation"], approvers, desks)[0])
         paid.rows[roster.fit_order[call.places]] += one.amounts
     return paid

@@ -9,7 +9,7 @@ from django.db.models import Q
 
 from accounts.models import User
 
-from . import registration, storage
+from . import gold, registration, storage
 from .models import (
     AccessRequest,
     Appeal,
@@ -40,6 +40,7 @@ def erase(user: User) -> None:
     for start in range(0, len(ids), _BATCH):
         registration.erase_content(list(Record.objects.filter(pk__in=ids[start : start + _BATCH])))
     _erase_submissions(user)
+    gold.erase_of(user)
     _erase_words(user)
 
 

@@ -107,6 +107,16 @@ def retire_made_of(record: Record) -> None:
         _retire(item)
 
 
+def erase_of(user: User) -> None:
+    """Retire what a person put in stock or planted, and forget what they called it. Repeating changes nothing."""
+    theirs = GoldItem.objects.filter(added_by=user)
+    for item in theirs.filter(retired_at=None):
+        _retire(item)
+    Submission.objects.filter(gold__in=theirs).update(title="")
+    SubmissionFile.objects.filter(submission__gold__in=theirs).update(name="")
+    theirs.update(title="", file_name="")
+
+
 def set_share(datanet: Datanet, *, by: User, percent: int) -> None:
     """How many of a hundred submissions may be planted ones, 0 to SHARE_PERCENT_MAX. Raises NotAllowed, Invalid."""
     _require_owner(datanet, by)

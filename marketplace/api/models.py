@@ -473,13 +473,15 @@ class ScoreCardShown(Shown):
 
     status = serializers.CharField(help_text="measured, being_measured or not_yet_measured.")
     pays = serializers.CharField(help_text="by_score or equally.")
-    progress_percent = serializers.IntegerField(required=False, help_text="While it is being measured.")
-    number = serializers.IntegerField(required=False, help_text="Which measurement of this version it is.")
-    measured_at = serializers.DateTimeField(required=False)
-    seed = serializers.IntegerField(required=False)
-    figures = Anything(required=False, help_text="By name: value, standard_error, floor, or not_applicable, failed.")
-    below_floor = serializers.ListField(child=serializers.CharField(), required=False)
-    cpu_ms = serializers.IntegerField(required=False, help_text="What measuring took.")
+    progress_percent = serializers.IntegerField(allow_null=True, help_text="While it is being measured.")
+    number = serializers.IntegerField(
+        allow_null=True, help_text="Which measurement of this version it is; null: none yet."
+    )
+    measured_at = serializers.DateTimeField(allow_null=True)
+    seed = serializers.IntegerField(allow_null=True)
+    figures = Anything(help_text="By name: value, standard_error, floor, or not_applicable, failed. Empty: none yet.")
+    below_floor = serializers.ListField(child=serializers.CharField(), help_text="Names of figures.")
+    cpu_ms = serializers.IntegerField(allow_null=True, help_text="What measuring took.")
     coverage_millionths = serializers.IntegerField(
         allow_null=True, help_text="Of the model's settled money: what reached people; null before any is settled."
     )
@@ -511,8 +513,9 @@ def _numbered(request, owner: str, slug: str, number: int) -> ModelVersion:
 
 def _score_card(version: ModelVersion) -> dict:
     coverage = explain.model_totals(version.model_id)["coverage_millionths"]
-    told = cardwords.of_version(version.pk).as_json() | {"coverage_millionths": coverage}
-    return {name: value for name, value in ScoreCardShown(told).data.items() if name in told}
+    nothing = dict.fromkeys(("progress_percent", "number", "measured_at", "seed", "cpu_ms"))
+    told = nothing | {"figures": {}, "below_floor": []} | cardwords.of_version(version.pk).as_json()
+    return ScoreCardShown(told | {"coverage_millionths": coverage}).data
 
 
 class TotalsView(PublicView):

@@ -38,6 +38,7 @@ def receipt(request: HttpRequest, id: UUID) -> HttpResponse:
     steps = receipts.check(body) if body else []
     is_charge = seen.entry.type in receipts.CHARGES
     settlement = receipts.settlement(seen, request.user) if is_charge and seen.is_holder else None
+    state = _state(seen, settlement) if is_charge else ""
     context = {
         "id": id,
         "entry": seen.entry,
@@ -52,8 +53,8 @@ def receipt(request: HttpRequest, id: UUID) -> HttpResponse:
         "settlement": settlement,
         "is_charge": is_charge,
         "attributed_id": receipts.attributed_id(id) if is_charge else None,
-        "attribution_state": _state(seen, settlement) if is_charge else "",
-        "is_of_operator_model": is_charge and _is_of_operator_model(seen),
+        "attribution_state": state,
+        "is_of_operator_model": state == "no_data" and _is_of_operator_model(seen),
         "charge_id": seen.entry.public.get("charge") or seen.entry.public.get("reverses"),
         "mine": _mine(request, seen, settlement),
         **_refund_of(request, seen),

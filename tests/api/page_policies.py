@@ -56,7 +56,6 @@ _CLOSED = {"slug": "closed"}
 _ON_REQUEST = {"slug": "on_request"}
 _REVIEWED = {"submission_id": "in_review"}
 _THEFT = {"dispute_id": "theft_id"}
-_NOISE = {"case_id": "noise_id"}
 _TUS = {"HTTP_TUS_RESUMABLE": "1.0.0"}
 _BYTES = {"data": b"1", "content_type": "application/offset+octet-stream", "HTTP_UPLOAD_OFFSET": "0"}
 
@@ -166,15 +165,15 @@ ACCESS: dict[tuple[str, ...], tuple] = {
     ),
     ("post", "theft_withdraw"): ("one party, seen by deciders", CLAIMANT, {}, _THEFT),
     ("get", "noise_cases"): ("signed in", PLAIN, None, {}),
-    ("get", "noise_case"): ("parties and deciders", ACCUSED, None, _NOISE),
-    ("post", "noise_state"): ("one party, seen by deciders", ACCUSED, {"text": "They are mine."}, _NOISE),
+    ("get", "noise_case"): ("parties and deciders", ACCUSED, None, {}),
+    ("post", "noise_state"): ("one party, seen by deciders", ACCUSED, {"text": "They are mine."}, {}),
     ("post", "noise_decide"): (
         "deciders, seen by parties",
         ACCUSED,
         {"answer": "clear", "note": "They are measurements."},
-        _NOISE,
+        {},
     ),
-    ("post", "noise_appeal"): ("one party, seen by deciders", ACCUSED, {"text": "Look again."}, _NOISE),
+    ("post", "noise_appeal"): ("one party, seen by deciders", ACCUSED, {"text": "Look again."}, {}),
     # Submissions
     ("get", "contribute"): ("signed in", SENDER, None, {}),
     ("get", "contribute_new"): ("signed in", SENDER, None, {}),

@@ -60,7 +60,6 @@ _A = "admin/payout-runs/<uuid:run_id>/"
 _HOOK = "webhooks/<uuid:webhook_id>/"
 _AS_MODEL = {"owner": "model_owner", "slug": "model_slug"}
 _REVIEWED = {"submission_id": "in_review"}
-_NOISE = {"case_id": "noise_id"}
 _THEFT = {"dispute_id": "theft_id"}
 THEFT = {"statement": "They are mine.", "evidence": "My paper has them."}
 NEW_DATANET = {"name": "Mine", "purpose": "Tests", "kind": "text", "licence": "CC0-1.0", "rights_statement": "I may."}
@@ -184,15 +183,15 @@ ACCESS = {
     ("post", f"{_T}withdraw/"): ("one party, seen by deciders", CLAIMANT, {}, _THEFT),
     ("get", "noise-cases/"): ("signed in", PLAIN, None, {}),
     ("get", "noise-cases/to-decide/"): ("signed in", PLAIN, None, {}),
-    ("get", _N): ("parties and deciders", ACCUSED, None, _NOISE),
-    ("post", f"{_N}statement/"): ("one party, seen by deciders", ACCUSED, {"text": "They are mine."}, _NOISE),
+    ("get", _N): ("parties and deciders", ACCUSED, None, {}),
+    ("post", f"{_N}statement/"): ("one party, seen by deciders", ACCUSED, {"text": "They are mine."}, {}),
     ("post", f"{_N}decision/"): (
         "deciders, seen by parties",
         ACCUSED,
         {"answer": "clear", "note": "They are measurements."},
-        _NOISE,
+        {},
     ),
-    ("post", f"{_N}appeal/"): ("one party, seen by deciders", ACCUSED, {"text": "Look again."}, _NOISE),
+    ("post", f"{_N}appeal/"): ("one party, seen by deciders", ACCUSED, {"text": "Look again."}, {}),
     # The shop
     ("get", "models/"): ("everybody", MODEL, None, {}),
     ("post", "models/"): ("signed in", MODEL, NEW_MODEL, {}),

@@ -48,7 +48,7 @@ PAGES = {
     "reported records": ("carol", "/en/review/reports/"),
     "theft disputes": ("carol", "/en/thefts/"),
     "noise cases": ("erin", "/en/noise/"),
-    "noise case": ("erin", "/en/noise/{noise_id}/"),
+    "noise case": ("erin", "/en/noise/{case_id}/"),
     "my models": ("devi", "/en/build/models/"),
     "my model": ("devi", "/en/build/models/{model_id}/"),
     "keys": ("dan", "/en/build/keys/"),
@@ -159,10 +159,8 @@ def _more(ids: dict, count: int, mark: str) -> None:
     _copies("datanets_report", f"id = '{ids['report_id']}'", count, id=NEW_ID, record_id=of_new_record)
     _copies("datanets_golditem", f"id = '{ids['gold_id']}'", count, id=NEW_ID)
     _copies("datanets_theftdispute", f"id = '{ids['theft_id']}'", count, id=NEW_ID)
-    _copies("attribution_noisecase", f"id = '{ids['noise_id']}'", count, id=NEW_ID)
-    _copies(
-        "attribution_noiserecord", f"case_id = '{ids['noise_id']}'", count, record_id=of_new_record, model_id=NEW_ID
-    )
+    _copies("attribution_noisecase", f"id = '{ids['case_id']}'", count, id=NEW_ID)
+    _copies("attribution_noiserecord", f"case_id = '{ids['case_id']}'", count, record_id=of_new_record, model_id=NEW_ID)
     _copies("datanets_rulechange", "true", count, after="""'"Name it"'""")
     _copies("marketplace_modelterms", f"model_id = '{ids['model_id']}'", count)
     _copies("marketplace_pricelist", f"model_id = '{ids['model_id']}'", count, id=NEW_ID)

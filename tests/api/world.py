@@ -223,7 +223,7 @@ def build(books) -> World:
             "dispute_id": dispute.pk,
             "hold_id": hold.pk,
             "theft_id": theft.pk,
-            "noise_id": noise.pk,
+            "case_id": noise.pk,
             "receipt_id": call_id,
             "epoch_id": line.epoch_id,
             "role": "data",

@@ -9,7 +9,7 @@ import requests
 from django.db.models import F
 from django.utils import timezone
 
-from attribution import content
+from attribution import content, traces
 from marketplace import housekeeping
 from marketplace.models import Call, CallContent, Idempotency
 from tests.gateway.shop import CALL_NANO, OPEN, ROW
@@ -52,7 +52,9 @@ def test_the_content_of_a_call_is_erased_when_its_time_is_over(gateway, shop, se
     assert b'"label"' in opened
     CallContent.objects.filter(call_id=over).update(expires_at=timezone.now() - timedelta(seconds=1))
 
-    # When the house is kept
+    # When the house is kept, not before the call is attributed
+    assert housekeeping.forget_call_content() == 0
+    traces.trace(f"call:{over}")
     assert housekeeping.forget_call_content() == 1
     assert housekeeping.forget_call_content() == 0
 

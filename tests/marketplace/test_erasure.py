@@ -25,7 +25,7 @@ from accounts.models import User
 from attribution import bundles, content, explain_lines, modelclient, traces
 from attribution.engines import retrieval
 from attribution.models import Line, Trace
-from datanets import appeals, exports, reports, reviews, services, submissions
+from datanets import appeals, exports, gold, reports, reviews, services, submissions
 from datanets.kinds import KINDS
 from datanets.models import BrokenRow, CheckResult, Record, RecordBody, SubmissionFile, Version
 from ledger import chart, receipts
@@ -428,6 +428,9 @@ def _owns(canary: Canaries, alice) -> None:
     send(hers, table(measured(3, start=600)), by="bob")
     reviews.decide(Record.objects.filter(datanet=hers), curator=person("carol"), decision="approve")
     publishing.publish_version(hers, by=alice, note=canary("note of a version"))
+    planted, title = f"{canary('name of a planted file')}.csv", canary("title of a planted file")
+    content = table(measured(2, start=700))
+    gold.plant(gold.add_file(hers, by=alice, name=planted, content=content, decision="approve", title=title))
 
 
 def _chats(books, canary: Canaries, alice) -> uuid.UUID:

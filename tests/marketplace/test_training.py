@@ -168,7 +168,7 @@ def test_a_run_that_another_worker_is_at_is_left_alone(books, version):
     asked = training.request(model=make_model(), by=person("devi"), versions=[version])
 
     with closing(books.connect()) as other, other.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", [f"training:{asked.pk}"])
+        cursor.execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", [f"openledger training:{asked.pk}"])
         assert training.run(asked.pk).status == "waiting"
         cursor.execute("SELECT pg_advisory_unlock_all()")
 
