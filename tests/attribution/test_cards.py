@@ -7,12 +7,11 @@ from datetime import datetime, timedelta
 
 import pytest
 from django.db import DatabaseError, connection, transaction
-from django.utils import timezone
 
 from attribution import bundles, cardparts, cards, cardwords, explain, methods, replay
 from attribution.models import Epoch, Line, RecordEpoch, RecordFee, ScoreCard, ScoreCardPart
 from datanets.models import Record
-from marketplace import access, publishing, training
+from marketplace import access, measuring, publishing, training
 from tests.attribution.models_process import running_models_process
 from tests.datanets import cast
 from tests.datanets.cast import make_datanet, send
@@ -319,7 +318,7 @@ def test_a_contributor_reads_in_a_line_that_it_was_paid_equally(shop, below, cli
     assert client.get(f"/api/v1/earnings/lines/{line.pk}/").json()["method"]["code"] == about.code
 
 
-def test_the_owner_now_and_then_and_admins_have_it_measured_again_and_nobody_else(version, client):
+def test_the_owner_now_and_then_and_admins_have_it_measured_again_and_nobody_else(version, client, monkeypatch):
     person("olga", is_staff=True)
     measured_card(version)
     here = f"/en/models/{version.model.path}/score-card/"
@@ -331,7 +330,7 @@ def test_the_owner_now_and_then_and_admins_have_it_measured_again_and_nobody_els
     # The owner waits, so that nobody goes on until chance puts a figure above its floor; admins may ask at any time
     assert [ask(name) for name in ("dan", "devi", "olga")] == [403, 409, 302]
     measured_card(version)
-    ScoreCard.objects.filter(model_version_id=version.pk).update(asked_at=timezone.now() - timedelta(days=31))
+    monkeypatch.setattr(measuring, "OWNER_ASKS_AGAIN_AFTER", timedelta(0))  # a done card never changes
 
     assert ask("devi") == 302
     assert ScoreCard.objects.filter(model_version_id=version.pk).count() == 3
