@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from abc import ABC, abstractmethod
 from collections import Counter
 from functools import cache, cached_property
 from typing import Any, NamedTuple
@@ -39,7 +40,7 @@ class Row(NamedTuple):
     label: str
 
 
-class Data:
+class Data(ABC):
     """A data set, split anew for each seed. Subclasses say what a value is and what can be made of it."""
 
     name: str
@@ -61,16 +62,17 @@ class Data:
             first = [self.body(row) for row in self.honest[: 2 * self.rows_each]]
             self.schema = leaders.with_spreads(self.schema, first)
 
+    @abstractmethod
     def load(self) -> tuple[list, list[str]]:
-        raise NotImplementedError
+        """All values, and the label of each."""
 
+    @abstractmethod
     def body(self, row: Row) -> dict:
         """As the product stores it, as far as copies are told by it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def inputs(self, values: list) -> list:
         """What the features of these values are made of."""
-        raise NotImplementedError
 
     def media(self, value: Any) -> bytes | None:
         return None
