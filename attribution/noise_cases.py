@@ -15,8 +15,8 @@ from django.utils.translation import gettext as _
 
 from accounts.models import User
 from attribution.models import NoiseCase, NoiseRecord
+from attribution.models.noise import NoiseReport
 from attribution.noise_judging import Convicted
-from attribution.noise_models import NoiseReport
 from datanets import relations
 from datanets import services as datanets
 from datanets.errors import Invalid, NotAllowed, NotReady, SelfReview

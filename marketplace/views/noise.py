@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from uuid import UUID
 
 from django.contrib import messages
@@ -72,14 +73,9 @@ def noise_case(request: SignedInRequest, case_id: UUID) -> HttpResponse:
 @require_POST
 def noise_state(request: SignedInRequest, case_id: UUID) -> HttpResponse:
     """Say my side of it."""
-    case = get_object_or_404(data.seen_by(request.user), pk=case_id)
-    form = NoiseTextForm(request.POST)
-    if form.is_valid():
-        noise_cases.state(case, by=request.user, text=form.cleaned_data["text"])
-        messages.success(request, _("Your statement was sent. Whoever decides reads it, without your name."))
-    else:
-        messages.error(request, _("Write your answer: it was empty or too long."))
-    return redirect("noise_case", case.pk)
+    return _write(
+        request, case_id, noise_cases.state, _("Your statement was sent. Whoever decides reads it, without your name.")
+    )
 
 
 @login_required
@@ -108,11 +104,21 @@ def noise_decide(request: SignedInRequest, case_id: UUID) -> HttpResponse:
 @require_POST
 def noise_appeal(request: SignedInRequest, case_id: UUID) -> HttpResponse:
     """Ask for a second look by somebody else."""
+    return _write(
+        request,
+        case_id,
+        noise_cases.appeal,
+        _("Your appeal was sent. Somebody else decides, and nothing is taken before."),
+    )
+
+
+def _write(request: SignedInRequest, case_id: UUID, act: Callable[..., NoiseCase], sent: str) -> HttpResponse:
+    """Hand the contributor's text to a service, and tell them that it was `sent`."""
     case = get_object_or_404(data.seen_by(request.user), pk=case_id)
     form = NoiseTextForm(request.POST)
     if form.is_valid():
-        noise_cases.appeal(case, by=request.user, text=form.cleaned_data["text"])
-        messages.success(request, _("Your appeal was sent. Somebody else decides, and nothing is taken before."))
+        act(case, by=request.user, text=form.cleaned_data["text"])
+        messages.success(request, sent)
     else:
         messages.error(request, _("Write your answer: it was empty or too long."))
     return redirect("noise_case", case.pk)
