@@ -74,12 +74,12 @@ class ChangesForm(forms.Form):
     earlier = forms.CharField(
         label=_("Earlier period"),
         max_length=periods.CHARS_MAX,
-        widget=forms.TextInput(attrs={"class": "input sm mono", "aria-describedby": "period-hint"}),
+        widget=forms.TextInput(attrs={"aria-describedby": "period-hint"}),
     )
     later = forms.CharField(
         label=_("Later period"),
         max_length=periods.CHARS_MAX,
-        widget=forms.TextInput(attrs={"class": "input sm mono", "aria-describedby": "period-hint"}),
+        widget=forms.TextInput(attrs={"aria-describedby": "period-hint"}),
     )
     model = forms.ChoiceField(label=_("Model"), required=False)  # its choices are the payee's models
     datanet = forms.ChoiceField(label="Datanet", required=False)  # and Datanets
@@ -89,9 +89,6 @@ class ChangesForm(forms.Form):
         super().__init__(*args, **kwargs)
         self.fields["model"].choices = [("", _("All models")), *models]  # type: ignore[attr-defined]
         self.fields["datanet"].choices = [("", _("All Datanets")), *datanets]  # type: ignore[attr-defined]
-        for name in ("model", "datanet"):
-            self.fields[name].widget.attrs["class"] = "select sm"
-        self.fields["record"].widget.attrs["class"] = "input sm"
 
     def clean(self) -> dict:
         found = super().clean() or {}
