@@ -23,7 +23,7 @@ from django.utils import timezone
 
 from . import findings, registration, sandbox, states, storage, tasks
 from .kinds import Limits
-from .models import BrokenRow, CheckResult, Datanet, Record, SubmissionFile
+from .models import BrokenRow, Datanet, Record, SubmissionFile
 from .registration import Draft
 
 logger = logging.getLogger(__name__)
@@ -186,7 +186,7 @@ def _finish(file: SubmissionFile, checked: list[int]) -> None:
         unchecked = Record.objects.filter(file=file, status=Record.Status.CHECKING)
         if file.dropped_at is not None:  # its author dropped it meanwhile
             registration.discard(list(unchecked))
-            forget_findings(file)
+            findings.forget(file)
             return
         unchecked.filter(pk__in=checked).update(status=Record.Status.WAITING)
         if unchecked.exists():
@@ -198,12 +198,6 @@ def _finish(file: SubmissionFile, checked: list[int]) -> None:
         file.attempts = 0
         file.save(update_fields=["status", "attempts"])
         states.advance(submission)
-
-
-def forget_findings(file: SubmissionFile) -> None:
-    """Delete what the checks and the reading said about a dropped file: they quote it."""
-    BrokenRow.objects.filter(file=file).delete()
-    CheckResult.objects.filter(file=file).delete()
 
 
 @contextmanager

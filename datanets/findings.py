@@ -163,3 +163,9 @@ def _checked(records) -> list[Checked]:
 
 def _reader_of(key: str) -> Callable[[], bytes] | None:
     return partial(storage.get, key) if key else None
+
+
+def forget(file: SubmissionFile) -> None:
+    """Delete what the checks and the reading said about a dropped file: they quote it."""
+    BrokenRow.objects.filter(file=file).delete()
+    CheckResult.objects.filter(file=file).delete()

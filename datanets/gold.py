@@ -29,7 +29,7 @@ from django.utils.translation import gettext as _
 
 from accounts.models import User
 
-from . import records, registration, sandbox, sentences, services, storage, submissions
+from . import records, registration, sandbox, sentences, services, storage, submissions, uploads
 from .errors import Invalid, NotAllowed, NotReady
 from .models import Datanet, GoldItem, GoldShare, Record, Review, Submission, SubmissionFile
 
@@ -177,7 +177,7 @@ def plant(item: GoldItem) -> Submission:
     item.submission, item.planted_at = submission, timezone.now()
     item.save(update_fields=["submission", "planted_at"])
     content = storage.get(item.storage_key)
-    submissions.receive_file(submission, name=item.file_name, stream=io.BytesIO(content), size_bytes=len(content))
+    uploads.receive_file(submission, name=item.file_name, stream=io.BytesIO(content), size_bytes=len(content))
     # Nobody uploads and sends within a moment.
     started = submission.created_at - timedelta(seconds=60 + secrets.randbelow(900))
     Submission.objects.filter(pk=submission.pk).update(created_at=started)

@@ -15,27 +15,10 @@ from django.utils.translation import gettext as _
 
 from accounts.models import User
 
-from . import registration, sandbox, services, states, storage, tasks
-from .checking import check_file, forget_findings
+from . import findings, registration, sandbox, services, states, storage, tasks
 from .errors import Invalid, NotAllowed, NotReady
 from .models import BrokenRow, Datanet, Membership, Record, Submission, SubmissionFile
 from .registration import Draft
-from .uploads import add_file, finish_file, receive_chunk, receive_file
-
-__all__ = [
-    "add_file",
-    "check_file",
-    "describe",
-    "drop_file",
-    "drop_row",
-    "finish_file",
-    "fix_row",
-    "receive_chunk",
-    "receive_file",
-    "sign_and_send",
-    "start",
-    "withdraw",
-]
 
 Status = Submission.Status
 
@@ -249,7 +232,7 @@ def _discard_file(file: SubmissionFile) -> None:
         return
     undecided = (Record.Status.CHECKING, Record.Status.WAITING)
     registration.discard(list(Record.objects.select_for_update(no_key=True).filter(file=file, status__in=undecided)))
-    forget_findings(file)
+    findings.forget(file)
     keys = [*file.parts, file.storage_key]
     file.dropped_at, file.parts, file.storage_key, file.rows_broken = timezone.now(), [], "", 0
     file.save(update_fields=["dropped_at", "parts", "storage_key", "rows_broken"])

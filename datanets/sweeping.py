@@ -9,7 +9,7 @@ from uuid import UUID
 
 from django.utils import timezone
 
-from . import checking, registration, storage
+from . import findings, registration, storage
 from .models import GoldItem, Record, RecordBody, SubmissionFile
 
 # Bytes are stored before the row that names them; no request and no task lives as long as this.
@@ -44,7 +44,7 @@ def _forget_dropped() -> None:
     for file in (
         dropped.filter(broken_rows__isnull=False).distinct() | dropped.filter(check_results__isnull=False).distinct()
     ):
-        checking.forget_findings(file)
+        findings.forget(file)
     registration.discard(list(Record.objects.filter(file__in=dropped, status=Record.Status.CHECKING)[:_BATCH]))
 
 

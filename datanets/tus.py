@@ -21,7 +21,7 @@ from django.shortcuts import get_object_or_404
 from django.urls import path, reverse
 from django.utils.http import http_date
 
-from . import submissions
+from . import submissions, uploads
 from .errors import Conflict, DatanetError, Expired
 from .models import Submission, SubmissionFile
 
@@ -70,11 +70,11 @@ def create(request: HttpRequest) -> HttpResponse:
         submission = get_object_or_404(Submission, pk=metadata.get("submission"), contributor=request.user)
     except (ValidationError, ValueError):
         raise Http404
-    file = submissions.add_file(
+    file = uploads.add_file(
         submission, name=metadata["filename"], size_bytes=size_bytes, sha256=metadata.get("sha256", "")
     )
     if size_bytes == 0:
-        submissions.finish_file(file)
+        uploads.finish_file(file)
     headers = {"Location": reverse("tus_file", args=[file.pk]), "Upload-Offset": "0"} | _expiry(file)
     return HttpResponse(status=201, headers=headers)
 
@@ -105,7 +105,7 @@ def _standing(file: SubmissionFile) -> HttpResponse:
     if file.dropped_at is not None or file.error_code == "expired":
         raise Expired
     if file.received_bytes == file.size_bytes:
-        submissions.finish_file(file)  # its last part came, and the server died before making one file of the parts
+        uploads.finish_file(file)  # its last part came, and the server died before making one file of the parts
     headers = {"Upload-Offset": str(file.received_bytes), "Upload-Length": str(file.size_bytes)} | _expiry(file)
     return HttpResponse(status=200, headers=headers)
 
@@ -120,7 +120,7 @@ def _receive(request: HttpRequest, file: SubmissionFile) -> HttpResponse:
         checksum = _checksum(request.headers.get("Upload-Checksum", ""))
     except ValueError:
         return _plain(400, "Upload-Checksum must be: algorithm, space, base64. Algorithms: " + ", ".join(ALGORITHMS))
-    offset_bytes = submissions.receive_chunk(file, offset_bytes=offset_bytes, stream=request, checksum=checksum)
+    offset_bytes = uploads.receive_chunk(file, offset_bytes=offset_bytes, stream=request, checksum=checksum)
     file.refresh_from_db()
     return HttpResponse(status=204, headers={"Upload-Offset": str(offset_bytes)} | _expiry(file))
 

@@ -8,11 +8,11 @@ from django.db.models import IntegerField, Q, QuerySet, Value
 
 from datanets.models import Datanet
 
+from . import querysets
 from .models import ListedModel, ModelVersion
-from .querysets import Viewer
 
 
-def of(ids: Collection[str], viewer: Viewer) -> dict[str, str]:
+def of(ids: Collection[str], viewer: querysets.Viewer) -> dict[str, str]:
     """Id -> path of the models, their versions and the Datanets among these; of a closed Datanet for its members only."""
     if not ids:
         return {}
@@ -30,7 +30,7 @@ def of(ids: Collection[str], viewer: Viewer) -> dict[str, str]:
     return {str(pk): f"{owner}/{slug}" + (f"@v{number}" if number else "") for pk, owner, slug, number in found}
 
 
-def called(text: str, viewer: Viewer) -> list[str]:
+def called(text: str, viewer: querysets.Viewer) -> list[str]:
     """Ids of the models and Datanets whose path, `owner/name`, starts with these words, or whose name does."""
     owner, separator, slug = text.partition("/")
     named = (

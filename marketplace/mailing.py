@@ -12,7 +12,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import override
 
 from .models import Notification
-from .views.explanations import notification_sentence
+from .views import explanations
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ def _take() -> list[Notification]:
 
 def _send(line: Notification) -> None:
     with override(line.user.language):
-        sentence = notification_sentence(line)
+        sentence = explanations.notification_sentence(line)
         text = _("%(sentence)s\n\n%(address)s\n\nYou get this letter because you have an account at %(site)s.\n") % {
             "sentence": sentence,
             "address": f"{settings.SITE_URL}{line.url}",

@@ -16,7 +16,7 @@ from django.utils.translation import ngettext
 from django.views.decorators.http import require_GET, require_POST
 
 from accounts.requests import SignedInRequest
-from datanets import reviews, sentences, submissions
+from datanets import reviews, sentences, submissions, uploads
 from datanets.errors import DatanetError
 from datanets.forms import AppealForm, RowForm
 from datanets.models import BrokenRow, Record, Submission, SubmissionFile
@@ -56,7 +56,7 @@ def submission_upload(request: HttpRequest, submission_id) -> HttpResponse:
         messages.error(request, _("Choose at least one file."))
     for file in files:
         try:
-            submissions.receive_file(submission, name=file.name or "", stream=file, size_bytes=file.size or 0)
+            uploads.receive_file(submission, name=file.name or "", stream=file, size_bytes=file.size or 0)
         except DatanetError as error:
             messages.error(request, _("%(name)s: %(error)s") % {"name": file.name, "error": error})
     return _to_page(submission)

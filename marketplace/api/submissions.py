@@ -9,7 +9,7 @@ from rest_framework import serializers
 from rest_framework.parsers import MultiPartParser
 from rest_framework.response import Response
 
-from datanets import findings, sentences, submissions
+from datanets import findings, sentences, submissions, uploads
 from datanets.models import BrokenRow, CheckResult, Record, Submission, SubmissionFile
 
 from .base import (
@@ -185,7 +185,7 @@ class FilesView(ApiView):
     def post(self, request, submission_id):
         found = own(request, submission_id)
         given = body_of(request, Upload)
-        file = submissions.receive_file(
+        file = uploads.receive_file(
             found,
             name=given["file"].name,
             stream=given["file"],
@@ -193,7 +193,7 @@ class FilesView(ApiView):
             sha256=given.get("sha256", ""),
         )
         if not given["file"].size:
-            file = submissions.finish_file(file)
+            file = uploads.finish_file(file)
         return Response(FileShown(file).data, status=201)
 
 

@@ -7,7 +7,7 @@ import io
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 
-from datanets import reviews, submissions
+from datanets import checking, reviews
 from datanets.models import Record
 from marketplace import people
 from tests.api.world import client_of, program_of
@@ -60,14 +60,14 @@ def test_a_datanet_is_made_filled_reviewed_and_published_by_program(books):
     file = said(
         alice.post(f"{here}/files/", {"file": SimpleUploadedFile("rows.csv", content)}, format="multipart"), 201
     )
-    submissions.check_file(file["id"])
+    checking.check_file(file["id"])
     [row] = said(alice.get(f"{here}/rows/"))["results"]
     assert row["column"] == "radius"
     fixed = said(
         alice.post(f"{here}/rows/{row['id']}/", {"values": {"radius": "11.5", "diagnosis": "malignant"}}, format="json")
     )
     assert fixed["record"]
-    submissions.check_file(file["id"])
+    checking.check_file(file["id"])
     said(alice.patch(here + "/", {"title": "Two rows"}, format="json"))
     sent = said(alice.post(f"{here}/send/", {"sign_rights": True}, format="json"))
     assert (sent["status"], sent["title"], sent["records"]) == ("in_review", "Two rows", {"waiting": 2})

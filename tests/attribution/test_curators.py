@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from attribution import explain_lines, replay, verify
 from attribution.models import CuratorAccuracy, Epoch, Line
-from datanets import gold, measuring, reviews, services, submissions
+from datanets import checking, gold, measuring, reviews, services
 from datanets.models import Record
 from tests.datanets.cast import measured, person, send, table, waiting
 from tests.marketplace.pages.world import call
@@ -36,7 +36,7 @@ def planted(datanet, number: int, *, decision: str = "approve", reason: str = ""
         reason=reason,
     )
     submission = gold.plant(item)
-    submissions.check_file(submission.files.get().pk)
+    checking.check_file(submission.files.get().pk)
     submission.refresh_from_db()
     return submission
 

@@ -6,7 +6,7 @@ import io
 from collections.abc import Iterable
 
 from accounts.models import User
-from datanets import reviews, services, submissions
+from datanets import checking, reviews, services, submissions, uploads
 from datanets.models import Datanet, Record, Submission
 
 COLUMNS = [
@@ -48,9 +48,9 @@ def measured(count: int, *, start: int = 0) -> list[tuple]:
 
 def upload(submission: Submission, content: bytes, *, name: str = "rows.csv", check: bool = True):
     """One file through the plain form; with `check`, through the worker's part as well."""
-    file = submissions.receive_file(submission, name=name, stream=io.BytesIO(content), size_bytes=len(content))
+    file = uploads.receive_file(submission, name=name, stream=io.BytesIO(content), size_bytes=len(content))
     if check:
-        submissions.check_file(file.pk)
+        checking.check_file(file.pk)
     file.refresh_from_db()
     return file
 

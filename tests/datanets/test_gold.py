@@ -12,7 +12,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from datanets import gold, goldresults, records, reviews, submissions, verify, versions
+from datanets import checking, gold, goldresults, records, reviews, verify, versions
 from datanets.errors import Invalid, NotAllowed, NotReady
 from datanets.models import GoldItem, Record, Review, Submission
 from tests.datanets.cast import make_datanet, measured, person, send, table, waiting
@@ -28,7 +28,7 @@ def stocked(datanet, rows, *, decision: str = "approve", reason: str = "") -> Go
 
 def checked(submission):
     """The worker's part."""
-    submissions.check_file(submission.files.get().pk)
+    checking.check_file(submission.files.get().pk)
     submission.refresh_from_db()
     return submission
 

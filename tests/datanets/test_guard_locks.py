@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
-from datanets import checking, reports, submissions, thefts
+from datanets import checking, reports, submissions, thefts, uploads
 from datanets.models import Record
 from tests.datanets.cast import approve_all, make_datanet, measured, person, send, table, upload
 from tests.datanets.races import race
@@ -15,7 +15,7 @@ def test_two_files_announced_behind_one_lock_share_one_quota(books, settings):
     settings.UPLOAD_USER_QUOTA_BYTES = 1000
     datanet = make_datanet()
     ours = [submissions.start(datanet=datanet, contributor=person("alice")) for _ in range(2)]
-    announce = [lambda one=one: submissions.add_file(one, name="a.csv", size_bytes=600) for one in ours]
+    announce = [lambda one=one: uploads.add_file(one, name="a.csv", size_bytes=600) for one in ours]
 
     answers = race(books, *announce, behind="LOCK TABLE datanets_submissionfile IN SHARE MODE")
 

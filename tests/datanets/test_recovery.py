@@ -12,7 +12,7 @@ import pytest
 from django.conf import settings
 from django.utils import timezone
 
-from datanets import checking, findings, sandbox, storage, submissions, sweeping
+from datanets import checking, findings, sandbox, storage, submissions, sweeping, uploads
 from datanets.models import BrokenRow, CheckResult, Record, RecordBody, SubmissionFile
 from tests.datanets import hostile
 from tests.datanets.cast import make_datanet, measured, person, send, table, upload
@@ -104,8 +104,8 @@ def test_bytes_that_no_row_names_are_swept_after_a_day(django_capture_on_commit_
     """A process is killed after it stored bytes and before it stored the row that names them."""
     with django_capture_on_commit_callbacks(execute=True):
         pictures = send(make_datanet("Pictures", kind="image"), hostile.png(300, 300), name="a.png")
-    half = submissions.add_file(started(), name="rows.csv", size_bytes=10)
-    submissions.receive_chunk(half, offset_bytes=0, stream=io.BytesIO(b"12345"))
+    half = uploads.add_file(started(), name="rows.csv", size_bytes=10)
+    uploads.receive_chunk(half, offset_bytes=0, stream=io.BytesIO(b"12345"))
     kept = {key for folder in ("incoming", "originals", "records", "thumbs") for key in storage.keys_in(folder)}
     assert len(kept) == 4
 

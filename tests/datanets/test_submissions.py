@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from datanets import checks, findings, registration, storage, submissions
+from datanets import checking, checks, findings, registration, storage, submissions
 from datanets.errors import NotAllowed, NotReady
 from datanets.models import BrokenRow, CheckResult, Record, RecordBody
 from datanets.registration import Draft
@@ -42,7 +42,7 @@ def test_a_corrected_row_becomes_a_record_at_its_line():
 
     record = submissions.fix_row(first, by=alice, values=first.values | {"radius": "13.25"})
     submissions.drop_row(second, by=alice)
-    submissions.check_file(file.pk)
+    checking.check_file(file.pk)
 
     record.refresh_from_db()
     assert (record.position, record.status, record.body.body["radius"]) == (5, "waiting", 13.25)
@@ -114,7 +114,7 @@ def test_a_submission_sent_while_its_file_waits_for_the_worker_goes_on_by_itself
     file = upload(submission, table(measured(3)), check=False)
 
     assert submissions.sign_and_send(submission, by=alice).status == "checking"
-    submissions.check_file(file.pk)
+    checking.check_file(file.pk)
 
     submission.refresh_from_db()
     assert submission.status == "in_review"
@@ -127,7 +127,7 @@ def test_a_file_added_after_signing_needs_the_rights_signed_again():
     submissions.sign_and_send(submission, by=alice)
 
     upload(submission, table(measured(3, start=50)), name="more.csv")
-    submissions.check_file(file.pk)
+    checking.check_file(file.pk)
 
     submission.refresh_from_db()
     assert (submission.status, submission.status_code) == ("needs_author", "not_sent")
@@ -205,7 +205,7 @@ def test_a_row_is_not_corrected_while_its_file_is_being_checked(monkeypatch):
     assert not BrokenRow.objects.awaiting_author().exists()
     assert Record.objects.filter(file=file).count() == 5
 
-    submissions.check_file(file.pk)
+    checking.check_file(file.pk)
     assert BrokenRow.objects.awaiting_author().count() == 2
     record = submissions.fix_row(first, by=alice, values=values)
     submissions.drop_row(second, by=alice)
@@ -234,7 +234,7 @@ def test_a_record_that_joins_its_file_during_the_checks_is_checked_before_it_is_
     assert (file.status, joined.status, joined.quality) == ("waiting", "checking", None)
     assert Record.objects.filter(file=file, status="waiting").count() == 30
 
-    submissions.check_file(file.pk)
+    checking.check_file(file.pk)
 
     file.refresh_from_db()
     joined.refresh_from_db()

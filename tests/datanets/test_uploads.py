@@ -24,11 +24,11 @@ def started():
 
 
 def announced(content: bytes = CONTENT, **fields) -> SubmissionFile:
-    return submissions.add_file(started(), name="rows.csv", size_bytes=len(content), **fields)
+    return uploads.add_file(started(), name="rows.csv", size_bytes=len(content), **fields)
 
 
 def send_part(file: SubmissionFile, content: bytes, *, at: int, **fields) -> int:
-    return submissions.receive_chunk(file, offset_bytes=at, stream=io.BytesIO(content), **fields)
+    return uploads.receive_chunk(file, offset_bytes=at, stream=io.BytesIO(content), **fields)
 
 
 class Breaking(io.BytesIO):
@@ -45,7 +45,7 @@ class Breaking(io.BytesIO):
 def test_an_interrupted_upload_goes_on_where_it_stopped_and_becomes_one_original():
     file = announced(sha256=hashlib.sha256(CONTENT).hexdigest())
 
-    assert submissions.receive_chunk(file, offset_bytes=0, stream=Breaking(CONTENT[:1000])) == 1000
+    assert uploads.receive_chunk(file, offset_bytes=0, stream=Breaking(CONTENT[:1000])) == 1000
     assert send_part(file, CONTENT[1000:3000], at=1000) == 3000
     assert send_part(file, CONTENT[3000:], at=3000) == len(CONTENT)
 
@@ -70,7 +70,7 @@ def test_a_part_for_another_offset_is_refused_with_the_right_one():
 def test_a_resume_whose_bytes_changed_is_put_aside_and_the_other_files_go_on():
     submission = started()
     good = upload(submission, CONTENT)
-    file = submissions.add_file(
+    file = uploads.add_file(
         submission, name="b.csv", size_bytes=len(CONTENT), sha256=hashlib.sha256(CONTENT).hexdigest()
     )
     send_part(file, CONTENT[:1000], at=0)
@@ -98,18 +98,18 @@ def test_more_bytes_than_announced_count_for_nothing():
 def test_an_oversized_file_is_refused_before_a_byte_of_it_is_read(settings):
     settings.UPLOAD_FILE_MAX_BYTES = 1000
     with pytest.raises(TooLarge):
-        submissions.add_file(started(), name="rows.csv", size_bytes=1001)
+        uploads.add_file(started(), name="rows.csv", size_bytes=1001)
 
 
 @pytest.mark.django_db
 def test_a_person_has_a_quota_over_all_their_files(settings):
     settings.UPLOAD_USER_QUOTA_BYTES = 1000
     submission = started()
-    first = submissions.add_file(submission, name="a.csv", size_bytes=600)
+    first = uploads.add_file(submission, name="a.csv", size_bytes=600)
     with pytest.raises(TooLarge):
-        submissions.add_file(submission, name="b.csv", size_bytes=401)
+        uploads.add_file(submission, name="b.csv", size_bytes=401)
     submissions.drop_file(first, by=person("alice"))
-    submissions.add_file(submission, name="b.csv", size_bytes=401)
+    uploads.add_file(submission, name="b.csv", size_bytes=401)
 
 
 @pytest.mark.django_db
@@ -126,12 +126,12 @@ def test_an_announcement_that_makes_no_sense_is_refused():
     submission = started()
     for fields in ({"size_bytes": -1}, {"size_bytes": 1, "sha256": "beef"}):
         with pytest.raises(Invalid):
-            submissions.add_file(submission, name="a.csv", **fields)
+            uploads.add_file(submission, name="a.csv", **fields)
 
 
 @pytest.mark.django_db
 def test_a_hostile_name_is_only_ever_shown():
-    file = submissions.add_file(started(), name="../../etc/pass\u202ewd\x00.csv", size_bytes=1)
+    file = uploads.add_file(started(), name="../../etc/pass\u202ewd\x00.csv", size_bytes=1)
     assert file.name == "passwd.csv"
 
 
@@ -164,8 +164,8 @@ def test_a_server_that_died_after_the_last_byte_finishes_the_file_when_asked_aga
     file.refresh_from_db()
     assert (file.status, file.received_bytes) == ("uploading", len(CONTENT))
 
-    submissions.finish_file(file)
-    submissions.finish_file(file)
+    uploads.finish_file(file)
+    uploads.finish_file(file)
 
     file.refresh_from_db()
     assert file.status == "waiting"
@@ -178,7 +178,7 @@ def test_a_submission_in_review_takes_no_more_files():
     upload(submission, CONTENT)
     submission = submissions.sign_and_send(submission, by=person("alice"))
     with pytest.raises(NotReady):
-        submissions.add_file(submission, name="late.csv", size_bytes=5)
+        uploads.add_file(submission, name="late.csv", size_bytes=5)
 
 
 def test_of_two_parts_for_one_offset_exactly_one_counts(books):
@@ -203,6 +203,6 @@ def test_two_files_announced_at_once_share_one_quota(books, settings):
     datanet = make_datanet()
     ours = [submissions.start(datanet=datanet, contributor=person("alice")) for _ in range(4)]
 
-    answers = at_once(*(lambda s=s: submissions.add_file(s, name="a.csv", size_bytes=600) for s in ours))
+    answers = at_once(*(lambda s=s: uploads.add_file(s, name="a.csv", size_bytes=600) for s in ours))
 
     assert sorted(type(answer).__name__ for answer in answers) == ["SubmissionFile", *["TooLarge"] * 3]

@@ -7,7 +7,7 @@ import stat
 import pytest
 import redis
 
-from datanets import submissions
+from datanets import checking, submissions, uploads
 from datanets.models import Record, Submission
 from demo import calls, files, loader, people, progress, state, tasks
 from marketplace import keys
@@ -49,12 +49,12 @@ def test_what_people_send_neither_stops_the_demo_nor_is_decided_by_it(cast):
     sent = Submission.objects.get(pk=progress.made("records")["Firms A to G"])
     stranger = submissions.start(datanet=sent.datanet, contributor=people.person("bob"), title=sent.title)
     content = files.table_csv(*files.grunfeld_rows())
-    submissions.receive_file(stranger, name="more.csv", stream=io.BytesIO(content), size_bytes=len(content))
+    uploads.receive_file(stranger, name="more.csv", stream=io.BytesIO(content), size_bytes=len(content))
     submissions.sign_and_send(stranger, by=stranger.contributor)
     unfinished = submissions.start(datanet=sent.datanet, contributor=people.person("alice"), title=sent.title)
     for submission in Submission.objects.exclude(pk=unfinished.pk):
         for file in submission.files.all():
-            submissions.check_file(file.pk)
+            checking.check_file(file.pk)
 
     # When the demo goes on
     assert loader.ring("records")

@@ -7,7 +7,7 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.urls import reverse
 
 from accounts.models import Consent
-from datanets import findings, reviews, submissions, uploads
+from datanets import checking, findings, reviews, submissions, uploads
 from datanets.models import BrokenRow, Record, Submission
 from marketplace import people
 from tests.datanets.cast import make_datanet, measured, person, send, table, upload, waiting
@@ -128,7 +128,7 @@ def test_checks_are_polled_while_they_run_and_not_afterwards(client, alice):
     upload(submission, table(measured(4)), check=False)
     assert "every 2s" in page(client, submission)
 
-    submissions.check_file(submission.files.get().pk)
+    checking.check_file(submission.files.get().pk)
 
     answer = client.get(reverse("submission_live", args=[submission.pk]) + "?seen=other").content.decode()
     assert "every 2s" not in answer and "Format and schema" in answer
@@ -245,7 +245,7 @@ def test_rows_are_offered_for_correction_once_their_file_is_checked(client, alic
             upload(submission, table(TWO_BROKEN))
     assert "Rows that need you" not in page(client, submission)
 
-    submissions.check_file(submission.files.get().pk)
+    checking.check_file(submission.files.get().pk)
     assert "Rows that need you" in page(client, submission)
 
 
@@ -263,7 +263,7 @@ def test_the_first_records_of_a_checked_file_are_shown_as_they_were_read(client,
     file = upload(submission, table(rows, header="weight,note,species"), check=False)
     assert "As it was read" not in page(client, submission)
 
-    submissions.check_file(file.pk)
+    checking.check_file(file.pk)
     html = page(client, submission)
 
     assert "The first 10 records of rows.csv" in html
