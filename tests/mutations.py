@@ -12,11 +12,12 @@ Long, because it is a list; what applies it comes after the list.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,7 +27,7 @@ from xml.etree import ElementTree
 import psycopg2
 import pytest
 
-from devstack.children import bound_to_parent, stop
+from tests.nursery import Nursery
 
 ROOT = Path(__file__).resolve().parent.parent
 RUN_S_MAX = 420  # of one process; a removal may make a test wait for its own time-outs
@@ -2375,23 +2376,50 @@ def test_there_are_enough_removals_and_each_has_a_name_of_its_own() -> None:
 class Bench:
     """A copy of the repository, and databases that its tests can start from."""
 
-    def __init__(self, folder: Path) -> None:
-        self.copy, self.log, self._folder = folder / "copy", folder / "intact.log", folder
+    def __init__(self, folder: Path, shared: Path) -> None:
+        """shared: where the workers of one run tell each other what passes on the unchanged copy."""
+        self.copy, self.log, self._folder, self._shared = folder / "copy", folder / "intact.log", folder, shared
         self._intact: dict[str, str] = {}
+        self._nursery: Nursery | None = None
         _copy_repository(self.copy)
 
-    def prepare(self, tests: list[str]) -> None:
-        """Migrate a database for the removals that change no table, and run all tests on the unchanged copy."""
+    def prepare(self) -> None:
+        """Migrate a database for the removals that change no table, and have the libraries imported."""
         made = "from django.test.utils import setup_databases; setup_databases(0, False, aliases={'default'})"
-        script = [sys.executable, "-c", f"import django; django.setup(); {made}"]
-        assert self._call(script, self._environment(migrate=True)) == 0, f"the migrations do not run: {self.log}"
+        listed = f"import marketplace.urls; print(*sys.modules, file=open({str(self._folder / 'modules')!r}, 'w'))"
+        script = f"import django, pytest, pytest_django.plugin, sys; django.setup(); {made}; {listed}"
+        with self.log.open("wb") as log:
+            environment = self._environment(migrate=True)
+            code = subprocess.call(
+                [sys.executable, "-c", script], cwd=self.copy, env=environment, stdout=log, stderr=log
+            )
+        assert code == 0, f"the migrations do not run: {self.log}"
         session = psycopg2.connect(os.environ["DATABASE_OWNER_URL"])
         session.autocommit = True
         with session.cursor() as cursor:
             cursor.execute("ALTER DATABASE test_openledger RENAME TO prepared")
             cursor.execute("CREATE DATABASE test_prepared TEMPLATE prepared")
         session.close()
-        self._intact = self.run(tests, name="intact", migrate=False)
+        ours = {path.name for path in self.copy.iterdir()}
+        modules = (self._folder / "modules").read_text().split()
+        self._nursery = Nursery([name for name in modules if name.partition(".")[0] not in ours], ours=ROOT)
+
+    def stop(self) -> None:
+        if self._nursery is not None:
+            self._nursery.stop()
+
+    def run_intact(self, tests: Sequence[str], *, worker: int, workers: int) -> None:
+        """Run the tests on the unchanged copy. Of several workers each runs a part, and waits for what the others say."""
+        files = sorted({test.partition("::")[0] for test in tests})
+        part = [test for test in tests if files.index(test.partition("::")[0]) % workers == worker]
+        said = self._shared / f"intact-{worker}.json"
+        said.with_suffix(".new").write_text(json.dumps(self.run(part, name="intact", migrate=False)))
+        said.with_suffix(".new").rename(said)
+        for number in range(workers):
+            said, give_up_at = self._shared / f"intact-{number}.json", time.monotonic() + RUN_S_MAX
+            while not said.exists() and time.monotonic() < give_up_at:
+                time.sleep(0.2)
+            self._intact |= json.loads(said.read_text())
 
     def intact(self, test: str) -> set[str]:
         """The outcomes of a test on the unchanged copy."""
@@ -2418,12 +2446,19 @@ class Bench:
             name: Of the log, which stays for who wants to see how a test failed.
             migrate: Make the database by the copy's own migrations; otherwise start from the prepared one.
         """
+        assert self._nursery is not None
         self.log, junit = self._folder / f"{name}.log", self._folder / f"{name}.xml"
         options = ["-q", "-p", "pytest_django.plugin", "-p", "no:cacheprovider", f"--junitxml={junit}"]
-        reuse = [] if migrate else ["--reuse-db"]
-        code = self._call(
-            [sys.executable, "-m", "pytest", *options, *reuse, *tests], self._environment(migrate=migrate)
-        )
+        try:
+            code = self._nursery.run(
+                [*options, *([] if migrate else ["--reuse-db"]), *tests],
+                folder=self.copy,
+                environment=self._environment(migrate=migrate),
+                log=self.log,
+                timeout_s=RUN_S_MAX,
+            )
+        except TimeoutError:
+            pytest.fail(f"the tests did not end in {RUN_S_MAX} s: {self.log}")
         assert code in (0, 1), f"pytest ended with {code}, so it ran no test to its end: {self.log}"
         return dict(_read_outcomes(junit))
 
@@ -2435,32 +2470,25 @@ class Bench:
         # Without the plugins nobody asks for, a process starts two seconds sooner.
         return environment | {"PYTHONPATH": str(self.copy), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
 
-    def _call(self, command: list[str], environment: dict[str, str]) -> int:
-        with self.log.open("wb") as log:
-            process = subprocess.Popen(
-                command,
-                cwd=self.copy,
-                env=environment,
-                stdout=log,
-                stderr=log,
-                preexec_fn=bound_to_parent(signal.SIGTERM),
-            )
-            try:
-                return process.wait(RUN_S_MAX)
-            except subprocess.TimeoutExpired:
-                pytest.fail(f"the tests did not end in {RUN_S_MAX} s: {self.log}")
-            finally:
-                stop(process, signal.SIGINT, 10)
-
 
 @pytest.fixture(scope="module")
-def bench(request, tmp_path_factory) -> Bench:
+def bench(request, tmp_path_factory) -> Iterator[Bench]:
     if "DATABASE_SUPERUSER_URL" not in os.environ:
         pytest.fail("There are no servers. Run this with: python3 dev.py test -n 0 tests/mutations.py")
-    made = Bench(tmp_path_factory.mktemp("mutations"))
-    chosen = [item.callspec.params["removal"] for item in request.session.items if hasattr(item, "callspec")]
-    made.prepare(sorted({test for removal in chosen for test in removal.tests}))
-    return made
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    items = [item for item in request.session.items if hasattr(item, "callspec")]
+    if len(items) < 2 * workers:  # not every worker gets one
+        worker, workers = 0, 1
+    folder = tmp_path_factory.mktemp("mutations")
+    made = Bench(folder, shared=folder if workers == 1 else tmp_path_factory.getbasetemp().parent)
+    try:
+        made.prepare()
+        tests = {test for item in items for test in item.callspec.params["removal"].tests}
+        made.run_intact(sorted(tests), worker=worker, workers=workers)
+        yield made
+    finally:
+        made.stop()
 
 
 def _copy_repository(copy: Path) -> None:

@@ -15,7 +15,7 @@ from django.db import close_old_connections, transaction
 from hypothesis import HealthCheck, Phase, given
 from hypothesis import settings as limits
 from hypothesis.errors import Unsatisfiable
-from schemathesis import GenerationMode
+from schemathesis import Case, GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
@@ -24,7 +24,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from marketplace.wsgi import application
-from tests.api.operations import operations
+from tests.api.operations import Operation, operations
 from tests.api.test_authorisation import ACCESS, ROLES
 from tests.api.world import client_of
 
@@ -35,37 +35,46 @@ EXAMPLES = int(os.environ.get("API_FUZZ_EXAMPLES", "1"))
 
 
 @pytest.fixture(scope="module")
-def described(world):
+def cases(world, one_connection) -> list[tuple[Operation, GenerationMode, Case]]:
+    """Made once, since making them takes longer than asking: each kind of people sends the same ones."""
+    described = schemathesis.openapi.from_wsgi("/api/schema/", application)
+    return [
+        (operation, mode, case)
+        for operation in operations()
+        for mode in MODES
+        for case in _generated(described[operation.address][operation.method.upper()], mode)
+    ]
+
+
+@pytest.fixture(scope="module")
+def one_connection():
     # As Django's own test client does: a request's end must not close the connection that the rollback needs.
     signals = (request_started, request_finished)
     for signal in signals:
         signal.disconnect(close_old_connections)
-    yield schemathesis.openapi.from_wsgi("/api/schema/", application)
+    yield
     for signal in signals:
         signal.connect(close_old_connections)
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_no_generated_request_breaks_the_site(world, described, role):
+def test_no_generated_request_breaks_the_site(world, cases, role):
     sessions = {name: _signed_in(world, name) for name in _names(role)}
-    asked, broken, statuses = 0, [], Counter()
-    for operation in operations():
+    broken, statuses = [], Counter()
+    for operation, mode, case in cases:
         _policy, (member, owner), _body, ids = ACCESS[operation.method, operation.route]
-        session = sessions[_name(role, member, owner)]
         known = {**world.ids, **{place: world.ids[other] for place, other in ids.items()}}
-        for mode in MODES:
-            for case in _generated(described[operation.address][operation.method.upper()], mode):
-                if mode is GenerationMode.POSITIVE:  # well formed requests meet things that exist
-                    case.path_parameters.update({place: str(known[place]) for place in case.path_parameters})
-                with transaction.atomic():
-                    response = case.call(**session)
-                    transaction.set_rollback(True)
-                asked += 1
-                statuses[response.status_code] += 1
-                try:
-                    case.validate_response(response, checks=CHECKS)
-                except schemathesis.core.failures.FailureGroup as found:
-                    broken += [f"{operation.method} {operation.address}: {one}" for one in found.exceptions]
+        if mode is GenerationMode.POSITIVE:  # well formed requests meet things that exist
+            case.path_parameters.update({place: str(known[place]) for place in case.path_parameters})
+        with transaction.atomic():
+            response = case.call(**sessions[_name(role, member, owner)])
+            transaction.set_rollback(True)
+        statuses[response.status_code] += 1
+        try:
+            case.validate_response(response, checks=CHECKS)
+        except schemathesis.core.failures.FailureGroup as found:
+            broken += [f"{operation.method} {operation.address}: {one}" for one in found.exceptions]
+    asked = statuses.total()
     print(f"As {role}: {asked} requests, answered {dict(sorted(statuses.items()))}")  # seen with -rP
     assert broken == [], "\n".join(broken)
     assert asked > len(operations())

@@ -39,7 +39,7 @@ from marketplace.models import (
 )
 from marketplace.views.explanations import notification_sentence
 from tests.api.world import client_of
-from tests.books import at_once
+from tests.datanets.races import race
 from tests.marketplace.pages.world import call, settle, small_shop
 from tests.shop import OPEN, fund, nothing_is_wrong, person, wallet_nano
 
@@ -276,9 +276,11 @@ def test_the_last_owner_stays_even_if_two_leave_at_once(books):
     wallet = shared(olga2=Role.OWNER)
 
     # When both leave at the same moment
-    results = at_once(
+    results = race(
+        books,
         lambda: sharing.remove(member(wallet, "olga"), by=person("olga")),
         lambda: sharing.remove(member(wallet, "olga2"), by=person("olga2")),
+        behind="LOCK TABLE marketplace_walletmember IN SHARE MODE",
     )
 
     # Then one has left, and the other is told to stay
