@@ -162,7 +162,7 @@ class Postgres:
             "unix_socket_directories": "",  # a socket path is limited to 107 bytes, a loopback port is not
             "shared_buffers": "64MB" if self.ephemeral else "128MB",
             "max_connections": "120",
-            "max_wal_size": "2GB",
+            "max_wal_size": "512MB" if self.ephemeral else "2GB",  # the first may be kept in memory
             "jit": "off",
             "timezone": "UTC",
             **QUOTES_NO_ROW,

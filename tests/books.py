@@ -169,7 +169,7 @@ def _copy(template: str, blocker) -> Iterator[Books]:
     name = f"{template}_{os.getpid()}_{next(_numbers)}"
     with blocker.unblock():
         connections.close_all()
-        _administer(f"CREATE DATABASE {name} TEMPLATE {template}")
+        _administer(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy")
         before = connection.settings_dict["NAME"]  # the copy of the module, where a test beside it asks for its own
         connection.settings_dict["NAME"] = name
         try:

@@ -154,7 +154,7 @@ def test_page_file_and_program_say_the_same(world, client):
     assert told["difference_nano"] == str(found.difference_nano)
     for row in found.rows:
         assert f'value="{row.amount_nano}"' in shown
-        assert f">{row.earlier}<" in shown
+        assert f">{row.earlier:,}<" in shown
     # And what cannot be read as periods is refused, with what can be
     refused = client.get("/en/earnings/changes/?earlier=x&later=y")
     assert refused.status_code == 422
