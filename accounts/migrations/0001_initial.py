@@ -45,6 +45,12 @@ class Migration(migrations.Migration):
                 'verbose_name': 'user',
                 'verbose_name_plural': 'users',
                 'abstract': False,
+                'constraints': [
+                    models.UniqueConstraint(django.db.models.functions.text.Lower('email'), condition=models.Q(('email', ''), _negated=True), name='user_email_is_unique'),
+                    models.CheckConstraint(condition=models.Q(('username__regex', '^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$')), name='user_handle_is_url_safe'),
+                    models.CheckConstraint(condition=models.Q(('erased_at__isnull', True), models.Q(('display_name', ''), ('email', ''), ('is_active', False), ('organisation', ''), ('username__startswith', 'closed-')), _connector='OR'), name='erased_person_is_named_nowhere'),
+                    models.CheckConstraint(condition=models.Q(('is_wallet', False), models.Q(('password__startswith', '!'), ('email', ''), ('is_staff', False), ('is_superuser', False)), _connector='OR'), name='nobody_signs_in_as_a_wallet'),
+                ],
             },
             managers=[
                 ('objects', django.contrib.auth.models.UserManager()),
@@ -60,6 +66,11 @@ class Migration(migrations.Migration):
                 ('given_at', models.DateTimeField(default=django.utils.timezone.now)),
                 ('user', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='consents', to=settings.AUTH_USER_MODEL)),
             ],
+            options={
+                'constraints': [
+                    models.UniqueConstraint(fields=('user', 'document', 'version'), name='consent_is_given_once_per_version'),
+                ],
+            },
         ),
         migrations.CreateModel(
             name='ApiToken',
@@ -70,25 +81,5 @@ class Migration(migrations.Migration):
                 ('last_used_at', models.DateTimeField(blank=True, null=True)),
                 ('expires_at', models.DateTimeField()),
             ],
-        ),
-        migrations.AddConstraint(
-            model_name='user',
-            constraint=models.UniqueConstraint(django.db.models.functions.text.Lower('email'), condition=models.Q(('email', ''), _negated=True), name='user_email_is_unique'),
-        ),
-        migrations.AddConstraint(
-            model_name='user',
-            constraint=models.CheckConstraint(condition=models.Q(('username__regex', '^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$')), name='user_handle_is_url_safe'),
-        ),
-        migrations.AddConstraint(
-            model_name='user',
-            constraint=models.CheckConstraint(condition=models.Q(('erased_at__isnull', True), models.Q(('display_name', ''), ('email', ''), ('is_active', False), ('organisation', ''), ('username__startswith', 'closed-')), _connector='OR'), name='erased_person_is_named_nowhere'),
-        ),
-        migrations.AddConstraint(
-            model_name='consent',
-            constraint=models.UniqueConstraint(fields=('user', 'document', 'version'), name='consent_is_given_once_per_version'),
-        ),
-        migrations.AddConstraint(
-            model_name='user',
-            constraint=models.CheckConstraint(condition=models.Q(('is_wallet', False), models.Q(('password__startswith', '!'), ('email', ''), ('is_staff', False), ('is_superuser', False)), _connector='OR'), name='nobody_signs_in_as_a_wallet'),
         ),
     ]

@@ -64,6 +64,14 @@ class Migration(migrations.Migration):
                 ('posted_at', models.DateTimeField(blank=True, null=True)),
                 ('cut', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='epochs', to='attribution.cut')),
             ],
+            options={
+                'constraints': [
+                    models.UniqueConstraint(fields=('model_id', 'number'), name='epoch_number_is_unique'),
+                    models.UniqueConstraint(fields=('model_id', 'first_leaf'), name='epochs_do_not_start_together'),
+                    models.CheckConstraint(condition=models.Q(('end_leaf__gt', models.F('first_leaf'))), name='epoch_covers_leaves'),
+                    models.CheckConstraint(condition=models.Q(models.Q(('status', 'posted'), _negated=True), ('pool_nano', django.db.models.expressions.CombinedExpression(models.F('paid_nano'), '+', models.F('unattributed_nano'))), _connector='OR'), name='posted_epoch_pays_its_pool'),
+                ],
+            },
         ),
         migrations.CreateModel(
             name='Line',
@@ -78,6 +86,16 @@ class Migration(migrations.Migration):
                 ('epoch', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='lines', to='attribution.epoch')),
                 ('payee', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='lines', to=settings.AUTH_USER_MODEL)),
             ],
+            options={
+                'constraints': [
+                    models.CheckConstraint(condition=models.Q(('amount_nano__gt', 0)), name='line_pays_something'),
+                    models.CheckConstraint(condition=models.Q(models.Q(('payee__isnull', False), ('reason', '')), models.Q(('payee__isnull', True), ('reason__in', ['own_weights', 'proxy_cap', 'all_zero', 'no_positive', 'net_negative', 'gated', 'own_words', 'no_method_yet', 'not_attributable', 'no_help', 'withdrawn', 'abstained', 'no_curator'])), _connector='OR'), name='unattributed_line_has_a_reason'),
+                    models.UniqueConstraint(fields=('source_id', 'role', 'payee'), name='payee_has_one_line_per_source_and_role', nulls_distinct=False),
+                ],
+                'indexes': [
+                    models.Index(fields=['payee', 'id'], name='line_by_payee'),
+                ],
+            },
         ),
         migrations.CreateModel(
             name='PlannedPosting',
@@ -105,6 +123,16 @@ class Migration(migrations.Migration):
                 ('record', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='record_epochs', to='datanets.record')),
                 ('payee', models.ForeignKey(blank=True, db_index=False, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL)),
             ],
+            options={
+                'constraints': [
+                    models.UniqueConstraint(fields=('epoch', 'model_version_id', 'record'), name='record_is_summed_once_per_epoch'),
+                ],
+                'indexes': [
+                    models.Index(fields=['record', 'epoch'], name='record_epoch_by_record'),
+                    models.Index(fields=['model_version_id', 'record', '-id'], name='record_epoch_newest_of_version'),
+                    models.Index(condition=models.Q(('payee__isnull', False)), fields=['payee'], name='record_epoch_of_author'),
+                ],
+            },
         ),
         migrations.CreateModel(
             name='RecordLine',
@@ -116,6 +144,14 @@ class Migration(migrations.Migration):
                 ('epoch', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='record_lines', to='attribution.epoch')),
                 ('record', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='lines', to='datanets.record')),
             ],
+            options={
+                'constraints': [
+                    models.UniqueConstraint(fields=('source_id', 'record'), name='record_has_one_line_per_source'),
+                ],
+                'indexes': [
+                    models.Index(fields=['record', 'id'], name='record_line_by_record'),
+                ],
+            },
         ),
         migrations.CreateModel(
             name='Trace',
@@ -138,78 +174,17 @@ class Migration(migrations.Migration):
                 ('created_at', models.DateTimeField(default=django.utils.timezone.now)),
                 ('artifact', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='traces', to='attribution.artifact')),
             ],
-        ),
-        migrations.AddConstraint(
-            model_name='epoch',
-            constraint=models.UniqueConstraint(fields=('model_id', 'number'), name='epoch_number_is_unique'),
-        ),
-        migrations.AddConstraint(
-            model_name='epoch',
-            constraint=models.UniqueConstraint(fields=('model_id', 'first_leaf'), name='epochs_do_not_start_together'),
-        ),
-        migrations.AddConstraint(
-            model_name='epoch',
-            constraint=models.CheckConstraint(condition=models.Q(('end_leaf__gt', models.F('first_leaf'))), name='epoch_covers_leaves'),
-        ),
-        migrations.AddConstraint(
-            model_name='epoch',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('status', 'posted'), _negated=True), ('pool_nano', django.db.models.expressions.CombinedExpression(models.F('paid_nano'), '+', models.F('unattributed_nano'))), _connector='OR'), name='posted_epoch_pays_its_pool'),
-        ),
-        migrations.AddIndex(
-            model_name='line',
-            index=models.Index(fields=['payee', 'id'], name='line_by_payee'),
-        ),
-        migrations.AddConstraint(
-            model_name='line',
-            constraint=models.CheckConstraint(condition=models.Q(('amount_nano__gt', 0)), name='line_pays_something'),
-        ),
-        migrations.AddConstraint(
-            model_name='line',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('payee__isnull', False), ('reason', '')), models.Q(('payee__isnull', True), ('reason__in', ['own_weights', 'proxy_cap', 'all_zero', 'no_positive', 'net_negative', 'gated', 'own_words', 'no_method_yet', 'not_attributable', 'no_help', 'withdrawn', 'abstained', 'no_curator'])), _connector='OR'), name='unattributed_line_has_a_reason'),
-        ),
-        migrations.AddConstraint(
-            model_name='line',
-            constraint=models.UniqueConstraint(fields=('source_id', 'role', 'payee'), name='payee_has_one_line_per_source_and_role', nulls_distinct=False),
-        ),
-        migrations.AddIndex(
-            model_name='recordepoch',
-            index=models.Index(fields=['record', 'epoch'], name='record_epoch_by_record'),
-        ),
-        migrations.AddIndex(
-            model_name='recordepoch',
-            index=models.Index(fields=['model_version_id', 'record', '-id'], name='record_epoch_newest_of_version'),
-        ),
-        migrations.AddConstraint(
-            model_name='recordepoch',
-            constraint=models.UniqueConstraint(fields=('epoch', 'model_version_id', 'record'), name='record_is_summed_once_per_epoch'),
-        ),
-        migrations.AddIndex(
-            model_name='recordline',
-            index=models.Index(fields=['record', 'id'], name='record_line_by_record'),
-        ),
-        migrations.AddConstraint(
-            model_name='recordline',
-            constraint=models.UniqueConstraint(fields=('source_id', 'record'), name='record_has_one_line_per_source'),
-        ),
-        migrations.AddIndex(
-            model_name='trace',
-            index=models.Index(fields=['model_id', 'created_at'], name='trace_by_model'),
-        ),
-        migrations.AddConstraint(
-            model_name='trace',
-            constraint=models.CheckConstraint(condition=models.Q(('reason__in', ['', 'own_weights', 'proxy_cap', 'all_zero', 'no_positive', 'net_negative', 'gated', 'own_words', 'no_method_yet', 'not_attributable', 'no_help', 'withdrawn', 'abstained', 'no_curator'])), name='trace_reason_is_known'),
-        ),
-        migrations.AddConstraint(
-            model_name='trace',
-            constraint=models.CheckConstraint(condition=models.Q(('curation_nano__gte', 0), ('data_nano__gte', 0)), name='trace_amounts_are_not_negative'),
-        ),
-        migrations.AddConstraint(
-            model_name='trace',
-            constraint=models.CheckConstraint(condition=models.Q(('causal_millionths__lte', 1000000)), name='causal_part_is_a_part'),
-        ),
-        migrations.AddConstraint(
-            model_name='trace',
-            constraint=models.CheckConstraint(condition=models.Q(('forgotten_at__isnull', True), ('context', {}), _connector='OR'), name='forgotten_trace_has_no_context'),
+            options={
+                'constraints': [
+                    models.CheckConstraint(condition=models.Q(('reason__in', ['', 'own_weights', 'proxy_cap', 'all_zero', 'no_positive', 'net_negative', 'gated', 'own_words', 'no_method_yet', 'not_attributable', 'no_help', 'withdrawn', 'abstained', 'no_curator'])), name='trace_reason_is_known'),
+                    models.CheckConstraint(condition=models.Q(('curation_nano__gte', 0), ('data_nano__gte', 0)), name='trace_amounts_are_not_negative'),
+                    models.CheckConstraint(condition=models.Q(('causal_millionths__lte', 1000000)), name='causal_part_is_a_part'),
+                    models.CheckConstraint(condition=models.Q(('forgotten_at__isnull', True), ('context', {}), _connector='OR'), name='forgotten_trace_has_no_context'),
+                ],
+                'indexes': [
+                    models.Index(fields=['model_id', 'created_at'], name='trace_by_model'),
+                ],
+            },
         ),
         migrations.CreateModel(
             name='Reversal',
@@ -234,10 +209,14 @@ class Migration(migrations.Migration):
                 ('posting_id', models.UUIDField()),
                 ('at', models.DateTimeField(default=django.utils.timezone.now)),
             ],
-        ),
-        migrations.AddIndex(
-            model_name='recordepoch',
-            index=models.Index(condition=models.Q(('payee__isnull', False)), fields=['payee'], name='record_epoch_of_author'),
+            options={
+                'constraints': [
+                    models.CheckConstraint(condition=models.Q(('amount_nano__gt', 0)), name='transfer_moves_something'),
+                ],
+                'indexes': [
+                    models.Index(fields=['posting_id'], name='transfer_by_posting'),
+                ],
+            },
         ),
         migrations.AddField(
             model_name='transfer',
@@ -269,10 +248,6 @@ class Migration(migrations.Migration):
             name='settlement',
             field=models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to='attribution.plannedposting'),
         ),
-        migrations.AddIndex(
-            model_name='transfer',
-            index=models.Index(fields=['posting_id'], name='transfer_by_posting'),
-        ),
         migrations.AddConstraint(
             model_name='transfer',
             constraint=models.UniqueConstraint(fields=('epoch', 'source', 'record'), name='record_is_moved_to_its_author_once'),
@@ -288,10 +263,11 @@ class Migration(migrations.Migration):
                 ('charge_id', models.UUIDField()),
                 ('amount_nano', models.BigIntegerField()),
             ],
-        ),
-        migrations.AddConstraint(
-            model_name='transfer',
-            constraint=models.CheckConstraint(condition=models.Q(('amount_nano__gt', 0)), name='transfer_moves_something'),
+            options={
+                'constraints': [
+                    models.CheckConstraint(condition=models.Q(('amount_nano__gt', 0)), name='transfer_return_is_something'),
+                ],
+            },
         ),
         migrations.AddField(
             model_name='transferreturn',
@@ -301,9 +277,5 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name='transferreturn',
             constraint=models.UniqueConstraint(fields=('charge_id', 'transfer'), name='refund_returns_a_part_of_a_transfer_once'),
-        ),
-        migrations.AddConstraint(
-            model_name='transferreturn',
-            constraint=models.CheckConstraint(condition=models.Q(('amount_nano__gt', 0)), name='transfer_return_is_something'),
         ),
     ]

@@ -24,6 +24,11 @@ class Migration(migrations.Migration):
                 ('overturned', models.PositiveIntegerField()),
                 ('accuracy_millionths', models.PositiveIntegerField()),
             ],
+            options={
+                'constraints': [
+                    models.CheckConstraint(condition=models.Q(('accuracy_millionths__lte', 1000000)), name='accuracy_is_a_share'),
+                ],
+            },
         ),
         migrations.RemoveConstraint(
             model_name='line',
@@ -72,9 +77,5 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name='curatoraccuracy',
             constraint=models.UniqueConstraint(fields=('epoch', 'datanet', 'curator'), name='curator_is_measured_once_per_epoch'),
-        ),
-        migrations.AddConstraint(
-            model_name='curatoraccuracy',
-            constraint=models.CheckConstraint(condition=models.Q(('accuracy_millionths__lte', 1000000)), name='accuracy_is_a_share'),
         ),
     ]

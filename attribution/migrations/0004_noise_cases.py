@@ -34,6 +34,15 @@ class Migration(migrations.Migration):
                 ('due_at', models.DateTimeField()),
                 ('ended_at', models.DateTimeField(blank=True, null=True)),
             ],
+            options={
+                'constraints': [
+                    models.CheckConstraint(condition=models.Q(models.Q(models.Q(('stated_at', None), ('statement', '')), models.Q(models.Q(('statement', ''), _negated=True), ('stated_at__isnull', False)), _connector='OR'), models.Q(models.Q(('appeal', ''), ('appealed_at', None)), models.Q(models.Q(('appeal', ''), _negated=True), ('appealed_at__isnull', False)), _connector='OR')), name='contributor_speaks_in_a_noise_case_with_a_date'),
+                ],
+                'indexes': [
+                    models.Index(fields=['model_id'], name='noise_case_by_model'),
+                    models.Index(fields=['-opened_at'], name='noise_case_newest'),
+                ],
+            },
         ),
         migrations.CreateModel(
             name='NoiseRecord',
@@ -56,6 +65,14 @@ class Migration(migrations.Migration):
                 ('judged_through', models.JSONField(default=dict)),
                 ('created_at', models.DateTimeField(default=django.utils.timezone.now)),
             ],
+            options={
+                'constraints': [
+                    models.CheckConstraint(condition=models.Q(models.Q(('outcome', 'not_judged'), models.Q(('reason', ''), _negated=True)), models.Q(models.Q(('outcome', 'not_judged'), _negated=True), ('reason', '')), _connector='OR'), name='noise_is_judged_or_says_why_not'),
+                ],
+                'indexes': [
+                    models.Index(fields=['model_id', '-created_at'], name='noise_report_newest_of_model'),
+                ],
+            },
         ),
         migrations.RemoveConstraint(
             model_name='transfer',
@@ -128,17 +145,9 @@ class Migration(migrations.Migration):
             model_name='noiserecord',
             constraint=models.UniqueConstraint(fields=('model_id', 'record'), name='record_is_in_one_noise_case_of_a_model'),
         ),
-        migrations.AddIndex(
-            model_name='noisereport',
-            index=models.Index(fields=['model_id', '-created_at'], name='noise_report_newest_of_model'),
-        ),
         migrations.AddConstraint(
             model_name='noisereport',
             constraint=models.UniqueConstraint(fields=('epoch', 'model_version_id'), name='model_version_is_judged_once_per_epoch', nulls_distinct=False),
-        ),
-        migrations.AddConstraint(
-            model_name='noisereport',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('outcome', 'not_judged'), models.Q(('reason', ''), _negated=True)), models.Q(models.Q(('outcome', 'not_judged'), _negated=True), ('reason', '')), _connector='OR'), name='noise_is_judged_or_says_why_not'),
         ),
         migrations.AddIndex(
             model_name='noisecase',
@@ -148,14 +157,6 @@ class Migration(migrations.Migration):
             model_name='noisecase',
             index=models.Index(condition=models.Q(('ended_at', None)), fields=['datanet', 'due_at'], name='noise_case_running'),
         ),
-        migrations.AddIndex(
-            model_name='noisecase',
-            index=models.Index(fields=['model_id'], name='noise_case_by_model'),
-        ),
-        migrations.AddIndex(
-            model_name='noisecase',
-            index=models.Index(fields=['-opened_at'], name='noise_case_newest'),
-        ),
         migrations.AddConstraint(
             model_name='noisecase',
             constraint=models.CheckConstraint(condition=models.Q(models.Q(('appealed_at', None), ('decided_by', None), ('ended_at', None), ('second_by', None), ('status', 'open')), models.Q(('appealed_at', None), ('decided_by__isnull', False), ('ended_at', None), ('second_by', None), ('status', 'upheld')), models.Q(('appealed_at__isnull', False), ('decided_by__isnull', False), ('ended_at', None), ('second_by', None), ('status', 'appealed')), models.Q(('decided_by__isnull', False), ('ended_at__isnull', False), ('status__in', ['cleared', 'returned']), models.Q(models.Q(('appealed_at', None), ('second_by', None)), models.Q(('appealed_at__isnull', False), ('second_by__isnull', False)), _connector='OR')), models.Q(('ended_at__isnull', False), ('second_by', None), ('status', 'lapsed'), models.Q(models.Q(('appealed_at', None), ('decided_by', None)), models.Q(('appealed_at__isnull', False), ('decided_by__isnull', False)), _connector='OR')), _connector='OR'), name='noise_case_is_where_it_says'),
@@ -163,10 +164,6 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name='noisecase',
             constraint=models.CheckConstraint(condition=models.Q(models.Q(models.Q(('decided_at', None), ('decided_by', None), ('note', '')), models.Q(('decided_at__isnull', False), ('decided_by__isnull', False), models.Q(('note', ''), _negated=True)), _connector='OR'), models.Q(models.Q(('second_by', None), ('second_note', '')), models.Q(('second_by__isnull', False), models.Q(('second_note', ''), _negated=True)), _connector='OR')), name='decision_on_noise_has_a_reason_and_a_date'),
-        ),
-        migrations.AddConstraint(
-            model_name='noisecase',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(models.Q(('stated_at', None), ('statement', '')), models.Q(models.Q(('statement', ''), _negated=True), ('stated_at__isnull', False)), _connector='OR'), models.Q(models.Q(('appeal', ''), ('appealed_at', None)), models.Q(models.Q(('appeal', ''), _negated=True), ('appealed_at__isnull', False)), _connector='OR')), name='contributor_speaks_in_a_noise_case_with_a_date'),
         ),
         migrations.AddConstraint(
             model_name='noisecase',

@@ -57,6 +57,16 @@ class Migration(migrations.Migration):
                 ('done_at', models.DateTimeField(blank=True, null=True)),
                 ('artifact', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='score_cards', to='attribution.artifact')),
             ],
+            options={
+                'constraints': [
+                    models.UniqueConstraint(fields=('model_version_id', 'number'), name='score_card_number_is_unique'),
+                    models.UniqueConstraint(condition=models.Q(('status', 'measuring')), fields=('model_version_id',), name='version_is_measured_once_at_a_time'),
+                    models.CheckConstraint(condition=models.Q(models.Q(('done_at__isnull', True), ('status', 'measuring')), models.Q(('done_at__isnull', False), ('status', 'done'), models.Q(('figures', {}), _negated=True)), _connector='OR'), name='done_score_card_has_figures'),
+                ],
+                'indexes': [
+                    models.Index(fields=['model_id', '-number'], name='score_card_by_model'),
+                ],
+            },
         ),
         migrations.CreateModel(
             name='ScoreCardPart',
@@ -72,26 +82,11 @@ class Migration(migrations.Migration):
                 ('wall_ms', models.PositiveIntegerField(default=0)),
                 ('card', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='parts', to='attribution.scorecard')),
             ],
-        ),
-        migrations.AddIndex(
-            model_name='scorecard',
-            index=models.Index(fields=['model_id', '-number'], name='score_card_by_model'),
-        ),
-        migrations.AddConstraint(
-            model_name='scorecard',
-            constraint=models.UniqueConstraint(fields=('model_version_id', 'number'), name='score_card_number_is_unique'),
-        ),
-        migrations.AddConstraint(
-            model_name='scorecard',
-            constraint=models.UniqueConstraint(condition=models.Q(('status', 'measuring')), fields=('model_version_id',), name='version_is_measured_once_at_a_time'),
-        ),
-        migrations.AddConstraint(
-            model_name='scorecard',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('done_at__isnull', True), ('status', 'measuring')), models.Q(('done_at__isnull', False), ('status', 'done'), models.Q(('figures', {}), _negated=True)), _connector='OR'), name='done_score_card_has_figures'),
-        ),
-        migrations.AddConstraint(
-            model_name='scorecardpart',
-            constraint=models.UniqueConstraint(fields=('card', 'name', 'number'), name='score_card_part_is_measured_once'),
+            options={
+                'constraints': [
+                    models.UniqueConstraint(fields=('card', 'name', 'number'), name='score_card_part_is_measured_once'),
+                ],
+            },
         ),
         migrations.RunSQL(FROZEN, THAWED),
     ]

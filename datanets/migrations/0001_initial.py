@@ -41,6 +41,12 @@ class Migration(migrations.Migration):
                 ('created_at', models.DateTimeField(default=django.utils.timezone.now)),
                 ('owner', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='datanets', to=settings.AUTH_USER_MODEL)),
             ],
+            options={
+                'constraints': [
+                    models.UniqueConstraint(fields=('owner', 'slug'), name='datanet_slug_is_unique_per_owner'),
+                    models.CheckConstraint(condition=models.Q(('approvals_needed__range', (1, 3))), name='datanet_needs_one_to_three_approvals'),
+                ],
+            },
         ),
         migrations.CreateModel(
             name='Record',
@@ -68,6 +74,20 @@ class Migration(migrations.Migration):
                 ('decided_by', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL)),
                 ('withdrawn_by', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL)),
             ],
+            options={
+                'constraints': [
+                    models.UniqueConstraint(fields=('id', 'contributor'), name='record_and_contributor'),
+                    models.CheckConstraint(condition=models.Q(models.Q(('decided_at__isnull', True), ('decided_by__isnull', True), ('status__in', ['checking', 'waiting'])), models.Q(('decided_at__isnull', False), ('decided_by__isnull', False), ('status__in', ['approved', 'rejected'])), models.Q(('status', 'withdrawn'), ('withdrawn_at__isnull', False)), _connector='OR'), name='record_decision_has_author_and_date'),
+                    models.CheckConstraint(condition=models.Q(('copy_of__isnull', True), ('copy_of__lt', models.F('id')), _connector='OR'), name='record_copies_an_earlier_one'),
+                    models.CheckConstraint(condition=models.Q(models.Q(('status', 'rejected'), _negated=True), models.Q(('reject_reason', ''), _negated=True), _connector='OR'), name='record_rejection_has_a_reason'),
+                    models.CheckConstraint(condition=models.Q(('decided_by__isnull', True), models.Q(('decided_by', models.F('contributor')), _negated=True), _connector='OR'), name='approver_is_not_the_contributor'),
+                ],
+                'indexes': [
+                    models.Index(fields=['datanet', 'status', 'id'], name='record_by_datanet'),
+                    models.Index(fields=['contributor', 'id'], name='record_by_contributor'),
+                    django.contrib.postgres.indexes.GinIndex(fields=['bands'], name='record_bands'),
+                ],
+            },
         ),
         migrations.CreateModel(
             name='Submission',
@@ -90,6 +110,14 @@ class Migration(migrations.Migration):
                 ('revision_of', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='revisions', to='datanets.submission')),
                 ('datanet', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='submissions', to='datanets.datanet')),
             ],
+            options={
+                'constraints': [
+                    models.CheckConstraint(condition=models.Q(models.Q(('status__in', ['in_review', 'decided']), _negated=True), ('rights_signed_at__isnull', False), _connector='OR'), name='submission_is_reviewed_only_with_rights_signed'),
+                ],
+                'indexes': [
+                    models.Index(fields=['datanet', 'status', 'sent_at'], name='submission_queue'),
+                ],
+            },
         ),
         migrations.CreateModel(
             name='AccessRequest',
@@ -104,6 +132,12 @@ class Migration(migrations.Migration):
                 ('user', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='access_requests', to=settings.AUTH_USER_MODEL)),
                 ('datanet', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='access_requests', to='datanets.datanet')),
             ],
+            options={
+                'constraints': [
+                    models.UniqueConstraint(condition=models.Q(('status', 'waiting')), fields=('datanet', 'user'), name='access_request_waits_once'),
+                    models.CheckConstraint(condition=models.Q(models.Q(('answered_at__isnull', True), ('answered_by__isnull', True), ('status', 'waiting')), models.Q(models.Q(('status', 'waiting'), _negated=True), ('answered_at__isnull', False), ('answered_by__isnull', False)), _connector='OR'), name='access_answer_has_author_and_date'),
+                ],
+            },
         ),
         migrations.CreateModel(
             name='Membership',
@@ -114,6 +148,12 @@ class Migration(migrations.Migration):
                 ('datanet', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='memberships', to='datanets.datanet')),
                 ('user', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='memberships', to=settings.AUTH_USER_MODEL)),
             ],
+            options={
+                'constraints': [
+                    models.UniqueConstraint(fields=('datanet', 'user', 'role'), name='membership_is_held_once'),
+                    models.UniqueConstraint(condition=models.Q(('role', 'owner')), fields=('datanet',), name='datanet_has_one_owner'),
+                ],
+            },
         ),
         migrations.CreateModel(
             name='RecordBody',
@@ -143,6 +183,12 @@ class Migration(migrations.Migration):
                 ('decided_by', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL)),
                 ('record', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='appeals', to='datanets.record')),
             ],
+            options={
+                'constraints': [
+                    models.UniqueConstraint(condition=models.Q(('status', 'open')), fields=('record',), name='record_has_one_open_appeal'),
+                    models.CheckConstraint(condition=models.Q(models.Q(('decided_at__isnull', True), ('decided_by__isnull', True), ('status', 'open')), models.Q(models.Q(('status', 'open'), _negated=True), ('decided_at__isnull', False), ('decided_by__isnull', False)), _connector='OR'), name='appeal_answer_has_author_and_date'),
+                ],
+            },
         ),
         migrations.CreateModel(
             name='Review',
@@ -159,6 +205,16 @@ class Migration(migrations.Migration):
                 ('curator', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='reviews', to=settings.AUTH_USER_MODEL)),
                 ('record', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='reviews', to='datanets.record')),
             ],
+            options={
+                'constraints': [
+                    models.CheckConstraint(condition=models.Q(('curator', models.F('contributor')), _negated=True), name='nobody_reviews_their_own_record'),
+                    models.UniqueConstraint(condition=models.Q(('undone_at__isnull', True)), fields=('record', 'curator'), name='curator_votes_once_per_record'),
+                    models.CheckConstraint(condition=models.Q(models.Q(('decision', 'reject'), _negated=True), models.Q(('reason', ''), _negated=True), _connector='OR'), name='rejection_has_a_reason'),
+                ],
+                'indexes': [
+                    models.Index(fields=['act'], name='review_by_act'),
+                ],
+            },
         ),
         migrations.CreateModel(
             name='SubmissionFile',
@@ -183,6 +239,11 @@ class Migration(migrations.Migration):
                 ('expires_at', models.DateTimeField(blank=True, null=True)),
                 ('submission', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='files', to='datanets.submission')),
             ],
+            options={
+                'constraints': [
+                    models.CheckConstraint(condition=models.Q(('received_bytes__gte', 0), ('received_bytes__lte', models.F('size_bytes'))), name='file_receives_no_more_than_declared'),
+                ],
+            },
         ),
         migrations.AddField(
             model_name='record',
@@ -205,6 +266,11 @@ class Migration(migrations.Migration):
                 ('record', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.CASCADE, related_name='check_results', to='datanets.record')),
                 ('file', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.CASCADE, related_name='check_results', to='datanets.submissionfile')),
             ],
+            options={
+                'indexes': [
+                    models.Index(fields=['submission', 'check_name'], name='check_by_submission'),
+                ],
+            },
         ),
         migrations.CreateModel(
             name='BrokenRow',
@@ -221,6 +287,11 @@ class Migration(migrations.Migration):
                 ('record', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='datanets.record')),
                 ('file', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='broken_rows', to='datanets.submissionfile')),
             ],
+            options={
+                'indexes': [
+                    models.Index(fields=['file', 'line'], name='broken_row_by_line'),
+                ],
+            },
         ),
         migrations.CreateModel(
             name='Version',
@@ -241,6 +312,11 @@ class Migration(migrations.Migration):
                 ('created_by', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL)),
                 ('datanet', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='versions', to='datanets.datanet')),
             ],
+            options={
+                'constraints': [
+                    models.UniqueConstraint(fields=('datanet', 'number'), name='version_number_is_unique'),
+                ],
+            },
         ),
         migrations.CreateModel(
             name='VersionFollower',
@@ -250,6 +326,12 @@ class Migration(migrations.Migration):
                 ('record', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to='datanets.record')),
                 ('version', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='followers', to='datanets.version')),
             ],
+            options={
+                'constraints': [
+                    models.UniqueConstraint(fields=('version', 'record'), name='record_follows_once_per_version'),
+                    models.CheckConstraint(condition=models.Q(('record', models.F('leader')), _negated=True), name='no_record_follows_itself'),
+                ],
+            },
         ),
         migrations.CreateModel(
             name='Claim',
@@ -259,121 +341,9 @@ class Migration(migrations.Migration):
                 ('curator', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='claims', to=settings.AUTH_USER_MODEL)),
             ],
         ),
-        migrations.AddIndex(
-            model_name='submission',
-            index=models.Index(fields=['datanet', 'status', 'sent_at'], name='submission_queue'),
-        ),
-        migrations.AddConstraint(
-            model_name='submission',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('status__in', ['in_review', 'decided']), _negated=True), ('rights_signed_at__isnull', False), _connector='OR'), name='submission_is_reviewed_only_with_rights_signed'),
-        ),
-        migrations.AddConstraint(
-            model_name='datanet',
-            constraint=models.UniqueConstraint(fields=('owner', 'slug'), name='datanet_slug_is_unique_per_owner'),
-        ),
-        migrations.AddConstraint(
-            model_name='datanet',
-            constraint=models.CheckConstraint(condition=models.Q(('approvals_needed__range', (1, 3))), name='datanet_needs_one_to_three_approvals'),
-        ),
-        migrations.AddConstraint(
-            model_name='accessrequest',
-            constraint=models.UniqueConstraint(condition=models.Q(('status', 'waiting')), fields=('datanet', 'user'), name='access_request_waits_once'),
-        ),
-        migrations.AddConstraint(
-            model_name='accessrequest',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('answered_at__isnull', True), ('answered_by__isnull', True), ('status', 'waiting')), models.Q(models.Q(('status', 'waiting'), _negated=True), ('answered_at__isnull', False), ('answered_by__isnull', False)), _connector='OR'), name='access_answer_has_author_and_date'),
-        ),
-        migrations.AddConstraint(
-            model_name='membership',
-            constraint=models.UniqueConstraint(fields=('datanet', 'user', 'role'), name='membership_is_held_once'),
-        ),
-        migrations.AddConstraint(
-            model_name='membership',
-            constraint=models.UniqueConstraint(condition=models.Q(('role', 'owner')), fields=('datanet',), name='datanet_has_one_owner'),
-        ),
-        migrations.AddConstraint(
-            model_name='appeal',
-            constraint=models.UniqueConstraint(condition=models.Q(('status', 'open')), fields=('record',), name='record_has_one_open_appeal'),
-        ),
-        migrations.AddConstraint(
-            model_name='appeal',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('decided_at__isnull', True), ('decided_by__isnull', True), ('status', 'open')), models.Q(models.Q(('status', 'open'), _negated=True), ('decided_at__isnull', False), ('decided_by__isnull', False)), _connector='OR'), name='appeal_answer_has_author_and_date'),
-        ),
-        migrations.AddIndex(
-            model_name='review',
-            index=models.Index(fields=['act'], name='review_by_act'),
-        ),
-        migrations.AddConstraint(
-            model_name='review',
-            constraint=models.CheckConstraint(condition=models.Q(('curator', models.F('contributor')), _negated=True), name='nobody_reviews_their_own_record'),
-        ),
-        migrations.AddConstraint(
-            model_name='review',
-            constraint=models.UniqueConstraint(condition=models.Q(('undone_at__isnull', True)), fields=('record', 'curator'), name='curator_votes_once_per_record'),
-        ),
-        migrations.AddConstraint(
-            model_name='review',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('decision', 'reject'), _negated=True), models.Q(('reason', ''), _negated=True), _connector='OR'), name='rejection_has_a_reason'),
-        ),
-        migrations.AddConstraint(
-            model_name='submissionfile',
-            constraint=models.CheckConstraint(condition=models.Q(('received_bytes__gte', 0), ('received_bytes__lte', models.F('size_bytes'))), name='file_receives_no_more_than_declared'),
-        ),
-        migrations.AddIndex(
-            model_name='record',
-            index=models.Index(fields=['datanet', 'status', 'id'], name='record_by_datanet'),
-        ),
-        migrations.AddIndex(
-            model_name='record',
-            index=models.Index(fields=['contributor', 'id'], name='record_by_contributor'),
-        ),
-        migrations.AddIndex(
-            model_name='record',
-            index=django.contrib.postgres.indexes.GinIndex(fields=['bands'], name='record_bands'),
-        ),
         migrations.AddConstraint(
             model_name='record',
             constraint=models.UniqueConstraint(fields=('file', 'position'), name='record_stands_once_in_its_file'),
-        ),
-        migrations.AddConstraint(
-            model_name='record',
-            constraint=models.UniqueConstraint(fields=('id', 'contributor'), name='record_and_contributor'),
-        ),
-        migrations.AddConstraint(
-            model_name='record',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('decided_at__isnull', True), ('decided_by__isnull', True), ('status__in', ['checking', 'waiting'])), models.Q(('decided_at__isnull', False), ('decided_by__isnull', False), ('status__in', ['approved', 'rejected'])), models.Q(('status', 'withdrawn'), ('withdrawn_at__isnull', False)), _connector='OR'), name='record_decision_has_author_and_date'),
-        ),
-        migrations.AddConstraint(
-            model_name='record',
-            constraint=models.CheckConstraint(condition=models.Q(('copy_of__isnull', True), ('copy_of__lt', models.F('id')), _connector='OR'), name='record_copies_an_earlier_one'),
-        ),
-        migrations.AddConstraint(
-            model_name='record',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('status', 'rejected'), _negated=True), models.Q(('reject_reason', ''), _negated=True), _connector='OR'), name='record_rejection_has_a_reason'),
-        ),
-        migrations.AddConstraint(
-            model_name='record',
-            constraint=models.CheckConstraint(condition=models.Q(('decided_by__isnull', True), models.Q(('decided_by', models.F('contributor')), _negated=True), _connector='OR'), name='approver_is_not_the_contributor'),
-        ),
-        migrations.AddIndex(
-            model_name='checkresult',
-            index=models.Index(fields=['submission', 'check_name'], name='check_by_submission'),
-        ),
-        migrations.AddIndex(
-            model_name='brokenrow',
-            index=models.Index(fields=['file', 'line'], name='broken_row_by_line'),
-        ),
-        migrations.AddConstraint(
-            model_name='version',
-            constraint=models.UniqueConstraint(fields=('datanet', 'number'), name='version_number_is_unique'),
-        ),
-        migrations.AddConstraint(
-            model_name='versionfollower',
-            constraint=models.UniqueConstraint(fields=('version', 'record'), name='record_follows_once_per_version'),
-        ),
-        migrations.AddConstraint(
-            model_name='versionfollower',
-            constraint=models.CheckConstraint(condition=models.Q(('record', models.F('leader')), _negated=True), name='no_record_follows_itself'),
         ),
         migrations.CreateModel(
             name='Report',
@@ -440,6 +410,21 @@ class Migration(migrations.Migration):
                 ('first_by', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL)),
                 ('own_record', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='datanets.record')),
             ],
+            options={
+                'constraints': [
+                    models.CheckConstraint(condition=models.Q(('claimant', models.F('contributor')), _negated=True), name='nobody_disputes_their_own_record'),
+                    models.CheckConstraint(condition=models.Q(models.Q(('statement', ''), _negated=True), models.Q(('evidence', ''), _negated=True)), name='theft_dispute_says_what_and_why'),
+                    models.CheckConstraint(condition=models.Q(models.Q(('answer', ''), ('answered_at__isnull', True)), models.Q(models.Q(('answer', ''), _negated=True), ('answered_at__isnull', False)), _connector='OR'), name='answer_to_a_theft_dispute_has_a_date'),
+                    models.CheckConstraint(condition=models.Q(models.Q(('decided_by__isnull', True), ('ended_at__isnull', True), ('first_by__isnull', True), ('status', 'open')), models.Q(('decided_by__isnull', True), ('ended_at__isnull', True), ('first_by__isnull', False), ('status', 'upheld'), models.Q(('first_note', ''), _negated=True)), models.Q(('decided_by__isnull', False), ('ended_at__isnull', False), ('first_by__isnull', False), ('status', 'won'), models.Q(('first_note', ''), _negated=True), models.Q(('note', ''), _negated=True)), models.Q(('decided_by__isnull', False), ('ended_at__isnull', False), ('status', 'lost'), models.Q(('note', ''), _negated=True)), models.Q(('decided_by__isnull', True), ('ended_at__isnull', False), ('status__in', ['withdrawn', 'lapsed'])), _connector='OR'), name='theft_dispute_is_where_it_says'),
+                    models.CheckConstraint(condition=models.Q(('first_by__isnull', True), ('decided_by__isnull', True), models.Q(('decided_by', models.F('first_by')), _negated=True), _connector='OR'), name='two_people_let_a_theft_dispute_be_won'),
+                    models.CheckConstraint(condition=models.Q(models.Q(('first_by__isnull', True), models.Q(models.Q(('first_by', models.F('claimant')), _negated=True), models.Q(('first_by', models.F('contributor')), _negated=True)), _connector='OR'), models.Q(('decided_by__isnull', True), models.Q(models.Q(('decided_by', models.F('claimant')), _negated=True), models.Q(('decided_by', models.F('contributor')), _negated=True)), _connector='OR')), name='no_party_decides_a_theft_dispute'),
+                ],
+                'indexes': [
+                    models.Index(fields=['claimant', '-opened_at'], name='theft_dispute_by_claimant'),
+                    models.Index(fields=['contributor', '-opened_at'], name='theft_dispute_by_contributor'),
+                    models.Index(condition=models.Q(('ended_at__isnull', True)), fields=['decide_by'], name='theft_dispute_running'),
+                ],
+            },
         ),
         migrations.CreateModel(
             name='DisputedRecord',
@@ -449,49 +434,11 @@ class Migration(migrations.Migration):
                 ('record', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='disputed', to='datanets.record')),
                 ('dispute', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='records', to='datanets.theftdispute')),
             ],
-        ),
-        migrations.AddIndex(
-            model_name='theftdispute',
-            index=models.Index(fields=['claimant', '-opened_at'], name='theft_dispute_by_claimant'),
-        ),
-        migrations.AddIndex(
-            model_name='theftdispute',
-            index=models.Index(fields=['contributor', '-opened_at'], name='theft_dispute_by_contributor'),
-        ),
-        migrations.AddIndex(
-            model_name='theftdispute',
-            index=models.Index(condition=models.Q(('ended_at__isnull', True)), fields=['decide_by'], name='theft_dispute_running'),
-        ),
-        migrations.AddConstraint(
-            model_name='theftdispute',
-            constraint=models.CheckConstraint(condition=models.Q(('claimant', models.F('contributor')), _negated=True), name='nobody_disputes_their_own_record'),
-        ),
-        migrations.AddConstraint(
-            model_name='theftdispute',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('statement', ''), _negated=True), models.Q(('evidence', ''), _negated=True)), name='theft_dispute_says_what_and_why'),
-        ),
-        migrations.AddConstraint(
-            model_name='theftdispute',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('answer', ''), ('answered_at__isnull', True)), models.Q(models.Q(('answer', ''), _negated=True), ('answered_at__isnull', False)), _connector='OR'), name='answer_to_a_theft_dispute_has_a_date'),
-        ),
-        migrations.AddConstraint(
-            model_name='theftdispute',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('decided_by__isnull', True), ('ended_at__isnull', True), ('first_by__isnull', True), ('status', 'open')), models.Q(('decided_by__isnull', True), ('ended_at__isnull', True), ('first_by__isnull', False), ('status', 'upheld'), models.Q(('first_note', ''), _negated=True)), models.Q(('decided_by__isnull', False), ('ended_at__isnull', False), ('first_by__isnull', False), ('status', 'won'), models.Q(('first_note', ''), _negated=True), models.Q(('note', ''), _negated=True)), models.Q(('decided_by__isnull', False), ('ended_at__isnull', False), ('status', 'lost'), models.Q(('note', ''), _negated=True)), models.Q(('decided_by__isnull', True), ('ended_at__isnull', False), ('status__in', ['withdrawn', 'lapsed'])), _connector='OR'), name='theft_dispute_is_where_it_says'),
-        ),
-        migrations.AddConstraint(
-            model_name='theftdispute',
-            constraint=models.CheckConstraint(condition=models.Q(('first_by__isnull', True), ('decided_by__isnull', True), models.Q(('decided_by', models.F('first_by')), _negated=True), _connector='OR'), name='two_people_let_a_theft_dispute_be_won'),
-        ),
-        migrations.AddConstraint(
-            model_name='theftdispute',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('first_by__isnull', True), models.Q(models.Q(('first_by', models.F('claimant')), _negated=True), models.Q(('first_by', models.F('contributor')), _negated=True)), _connector='OR'), models.Q(('decided_by__isnull', True), models.Q(models.Q(('decided_by', models.F('claimant')), _negated=True), models.Q(('decided_by', models.F('contributor')), _negated=True)), _connector='OR')), name='no_party_decides_a_theft_dispute'),
-        ),
-        migrations.AddConstraint(
-            model_name='disputedrecord',
-            constraint=models.UniqueConstraint(condition=models.Q(('state__in', ['running', 'awarded'])), fields=('record',), name='record_is_disputed_by_one_and_awarded_once'),
-        ),
-        migrations.AddConstraint(
-            model_name='disputedrecord',
-            constraint=models.UniqueConstraint(fields=('dispute', 'record'), name='theft_dispute_names_a_record_once'),
+            options={
+                'constraints': [
+                    models.UniqueConstraint(condition=models.Q(('state__in', ['running', 'awarded'])), fields=('record',), name='record_is_disputed_by_one_and_awarded_once'),
+                    models.UniqueConstraint(fields=('dispute', 'record'), name='theft_dispute_names_a_record_once'),
+                ],
+            },
         ),
     ]

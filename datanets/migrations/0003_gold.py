@@ -47,6 +47,11 @@ class Migration(migrations.Migration):
                 ('revealed_at', models.DateTimeField(blank=True, null=True)),
                 ('retired_at', models.DateTimeField(blank=True, null=True)),
             ],
+            options={
+                'constraints': [
+                    models.CheckConstraint(condition=models.Q(models.Q(('decision', 'approve'), ('reason', '')), models.Q(('decision', 'reject'), models.Q(('reason', ''), _negated=True)), _connector='OR'), name='gold_item_says_why_it_is_rejected'),
+                ],
+            },
         ),
         migrations.CreateModel(
             name='GoldShare',
@@ -54,6 +59,11 @@ class Migration(migrations.Migration):
                 ('datanet', models.OneToOneField(on_delete=django.db.models.deletion.PROTECT, primary_key=True, related_name='gold_share', serialize=False, to='datanets.datanet')),
                 ('percent', models.PositiveSmallIntegerField(default=0)),
             ],
+            options={
+                'constraints': [
+                    models.CheckConstraint(condition=models.Q(('percent__range', (0, 10))), name='gold_share_is_at_most_a_tenth'),
+                ],
+            },
         ),
         migrations.AddField(
             model_name='record',
@@ -88,10 +98,6 @@ class Migration(migrations.Migration):
             name='submission',
             field=models.OneToOneField(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='gold', to='datanets.submission'),
         ),
-        migrations.AddConstraint(
-            model_name='goldshare',
-            constraint=models.CheckConstraint(condition=models.Q(('percent__range', (0, 10))), name='gold_share_is_at_most_a_tenth'),
-        ),
         migrations.AddIndex(
             model_name='golditem',
             index=models.Index(fields=['datanet', '-added_at'], name='gold_items_newest'),
@@ -99,10 +105,6 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             model_name='golditem',
             index=models.Index(fields=['datanet', 'revealed_at'], name='gold_items_revealed'),
-        ),
-        migrations.AddConstraint(
-            model_name='golditem',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('decision', 'approve'), ('reason', '')), models.Q(('decision', 'reject'), models.Q(('reason', ''), _negated=True)), _connector='OR'), name='gold_item_says_why_it_is_rejected'),
         ),
         migrations.AddConstraint(
             model_name='golditem',

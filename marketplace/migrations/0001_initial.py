@@ -30,6 +30,11 @@ class Migration(migrations.Migration):
                 ('sealed_key', models.BinaryField(null=True)),
                 ('expires_at', models.DateTimeField()),
             ],
+            options={
+                'indexes': [
+                    models.Index(condition=models.Q(('sealed_key__isnull', False)), fields=['expires_at'], name='content_to_be_erased'),
+                ],
+            },
         ),
         migrations.CreateModel(
             name='DemoProgress',
@@ -76,6 +81,15 @@ class Migration(migrations.Migration):
                 ('created_at', models.DateTimeField(default=django.utils.timezone.now)),
                 ('owner', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='models', to=settings.AUTH_USER_MODEL)),
             ],
+            options={
+                'constraints': [
+                    models.UniqueConstraint(fields=('owner', 'slug'), name='model_slug_is_unique_per_owner'),
+                    models.CheckConstraint(condition=models.Q(models.Q(('access_mode', 'pass'), _negated=True), models.Q(('pass_days__gte', 1), ('pass_price_nano__gte', 0)), _connector='OR'), name='pass_has_price_and_days'),
+                    models.CheckConstraint(condition=models.Q(models.Q(('engine', 'connected'), _negated=True), models.Q(('upstream_url', ''), _negated=True), _connector='OR'), name='connected_model_has_an_upstream'),
+                    models.CheckConstraint(condition=models.Q(('free_calls_per_day__lte', 1000)), name='free_calls_per_day_are_bounded'),
+                    models.CheckConstraint(condition=models.Q(('retired_at__isnull', True), models.Q(('retire_from__isnull', False), ('retired_at__gte', models.F('retire_from'))), _connector='OR'), name='retirement_is_announced_first'),
+                ],
+            },
         ),
         migrations.CreateModel(
             name='ApiKey',
@@ -105,6 +119,18 @@ class Migration(migrations.Migration):
                 ('scopes', django.contrib.postgres.fields.ArrayField(base_field=models.CharField(max_length=4), default=marketplace.models.all_scopes, size=None)),
                 ('allowed_models', models.ManyToManyField(blank=True, related_name='keys', to='marketplace.listedmodel')),
             ],
+            options={
+                'constraints': [
+                    models.CheckConstraint(condition=models.Q(('scopes__contained_by', ['call', 'read']), models.Q(('scopes', []), _negated=True)), name='key_has_known_scopes'),
+                    models.CheckConstraint(condition=models.Q(('calls_at_once__range', (1, 1000))), name='key_runs_calls_at_once'),
+                    models.CheckConstraint(condition=models.Q(('content_days__lte', 30)), name='key_keeps_content_for_days'),
+                    models.CheckConstraint(condition=models.Q(models.Q(('is_test', True), ('prefix__startswith', 'open_test_')), models.Q(('is_test', False), ('prefix__startswith', 'open_sk_')), _connector='OR'), name='key_shows_whether_it_is_for_tests'),
+                    models.CheckConstraint(condition=models.Q(('is_test', False), models.Q(('requests_per_minute__isnull', False), ('requests_per_minute__lte', 60)), _connector='OR'), name='test_key_is_slow'),
+                ],
+                'indexes': [
+                    models.Index(condition=models.Q(('allowed_origins', []), _negated=True), fields=['id'], name='keys_of_browsers'),
+                ],
+            },
         ),
         migrations.CreateModel(
             name='KeyUse',
@@ -117,6 +143,12 @@ class Migration(migrations.Migration):
                 ('leased', models.BigIntegerField(default=0)),
                 ('key', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='uses', to='marketplace.apikey')),
             ],
+            options={
+                'constraints': [
+                    models.UniqueConstraint(fields=('key', 'kind', 'starts_on'), name='limit_is_counted_once'),
+                    models.CheckConstraint(condition=models.Q(('used__gte', 0), ('leased__gte', 0), ('most__gte', django.db.models.expressions.CombinedExpression(models.F('used'), '+', models.F('leased')))), name='no_key_uses_more_than_its_limit'),
+                ],
+            },
         ),
         migrations.CreateModel(
             name='KeyLease',
@@ -130,6 +162,11 @@ class Migration(migrations.Migration):
                 ('expires_at', models.DateTimeField()),
                 ('key', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to='marketplace.apikey')),
             ],
+            options={
+                'constraints': [
+                    models.CheckConstraint(condition=models.Q(('used__gte', 0), ('granted__gte', models.F('used'))), name='no_lease_gives_more_than_it_has'),
+                ],
+            },
         ),
         migrations.CreateModel(
             name='KeyRate',
@@ -140,6 +177,11 @@ class Migration(migrations.Migration):
                 ('at', models.DateTimeField()),
                 ('key', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to='marketplace.apikey')),
             ],
+            options={
+                'constraints': [
+                    models.UniqueConstraint(fields=('key', 'kind'), name='rate_is_counted_once'),
+                ],
+            },
         ),
         migrations.CreateModel(
             name='ModelVersion',
@@ -151,6 +193,11 @@ class Migration(migrations.Migration):
                 ('created_at', models.DateTimeField(default=django.utils.timezone.now)),
                 ('model', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='versions', to='marketplace.listedmodel')),
             ],
+            options={
+                'constraints': [
+                    models.UniqueConstraint(fields=('model', 'number'), name='model_version_number_is_unique'),
+                ],
+            },
         ),
         migrations.CreateModel(
             name='PayoutRun',
@@ -167,6 +214,12 @@ class Migration(migrations.Migration):
                 ('first_approver', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL)),
                 ('second_approver', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL)),
             ],
+            options={
+                'constraints': [
+                    models.CheckConstraint(condition=models.Q(('second_approver__isnull', True), models.Q(('first_approver__isnull', False), models.Q(('first_approver', models.F('second_approver')), _negated=True)), _connector='OR'), name='payout_run_has_two_different_approvers'),
+                    models.CheckConstraint(condition=models.Q(('status', 'draft'), models.Q(('first_approver__isnull', False), ('second_approver__isnull', False)), _connector='OR'), name='approved_payout_run_has_both_approvals'),
+                ],
+            },
         ),
         migrations.CreateModel(
             name='PriceList',
@@ -180,6 +233,15 @@ class Migration(migrations.Migration):
                 ('effective_at', models.DateTimeField(default=django.utils.timezone.now)),
                 ('model', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='price_lists', to='marketplace.listedmodel')),
             ],
+            options={
+                'constraints': [
+                    models.CheckConstraint(condition=models.Q(('price_call_nano__gte', 0), ('price_in_nano__gte', 0), ('price_out_nano__gte', 0)), name='prices_are_not_negative'),
+                    models.CheckConstraint(condition=models.Q(('price_abstain_nano__gte', 0), ('price_abstain_nano__lte', models.F('price_call_nano'))), name='abstaining_costs_no_more_than_a_call'),
+                ],
+                'indexes': [
+                    models.Index(fields=['model', '-effective_at'], name='newest_price_list'),
+                ],
+            },
         ),
         migrations.CreateModel(
             name='SplitRule',
@@ -195,6 +257,12 @@ class Migration(migrations.Migration):
                 ('adopted_at', models.DateTimeField(default=django.utils.timezone.now)),
                 ('adopted_by', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL)),
             ],
+            options={
+                'constraints': [
+                    models.CheckConstraint(condition=models.Q(('data_bp', django.db.models.expressions.CombinedExpression(django.db.models.expressions.CombinedExpression(django.db.models.expressions.CombinedExpression(django.db.models.expressions.CombinedExpression(models.Value(10000), '-', models.F('curation_bp')), '-', models.F('developer_bp')), '-', models.F('platform_bp')), '-', models.F('owner_bp')))), name='split_rule_adds_up_to_the_whole'),
+                    models.CheckConstraint(condition=models.Q(('platform_bp__gt', 0)), name='platform_takes_a_part'),
+                ],
+            },
         ),
         migrations.AddField(
             model_name='listedmodel',
@@ -230,6 +298,16 @@ class Migration(migrations.Migration):
             ],
             options={
                 'abstract': False,
+                'constraints': [
+                    models.CheckConstraint(condition=models.Q(('cost_nano', django.db.models.expressions.CombinedExpression(django.db.models.expressions.CombinedExpression(django.db.models.expressions.CombinedExpression(django.db.models.expressions.CombinedExpression(models.F('data_nano'), '+', models.F('curation_nano')), '+', models.F('developer_nano')), '+', models.F('platform_nano')), '+', models.F('owner_nano')))), name='call_parts_add_up_to_its_cost'),
+                    models.CheckConstraint(condition=models.Q(('status__in', ['succeeded', 'left', 'abstained']), ('cost_nano', 0), _connector='OR'), name='only_answers_of_a_call_cost'),
+                    models.CheckConstraint(condition=models.Q(('status__in', ['succeeded', 'left', 'abstained']), ('free', False), _connector='OR'), name='only_answers_are_free'),
+                ],
+                'indexes': [
+                    models.Index(fields=['buyer', '-finished_at'], name='call_by_buyer'),
+                    models.Index(fields=['model', '-finished_at'], name='call_by_model'),
+                    models.Index(fields=['key', '-finished_at'], include=['cost_nano', 'free'], name='call_by_key'),
+                ],
             },
         ),
         migrations.CreateModel(
@@ -259,6 +337,14 @@ class Migration(migrations.Migration):
             ],
             options={
                 'abstract': False,
+                'constraints': [
+                    models.CheckConstraint(condition=models.Q(('cost_nano', django.db.models.expressions.CombinedExpression(django.db.models.expressions.CombinedExpression(django.db.models.expressions.CombinedExpression(django.db.models.expressions.CombinedExpression(models.F('data_nano'), '+', models.F('curation_nano')), '+', models.F('developer_nano')), '+', models.F('platform_nano')), '+', models.F('owner_nano')))), name='testcall_parts_add_up_to_its_cost'),
+                    models.CheckConstraint(condition=models.Q(('status__in', ['succeeded', 'left', 'abstained']), ('cost_nano', 0), _connector='OR'), name='only_answers_of_a_testcall_cost'),
+                ],
+                'indexes': [
+                    models.Index(fields=['buyer', '-finished_at'], name='testcall_by_buyer'),
+                    models.Index(fields=['key'], include=('cost_nano',), name='testcall_by_key'),
+                ],
             },
         ),
         migrations.CreateModel(
@@ -271,6 +357,12 @@ class Migration(migrations.Migration):
                 ('created_at', models.DateTimeField(default=django.utils.timezone.now)),
                 ('user', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='test_grants', to=settings.AUTH_USER_MODEL)),
             ],
+            options={
+                'constraints': [
+                    models.UniqueConstraint(fields=('user', 'day'), name='test_money_is_granted_once_a_day'),
+                    models.CheckConstraint(condition=models.Q(('amount_nano__gt', 0)), name='test_grant_is_positive'),
+                ],
+            },
         ),
         migrations.CreateModel(
             name='Access',
@@ -286,6 +378,11 @@ class Migration(migrations.Migration):
                 ('model', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='accesses', to='marketplace.listedmodel')),
                 ('split_rule', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='marketplace.splitrule')),
             ],
+            options={
+                'indexes': [
+                    models.Index(fields=['model', 'buyer', 'ends_at'], name='access_of_buyer'),
+                ],
+            },
         ),
         migrations.CreateModel(
             name='TrainingRun',
@@ -330,6 +427,12 @@ class Migration(migrations.Migration):
                 ('run', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='withdrawals', to='marketplace.payoutrun')),
                 ('user', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='withdrawals', to=settings.AUTH_USER_MODEL)),
             ],
+            options={
+                'constraints': [
+                    models.CheckConstraint(condition=models.Q(('amount_nano__gt', 0)), name='withdrawal_is_positive'),
+                    models.CheckConstraint(condition=models.Q(models.Q(('run__isnull', True), ('status__in', ['requested', 'cancelled'])), models.Q(models.Q(('status__in', ['requested', 'cancelled']), _negated=True), ('run__isnull', False)), _connector='OR'), name='withdrawal_is_in_a_run_when_it_says_so'),
+                ],
+            },
         ),
         migrations.CreateModel(
             name='AuditEvent',
@@ -461,160 +564,8 @@ class Migration(migrations.Migration):
                 ('user', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='notifications', to=settings.AUTH_USER_MODEL)),
             ],
             options={
-                'indexes': [models.Index(fields=['user', '-created_at'], name='notification_inbox')],
+                'indexes': [models.Index(fields=['user', '-created_at'], name='notification_inbox'), models.Index(condition=models.Q(('wants_mail', True)), fields=['id'], name='notification_to_mail'), models.Index(condition=models.Q(('is_silent', True)), fields=['created_at'], name='notification_silent')],
             },
-        ),
-        migrations.AddConstraint(
-            model_name='payoutrun',
-            constraint=models.CheckConstraint(condition=models.Q(('second_approver__isnull', True), models.Q(('first_approver__isnull', False), models.Q(('first_approver', models.F('second_approver')), _negated=True)), _connector='OR'), name='payout_run_has_two_different_approvers'),
-        ),
-        migrations.AddConstraint(
-            model_name='payoutrun',
-            constraint=models.CheckConstraint(condition=models.Q(('status', 'draft'), models.Q(('first_approver__isnull', False), ('second_approver__isnull', False)), _connector='OR'), name='approved_payout_run_has_both_approvals'),
-        ),
-        migrations.AddIndex(
-            model_name='pricelist',
-            index=models.Index(fields=['model', '-effective_at'], name='newest_price_list'),
-        ),
-        migrations.AddConstraint(
-            model_name='apikey',
-            constraint=models.CheckConstraint(condition=models.Q(('scopes__contained_by', ['call', 'read']), models.Q(('scopes', []), _negated=True)), name='key_has_known_scopes'),
-        ),
-        migrations.AddConstraint(
-            model_name='apikey',
-            constraint=models.CheckConstraint(condition=models.Q(('calls_at_once__range', (1, 1000))), name='key_runs_calls_at_once'),
-        ),
-        migrations.AddConstraint(
-            model_name='apikey',
-            constraint=models.CheckConstraint(condition=models.Q(('content_days__lte', 30)), name='key_keeps_content_for_days'),
-        ),
-        migrations.AddIndex(
-            model_name='callcontent',
-            index=models.Index(condition=models.Q(('sealed_key__isnull', False)), fields=['expires_at'], name='content_to_be_erased'),
-        ),
-        migrations.AddConstraint(
-            model_name='apikey',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('is_test', True), ('prefix__startswith', 'open_test_')), models.Q(('is_test', False), ('prefix__startswith', 'open_sk_')), _connector='OR'), name='key_shows_whether_it_is_for_tests'),
-        ),
-        migrations.AddConstraint(
-            model_name='apikey',
-            constraint=models.CheckConstraint(condition=models.Q(('is_test', False), models.Q(('requests_per_minute__isnull', False), ('requests_per_minute__lte', 60)), _connector='OR'), name='test_key_is_slow'),
-        ),
-        migrations.AddIndex(
-            model_name='apikey',
-            index=models.Index(condition=models.Q(('allowed_origins', []), _negated=True), fields=['id'], name='keys_of_browsers'),
-        ),
-        migrations.AddConstraint(
-            model_name='keyuse',
-            constraint=models.UniqueConstraint(fields=('key', 'kind', 'starts_on'), name='limit_is_counted_once'),
-        ),
-        migrations.AddConstraint(
-            model_name='keyuse',
-            constraint=models.CheckConstraint(condition=models.Q(('used__gte', 0), ('leased__gte', 0), ('most__gte', django.db.models.expressions.CombinedExpression(models.F('used'), '+', models.F('leased')))), name='no_key_uses_more_than_its_limit'),
-        ),
-        migrations.AddConstraint(
-            model_name='keylease',
-            constraint=models.CheckConstraint(condition=models.Q(('used__gte', 0), ('granted__gte', models.F('used'))), name='no_lease_gives_more_than_it_has'),
-        ),
-        migrations.AddConstraint(
-            model_name='keyrate',
-            constraint=models.UniqueConstraint(fields=('key', 'kind'), name='rate_is_counted_once'),
-        ),
-        migrations.AddConstraint(
-            model_name='pricelist',
-            constraint=models.CheckConstraint(condition=models.Q(('price_call_nano__gte', 0), ('price_in_nano__gte', 0), ('price_out_nano__gte', 0)), name='prices_are_not_negative'),
-        ),
-        migrations.AddConstraint(
-            model_name='pricelist',
-            constraint=models.CheckConstraint(condition=models.Q(('price_abstain_nano__gte', 0), ('price_abstain_nano__lte', models.F('price_call_nano'))), name='abstaining_costs_no_more_than_a_call'),
-        ),
-        migrations.AddConstraint(
-            model_name='splitrule',
-            constraint=models.CheckConstraint(condition=models.Q(('data_bp', django.db.models.expressions.CombinedExpression(django.db.models.expressions.CombinedExpression(django.db.models.expressions.CombinedExpression(django.db.models.expressions.CombinedExpression(models.Value(10000), '-', models.F('curation_bp')), '-', models.F('developer_bp')), '-', models.F('platform_bp')), '-', models.F('owner_bp')))), name='split_rule_adds_up_to_the_whole'),
-        ),
-        migrations.AddConstraint(
-            model_name='splitrule',
-            constraint=models.CheckConstraint(condition=models.Q(('platform_bp__gt', 0)), name='platform_takes_a_part'),
-        ),
-        migrations.AddConstraint(
-            model_name='listedmodel',
-            constraint=models.UniqueConstraint(fields=('owner', 'slug'), name='model_slug_is_unique_per_owner'),
-        ),
-        migrations.AddConstraint(
-            model_name='listedmodel',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('access_mode', 'pass'), _negated=True), models.Q(('pass_days__gte', 1), ('pass_price_nano__gte', 0)), _connector='OR'), name='pass_has_price_and_days'),
-        ),
-        migrations.AddConstraint(
-            model_name='listedmodel',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('engine', 'connected'), _negated=True), models.Q(('upstream_url', ''), _negated=True), _connector='OR'), name='connected_model_has_an_upstream'),
-        ),
-        migrations.AddConstraint(
-            model_name='listedmodel',
-            constraint=models.CheckConstraint(condition=models.Q(('free_calls_per_day__lte', 1000)), name='free_calls_per_day_are_bounded'),
-        ),
-        migrations.AddIndex(
-            model_name='call',
-            index=models.Index(fields=['buyer', '-finished_at'], name='call_by_buyer'),
-        ),
-        migrations.AddIndex(
-            model_name='call',
-            index=models.Index(fields=['model', '-finished_at'], name='call_by_model'),
-        ),
-        migrations.AddIndex(
-            model_name='call',
-            index=models.Index(fields=['key', '-finished_at'], include=['cost_nano', 'free'], name='call_by_key'),
-        ),
-        migrations.AddConstraint(
-            model_name='call',
-            constraint=models.CheckConstraint(condition=models.Q(('cost_nano', django.db.models.expressions.CombinedExpression(django.db.models.expressions.CombinedExpression(django.db.models.expressions.CombinedExpression(django.db.models.expressions.CombinedExpression(models.F('data_nano'), '+', models.F('curation_nano')), '+', models.F('developer_nano')), '+', models.F('platform_nano')), '+', models.F('owner_nano')))), name='call_parts_add_up_to_its_cost'),
-        ),
-        migrations.AddConstraint(
-            model_name='call',
-            constraint=models.CheckConstraint(condition=models.Q(('status__in', ['succeeded', 'left', 'abstained']), ('cost_nano', 0), _connector='OR'), name='only_answers_of_a_call_cost'),
-        ),
-        migrations.AddConstraint(
-            model_name='call',
-            constraint=models.CheckConstraint(condition=models.Q(('status__in', ['succeeded', 'left', 'abstained']), ('free', False), _connector='OR'), name='only_answers_are_free'),
-        ),
-        migrations.AddIndex(
-            model_name='testcall',
-            index=models.Index(fields=['buyer', '-finished_at'], name='testcall_by_buyer'),
-        ),
-        migrations.AddIndex(
-            model_name='testcall',
-            index=models.Index(fields=['key'], include=('cost_nano',), name='testcall_by_key'),
-        ),
-        migrations.AddConstraint(
-            model_name='testcall',
-            constraint=models.CheckConstraint(condition=models.Q(('cost_nano', django.db.models.expressions.CombinedExpression(django.db.models.expressions.CombinedExpression(django.db.models.expressions.CombinedExpression(django.db.models.expressions.CombinedExpression(models.F('data_nano'), '+', models.F('curation_nano')), '+', models.F('developer_nano')), '+', models.F('platform_nano')), '+', models.F('owner_nano')))), name='testcall_parts_add_up_to_its_cost'),
-        ),
-        migrations.AddConstraint(
-            model_name='testcall',
-            constraint=models.CheckConstraint(condition=models.Q(('status__in', ['succeeded', 'left', 'abstained']), ('cost_nano', 0), _connector='OR'), name='only_answers_of_a_testcall_cost'),
-        ),
-        migrations.AddConstraint(
-            model_name='testgrant',
-            constraint=models.UniqueConstraint(fields=('user', 'day'), name='test_money_is_granted_once_a_day'),
-        ),
-        migrations.AddConstraint(
-            model_name='testgrant',
-            constraint=models.CheckConstraint(condition=models.Q(('amount_nano__gt', 0)), name='test_grant_is_positive'),
-        ),
-        migrations.AddIndex(
-            model_name='access',
-            index=models.Index(fields=['model', 'buyer', 'ends_at'], name='access_of_buyer'),
-        ),
-        migrations.AddConstraint(
-            model_name='modelversion',
-            constraint=models.UniqueConstraint(fields=('model', 'number'), name='model_version_number_is_unique'),
-        ),
-        migrations.AddConstraint(
-            model_name='withdrawal',
-            constraint=models.CheckConstraint(condition=models.Q(('amount_nano__gt', 0)), name='withdrawal_is_positive'),
-        ),
-        migrations.AddConstraint(
-            model_name='withdrawal',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('run__isnull', True), ('status__in', ['requested', 'cancelled'])), models.Q(models.Q(('status__in', ['requested', 'cancelled']), _negated=True), ('run__isnull', False)), _connector='OR'), name='withdrawal_is_in_a_run_when_it_says_so'),
         ),
         migrations.CreateModel(
             name='ModelTerms',
@@ -648,6 +599,15 @@ class Migration(migrations.Migration):
                 ('call', models.OneToOneField(on_delete=django.db.models.deletion.PROTECT, related_name='dispute', to='marketplace.call')),
                 ('decided_by', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL)),
             ],
+            options={
+                'constraints': [
+                    models.CheckConstraint(condition=models.Q(('reason', ''), _negated=True), name='dispute_has_a_reason'),
+                    models.CheckConstraint(condition=models.Q(models.Q(('answered_at__isnull', True), ('ended_at__isnull', True), ('status', 'open')), models.Q(('answered_at__isnull', False), ('ended_at__isnull', True), ('status', 'refused'), models.Q(('answer', ''), _negated=True)), models.Q(('answered_at__isnull', False), ('decided_by__isnull', False), ('ended_at__isnull', False), ('status', 'kept'), models.Q(('decision', ''), _negated=True)), models.Q(('ended_at__isnull', False), ('status__in', ['refunded', 'withdrawn'])), _connector='OR'), name='dispute_is_where_it_says'),
+                ],
+                'indexes': [
+                    models.Index(condition=models.Q(('status', 'open')), fields=['answer_due_at'], name='dispute_to_be_answered'),
+                ],
+            },
         ),
         migrations.CreateModel(
             name='LotHold',
@@ -666,6 +626,16 @@ class Migration(migrations.Migration):
                 ('placed_by', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL)),
                 ('released_by', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL)),
             ],
+            options={
+                'constraints': [
+                    models.CheckConstraint(condition=models.Q(models.Q(('dispute__isnull', False), ('placed_by__isnull', True), ('reason', ''), ('theft__isnull', True), ('until__isnull', True)), models.Q(('dispute__isnull', True), ('placed_by__isnull', True), ('reason', ''), ('theft__isnull', False), ('until__isnull', False)), models.Q(('dispute__isnull', True), ('placed_by__isnull', False), ('theft__isnull', True), models.Q(('reason', ''), _negated=True)), _connector='OR'), name='lot_is_held_by_a_dispute_or_an_admin'),
+                    models.CheckConstraint(condition=models.Q(models.Q(('release_reason', ''), ('released_at__isnull', True), ('released_by__isnull', True)), models.Q(('placed_by__isnull', True), ('released_at__isnull', False)), models.Q(('released_at__isnull', False), ('released_by__isnull', False), models.Q(('release_reason', ''), _negated=True)), _connector='OR'), name='lot_is_released_with_a_reason'),
+                    models.UniqueConstraint(condition=models.Q(('released_at__isnull', True)), fields=('lot_id', 'dispute', 'theft'), name='lot_is_held_once_for_one_reason', nulls_distinct=False),
+                ],
+                'indexes': [
+                    models.Index(fields=['-placed_at'], name='lot_hold_newest'),
+                ],
+            },
         ),
         migrations.CreateModel(
             name='Refund',
@@ -683,58 +653,18 @@ class Migration(migrations.Migration):
                 ('first_admin', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL)),
                 ('second_admin', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL)),
             ],
-        ),
-        migrations.AddIndex(
-            model_name='dispute',
-            index=models.Index(condition=models.Q(('status', 'open')), fields=['answer_due_at'], name='dispute_to_be_answered'),
-        ),
-        migrations.AddConstraint(
-            model_name='dispute',
-            constraint=models.CheckConstraint(condition=models.Q(('reason', ''), _negated=True), name='dispute_has_a_reason'),
-        ),
-        migrations.AddConstraint(
-            model_name='dispute',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('answered_at__isnull', True), ('ended_at__isnull', True), ('status', 'open')), models.Q(('answered_at__isnull', False), ('ended_at__isnull', True), ('status', 'refused'), models.Q(('answer', ''), _negated=True)), models.Q(('answered_at__isnull', False), ('decided_by__isnull', False), ('ended_at__isnull', False), ('status', 'kept'), models.Q(('decision', ''), _negated=True)), models.Q(('ended_at__isnull', False), ('status__in', ['refunded', 'withdrawn'])), _connector='OR'), name='dispute_is_where_it_says'),
-        ),
-        migrations.AddIndex(
-            model_name='lothold',
-            index=models.Index(fields=['-placed_at'], name='lot_hold_newest'),
-        ),
-        migrations.AddConstraint(
-            model_name='lothold',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('dispute__isnull', False), ('placed_by__isnull', True), ('reason', ''), ('theft__isnull', True), ('until__isnull', True)), models.Q(('dispute__isnull', True), ('placed_by__isnull', True), ('reason', ''), ('theft__isnull', False), ('until__isnull', False)), models.Q(('dispute__isnull', True), ('placed_by__isnull', False), ('theft__isnull', True), models.Q(('reason', ''), _negated=True)), _connector='OR'), name='lot_is_held_by_a_dispute_or_an_admin'),
-        ),
-        migrations.AddConstraint(
-            model_name='lothold',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('release_reason', ''), ('released_at__isnull', True), ('released_by__isnull', True)), models.Q(('placed_by__isnull', True), ('released_at__isnull', False)), models.Q(('released_at__isnull', False), ('released_by__isnull', False), models.Q(('release_reason', ''), _negated=True)), _connector='OR'), name='lot_is_released_with_a_reason'),
-        ),
-        migrations.AddConstraint(
-            model_name='lothold',
-            constraint=models.UniqueConstraint(condition=models.Q(('released_at__isnull', True)), fields=('lot_id', 'dispute', 'theft'), name='lot_is_held_once_for_one_reason', nulls_distinct=False),
-        ),
-        migrations.AddIndex(
-            model_name='refund',
-            index=models.Index(fields=['-created_at'], name='refund_newest'),
-        ),
-        migrations.AddConstraint(
-            model_name='refund',
-            constraint=models.CheckConstraint(condition=models.Q(('amount_nano__gt', 0)), name='refund_is_positive'),
-        ),
-        migrations.AddConstraint(
-            model_name='refund',
-            constraint=models.CheckConstraint(condition=models.Q(('reason', ''), _negated=True), name='refund_has_a_reason'),
-        ),
-        migrations.AddConstraint(
-            model_name='refund',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('grounds', ''), ('made_at__isnull', True), ('posting_ids', []), ('status', 'waiting'), ('was_settled__isnull', True)), models.Q(('made_at__isnull', False), ('status', 'made'), ('was_settled__isnull', False), models.Q(('grounds', ''), _negated=True)), _connector='OR'), name='made_refund_says_how'),
-        ),
-        migrations.AddConstraint(
-            model_name='refund',
-            constraint=models.CheckConstraint(condition=models.Q(('second_admin__isnull', True), models.Q(('first_admin__isnull', False), models.Q(('first_admin', models.F('second_admin')), _negated=True)), _connector='OR'), name='refund_has_two_different_admins'),
-        ),
-        migrations.AddConstraint(
-            model_name='refund',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('grounds', 'admins'), _negated=True), models.Q(('first_admin__isnull', False), ('second_admin__isnull', False)), _connector='OR'), name='refund_by_admins_has_both'),
+            options={
+                'constraints': [
+                    models.CheckConstraint(condition=models.Q(('amount_nano__gt', 0)), name='refund_is_positive'),
+                    models.CheckConstraint(condition=models.Q(('reason', ''), _negated=True), name='refund_has_a_reason'),
+                    models.CheckConstraint(condition=models.Q(models.Q(('grounds', ''), ('made_at__isnull', True), ('posting_ids', []), ('status', 'waiting'), ('was_settled__isnull', True)), models.Q(('made_at__isnull', False), ('status', 'made'), ('was_settled__isnull', False), models.Q(('grounds', ''), _negated=True)), _connector='OR'), name='made_refund_says_how'),
+                    models.CheckConstraint(condition=models.Q(('second_admin__isnull', True), models.Q(('first_admin__isnull', False), models.Q(('first_admin', models.F('second_admin')), _negated=True)), _connector='OR'), name='refund_has_two_different_admins'),
+                    models.CheckConstraint(condition=models.Q(models.Q(('grounds', 'admins'), _negated=True), models.Q(('first_admin__isnull', False), ('second_admin__isnull', False)), _connector='OR'), name='refund_by_admins_has_both'),
+                ],
+                'indexes': [
+                    models.Index(fields=['-created_at'], name='refund_newest'),
+                ],
+            },
         ),
         migrations.CreateModel(
             name='PassRefund',
@@ -744,6 +674,11 @@ class Migration(migrations.Migration):
                 ('posting_id', models.UUIDField(unique=True)),
                 ('made_at', models.DateTimeField(default=django.utils.timezone.now)),
             ],
+            options={
+                'constraints': [
+                    models.CheckConstraint(condition=models.Q(('amount_nano__gt', 0)), name='pass_refund_is_positive'),
+                ],
+            },
         ),
         migrations.CreateModel(
             name='UnattributedRelease',
@@ -754,23 +689,16 @@ class Migration(migrations.Migration):
                 ('posting_id', models.UUIDField(unique=True)),
                 ('released_at', models.DateTimeField(default=django.utils.timezone.now)),
             ],
-        ),
-        migrations.AddConstraint(
-            model_name='listedmodel',
-            constraint=models.CheckConstraint(condition=models.Q(('retired_at__isnull', True), models.Q(('retire_from__isnull', False), ('retired_at__gte', models.F('retire_from'))), _connector='OR'), name='retirement_is_announced_first'),
-        ),
-        migrations.AddConstraint(
-            model_name='passrefund',
-            constraint=models.CheckConstraint(condition=models.Q(('amount_nano__gt', 0)), name='pass_refund_is_positive'),
+            options={
+                'constraints': [
+                    models.CheckConstraint(condition=models.Q(('amount_nano__gte', 0)), name='release_is_not_negative'),
+                ],
+            },
         ),
         migrations.AddField(
             model_name='unattributedrelease',
             name='model',
             field=models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='releases', to='marketplace.listedmodel'),
-        ),
-        migrations.AddConstraint(
-            model_name='unattributedrelease',
-            constraint=models.CheckConstraint(condition=models.Q(('amount_nano__gte', 0)), name='release_is_not_negative'),
         ),
         migrations.CreateModel(
             name='Payback',
@@ -810,6 +738,12 @@ class Migration(migrations.Migration):
                 ('credited_nano', models.BigIntegerField(default=0)),
                 ('armed_at', models.DateTimeField(default=django.utils.timezone.now)),
             ],
+            options={
+                'constraints': [
+                    models.CheckConstraint(condition=models.Q(('low_nano', None), ('low_nano__gt', 0), _connector='OR'), name='watched_balance_is_positive'),
+                    models.CheckConstraint(condition=models.Q(('told_low', False), ('low_nano__isnull', False), _connector='OR'), name='low_balance_is_told_of_a_threshold'),
+                ],
+            },
         ),
         migrations.CreateModel(
             name='WebhookAttempt',
@@ -822,6 +756,11 @@ class Migration(migrations.Migration):
                 ('error', models.CharField(blank=True, max_length=20)),
                 ('answer', models.CharField(blank=True, max_length=200)),
             ],
+            options={
+                'constraints': [
+                    models.CheckConstraint(condition=models.Q(models.Q(('error', ''), ('status_code__isnull', False)), models.Q(('status_code', None), models.Q(('error', ''), _negated=True)), _connector='OR'), name='webhook_attempt_has_an_answer_or_an_error'),
+                ],
+            },
         ),
         migrations.CreateModel(
             name='WebhookDelivery',
@@ -835,6 +774,14 @@ class Migration(migrations.Migration):
                 ('give_up_at', models.DateTimeField()),
                 ('ended_at', models.DateTimeField(blank=True, null=True)),
             ],
+            options={
+                'constraints': [
+                    models.CheckConstraint(condition=models.Q(models.Q(('ended_at', None), ('status', 'waiting')), models.Q(('status__in', ['delivered', 'failed']), ('ended_at__isnull', False)), _connector='OR'), name='webhook_delivery_is_where_it_says'),
+                ],
+                'indexes': [
+                    models.Index(fields=['ended_at'], name='webhook_delivery_age'),
+                ],
+            },
         ),
         migrations.CreateModel(
             name='WebhookEndpoint',
@@ -849,22 +796,12 @@ class Migration(migrations.Migration):
                 ('gave_up', models.BooleanField(default=False)),
                 ('created_at', models.DateTimeField(default=django.utils.timezone.now)),
             ],
-        ),
-        migrations.AddIndex(
-            model_name='notification',
-            index=models.Index(condition=models.Q(('wants_mail', True)), fields=['id'], name='notification_to_mail'),
-        ),
-        migrations.AddIndex(
-            model_name='notification',
-            index=models.Index(condition=models.Q(('is_silent', True)), fields=['created_at'], name='notification_silent'),
-        ),
-        migrations.AddConstraint(
-            model_name='walletwatch',
-            constraint=models.CheckConstraint(condition=models.Q(('low_nano', None), ('low_nano__gt', 0), _connector='OR'), name='watched_balance_is_positive'),
-        ),
-        migrations.AddConstraint(
-            model_name='walletwatch',
-            constraint=models.CheckConstraint(condition=models.Q(('told_low', False), ('low_nano__isnull', False), _connector='OR'), name='low_balance_is_told_of_a_threshold'),
+            options={
+                'constraints': [
+                    models.CheckConstraint(condition=models.Q(models.Q(('old_secret_token', ''), ('old_secret_until', None)), models.Q(models.Q(('old_secret_token', ''), _negated=True), ('old_secret_until__isnull', False)), _connector='OR'), name='old_webhook_secret_has_an_end'),
+                    models.CheckConstraint(condition=models.Q(('gave_up', False), ('paused_at__isnull', False), _connector='OR'), name='webhook_that_gave_up_is_paused'),
+                ],
+            },
         ),
         migrations.AddField(
             model_name='webhookdelivery',
@@ -890,18 +827,6 @@ class Migration(migrations.Migration):
             model_name='webhookattempt',
             constraint=models.UniqueConstraint(fields=('delivery', 'number'), name='webhook_attempt_is_logged_once'),
         ),
-        migrations.AddConstraint(
-            model_name='webhookattempt',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('error', ''), ('status_code__isnull', False)), models.Q(('status_code', None), models.Q(('error', ''), _negated=True)), _connector='OR'), name='webhook_attempt_has_an_answer_or_an_error'),
-        ),
-        migrations.AddConstraint(
-            model_name='webhookendpoint',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('old_secret_token', ''), ('old_secret_until', None)), models.Q(models.Q(('old_secret_token', ''), _negated=True), ('old_secret_until__isnull', False)), _connector='OR'), name='old_webhook_secret_has_an_end'),
-        ),
-        migrations.AddConstraint(
-            model_name='webhookendpoint',
-            constraint=models.CheckConstraint(condition=models.Q(('gave_up', False), ('paused_at__isnull', False), _connector='OR'), name='webhook_that_gave_up_is_paused'),
-        ),
         migrations.AddIndex(
             model_name='webhookdelivery',
             index=models.Index(condition=models.Q(('status', 'waiting')), fields=['endpoint', 'due_at'], name='webhook_delivery_due'),
@@ -910,17 +835,9 @@ class Migration(migrations.Migration):
             model_name='webhookdelivery',
             index=models.Index(fields=['endpoint', '-created_at'], name='webhook_delivery_log'),
         ),
-        migrations.AddIndex(
-            model_name='webhookdelivery',
-            index=models.Index(fields=['ended_at'], name='webhook_delivery_age'),
-        ),
         migrations.AddConstraint(
             model_name='webhookdelivery',
             constraint=models.UniqueConstraint(fields=('endpoint', 'notice'), name='news_goes_to_an_endpoint_once'),
-        ),
-        migrations.AddConstraint(
-            model_name='webhookdelivery',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('ended_at', None), ('status', 'waiting')), models.Q(('status__in', ['delivered', 'failed']), ('ended_at__isnull', False)), _connector='OR'), name='webhook_delivery_is_where_it_says'),
         ),
         migrations.CreateModel(
             name='SharedWallet',
