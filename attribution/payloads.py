@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import uuid
 from uuid import UUID
 
@@ -28,10 +27,10 @@ def payload_of(
     curation_nano: int,
     abstained: bool = False,
     context: dict | None = None,
-    sealed: bytes | None = None,
-    sealed_key: bytes | None = None,
+    sealed: str | None = None,
+    sealed_key: str | None = None,
 ) -> dict:
-    """The outbox payload of a charge. Pure JSON; `sealed` is what `content.seal` made of a chat call's content.
+    """The outbox payload of a charge. Pure JSON; `sealed` is, in base64, what `content.seal` made of a chat call's content.
 
     Where the model `abstained` there is no answer to attribute, so neither context nor content.
     """
@@ -47,6 +46,6 @@ def payload_of(
         "curation_nano": curation_nano,
         "abstained": abstained,
         "context": context,
-        "sealed": base64.b64encode(sealed).decode() if sealed else None,
-        "sealed_key": base64.b64encode(sealed_key).decode() if sealed_key else None,
+        "sealed": sealed,
+        "sealed_key": sealed_key,
     }

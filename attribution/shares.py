@@ -27,6 +27,7 @@ INT64_WHOLE_MAX = 2**61
 NORM_BITS = 40  # of each half of a score, so that halves of up to 2^22 scores add up in int64
 # Ties of every split in the product go to the earlier of these.
 ROLES = ("data", "curation", "developer", "platform", "owner")
+_ROLES = frozenset(ROLES)
 
 
 def largest_remainder(total: int, weights: Sequence[int], ties: Sequence[Any] | None = None) -> list[int]:
@@ -43,7 +44,7 @@ def largest_remainder(total: int, weights: Sequence[int], ties: Sequence[Any] | 
     Raises:
         ValueError: something is negative, or there is money and nobody to give it to.
     """
-    if total < 0 or any(weight < 0 for weight in weights):
+    if total < 0 or min(weights, default=0) < 0:
         raise ValueError("Amounts and weights must not be negative.")
     whole = sum(weights)
     if total == 0:
@@ -111,8 +112,8 @@ def split_by_basis_points(total_nano: int, parts: Mapping[str, int]) -> dict[str
     Raises:
         ValueError: an unknown role, a negative part, or another sum.
     """
-    if unknown := set(parts) - set(ROLES):
-        raise ValueError(f"Unknown roles: {', '.join(sorted(unknown))}.")
+    if not parts.keys() <= _ROLES:
+        raise ValueError(f"Unknown roles: {', '.join(sorted(parts.keys() - _ROLES))}.")
     if sum(parts.values()) != BASIS_POINTS:
         raise ValueError("The parts of a split rule must add up to 10,000 basis points.")
     roles = [role for role in ROLES if role in parts]

@@ -142,11 +142,12 @@ def charge(call: Call, outcome: Outcome, *, content_key: str, kept_s: int, vest_
     if call.idempotency_key:
         row["idempotency_key"] = call.kept_as
     if outcome.status in CHARGED:
-        kept = {**outcome.kept, "endpoint": call.endpoint, "streamed": call.streamed, "response": response}
-        sealed, sealed_key = content.seal(content_key, call.id, orjson.dumps(kept))
+        written = orjson.Fragment(response_bytes)  # it is written already
+        kept = {**outcome.kept, "endpoint": call.endpoint, "streamed": call.streamed, "response": written}
+        sealed, sealed_key = map(_base64, content.seal(content_key, call.id, orjson.dumps(kept)))
         row["content"] = {
-            "sealed": _base64(sealed),
-            "sealed_key": _base64(sealed_key),
+            "sealed": sealed,
+            "sealed_key": sealed_key,
             "kept_s": min(kept_s, call.content_days * DAY_S),
         }
         if cost_nano and call.is_test:
@@ -168,7 +169,7 @@ def request_digest(path: str, raw: bytes) -> bytes:
     return hashlib.sha256(path.encode() + b"\n" + raw).digest()
 
 
-def _outbox(call: Call, outcome: Outcome, parts: Mapping[str, int], sealed: bytes, sealed_key: bytes) -> dict[str, Any]:
+def _outbox(call: Call, outcome: Outcome, parts: Mapping[str, int], sealed: str, sealed_key: str) -> dict[str, Any]:
     """What attribution reads of a charge: whose data and curation parts are to be divided."""
     version = call.version
     abstained = outcome.status == "abstained"
@@ -245,7 +246,8 @@ def _posting(
         developer_id=version.owner_id,
         owner_ids=version.owner_ids,
     )
-    moves = ((call.payer, account, part_nano) for _role, account, part_nano in targets)
+    payer = call.payer
+    moves = [(payer, account, part_nano) for _role, account, part_nano in targets]
     accounts, amounts = legs(moves, posting=call.name)
     # The ledger refuses a window where nothing moves into a pending account.
     has_pending = bool(parts["developer"] or parts["owner"])

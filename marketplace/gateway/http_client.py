@@ -43,7 +43,10 @@ class TooSlow(Failed):
 
 
 class _Connection(asyncio.Protocol):
-    def __init__(self) -> None:
+    """A connection to a target. `idle`: where those to the same one wait for the next request."""
+
+    def __init__(self, idle: list[_Connection]) -> None:
+        self._idle = idle
         self.transport: asyncio.Transport | None = None
         self.closed = False
         self._answer: Answer | None = None
@@ -84,6 +87,13 @@ class _Connection(asyncio.Protocol):
         if self.transport is not None:
             self.transport.abort()
 
+    def keep(self) -> None:
+        """Its answer is complete: it can take another request."""
+        if len(self._idle) < _IDLE_MAX:
+            self._idle.append(self)
+        elif self.transport is not None:
+            self.transport.close()
+
     # httptools calls these
 
     def on_status(self, _status: bytes) -> None:
@@ -111,11 +121,11 @@ class _Connection(asyncio.Protocol):
 class Answer:
     """An answer that is arriving: `status` and `headers` are there, the body is read once, with `read` or `chunks`."""
 
-    def __init__(self, connection: _Connection, give_back) -> None:
+    def __init__(self, connection: _Connection) -> None:
         self.status = 0
         self.headers: dict[bytes, bytes] = {}
         self.any_byte = False
-        self._connection, self._give_back = connection, give_back
+        self._connection = connection
         self._chunks: list[bytes] = []
         self._queued = 0
         self._total = 0
@@ -241,7 +251,7 @@ class Answer:
             self._paused = False
             self._connection.transport.resume_reading()
         if reusable:
-            self._give_back(self._connection)
+            self._connection.keep()
         elif self._connection.transport is not None:
             self._connection.transport.close()
         self._tell()
@@ -270,7 +280,7 @@ class Client:
         request = b"%b%d\r\n\r\n%b" % (_head(target, key), len(body), body)
         while True:
             connection, was_kept = await self._connection(target)
-            answer = Answer(connection, self._keeper(target))
+            answer = Answer(connection)
             connection.begin(answer)
             connection.transport.write(request)  # type: ignore[union-attr]
             try:
@@ -290,34 +300,25 @@ class Client:
         for connections in self._idle.values():
             for connection in connections:
                 connection.abort()
-        self._idle.clear()
 
     async def _connection(self, target: Target) -> tuple[_Connection, bool]:
-        kept = self._idle.get(_key(target), [])
-        while kept:
-            connection = kept.pop()
+        idle = self._idle.setdefault(_key(target), [])
+        while idle:
+            connection = idle.pop()
             if not connection.closed:
                 return connection, True
         loop = asyncio.get_running_loop()
         secure: dict[str, Any] = {"ssl": _TLS, "server_hostname": target.host} if target.scheme == "https" else {}
         try:
             async with asyncio.timeout(config.UPSTREAM_CONNECT_S):
-                _, connection = await loop.create_connection(_Connection, target.address, target.port, **secure)
+                _, connection = await loop.create_connection(
+                    lambda: _Connection(idle), target.address, target.port, **secure
+                )
         except TimeoutError as error:
             raise TooSlow("No connection in time.") from error
         except OSError as error:  # ssl.SSLError is one
             raise Lost(f"No connection: {type(error).__name__}.") from error
         return connection, False
-
-    def _keeper(self, target: Target):
-        def keep(connection: _Connection) -> None:
-            kept = self._idle.setdefault(_key(target), [])
-            if len(kept) < _IDLE_MAX:
-                kept.append(connection)
-            elif connection.transport is not None:
-                connection.transport.close()
-
-        return keep
 
 
 @lru_cache(maxsize=HEADS_MAX)
