@@ -15,7 +15,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -25,8 +25,14 @@ from devstack.children import bound_to_parent, stop
 class Nursery:
     """The process that forks. One run at a time."""
 
-    def __init__(self, libraries: Collection[str], *, ours: Path) -> None:
-        """libraries: modules to import beforehand. ours: the folder of `tests`, from which nothing else is imported."""
+    def __init__(self, libraries: Sequence[str], *, ours: Path) -> None:
+        """Start it.
+
+        Args:
+            libraries: Modules to import beforehand, in the order in which a program imported them: some are two halves
+                that depend on it, such as asyncio's.
+            ours: The folder of `tests`, from which nothing else is imported.
+        """
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.nursery"],
             cwd=ours,
@@ -35,7 +41,7 @@ class Nursery:
             stdout=subprocess.PIPE,
             preexec_fn=bound_to_parent(signal.SIGTERM),
         )
-        self._ask({"libraries": sorted(libraries)})
+        self._ask({"libraries": [*libraries]})
 
     def run(
         self, arguments: Sequence[str], *, folder: Path, environment: Mapping[str, str], log: Path, timeout_s: float
