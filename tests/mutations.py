@@ -1345,6 +1345,14 @@ CREATE TRIGGER version_is_immutable BEFORE UPDATE ON datanets_version
         "A call would be charged whose answer nobody can be paid for.",
     ),
     Removal(
+        "shards_of_an_epoch_pay_equally",
+        "attribution/sharding.py",
+        "pays_equally=row.epoch.pays_equally(row.model_version_id)",
+        "pays_equally=False",
+        ("tests/attribution/test_sharding.py::test_what_is_paid_equally_is_the_same_for_any_number_of_shards",),
+        "Whether a card below a floor counts would depend on how many calls an epoch has.",
+    ),
+    Removal(
         "shards_carry_over",
         "attribution/netting.py",
         "        self.high = self.high + other.high + (sums >> LIMB_BITS)\n",

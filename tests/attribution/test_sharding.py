@@ -13,8 +13,9 @@ from attribution.models import Epoch, PlanShard, Trace
 from attribution.planned import Planned
 from datanets import storage
 from ledger import services as ledger
+from marketplace.models import ModelVersion
 from tests.marketplace.pages.world import call
-from tests.shop import fund, measured, nothing_is_wrong, person, published, trained
+from tests.shop import fund, measured, measured_card, nothing_is_wrong, person, published, trained
 
 CALLS = 7
 
@@ -22,10 +23,26 @@ CALLS = 7
 @pytest.fixture
 def closed(books, settings) -> Epoch:
     """An epoch of seven calls and a training fee, traced and closed."""
+    return closed_epoch(books, sold_version(books, settings, rows=8))
+
+
+@pytest.fixture
+def closed_below(books, settings) -> Epoch:
+    """The same of a version whose score card says that it pays equally."""
+    settings.SCORE_CARD_LDS_MIN, settings.SCORE_CARD_WAIT_S = 1.01, 0
+    version = sold_version(books, settings, rows=28)
+    assert measured_card(version).below == ["lds_half"]
+    return closed_epoch(books, version)
+
+
+def sold_version(books, settings, *, rows: int) -> ModelVersion:
     settings.REVIEW_UNDO_S = 0
     for name in ("devi", "dan"):
         fund(books, person(name), 100)
-    version = trained(books, published({"alice": measured(10), "bob": measured(6, start=10)}, fee_open=10))
+    return trained(books, published({"alice": measured(rows), "bob": measured(rows, start=rows)}, fee_open=10))
+
+
+def closed_epoch(books, version: ModelVersion) -> Epoch:
     for number in range(CALLS):
         call(version, person("dan"), radius=12.0 + 13 * number)
     books.fold()
@@ -48,7 +65,7 @@ def planned_by(epoch: Epoch, shards: sharding.OverWorkers | None) -> Planned:
     found = [Trace.objects.get(charge_id=charge_id) for charge_id in epoch.charge_ids]
     while True:
         try:
-            return planning.plan(found, earlier={}, accuracy={}, shards=shards)
+            return planning.plan(found, earlier={}, accuracy={}, shards=shards, equally=epoch.equal_versions)
         except sharding.Waiting:
             assert ring()
 
@@ -58,6 +75,16 @@ def test_a_plan_is_the_same_for_any_number_of_shards(closed):
 
     for calls_each in range(1, CALLS + 2):
         assert planned_by(closed, sharding.OverWorkers(closed.pk, calls_each=calls_each, authors={})) == alone
+
+
+def test_what_is_paid_equally_is_the_same_for_any_number_of_shards(closed_below):
+    alone = planned_by(closed_below, None)
+    paid = [row.amount_nano for row in alone.record_epochs]
+    assert len(paid) == 56 and max(paid) - min(paid) <= 1 <= min(paid)
+
+    for calls_each in range(1, CALLS + 2):
+        shards = sharding.OverWorkers(closed_below.pk, calls_each=calls_each, authors={})
+        assert planned_by(closed_below, shards) == alone
 
 
 def test_every_doorbell_has_the_name_of_its_topic():
