@@ -7,6 +7,7 @@ throughout: int64 arrays where a proof says that they fit, Python's integers els
     largest_remainder      an amount by weights of any size, equal remainders by key
     split                  the same for an array of weights, equal remainders by place
     split_by_basis_points  a charge by a rule
+    sums_by_basis_points   what it makes of many charges, added up
 
 What an epoch makes of a call's scores is in netting.py.
 """
@@ -118,6 +119,29 @@ def split_by_basis_points(total_nano: int, parts: Mapping[str, int]) -> dict[str
         raise ValueError("The parts of a split rule must add up to 10,000 basis points.")
     roles = [role for role in ROLES if role in parts]
     return dict(zip(roles, largest_remainder(total_nano, [parts[role] for role in roles]), strict=True))
+
+
+def sums_by_basis_points(counts: Mapping[int, int], total_nano: int, parts: Mapping[str, int]) -> dict[str, int]:
+    """What `split_by_basis_points` makes of many charges, added up: the same to the nano, in at most 10,000 splits.
+
+    Of a charge of 10,000 q + r nano each role gets q times its basis points, which is whole, and its part of r: floors,
+    remainders and ties are those of r alone. Python's integers, so that no charge is too large.
+
+    Args:
+        counts: r -> how many charges leave r when divided by 10,000.
+        total_nano: All charges together.
+
+    Raises:
+        ValueError: as `split_by_basis_points`, or no such charges add up to the total.
+    """
+    quotients, wrong = divmod(total_nano - sum(rest * count for rest, count in counts.items()), BASIS_POINTS)
+    if wrong or quotients < 0:
+        raise ValueError("The charges do not add up to their total.")
+    sums = split_by_basis_points(quotients * BASIS_POINTS, parts)
+    for rest, count in counts.items():
+        for role, nano in split_by_basis_points(rest, parts).items():
+            sums[role] += nano * count
+    return sums
 
 
 def quantise(scores: Iterable[float]) -> np.ndarray:

@@ -12,9 +12,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from attribution.shares import split_by_basis_points
+from attribution.shares import BASIS_POINTS, split_by_basis_points, sums_by_basis_points
 
 NANO_PER_OPEN = 1_000_000_000
+#: So much is split without a remainder by every rule.
+SPLIT_EVERY_NANO = BASIS_POINTS
 OPEN_AMOUNT = re.compile(r"^(\d{1,10})(?:\.(\d{1,9}))?$", re.ASCII)
 
 
@@ -44,6 +46,16 @@ def split_charge(charge_nano: int, parts: Mapping[str, int]) -> dict[str, int]:
         Role -> nano-OPEN by largest remainder, ties in the order data, curation, developer, platform, owner.
     """
     return split_by_basis_points(charge_nano, parts)
+
+
+def split_charges(counts: Mapping[int, int], total_nano: int, parts: Mapping[str, int]) -> dict[str, int]:
+    """What `split_charge` makes of many charges, added up by role.
+
+    Args:
+        counts: Nano-OPEN that a charge leaves when divided by `SPLIT_EVERY_NANO` -> how many charges do.
+        total_nano: All charges together.
+    """
+    return sums_by_basis_points(counts, total_nano, parts)
 
 
 def split_equally(total_nano: int, count: int) -> list[int]:

@@ -1,7 +1,7 @@
 """What the last 30 days of a model would have paid under another split rule. Exact; reads only.
 
-    by_role    every charge of the window split again by the other rule, beside what was booked. A split depends on the
-               price alone, so each price is split once and counted as often as it was charged.
+    by_role    every charge of the window split again by the other rule, beside what was booked. How a split is rounded
+               depends on the price modulo 10,000 nano alone, so that the database counts charges by that.
     by_person  the epochs that closed in the window planned again with the other parts: sums, net factors and lines, as
                they would have been booked. Sums from before the window stay as they are.
 
@@ -18,7 +18,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from django.db.models import Count, OuterRef, Q, QuerySet, Subquery, Sum
+from django.db.models import Count, F, OuterRef, Q, QuerySet, Subquery, Sum
 from django.db.models.functions import Coalesce
 
 from attribution import measured, planning, settlement
@@ -86,28 +86,27 @@ def by_role(model: ListedModel, parts: Mapping[str, int], *, now: datetime) -> R
     """
     since = now - timedelta(days=DAYS)
     booked, instead = (dict.fromkeys(ROLES, 0) for _ in range(2))
-    charges = charged_nano = 0
+    charged_nano = 0
     calls = (
         Call.objects.filter(model=model, finished_at__gte=since, finished_at__lte=now, cost_nano__gt=0)
         .exclude(refund__status=Refund.Status.MADE)
         .order_by()
     )
-    prices: Counter[int] = Counter()
-    rows = calls.values_list("cost_nano").annotate(Count("pk"), *(Sum(f"{role}_nano") for role in ROLES))
-    for price_nano, count, *sums in rows.iterator():
-        prices[price_nano] += count
+    counts: Counter[int] = Counter()
+    rests = calls.values_list(F("cost_nano") % pricing.SPLIT_EVERY_NANO)
+    rows = rests.annotate(Count("pk"), Sum("cost_nano"), *(Sum(f"{role}_nano") for role in ROLES))
+    for rest, count, cost, *sums in rows.iterator():
+        counts[rest] += count
+        charged_nano += int(cost)
         for role, total in zip(ROLES, sums, strict=True):
             booked[role] += int(total)
     for price_nano, rule in _passes(model, since, now):
-        prices[price_nano] += 1
+        counts[price_nano % pricing.SPLIT_EVERY_NANO] += 1
+        charged_nano += price_nano
         for role, nano in pricing.split_charge(price_nano, rule).items():
             booked[role] += nano
-    for price_nano, count in prices.items():
-        charges += count
-        charged_nano += price_nano * count
-        for role, nano in pricing.split_charge(price_nano, parts).items():
-            instead[role] += nano * count
-    return Roles(charges, charged_nano, booked, instead)
+    instead |= pricing.split_charges(counts, charged_nano, parts)
+    return Roles(counts.total(), charged_nano, booked, instead)
 
 
 def _passes(model: ListedModel, since: datetime, now: datetime) -> Iterable[tuple[int, dict[str, int]]]:

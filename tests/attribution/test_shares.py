@@ -1,6 +1,7 @@
 """Splitting amounts: parts add up, whatever the weights, the order and the size of the numbers."""
 
 import math
+from collections import Counter
 from fractions import Fraction
 
 import numpy as np
@@ -17,6 +18,7 @@ from attribution.shares import (
     quantise,
     split,
     split_by_basis_points,
+    sums_by_basis_points,
 )
 
 AMOUNTS = st.integers(0, 10**18)
@@ -120,12 +122,30 @@ def test_the_last_nano_goes_to_data_before_curation_developer_platform_and_owner
     assert split_by_basis_points(3, equal) == {"data": 1, "curation": 1, "developer": 1, "platform": 0, "owner": 0}
 
 
-@given(AMOUNTS, st.lists(st.integers(0, 10_000), min_size=4, max_size=4))
-def test_every_charge_splits_exactly_under_every_rule(total, cuts):
-    edges = [0, *sorted(cuts), 10_000]
-    parts = {role: high - low for role, low, high in zip(ROLES, edges, edges[1:], strict=False)}
+@st.composite
+def split_rules(draw):
+    edges = [0, *sorted(draw(st.lists(st.integers(0, 10_000), min_size=4, max_size=4))), 10_000]
+    return {role: high - low for role, low, high in zip(ROLES, edges, edges[1:], strict=False)}
 
+
+@given(AMOUNTS, split_rules())
+def test_every_charge_splits_exactly_under_every_rule(total, parts):
     assert sum(split_by_basis_points(total, parts).values()) == total
+
+
+@given(st.lists(st.integers(0, 30_000) | st.integers(0, 10**40), max_size=30), split_rules())
+def test_many_charges_add_up_to_what_each_of_them_splits_into(charges, parts):
+    each = [split_by_basis_points(charge, parts) for charge in charges]
+
+    together = sums_by_basis_points(Counter(charge % 10_000 for charge in charges), sum(charges), parts)
+
+    assert together == {role: sum(one[role] for one in each) for role in ROLES}
+
+
+@pytest.mark.parametrize("total_nano", [10_001, 1])
+def test_charges_that_cannot_have_that_total_are_refused(total_nano):
+    with pytest.raises(ValueError, match="do not add up"):
+        sums_by_basis_points({2: 1}, total_nano, {"data": 10_000})
 
 
 @pytest.mark.parametrize("parts", [{"data": 9999}, {"data": 9000, "bank": 1000}, {"data": 11_000, "platform": -1000}])
