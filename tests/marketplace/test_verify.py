@@ -139,6 +139,16 @@ EDITS: dict[ModuleType, dict[str, tuple[str, str, str]]] = {
             )
             for source, one in (("call", f"charge_id = {CALL} AND "), ("access", ""), ("training", ""))
         },
+        "a model of a Datanet says that no data shaped it": (
+            *("I6", "of a model that no Datanet shaped"),
+            """UPDATE marketplace_modelversion SET training_run_id = NULL;
+               SELECT min(id::text) FROM ledger_journal WHERE kind IN ('call_charged', 'access_charged')""",
+        ),
+        "a model that sold a pass says that no data shaped it": (
+            *("I6", "of a model that no Datanet shaped"),
+            """UPDATE marketplace_modelversion SET training_run_id = NULL; DELETE FROM marketplace_call;
+               SELECT min(id::text) FROM ledger_journal WHERE kind = 'access_charged'""",
+        ),
         "an outbox row is done and nothing was traced": (
             *("I6", "the call charge"),
             """UPDATE ledger_outbox SET done_at = now() WHERE done_at IS NULL
