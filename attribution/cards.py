@@ -4,6 +4,7 @@
     advance    its first parts; more retrainings while an error is too large; the figures once all are done
     measure    one part: stored once, with what it cost
     in_force   the cards that an epoch freezes at its close: until one is done the version pays by its method
+    said_of    those of them by which an epoch pays equally, for the public log
 
 Bells may be lost and repeated: a part that is done stays done, and what it gives follows from the card's seed. So a card
 whose worker was killed ends as it would have ended.
@@ -28,7 +29,7 @@ from django.utils import timezone
 
 from attribution import cardparts, modelclient, tasks
 from attribution.engines.design import one_blas_thread
-from attribution.models import ScoreCard, ScoreCardPart
+from attribution.models import Epoch, ScoreCard, ScoreCardPart
 from ledger import services as ledger
 
 logger = logging.getLogger(__name__)
@@ -138,6 +139,15 @@ def in_force(model_id: UUID | str) -> dict[str, dict[str, Any]]:
         .values_list("model_version_id", "pk", "below")
     )
     return {str(version_id): {"card": pk, "below": below} for version_id, pk, below in rows}
+
+
+def said_of(epoch: Epoch) -> list[dict[str, Any]]:
+    """Which versions pay equally in an epoch, as the public log says it: by which measurement, and what lay below its floor."""
+    below = {card["card"]: card["below"] for card in epoch.cards.values() if card["below"]}
+    return [
+        {"version": str(card.model_version_id), "card": card.number, "below": below[card.pk]}
+        for card in ScoreCard.objects.filter(pk__in=below).order_by("model_version_id")
+    ]
 
 
 def newest(model_version_id: UUID) -> tuple[ScoreCard | None, ScoreCard | None, int]:

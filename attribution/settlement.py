@@ -339,6 +339,7 @@ def _post_locked(epoch_id: uuid.UUID) -> bool:
                 "paid": str(epoch.paid_nano),
                 "unattributed": str(epoch.unattributed_nano),
                 "lines_root": epoch.lines_root,
+                "equally": cards.said_of(epoch),
             },
         ),
     )

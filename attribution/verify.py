@@ -282,9 +282,13 @@ CHECKS = (
         LEFT JOIN ledger_leaf l ON l.entry_id = e.id
         WHERE e.status = 'posted' AND (f.id IS NULL OR l.index IS NOT NULL AND
               (l.body ->> 'model_id', l.body ->> 'epoch', l.body ->> 'pool', l.body ->> 'paid',
-               l.body ->> 'unattributed', l.body ->> 'lines_root') IS DISTINCT FROM
+               l.body ->> 'unattributed', l.body ->> 'lines_root', l.body -> 'equally') IS DISTINCT FROM
               (e.model_id::text, e.number::text, e.pool_nano::text, e.paid_nano::text, e.unattributed_nano::text,
-               e.lines_root))
+               e.lines_root, (
+                   SELECT coalesce(jsonb_agg(jsonb_build_object(
+                              'version', f.key, 'card', c.number, 'below', f.value -> 'below') ORDER BY f.key), '[]')
+                   FROM jsonb_each(e.cards) f JOIN attribution_scorecard c ON c.id = (f.value ->> 'card')::bigint
+                   WHERE f.value -> 'below' <> '[]')))
         ORDER BY 1 LIMIT 1
         """,
     ),

@@ -57,7 +57,7 @@ ENTRY_TYPES: dict[str, EntryType] = {
     ACCESS_CHARGED: EntryType(_CHARGE, ("buyer", "price"), split=True),
     TRAINING_CHARGED: EntryType(_CHARGE, ("buyer", "price"), split=True),
     REFUND_MADE: EntryType(("reverses",), ("buyer", "price"), split=True),
-    EPOCH_SETTLED: EntryType(("model_id", "epoch", "pool", "paid", "unattributed", "lines_root")),
+    EPOCH_SETTLED: EntryType(("model_id", "epoch", "pool", "paid", "unattributed", "lines_root", "equally")),
     VERSION_PUBLISHED: EntryType(("datanet_id", "version", "records", "root", "licence")),
     MODEL_PUBLISHED: EntryType(("model_id", "version", "artifact", "versions")),
     RULE_ADOPTED: EntryType(("rule", "parts")),

@@ -5,7 +5,9 @@ The proof itself is ledger.receipts'; the sentence keys are those of docs/receip
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 from uuid import UUID
 
 from django.conf import settings
@@ -240,7 +242,21 @@ def sentence(seen: Viewing, user: querysets.Viewer) -> str:
         commitments.KEY_ROTATED: _("The log’s key changed."),
         commitments.POSTING_MADE: _("A posting of kind %(kind)s was booked, in the hour from %(hour)s."),
     }.get(entry.type, entry.type)
-    return text % said
+    return " ".join([text % said, *_paid_equally(public, user)])
+
+
+def _paid_equally(public: Mapping[str, Any], user: querysets.Viewer) -> list[str]:
+    """Of an epoch: which versions pay equally in it, and by which measurement of their score card."""
+    found = public.get("equally", [])
+    named = lognames.of([one["version"] for one in found], user)
+    return [
+        _(
+            "In it %(version)s pays every record that leads the same: "
+            "measurement %(card)s of its score card lay below a floor."
+        )
+        % {"version": named.get(one["version"], one["version"]), "card": one["card"]}
+        for one in found
+    ]
 
 
 # --- Who was paid

@@ -11,6 +11,7 @@ from django.db import DatabaseError, connection, transaction
 from attribution import bundles, cardparts, cards, cardwords, explain, methods, replay
 from attribution.models import Epoch, Line, RecordEpoch, RecordFee, ScoreCard, ScoreCardPart
 from datanets.models import Record
+from ledger.models import Leaf
 from marketplace import access, measuring, publishing, training
 from tests.attribution.models_process import running_models_process
 from tests.datanets import cast
@@ -217,6 +218,20 @@ def test_below_the_floor_calls_passes_and_trainings_pay_every_leader_the_same_to
     for epoch in Epoch.objects.all():
         assert replay.of_epoch(epoch).differences == []
     assert replay.of_charge(paid_for).differences == []
+
+
+def test_a_stranger_reads_in_the_log_that_an_epoch_paid_equally_and_by_which_card(shop, below, client):
+    call(below, person("dan"))
+    settle(shop)
+    shop.log()
+
+    epoch = Epoch.objects.latest("number")
+    said = Leaf.objects.get(entry_id=epoch.pk).entry
+    assert said["equally"] == [{"version": str(below.pk), "card": 1, "below": ["lds_half"]}]
+    for language, sentence in (("en", "pays every record that leads the same"), ("fr", "y paie autant chaque")):
+        page = client.get(f"/r/{epoch.pk}", headers={"accept-language": language}).content.decode()
+        assert f"{below.path} {sentence}" in page
+    assert nothing_is_wrong()
 
 
 def test_an_epoch_pays_by_the_card_of_its_close_whatever_is_measured_later(shop, version, settings):

@@ -41,6 +41,7 @@ def settled(number: int, *, pool: int, paid: int) -> uuid.UUID:
                 "paid": str(paid),
                 "unattributed": str(pool - paid),
                 "lines_root": "ab" * 32,
+                "equally": [],
             },
         ),
     )
