@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from functools import partial
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from django.shortcuts import render
 from django.test import RequestFactory
 from django.utils.translation import override
@@ -14,15 +13,21 @@ from playwright.sync_api import BrowserContext, Page, Route
 
 from datanets.models import Record
 from tests.browser.test_explore import sideways
-from tests.datanets.pages.browsing import STILL, TAGS, no_idle_session, site  # noqa: F401  (two fixtures)
+from tests.datanets.pages.browsing import (  # noqa: F401  (two fixtures)
+    COLOURS,
+    EVERYTHING,
+    NO_MOTION,
+    STILL,
+    no_idle_session,
+    site,
+    violations,
+)
 from tests.marketplace.pages.world import failed_call, person
 from tests.test_translations import PEOPLE, market, pages_of, sign_in_afresh  # noqa: F401  (a fixture)
 
 pytestmark = pytest.mark.browser
 
 DESK, PHONE = {"width": 1440, "height": 900}, {"width": 390, "height": 844}
-EVERYTHING = {"runOnly": {"type": "tag", "values": TAGS}, "resultTypes": ["violations"]}
-COLOURS = {"runOnly": {"type": "rule", "values": ["color-contrast", "link-in-text-block"]}}  # all that a theme changes
 BROKEN_DATES = "[...document.querySelectorAll('.table time')].filter(date => date.getClientRects().length > 1).length"
 
 OVERFULL = (
@@ -32,6 +37,7 @@ OVERFULL = (
 
 def test_every_kind_of_page_passes_axe_in_both_themes_and_fits_a_phone(site, market, browser, client):  # noqa: F811
     context = browser.new_context(base_url=site, viewport=DESK, color_scheme="light", reduced_motion="reduce")
+    context.add_init_script(NO_MOTION)
     page = context.new_page()
     wrong, seen = [], set()
     for name in PEOPLE:
@@ -97,9 +103,7 @@ def problems(page: Page) -> list[str]:
     for theme, rules in (("light", EVERYTHING), ("dark", COLOURS)):
         page.evaluate("theme => document.documentElement.dataset.theme = theme", theme)
         page.wait_for_function(STILL)
-        for violation in Axe().run(page, options=rules).response["violations"]:
-            targets = [node["target"] for node in violation["nodes"]][:4]
-            found.append(f"{theme} {page.url}: {violation['id']} {targets}")
+        found += [f"{theme} {page.url}: {problem}" for problem in violations(page, rules)]
     rows = page.evaluate(OVERFULL)
     page.set_viewport_size(PHONE)
     if rows + page.evaluate(OVERFULL):

@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from django.conf import settings as site_settings
 from django.core.cache import cache
 from django.db import connection
@@ -22,13 +21,14 @@ from tests.accounts.entrance import PASSWORD
 from tests.browser.test_explore import sideways
 from tests.datanets.cast import RIGHTS, SCHEMA, make_datanet, measured, send, table
 from tests.datanets.pages.browsing import (  # noqa: F401  (two fixtures)
-    TAGS,
+    EVERYTHING,
     accessibility_problems,
     choose_files,
     follow,
     no_idle_session,
     sign_in,
     site,
+    violations,
 )
 from tests.gateway.conftest import running_gateway
 from tests.ledger.builders import witnesses
@@ -385,5 +385,4 @@ def walks_in_french(opens, user, addresses: list[str]) -> None:
         assert page.goto(f"/fr/{address}").status == 200, address
         assert page.locator("html").get_attribute("lang") == "fr", address
         assert sideways(page) <= 0, address
-        found = Axe().run(page, options={"runOnly": {"type": "tag", "values": TAGS}}).response["violations"]
-        assert [(one["id"], [node["target"] for node in one["nodes"]][:3]) for one in found] == [], address
+        assert violations(page, EVERYTHING) == [], address

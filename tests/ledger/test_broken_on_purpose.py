@@ -11,8 +11,12 @@ from tests.processes import ROOT
 
 
 def told_by(module: str, *arguments: str) -> str:
-    """Run it without this run's own servers: it starts a cluster that keeps what it commits. Returns what it printed."""
+    """Run it without this run's own servers: it starts a cluster that keeps what it commits. Returns what it printed.
+
+    Its files stand where this run's do: in memory, which outlives every process that is killed here.
+    """
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("DATABASE_", "PYTEST_"))}
+    environment["TMPDIR"] = os.environ["DEVSTACK_TEST_DIR"]
     command = [sys.executable, "-m", module, *arguments]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
