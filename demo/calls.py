@@ -13,7 +13,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from demo import files, progress, state
-from demo.names import MODELS, NEIGHBOURS
+from demo.names import EMBEDDINGS, MODELS, NEIGHBOURS
 from demo.people import person
 from marketplace import keyformat, keys
 from marketplace.models import ApiKey
@@ -39,7 +39,7 @@ class Refused(Exception):
 
 def buyer_calls() -> bool:
     """The demo's calls, a few each time this is rung."""
-    wanted = [*_classify_calls(), *_chat_calls()]
+    wanted = [*_classify_calls(), *_chat_calls(), *_embedding_calls()]
     done = len(progress.made(STEP))
     secret = key_secret()
     for number, (path, body) in list(enumerate(wanted))[done : done + AT_ONCE]:
@@ -120,3 +120,8 @@ def _chat_calls() -> list[tuple[str, dict]]:
         )
         for question in QUESTIONS
     ]
+
+
+def _embedding_calls() -> list[tuple[str, dict]]:
+    """Of a model without a Datanet: what it costs goes to its developer and the platform."""
+    return [("/v1/embeddings", {"model": f"devi/{EMBEDDINGS}", "input": list(QUESTIONS)})]

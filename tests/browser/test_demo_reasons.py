@@ -16,6 +16,7 @@ from attribution.models import RecordEpoch, Trace
 from datanets import submissions
 from datanets.models import Datanet, Record, Version, VersionFollower
 from demo import calls, files, loader, state
+from demo.names import EMBEDDINGS
 from devstack import probes
 from marketplace import keys, listings, pricing
 from marketplace.models import ApiKey, Call, Deposit, ListedModel, TrainingRun
@@ -55,6 +56,7 @@ def test_four_records_that_no_call_paid_give_four_true_reasons(books, browser, s
             every_amount_follows_from_the_page(dan, call)
 
         every_copy_follows_alice()
+        what_an_embedding_costs_feeds_no_pool()
         the_page_streams_an_answer_and_says_why(dan)
         who_cannot_pay_is_told_so_in_their_language(sign_in(browser, site, person("zoe")).new_page())
         a_second_start_leaves_the_demo_as_people_left_it()
@@ -184,6 +186,12 @@ def a_second_start_leaves_the_demo_as_people_left_it() -> None:
 
 
 # --- A call
+
+
+def what_an_embedding_costs_feeds_no_pool() -> None:
+    call = Call.objects.get(model__slug=EMBEDDINGS)
+    assert (call.status, call.endpoint) == ("succeeded", "embeddings")
+    assert call.cost_nano == call.developer_nano + call.platform_nano > 0
 
 
 def every_amount_follows_from_the_page(page: Page, call: Call) -> None:
