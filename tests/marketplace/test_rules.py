@@ -120,6 +120,17 @@ def test_a_page_tells_each_reader_their_own_difference_and_visitors_none(shops, 
     assert client.get(f"/api/v1/models/{ours.model.path}/what-if/", GENEROUS | {"data": 1}).status_code == 422
 
 
+@pytest.mark.parametrize(("days", "said"), [(0, "next price list that you publish."), (1, "publish 1 day from now")])
+def test_the_owner_reads_when_a_proposed_rule_would_take_effect(shops, client, settings, days, said):
+    ours, _theirs = shops
+    settings.RULE_LOCK_DAYS = days
+    client.force_login(ours.model.owner)
+
+    shown = client.get(f"/en/models/{ours.model.path}/what-if/", QUERY).content.decode()
+
+    assert said in shown
+
+
 def test_each_rule_has_a_public_page_with_the_models_that_use_it(shops, client):
     ours, theirs = shops
     rule = SplitRule.objects.get(models=theirs.model)
