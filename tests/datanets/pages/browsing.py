@@ -26,7 +26,10 @@ os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"  # Playwright keeps an event lo
 TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 # What axe is asked about a page in its light form, and in its dark one: all that a theme changes.
 EVERYTHING = {"runOnly": {"type": "tag", "values": TAGS}, "resultTypes": ["violations"]}
-COLOURS = {"runOnly": {"type": "rule", "values": ["color-contrast", "link-in-text-block"]}, "resultTypes": ["violations"]}
+COLOURS = {
+    "runOnly": {"type": "rule", "values": ["color-contrast", "link-in-text-block"]},
+    "resultTypes": ["violations"],
+}
 STILL = """() => document.getAnimations().every(
     each => each.playState !== "running" || each.effect.getComputedTiming().iterations === Infinity)"""
 # Under reduced motion a colour still fades for a moment, in a step per element: on a large page a quarter of a second.
