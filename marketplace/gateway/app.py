@@ -10,28 +10,27 @@ import secrets
 import time
 import uuid
 from typing import Any
-from urllib.parse import parse_qsl
 
 import psycopg2
-from psycopg2.errors import LockNotAvailable, QueryCanceled
 
-from . import config, metrics, offloop, reading
+from . import config, metrics
 from .artifacts import Artifacts
 from .calls import PaidCalls
 from .capture import Capture
-from .catalogue import CHANNEL, MODEL_BYTES, Shelf, described, listed, uuid_of
+from .catalogue import CHANNEL, Shelf
 from .chatting import Chats
 from .database import DatabaseThread
 from .engines import Engines
-from .errors import ApiError, ClientLeft, Unavailable, broken, invalid, too_slow, unavailable, unknown_model
+from .errors import ApiError, ClientLeft, Unavailable, broken, unavailable
 from .freecalls import FreeCalls
 from .guard import Sources
 from .idempotency import Idempotency
 from .keyring import CHANNEL as KEYS_CHANNEL
-from .keyring import Key, Keyring
+from .keyring import Keyring
 from .leases import Leases
 from .limits import Limits
 from .logs import LINES
+from .lookups import LookUps, only
 from .paying import Parts, Rules
 from .replies import Receive, Reply, Scope, Send, header
 from .upstreams import Upstreams
@@ -46,8 +45,6 @@ PAID = {
     "/v1/predict": "predict",
     "/v1/embeddings": "embeddings",
 }
-QUERY_FIELDS_MAX = 20
-LISTS = {"/v1/calls": reading.calls_of, "/v1/usage": reading.usage_of}
 
 
 class Application:
@@ -142,6 +139,14 @@ class Application:
             is_down=lambda: self._catalogue_db.is_down,
         )
         self._paid = PaidCalls(parts)
+        self._look_ups = LookUps(
+            keyring=self._keyring,
+            limits=self._limits,
+            shelf=self._shelf,
+            database=self._reading_db,
+            quorum=settings.WITNESS_QUORUM,
+            epoch_s=settings.EPOCH_S,
+        )
         for thread in (self._catalogue_db, self._leases_db, self._reading_db, self._limits_db, self._capture):
             thread.start()
         self._listener = metrics.listen(
@@ -210,101 +215,22 @@ class Application:
             reply.allow_pages_of(await self._keyring.origins(header(scope, b"origin"), known=self._sites))
             await reply.preflight()
         elif path in ("/health", "/healthz", "/readyz"):
-            _only(method, "GET")
+            only(method, "GET")
             await self._health(reply, also_draining=path == "/readyz")
         elif path == "/livez":
-            _only(method, "GET")
+            only(method, "GET")
             await reply.json(200, {"status": "ok"})
         elif path in PAID:
-            _only(method, "POST")
+            only(method, "POST")
             await self._paid.answer(scope, receive, reply, endpoint=PAID[path])
         elif path == "/v1/quote":
-            _only(method, "POST")
+            only(method, "POST")
             await self._paid.quote(scope, receive, reply)
         elif path == "/v1/models" or path.startswith("/v1/models/"):
-            _only(method, "GET")
-            await self._models(scope, reply, path.removeprefix("/v1/models").removeprefix("/"))
+            only(method, "GET")
+            await self._look_ups.models(scope, reply, path.removeprefix("/v1/models").removeprefix("/"))
         else:
-            await self._look_up(scope, reply, path, method)
-
-    async def _look_up(self, scope: Scope, reply: Reply, path: str, method: str) -> None:
-        known = path in LISTS or path == "/v1/credits" or path.startswith("/v1/receipts/")
-        if not known:
-            raise ApiError(404, "There is nothing at this address.", code="not_found")
-        _only(method, "GET")
-        key = await self._keyring.authenticate(header(scope, b"authorization"))
-        reply.allow_pages_of(key.allowed_origins)
-        key.require("read")
-        entered = await self._limits.enter(key)
-        try:
-            reply.add(self._limits.headers(key))
-            await self._read(scope, reply, path, key)
-        except (QueryCanceled, LockNotAvailable) as error:
-            raise too_slow() from error
-        finally:
-            self._limits.leave(entered)
-
-    async def _read(self, scope: Scope, reply: Reply, path: str, key: Key) -> None:
-        try:
-            query = dict(parse_qsl(scope["query_string"].decode("latin-1"), max_num_fields=QUERY_FIELDS_MAX))
-        except ValueError:
-            raise invalid(f"Send at most {QUERY_FIELDS_MAX} fields in the address.") from None
-        if any("\x00" in value for value in query.values()):
-            raise reading.not_found()
-        if path in LISTS:
-            page = LISTS[path]
-            found = await self._reading_db.run(
-                lambda cursor: page(
-                    cursor, buyer_id=key.owner_id, made_by=key.made_by, is_test=key.is_test, query=query
-                )
-            )
-            await reply.json(200, found)
-        elif path == "/v1/credits":
-            found = await self._reading_db.run(
-                lambda cursor: reading.credits_of(cursor, buyer_id=key.owner_id, is_test=key.is_test)
-            )
-            await reply.json(200, found)
-        else:
-            await self._receipt(reply, path.removeprefix("/v1/receipts/"), key, query.get("part", ""))
-
-    async def _receipt(self, reply: Reply, name: str, key: Key, part: str) -> None:
-        call_id = uuid_of(name)
-        if call_id is None:
-            raise reading.not_found()
-        if part not in ("", "attribution"):
-            raise ApiError(400, "part can only be attribution.", code="invalid_value", param="part")
-        status, body = await self._reading_db.run(
-            lambda cursor: reading.receipt_of(
-                cursor,
-                call_id=call_id,
-                buyer_id=key.owner_id,
-                made_by=key.made_by,
-                part=part,
-                quorum=self._settings.WITNESS_QUORUM,
-                epoch_s=self._settings.EPOCH_S,
-            )
-        )
-        if status == 202:
-            reply.add({"retry-after": "1"})
-        await reply.json(status, body)
-
-    async def _models(self, scope: Scope, reply: Reply, name: str) -> None:
-        authorization = header(scope, b"authorization")
-        key: Key | None = await self._keyring.authenticate(authorization) if authorization else None
-        reply.allow_pages_of(key.allowed_origins if key else ())
-        catalogue = self._shelf.now
-        if name:
-            version = catalogue.find(name)
-            if version is None or not (version.listed or (key is not None and key.may_see(version))):
-                raise unknown_model(name)
-            await reply.json(200, described(version, catalogue, pinned="@" in name))
-            return
-        seen = [
-            version
-            for _, version in sorted(catalogue.newest.items())
-            if version.listed or (key is not None and key.may_see(version))
-        ]
-        await reply.payload(200, await offloop.run(MODEL_BYTES * len(seen), listed, seen, catalogue))
+            await self._look_ups.of_buyer(scope, reply, path, method)
 
     def is_ready(self) -> bool:
         """Whether calls are welcome. For any thread."""
@@ -317,8 +243,3 @@ class Application:
         down = not self.is_ready() if also_draining else self._is_down()
         body = {"status": "unavailable" if down else "ok", "models": len(self._shelf.now.newest)}
         await reply.json(503 if down else 200, body)
-
-
-def _only(method: str, allowed: str) -> None:
-    if method != allowed and not (allowed == "GET" and method == "HEAD"):
-        raise ApiError(405, f"Use {allowed}.", code="method_not_allowed", headers={"allow": allowed})

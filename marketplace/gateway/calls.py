@@ -17,24 +17,22 @@ import psycopg2
 
 from marketplace import pricing
 
-from . import bodies, embedding, failpoints, guard, offloop, standins, streaming
-from .catalogue import CHAT_ENGINES, EMBEDDING, Version, endpoints_of
+from . import admission, bodies, embedding, failpoints, guard, offloop, standins, streaming
+from .admission import CHATS, EMBEDDINGS, Prepared
+from .catalogue import CHAT_ENGINES, EMBEDDING, Version
 from .charging import Call, Charge, Outcome, request_digest
 from .chatting import Prepared as PreparedChat
 from .cycle import EXTENSION, Cycle
 from .engines import Prepared as PreparedInput
-from .errors import ApiError, ClientLeft, Unavailable, insufficient, internal, invalid, unknown_model
+from .errors import ApiError, ClientLeft, Unavailable, internal, unknown_model
 from .idempotency import Replay
 from .keyring import Key
-from .leases import SUPPLY_NANO, Reservation
+from .leases import Reservation
 from .limits import Pass
 from .paying import Parts, note_refusal, store, store_failure
 from .replies import Receive, Reply, Scope, header, json_object, read_body
 
 logger = logging.getLogger("marketplace.gateway")
-Prepared = PreparedChat | PreparedInput | embedding.Prepared
-CHATS = ("chat", "completions")
-EMBEDDINGS = "embeddings"
 # Refusals of money, access and price. Others say nothing of a buyer's account, or come in floods.
 _NOTED = {"insufficient_balance", "spend_cap_reached", "max_cost_exceeded", "no_access", "price_changed"}
 
@@ -63,7 +61,7 @@ class PaidCalls:
             record.stage("receive")
             fields = await offloop.run(len(raw), json_object, raw)
             version = self._find(key, bodies.model_name(fields))
-            _check_endpoint(version, endpoint)
+            admission.check_endpoint(version, endpoint)
             terms = _terms(scope, fields)
             body_sha256 = await offloop.run(len(raw), request_digest, scope["path"], raw)
             call = Call(
@@ -81,7 +79,7 @@ class PaidCalls:
             record.of(call)
             reply.headers[b"x-receipt-id"] = record.call_id.encode()
             try:
-                _check_access(key, version)
+                admission.check_access(key, version)
             except ApiError as refusal:
                 self._note_if_shown(call, entered, refusal)
                 raise
@@ -107,7 +105,7 @@ class PaidCalls:
             raw = await read_body(scope, receive)
             fields = await offloop.run(len(raw), json_object, raw)
             version = self._find(key, bodies.model_name(fields))
-            _check_access(key, version)
+            admission.check_access(key, version)
             _terms(scope, fields)
             endpoint = "completions" if "prompt" in fields else "chat"
             if version.engine == EMBEDDING:
@@ -118,7 +116,7 @@ class PaidCalls:
             prepared = await self._prepare(version, fields, endpoint, size_bytes=len(raw))
         finally:
             parts.limits.leave(entered)
-        worst_nano = _worst_nano(version, prepared)
+        worst_nano = admission.worst_nano(version, prepared)
         offer = await parts.free_calls.offer(version, key.owner_id, worst_nano, is_test=key.is_test)
         expires_at = datetime.now(UTC) + timedelta(seconds=parts.rules.quote_valid_s)
         await reply.json(
@@ -158,12 +156,12 @@ class PaidCalls:
         try:
             prepared = await self._prepare(call.version, fields, call.endpoint, size_bytes=call.request_bytes)
             record.stage("prepare")
-            worst_nano = _worst_nano(call.version, prepared)
-            _check_price(call.version, terms)
+            worst_nano = admission.worst_nano(call.version, prepared)
+            admission.check_price(call.version, terms)
             await parts.limits.reserve_tokens(entered, prepared.prompt_tokens + prepared.max_tokens)
             reservation = await parts.free_calls.reserve(call, worst_nano)
             if reservation is None:
-                _check_cost(terms, worst_nano)
+                admission.check_cost(terms, worst_nano)
                 call.cap_id = await parts.limits.reserve_cost(entered, worst_nano)
                 reservation = await parts.leases.reserve(call.payer, worst_nano)
         except ApiError as refusal:
@@ -282,50 +280,3 @@ def _terms(scope: Scope, fields: dict[str, Any]) -> bodies.Terms:
         max_cost_header=header(scope, b"x-max-cost"),
         price_version_header=header(scope, b"x-price-version"),
     )
-
-
-def _check_access(key: Key, version: Version) -> None:
-    if not key.may_call(version):
-        raise ApiError(
-            403,
-            "This key may not call this model. Buy a pass, or ask for an invitation.",
-            code="no_access",
-            retry=False,
-        )
-
-
-def _check_endpoint(version: Version, endpoint: str) -> None:
-    if (version.engine in CHAT_ENGINES, version.engine == EMBEDDING) != (endpoint in CHATS, endpoint == EMBEDDINGS):
-        raise invalid(f"This model answers at {endpoints_of(version)[0]}.", "model")
-
-
-def _worst_nano(version: Version, prepared: Prepared) -> int:
-    worst_nano = pricing.cost_nano(
-        version.price_list.prices, prompt_tokens=prepared.prompt_tokens, answer_tokens=prepared.max_tokens
-    )
-    if worst_nano > SUPPLY_NANO:  # no wallet has that much, and the ledger takes no such number
-        raise insufficient()
-    return worst_nano
-
-
-def _check_price(version: Version, terms: bodies.Terms) -> None:
-    if terms.price_version and terms.price_version != version.price_list.sha256:
-        raise ApiError(
-            409,
-            "The price has changed since this price_version. Ask for a quote, and send the new one.",
-            code="price_changed",
-            param="price_version",
-            retry=False,
-        )
-
-
-def _check_cost(terms: bodies.Terms, worst_nano: int) -> None:
-    """What is free costs its buyer nothing, so this is for the others."""
-    if terms.max_cost_nano is not None and worst_nano > terms.max_cost_nano:
-        raise ApiError(
-            402,
-            f"This call can cost up to {pricing.nano_to_open(worst_nano)} OPEN, more than max_cost. Nothing was charged.",
-            code="max_cost_exceeded",
-            param="max_cost",
-            retry=False,
-        )
