@@ -59,10 +59,10 @@ def tumours() -> tuple[np.ndarray, list[str]]:
     return spread, [str(label) for label in data.target]
 
 
-def texts(dimensions: int | None = None) -> tuple[np.ndarray, list[str]]:
-    """Docstrings as TF-IDF of 400 words, or as embeddings. In an order that mixes the packages."""
+def texts(dimensions: int | None = None, *, count: int = 1000) -> tuple[np.ndarray, list[str]]:
+    """Docstrings, so many at most, as TF-IDF of 400 words, or as embeddings. In an order that mixes the packages."""
     found = sorted({(doc, package) for package in PACKAGES for doc in docstrings(package)})
-    picked = np.random.default_rng(0).permutation(len(found))[:1000]
+    picked = np.random.default_rng(0).permutation(len(found))[:count]
     words = TfidfVectorizer(max_features=400 if dimensions is None else 4000, sublinear_tf=True)
     matrix = words.fit_transform([found[i][0] for i in picked])
     if dimensions is not None:
