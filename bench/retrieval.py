@@ -26,7 +26,7 @@ import urllib.request
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from django.conf import settings
@@ -39,6 +39,7 @@ from bench import report
 from bench.books import ROOT
 from demo import files
 from devstack.children import QUIET_POOLS, free_port
+from modelserver.config import CHAT_MODEL
 
 SEED = 20261128
 ANSWER_TOKENS_MAX = 96
@@ -115,7 +116,7 @@ def is_up() -> bool:
 
 def asked(messages: list[dict]) -> str:
     """The chat model's own answer, always the same."""
-    body = {"model": "smollm2-135m-instruct", "messages": messages, "max_tokens": ANSWER_TOKENS_MAX, "temperature": 0}
+    body = {"model": CHAT_MODEL, "messages": messages, "max_tokens": ANSWER_TOKENS_MAX, "temperature": 0}
     request = urllib.request.Request(  # noqa: S310 - our own process
         f"{settings.MODELS_URL}/v1/chat/completions",
         data=json.dumps(body).encode(),
@@ -125,30 +126,33 @@ def asked(messages: list[dict]) -> str:
         return str(json.load(answer)["choices"][0]["message"]["content"])
 
 
+@dataclass(frozen=True)
 class Shelf:
-    """Texts cut into passages and embedded, as a version's fit does it."""
+    """Texts cut into passages and embedded, as a version's fit does it. cuts: record, start, end, tokens of each passage."""
 
-    def __init__(self, texts: Sequence[str]):
-        self.texts = list(texts)
+    texts: list[str]
+    cuts: np.ndarray
+    embeddings: np.ndarray
+
+    @classmethod
+    def of(cls, texts: Sequence[str]) -> Shelf:
         cuts = [
             (place, cut.start, cut.end, cut.tokens)
             for place, text in enumerate(texts)
             for cut in retrieval.cut_passages(text, modelclient.count_tokens)
         ]
-        self.cuts = np.array(cuts, dtype=np.int64)
-        self.embeddings = modelclient.embed([texts[place][start:end] for place, start, end, _ in cuts])
+        said = [texts[place][start:end] for place, start, end, _ in cuts]
+        return cls(list(texts), np.array(cuts, dtype=np.int64), modelclient.embed(said))
+
+    def joined_by(self, text: str) -> Shelf:
+        """With one more text."""
+        more = Shelf.of([text])
+        cuts = more.cuts + [len(self.texts), 0, 0, 0]
+        joined = np.concatenate([self.cuts, cuts]), np.concatenate([self.embeddings, more.embeddings])
+        return Shelf([*self.texts, text], *joined)
 
     def index(self) -> Artifact:
         return retrieval.fit(self.embeddings, self.cuts, np.ones(len(self.texts)), {})
-
-    def joined_by(self, text: str) -> Shelf:
-        """Another shelf with one more text of one passage."""
-        more = object.__new__(Shelf)
-        more.texts = [*self.texts, text]
-        cut = [[len(self.texts), 0, len(text), modelclient.count_tokens(text)]]
-        more.cuts = np.concatenate([self.cuts, cut])
-        more.embeddings = np.concatenate([self.embeddings, modelclient.embed([text])])
-        return more
 
     def answered(self, question: str) -> tuple[Exact, str]:
         index, messages = self.index(), [{"role": "user", "content": question}]
@@ -216,7 +220,7 @@ def main() -> None:
     given = parser.parse_args()
     licences = [row for part in ("first", "rest") for row in files.licences(part)]
     with models():
-        shelf = Shelf([row["text"] for row in licences])
+        shelf = Shelf.of([row["text"] for row in licences])
         rows, answers = planted(shelf, plants(SEED, given.plants))
         for row in licences[: given.questions]:
             answers.append(shelf.answered(f"What does the {row['title']} allow, and on which conditions?")[0])

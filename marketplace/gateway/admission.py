@@ -21,6 +21,7 @@ EMBEDDINGS = "embeddings"
 
 
 def check_access(key: Key, version: Version) -> None:
+    """Raises ApiError 403: the key may see this model, and not call it."""
     if not key.may_call(version):
         raise ApiError(
             403,
@@ -31,6 +32,7 @@ def check_access(key: Key, version: Version) -> None:
 
 
 def check_endpoint(version: Version, endpoint: str) -> None:
+    """Raises ApiError 400: the model is of a kind that answers at another address."""
     if (version.engine in CHAT_ENGINES, version.engine == EMBEDDING) != (endpoint in CHATS, endpoint == EMBEDDINGS):
         raise invalid(f"This model answers at {endpoints_of(version)[0]}.", "model")
 
@@ -46,6 +48,7 @@ def worst_nano(version: Version, prepared: Prepared) -> int:
 
 
 def check_price(version: Version, terms: bodies.Terms) -> None:
+    """Raises ApiError 409: the caller names a price list that is no longer in force."""
     if terms.price_version and terms.price_version != version.price_list.sha256:
         raise ApiError(
             409,
@@ -57,7 +60,7 @@ def check_price(version: Version, terms: bodies.Terms) -> None:
 
 
 def check_cost(terms: bodies.Terms, worst_nano: int) -> None:
-    """What is free costs its buyer nothing, so this is for the others."""
+    """For calls that their buyer pays. Raises ApiError 402: it may cost more than the caller allows."""
     if terms.max_cost_nano is not None and worst_nano > terms.max_cost_nano:
         raise ApiError(
             402,

@@ -26,7 +26,7 @@ from tests.modelserver.conftest import running_server
 DIGITS_PER_SHEET = 60
 LATER_LICENCES = 4
 DIGIT_CALLS = 2
-QUESTIONS = 1
+QUESTIONS = 2
 STEP_S = 300
 EPOCH_S = 2
 

@@ -1,6 +1,6 @@
 """The Python verifier about every single bit of the example receipts: 82,000 of them, in a file of its own.
 
-The whole suite is spread by file, and this one takes a quarter of a minute.
+The whole suite is spread by file, and this one takes half a minute.
 """
 
 import functools
@@ -21,19 +21,15 @@ def _signatures_are_checked_once():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_changed_bit_outside_the_cosignatures_is_refused_with_two_of_three_witnesses(name):
-    """With all three as well: a higher quorum refuses one more kind of receipt, and accepts none that a lower one refuses."""
+def test_every_changed_bit_is_refused_when_all_witnesses_are_asked_for(name):
+    data = (VECTORS / name).read_bytes()
+    assert is_verified(data, 3)
+    assert [bit for bit in range(len(data) * 8) if is_verified(flipped(data, bit), 3)] == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_with_two_of_three_every_changed_bit_outside_the_cosignatures_is_refused(name):
     data = (VECTORS / name).read_bytes()
     assert is_verified(data, 2)
     bits = [place * 8 + bit for place in without_cosignatures(data) for bit in range(8)]
     assert [bit for bit in bits if is_verified(flipped(data, bit), 2)] == []
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_every_changed_bit_of_the_cosignatures_is_refused_when_all_witnesses_are_asked_for(name):
-    data = (VECTORS / name).read_bytes()
-    assert is_verified(data, 3)
-    places = set(range(len(data))) - set(without_cosignatures(data))
-    bits = [place * 8 + bit for place in sorted(places) for bit in range(8)]
-    assert len(bits) > 3000
-    assert [bit for bit in bits if is_verified(flipped(data, bit), 3)] == []
