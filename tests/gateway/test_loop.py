@@ -43,7 +43,8 @@ def shop(shop):
     made_of = {"topics": text_artifact(), "halves": image_artifact("linear"), "wide": wide_artifact()}
     for slug, made in made_of.items():
         model = listings.create_model(owner=erin, name=slug, slug=slug, purpose="Sorts", engine=made[0].engine)
-        shops.add_version(model, *made)
+        behind = [shops.frozen_datanet("Wide rows")] if slug == "wide" else []
+        shops.add_version(model, *made, datanet_versions=behind)
         shops.listed(model, call=1000, tokens_in=10)
     return shop
 
@@ -88,11 +89,13 @@ def test_no_step_of_the_loop_is_long_whatever_is_asked(shop, models, tmp_path, s
     steps_file = tmp_path / "steps.json"
     _, key = shop.buyer("dan-loops", OPEN)
     words = "copper and iron are metals while the wren and the heron are birds " * 31
+    wide = {f"c{i}": 0.5 for i in range(1000)}
     conversation = [{"role": "user", "content": words * 200}] * 3
     large = [
         ("/v1/classify", {"model": "erin/topics", "input": " ".join(words.split()[:400])}),
         ("/v1/classify", {"model": "erin/halves", "input": {"image": large_picture()}}),
-        ("/v1/classify", {"model": "erin/wide", "input": {f"c{i}": 0.5 for i in range(1000)}}),
+        ("/v1/classify", {"model": "erin/wide", "input": wide}),
+        ("/v1/classify", {"model": "erin/wide", "input": wide, "open": {"require": {"max_age_days": 30}}}),
         ("/v1/chat/completions", {"model": "erin/fine", "max_tokens": 20, "messages": conversation}),
     ]
     rounds = []
@@ -107,7 +110,8 @@ def test_no_step_of_the_loop_is_long_whatever_is_asked(shop, models, tmp_path, s
         ) as gateway,
         ThreadPoolExecutor(50 + len(large)) as threads,
     ):
-        # When 50 ask a small model, and one each sends 400 words, a large picture, a wide row and a long conversation
+        # When 50 ask a small model, and one each sends 400 words, a large picture, a wide row, the same with a condition on
+        # each of the 5,000 records, and a long conversation
         for _ in range(3):
             rounds.append(time.time())
             asked = [threads.submit(gateway.post, path, body, key=key) for path, body in large]
