@@ -10,6 +10,7 @@ from binascii import b2a_base64
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any
 from uuid import UUID
 
@@ -68,6 +69,13 @@ class Call:
     def kept_as(self) -> str:
         """The Idempotency-Key as it is stored: a test call never answers a real one. No header can have the line break."""
         return f"test\n{self.idempotency_key}" if self.is_test else self.idempotency_key
+
+    @cached_property
+    def envelope(self) -> dict[str, Any]:
+        """What a chat's answer, and each event of it, says of itself."""
+        prefix = "cmpl" if self.endpoint == "completions" else "chatcmpl"
+        created = int(self.started_at.timestamp())
+        return {"id": f"{prefix}-{self.id.hex}", "created": created, "model": self.version.path}
 
     @property
     def paid_by(self) -> str:

@@ -55,6 +55,11 @@ class Cycle(RequestResponseCycle):
         if self.disconnected:
             act()
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether the client has yet to take what was sent before: then `send` waits for it."""
+        return self.flow.write_paused
+
     def leave(self) -> None:
         """Let whoever works on this request see that its client has left."""
         self.disconnected = True

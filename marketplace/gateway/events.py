@@ -1,4 +1,4 @@
-"""Server-sent events of a chat: those that come from a model, and the envelope of those that go to a client."""
+"""Server-sent events of a chat: those that come from a model, and those that go to a client."""
 
 from __future__ import annotations
 
@@ -33,17 +33,10 @@ async def read_events(chunks: AsyncIterator[bytes]) -> AsyncIterator[dict[str, A
             raise Failed("An event is too large.")
 
 
-def envelope(call: Call) -> dict[str, Any]:
-    """What every answer to a call says of itself."""
-    version = call.version
-    prefix = "cmpl" if call.endpoint == "completions" else "chatcmpl"
-    return {"id": f"{prefix}-{call.id.hex}", "created": int(call.started_at.timestamp()), "model": version.path}
-
-
 def chunk_of(call: Call) -> dict[str, Any]:
     """An event without its choices."""
     kind = "text_completion" if call.endpoint == "completions" else "chat.completion.chunk"
-    return {**envelope(call), "object": kind}
+    return {**call.envelope, "object": kind}
 
 
 def delta_of(call: Call, delta: dict[str, Any], reason: str | None) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from .charging import Call, Outcome
 from .chatting import Prepared
 from .cycle import Cycle
 from .errors import ApiError, upstream_failed, upstream_slow
-from .events import chunk_of, delta_of, envelope, read_events
+from .events import chunk_of, delta_of, read_events
 from .hearing import Heard
 from .http_client import Failed, TooSlow
 from .replies import Reply
@@ -93,7 +93,7 @@ async def stream(upstreams: Upstreams, call: Call, prepared: Prepared, reply: Re
             with await upstreams.chat(prepared.upstreams, prepared.body) as served:
                 heard.upstream = served.upstream
                 async for event in read_events(served.answer.chunks()):
-                    await heard.take(event, call, reply, client_left=client.disconnected)
+                    await heard.take(event, call, reply, client)
                     if heard.stuck and not finishes:
                         _shorten(limit, loop)
                     failpoints.hit("in_stream")
@@ -269,7 +269,7 @@ def body_of(call: Call, text: str, tools: Any, reason: str, prompt_tokens: int, 
         if tools:
             choice["message"]["tool_calls"] = tools
     return {
-        **envelope(call),
+        **call.envelope,
         "object": "text_completion" if call.endpoint == "completions" else "chat.completion",
         "choices": [choice],
         "usage": {
