@@ -1326,6 +1326,17 @@ CREATE TRIGGER version_is_immutable BEFORE UPDATE ON datanets_version
         "A model whose scores predict too little would go on paying by them.",
     ),
     Removal(
+        "a_block_in_a_crowd_of_noise_is_asked_for_itself",
+        "attribution/noise/judgement.py",
+        "        return acquitted | self._not_useless(usual, sizes, of, suspects=set(suspects) - acquitted)\n",
+        "        return acquitted\n",
+        (
+            "tests/attribution/test_noise.py::"
+            "test_honest_rows_that_a_model_finds_hard_are_asked_for_themselves_in_a_crowd_of_garbage",
+        ),
+        "An honest person whose records are unusual would be convicted with the crowd in which they came.",
+    ),
+    Removal(
         "noise_of_equal_labels_is_not_paid",
         "attribution/fitting.py",
         "        if _classes(targets, pool.weights) < 2:\n",

@@ -1,7 +1,8 @@
 """From rows to a judgement: which blocks of new rows are atypical and, taken together, useless.
 
     1. typicality: blocks that look like incumbents of their classes are not asked anything more
-    2. acquittal: of the others, the most valuable for its claim first, whoever is worth R + 2 s is let go
+    2. acquittal: of the others, the most valuable for its claim first, whoever is worth R + 2 s is let go; and then whoever
+       is worth 2 s and R / 2 beside everybody, the rest of the suspects included
     3. the rest together: convicted if they are worth less than half of what equally paid incumbents are, and z > 3
 
 One block alone has a z of 1 to 5 even where all its rows are garbage; pooled evidence of many Sybils has 5 to 50.
@@ -19,7 +20,7 @@ from . import typicality
 from .typicality import Typicality
 from .value import Values, losses_at, sharpness, z_of
 
-METHOD = "atypical and useless/1"
+METHOD = "atypical and useless/2"
 INCUMBENTS_MIN = 1000
 VALIDATION_MIN = 250
 PARAMETERS_MAX = 4000  # their curvature is inverted once, and 8 P^2 bytes are 128 MB here
@@ -194,15 +195,19 @@ class _Court:
         return {number: typicality.of_block(found, np.flatnonzero(block == number)) for number in numbers}
 
     def _acquitted(self, suspects: list[int], of: dict[int, np.ndarray]) -> set[int]:
-        """Who is worth what was claimed, next to the incumbents and to those acquitted before: the best first."""
-        acquitted: set[int] = set()
+        """Who is worth what was claimed, or not useless to everybody else."""
         if not suspects:
-            return acquitted
+            return set()
         usual = float(np.median([self.values.claim(of[number]) for number in suspects]))
+        sizes = {number: self.values.claim(of[number]) / usual for number in suspects}
+        acquitted = self._worth_their_claims(usual, sizes, of)
+        return acquitted | self._not_useless(usual, sizes, of, suspects=set(suspects) - acquitted)
+
+    def _worth_their_claims(self, usual: float, sizes: dict[int, float], of: dict[int, np.ndarray]) -> set[int]:
+        """V >= R + 2 s next to the incumbents and to those acquitted before: the best first. `sizes`: claims / `usual`."""
         null = self.values.null(usual, beside=self.incumbent, rng=self.rng, draws=NULL_DRAWS)
-        beside, left = self.incumbent.copy(), list(suspects)
+        beside, left, acquitted = self.incumbent.copy(), list(sizes), set()
         while left:
-            sizes = {number: self.values.claim(of[number]) / usual for number in left}
             worth = {number: self.values.value(of[number], beside=beside) for number in left}
             best = max(left, key=lambda number: worth[number] / sizes[number])
             asked = max(null.mean, 0.0) * sizes[best] + ACQUITTED_DEVIATIONS * null.deviation * sizes[best] ** 0.5
@@ -212,3 +217,20 @@ class _Court:
             beside |= of[best]
             left.remove(best)
         return acquitted
+
+    def _not_useless(
+        self, usual: float, sizes: dict[int, float], of: dict[int, np.ndarray], *, suspects: set[int]
+    ) -> set[int]:
+        """V >= 2 s and V >= R / 2 beside everybody, the other suspects included.
+
+        Random incumbents with a block's claim differ less there, so one block alone is seen sharply enough to tell it from
+        the crowd in which it came; and what a crowd contradicts is worth more beside it.
+        """
+        everyone = np.ones(len(self.rows), dtype=bool)
+        null = self.values.null(usual, beside=everyone, rng=self.rng.spawn(1)[0], draws=NULL_DRAWS)
+
+        def asked(number: int) -> float:
+            chance = ACQUITTED_DEVIATIONS * null.deviation * sizes[number] ** 0.5
+            return max(chance, USELESS_PART * null.mean * sizes[number])
+
+        return {number for number in suspects if self.values.value(of[number], beside=everyone) >= asked(number)}

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from attribution import noise
+from attribution.engines import linear
 from attribution.noise import typicality
 from attribution.noise.value import Values, losses_at, sharpness
-from tests.attribution.noise_tasks import digits
+from tests.attribution.noise_tasks import SETTINGS, digits
 
 SMALL = {"incumbents": 420, "validation": 120, "entrants": 192, "classes": 5, "called": 60}
 LEAST = {"incumbents_min": 400, "validation_min": 100}
@@ -58,6 +59,32 @@ def test_garbage_does_not_take_an_honest_newcomer_with_it():
     found = noise.judge(replace(garbage, rows=rows, labels=labels, block=block, claims=claims), **LEAST)
 
     assert {one.number for one in found.convicted} == {0, 1, 2}
+
+
+def test_honest_rows_that_a_model_finds_hard_are_asked_for_themselves_in_a_crowd_of_garbage():
+    # Given blocks of garbage, and one block of real rows that are atypical: the model of the incumbents finds them hard
+    size = {"incumbents": 700, "validation": 150, "called": 80}
+    garbage, _ = digits("garbage", 0, entrants=320, **size)
+    honest, _ = digits("honest", 0, entrants=600, **size)
+    old, new = (np.flatnonzero(which) for which in (honest.block == noise.Task.INCUMBENT, honest.block >= 0))
+    theta = linear.fit(honest.rows[old][:, :-1], honest.labels[old], np.ones(len(old)), SETTINGS).arrays["theta"]
+    hard = new[np.argsort(-losses_at(1.0, honest.rows[new] @ theta.T, honest.labels[new]))[60:124]]
+    # When all of them are judged
+    found = noise.judge(
+        replace(
+            garbage,
+            rows=np.vstack([garbage.rows, honest.rows[hard]]),
+            labels=np.concatenate([garbage.labels, honest.labels[hard]]),
+            block=np.concatenate([garbage.block, np.full(len(hard), 10)]),
+            claims=np.concatenate([garbage.claims, honest.claims[hard]]),
+        ),
+        **LEAST,
+    )
+    # Then the garbage is convicted, and they are not, though they look as unusual
+    [hard_block] = [block for block in found.blocks if block.number == 10]
+    assert hard_block.typicality.is_atypical
+    assert hard_block.acquitted
+    assert {block.number for block in found.convicted} == {0, 1, 2, 3, 4}
 
 
 def test_the_same_rows_are_judged_the_same():
