@@ -30,7 +30,7 @@ from bench import report
 from bench.attribution import texts
 
 TITLE = "Attribution: pay of noise"
-SEED = 500
+SEED = 700
 VALIDATION, CALLED, INCUMBENTS, RARE_BEFORE, CONTRIBUTORS = 250, 120, 1000, 10, 20
 NEWCOMER, SPECIALIST, RARE = 96, 64, 48
 TIMES, ACCOUNTS = 9, 10
