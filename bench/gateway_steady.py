@@ -137,8 +137,11 @@ def resident_mib(pid: int) -> float:
 
 def held(site: Books) -> list[str]:
     """What is still held a minute after a gateway has ended: a lease that it could not renew ends by the ledger's clock."""
+    from django.db import connection
+
     from ledger import sequencer
 
+    connection.close()  # this program's own broke with the server
     give_up_at = time.monotonic() + config.LEASE_S + 10
     while left := site.ask("SELECT id FROM ledger_hold WHERE closed_at IS NULL"):
         if time.monotonic() > give_up_at:
@@ -174,13 +177,13 @@ def main() -> None:
                     else memory(gateway, port, keys, given.calls)
                 )
                 rows, wrong = rows + told, wrong + found
+                print("\n".join(f"{what}: {figure}" for what, figure, _ in told), flush=True)
             gateway.send_signal(signal.SIGTERM)
             gateway.wait(60)
             wrong += held(site)
         finally:
             gateway.kill()
             upstream.kill()
-    print("\n".join(f"{what}: {figure}" for what, figure, _ in rows))
     print("\n".join([*wrong[:20], f"{len(wrong)} wrong"]))
     if not given.no_report:
         rows.append(("wrong", str(len(wrong)), "0"))

@@ -67,7 +67,7 @@ class Capture:
         self._notes: deque[dict[str, Any]] = deque()
         self._settle_at = 0.0
         self._thread = threading.Thread(target=self._run, name="db-capture", daemon=True)
-        self.is_down = False
+        self._lost_at: float | None = None  # since when the database does not answer
 
     def start(self) -> None:
         self._thread.start()
@@ -155,9 +155,11 @@ class Capture:
         _answer([waiting], taken() if taken else refused or error)
 
     def _send(self, rows: Sequence[dict[str, Any]], *, patience_s: float) -> None:
-        """Send until the outcome is known. Raises Unavailable when patience ends, psycopg2.Error when refused."""
+        """Send until the outcome is known. Raises Unavailable when patience ends, psycopg2.Error when refused.
+
+        Patience runs from when the database was lost: who waits behind others has waited already.
+        """
         payload = orjson.dumps(by_table(rows)).decode()
-        give_up_at = time.monotonic() + patience_s
         repeats_left = 3
         while True:
             try:
@@ -166,21 +168,21 @@ class Capture:
                 with self._session.cursor() as cursor:
                     cursor.execute(_CAPTURE, [payload])
                     cursor.fetchone()
-                self.is_down = False
+                self._lost_at = None
                 return
             except psycopg2.Error as error:
-                lost = is_lost(self._session, error)
-                if lost:
+                if is_lost(self._session, error):
                     if self._session is not None:
                         self._session.close()
                     self._session = None
-                    self.is_down = True
-                elif isinstance(error, psycopg2.OperationalError) and repeats_left:
-                    repeats_left -= 1  # a deadlock or a lock time-out: nothing is wrong with the rows
+                    self._lost_at = self._lost_at or time.monotonic()
+                    if time.monotonic() >= self._lost_at + patience_s:
+                        raise Unavailable from error
                 else:
-                    raise
-                if lost and time.monotonic() >= give_up_at:
-                    raise Unavailable from error
+                    self._lost_at = None
+                    if not isinstance(error, psycopg2.OperationalError) or not repeats_left:
+                        raise
+                    repeats_left -= 1  # a deadlock or a lock time-out: nothing is wrong with the rows
             time.sleep(0.1)
 
     def _settle_unknown(self) -> None:

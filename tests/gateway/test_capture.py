@@ -8,6 +8,7 @@ import os
 import uuid
 from contextlib import closing
 from functools import partial
+from types import SimpleNamespace
 
 import psycopg2
 import pytest
@@ -17,9 +18,11 @@ from attribution.payloads import TOPIC
 from ledger import chart, errors
 from ledger import services as ledger
 from marketplace import promotion
-from marketplace.gateway import catalogue, database
+from marketplace.gateway import capture as capturing
+from marketplace.gateway import catalogue, config, database
 from marketplace.gateway.capture import CapReached, Capture, FreeCallTaken, KeyTaken
 from marketplace.gateway.charging import Call, Outcome, charge
+from marketplace.gateway.errors import Unavailable
 from marketplace.gateway.idempotency import Idempotency
 from marketplace.models import ApiKey, CallContent, FreeCall, KeyLease, KeyUse
 from marketplace.models import Call as StoredCall
@@ -118,6 +121,38 @@ def test_a_call_that_nothing_covers_is_refused_whole(shop):
 
     assert isinstance(refused, errors.InsufficientFunds)
     assert not StoredCall.objects.filter(pk=row["call"]["id"]).exists()
+
+
+def test_calls_that_wait_behind_others_in_an_outage_are_told_when_those_are(monkeypatch):
+    # Given a database that does not answer, a clock that moves as far as is slept, and batches of one call
+    now_s = 1000.0
+    tried: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        nonlocal now_s
+        now_s += seconds
+
+    def refused(_dsn: str, _name: str):
+        tried.append(now_s)
+        raise psycopg2.OperationalError("connection refused")
+
+    monkeypatch.setattr(capturing, "time", SimpleNamespace(monotonic=lambda: now_s, sleep=sleep))
+    monkeypatch.setattr(config, "CAPTURE_BATCH_MAX", 1)
+    capture = Capture("", open_connection=refused)
+
+    async def burst():
+        waiting = [asyncio.ensure_future(capture.store({"call": {"id": str(number)}})) for number in range(3)]
+        await asyncio.sleep(0)
+        capture.start()
+        return await asyncio.gather(*waiting, return_exceptions=True)
+
+    # When three calls end
+    results = asynchronous.run(burst())
+
+    # Then all are told that it is unknown, once the first of them has had its patience
+    assert [type(result) for result in results] == [Unavailable] * 3
+    assert tried[-1] - tried[0] == pytest.approx(config.CAPTURE_PATIENCE_S)
+    capture.stop()
 
 
 def lease_of_cap(key: ApiKey, amount_nano: int) -> str:
