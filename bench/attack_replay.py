@@ -57,7 +57,7 @@ def replay(books, market: Market, name: str, choice: Choice, *, questions: int, 
     data = market.data
     asked = data.questions[:questions]
     privileges.apply(connection, role=settings.APP_DB_ROLE)
-    fields = {"schema": _plain(data.schema)} if data.kind == "tabular" else {"schema": {"labels": data.labels}}
+    fields = {"schema": plain_schema(data.schema)} if data.kind == "tabular" else {"schema": {"labels": data.labels}}
     datanet = make_datanet("Attacked", kind=data.kind, **fields)
     if data.kind == "tabular":  # as the first file of so many rows does
         registration.freeze_spreads(datanet, [data.body(row) for row in data.honest[: 2 * data.rows_each]])
@@ -69,7 +69,7 @@ def replay(books, market: Market, name: str, choice: Choice, *, questions: int, 
         identities = {}
         for who in dict.fromkeys(row.who for row in rows):
             mine = [n for n, row in enumerate(rows) if row.who == who]
-            submission = send(datanet, _file(data, [rows[n] for n in mine]), by=_name(who), name=_FILES[data.kind])
+            submission = send(datanet, file_of(data, [rows[n] for n in mine]), by=_name(who), name=_FILES[data.kind])
             stored = Record.objects.filter(submission=submission).order_by("position")
             identities.update(zip(mine, stored.values_list("identity", flat=True), strict=True))
         return [identities[n] for n in range(len(rows))]
@@ -149,12 +149,13 @@ def _name(who: int) -> str:
     return f"curator{who}" if who in CURATORS else f"account{who}" if who >= FIRST_ACCOUNT else f"person{who}"
 
 
-def _plain(schema: dict) -> dict:
+def plain_schema(schema: dict) -> dict:
+    """As its owner writes it: without the spreads that the product adds."""
     columns = [{key: value for key, value in each.items() if key != "spread"} for each in schema["columns"]]
     return schema | {"columns": columns}
 
 
-def _file(data: Data, rows: Sequence[Row]) -> bytes:
+def file_of(data: Data, rows: Sequence[Row]) -> bytes:
     """What a contributor uploads."""
     from tests.datanets.cast import table
     from tests.datanets.hostile import zipped

@@ -30,6 +30,7 @@ import numpy as np
 
 from bench import report
 from bench.attack_data import Tumours
+from bench.attack_replay import file_of, plain_schema
 from bench.books import ROOT, books
 from devstack.children import bound_to_parent, stop
 from devstack.services import APP_ROLE, OWNER_ROLE, SEQUENCER_ROLE, Valkey
@@ -49,16 +50,13 @@ def frozen_version(data: Tumours) -> Any:
     """Version 1 of a Datanet, of all rows of all contributors."""
     from datanets import registration
     from marketplace import publishing
-    from tests.datanets.cast import make_datanet, send, table
+    from tests.datanets.cast import make_datanet, send
     from tests.shop import approve_all
 
-    columns = [{key: value for key, value in each.items() if key != "spread"} for each in data.schema["columns"]]
-    datanet = make_datanet("Tumours", schema=data.schema | {"columns": columns})
+    datanet = make_datanet("Tumours", schema=plain_schema(data.schema))
     registration.freeze_spreads(datanet, [data.body(row) for row in data.honest[: 2 * data.rows_each]])
-    header = ",".join([*data.columns, "diagnosis"])
     for who in range(data.contributors):
-        mine = [(*map(repr, row.value), row.label) for row in data.honest if row.who == who]
-        send(datanet, table(mine, header), by=f"person{who}")
+        send(datanet, file_of(data, [row for row in data.honest if row.who == who]), by=f"person{who}")
     approve_all(datanet)
     return publishing.publish_version(datanet, by=datanet.owner)
 
