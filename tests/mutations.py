@@ -1161,9 +1161,9 @@ CREATE TRIGGER version_is_immutable BEFORE UPDATE ON datanets_version
     Removal(
         "answer_waits_for_its_charge",
         "marketplace/gateway/capture.py",
-        "            self._send([waiting.row for waiting in batch], patience_s=config.CAPTURE_PATIENCE_S)\n",
+        "            self._send([waiting.row for waiting in batch], give_up_at=batch[0].give_up_at)\n",
         "            _answer(batch, None)\n"
-        "            self._send([waiting.row for waiting in batch], patience_s=config.CAPTURE_PATIENCE_S)\n",
+        "            self._send([waiting.row for waiting in batch], give_up_at=batch[0].give_up_at)\n",
         ("tests/gateway/test_capture.py::test_a_call_that_nothing_covers_is_refused_whole",),
         "The last byte would leave before the call is durable; a crash in between makes it free.",
     ),

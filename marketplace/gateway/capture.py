@@ -13,7 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
@@ -53,6 +53,7 @@ class _Waiting:
     row: dict[str, Any]
     loop: asyncio.AbstractEventLoop
     future: asyncio.Future[bool]
+    give_up_at: float
     lease_gone: bool = False
 
 
@@ -67,7 +68,6 @@ class Capture:
         self._notes: deque[dict[str, Any]] = deque()
         self._settle_at = 0.0
         self._thread = threading.Thread(target=self._run, name="db-capture", daemon=True)
-        self._lost_at: float | None = None  # since when the database does not answer
 
     def start(self) -> None:
         self._thread.start()
@@ -85,7 +85,7 @@ class Capture:
             KeyTaken, FreeCallTaken, CapReached, ledger errors, psycopg2.Error: refused; nothing was stored or charged.
         """
         loop = asyncio.get_running_loop()
-        waiting = _Waiting(row, loop, loop.create_future())
+        waiting = _Waiting(row, loop, loop.create_future(), time.monotonic() + config.CAPTURE_PATIENCE_S)
         self._waiting.put(waiting)
         return await waiting.future
 
@@ -129,7 +129,8 @@ class Capture:
         failpoints.hit("before_capture")
         metrics.BATCH.observe(len(batch))
         try:
-            self._send([waiting.row for waiting in batch], patience_s=config.CAPTURE_PATIENCE_S)
+            # The first has waited the longest, perhaps behind others while the database was away.
+            self._send([waiting.row for waiting in batch], give_up_at=batch[0].give_up_at)
         except Unavailable as error:
             self._unknown += [_as_failed(waiting.row) for waiting in batch]
             _answer(batch, error)
@@ -147,18 +148,15 @@ class Capture:
         """One call was refused. If only its lease is gone (it expired), its payer pays without it."""
         refused = ledger_errors.of(error)
         if isinstance(refused, _LEASE_GONE) and waiting.row.get("hold_id"):
-            self._store([_Waiting({**waiting.row, "hold_id": None}, waiting.loop, waiting.future, lease_gone=True)])
+            self._store([replace(waiting, row={**waiting.row, "hold_id": None}, lease_gone=True)])
             return
         taken = _TAKEN.get(error.pgcode or "")
         if taken is None and refused is None:
             logger.error("a call could not be stored: %s %s", error.pgcode, (error.diag.message_primary or "")[:200])
         _answer([waiting], taken() if taken else refused or error)
 
-    def _send(self, rows: Sequence[dict[str, Any]], *, patience_s: float) -> None:
-        """Send until the outcome is known. Raises Unavailable when patience ends, psycopg2.Error when refused.
-
-        Patience runs from when the database was lost: who waits behind others has waited already.
-        """
+    def _send(self, rows: Sequence[dict[str, Any]], *, give_up_at: float) -> None:
+        """Send until the outcome is known. Raises Unavailable when it is time to give up, psycopg2.Error when refused."""
         payload = orjson.dumps(by_table(rows)).decode()
         repeats_left = 3
         while True:
@@ -168,21 +166,19 @@ class Capture:
                 with self._session.cursor() as cursor:
                     cursor.execute(_CAPTURE, [payload])
                     cursor.fetchone()
-                self._lost_at = None
                 return
             except psycopg2.Error as error:
-                if is_lost(self._session, error):
+                lost = is_lost(self._session, error)
+                if lost:
                     if self._session is not None:
                         self._session.close()
                     self._session = None
-                    self._lost_at = self._lost_at or time.monotonic()
-                    if time.monotonic() >= self._lost_at + patience_s:
-                        raise Unavailable from error
-                else:
-                    self._lost_at = None
-                    if not isinstance(error, psycopg2.OperationalError) or not repeats_left:
-                        raise
+                elif isinstance(error, psycopg2.OperationalError) and repeats_left:
                     repeats_left -= 1  # a deadlock or a lock time-out: nothing is wrong with the rows
+                else:
+                    raise
+                if lost and time.monotonic() >= give_up_at:
+                    raise Unavailable from error
             time.sleep(0.1)
 
     def _settle_unknown(self) -> None:
@@ -190,7 +186,7 @@ class Capture:
         self._settle_at = time.monotonic() + _SETTLE_S
         while self._unknown:
             try:
-                self._send(self._unknown[:1], patience_s=0)
+                self._send(self._unknown[:1], give_up_at=time.monotonic())
             except (Unavailable, psycopg2.OperationalError):
                 return
             except psycopg2.Error as error:  # this one never can be: it must not keep the others from it
@@ -202,7 +198,7 @@ class Capture:
         if not rows:
             return
         try:
-            self._send(rows, patience_s=0)
+            self._send(rows, give_up_at=time.monotonic())
         except (Unavailable, psycopg2.Error) as error:
             logger.warning("%s refused calls were not noted: %s", len(rows), type(error).__name__)
 

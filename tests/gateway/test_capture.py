@@ -123,20 +123,26 @@ def test_a_call_that_nothing_covers_is_refused_whole(shop):
     assert not StoredCall.objects.filter(pk=row["call"]["id"]).exists()
 
 
-def test_calls_that_wait_behind_others_in_an_outage_are_told_when_those_are(monkeypatch):
-    # Given a database that does not answer, a clock that moves as far as is slept, and batches of one call
-    now_s = 1000.0
-    tried: list[float] = []
+@pytest.fixture
+def clock(monkeypatch):
+    """The capture's clock, which moves as far as it sleeps."""
+    clock = SimpleNamespace(now_s=1000.0)
 
     def sleep(seconds: float) -> None:
-        nonlocal now_s
-        now_s += seconds
+        clock.now_s += seconds
+
+    monkeypatch.setattr(capturing, "time", SimpleNamespace(monotonic=lambda: clock.now_s, sleep=sleep))
+    return clock
+
+
+def test_calls_that_wait_behind_others_in_an_outage_are_told_when_those_are(monkeypatch, clock):
+    # Given a database that does not answer, and batches of one call
+    tried: list[float] = []
 
     def refused(_dsn: str, _name: str):
-        tried.append(now_s)
+        tried.append(clock.now_s)
         raise psycopg2.OperationalError("connection refused")
 
-    monkeypatch.setattr(capturing, "time", SimpleNamespace(monotonic=lambda: now_s, sleep=sleep))
     monkeypatch.setattr(config, "CAPTURE_BATCH_MAX", 1)
     capture = Capture("", open_connection=refused)
 
@@ -153,6 +159,36 @@ def test_calls_that_wait_behind_others_in_an_outage_are_told_when_those_are(monk
     assert [type(result) for result in results] == [Unavailable] * 3
     assert tried[-1] - tried[0] == pytest.approx(config.CAPTURE_PATIENCE_S)
     capture.stop()
+
+
+def test_a_call_after_an_outage_waits_for_a_connection_as_long_as_any_other(shop, clock):
+    # Given a process that gave up a call, and a database that comes back and has no connection free for a moment
+    dan, _ = shop.buyer("dan-after", OPEN)
+    lost, kept = finished_call(shop, dan, hold_id=hold(dan)), finished_call(shop, dan, hold_id=hold(dan))
+    back = SimpleNamespace(at_s=float("inf"))
+
+    def opened(dsn: str, name: str):
+        if clock.now_s < back.at_s:
+            raise psycopg2.OperationalError("sorry, too many clients already")
+        return database.connect(dsn, name)
+
+    capture = Capture(dsn_of(shop), open_connection=opened)
+
+    async def both():
+        capture.start()
+        with pytest.raises(Unavailable):
+            await capture.store(lost)
+        back.at_s = clock.now_s + config.CAPTURE_PATIENCE_S / 2
+        return await capture.store(kept)
+
+    # When another call ends
+    assert asynchronous.run(both()) is False
+
+    # Then it is stored, and charged; and the one before is a failure that cost nothing
+    capture.stop()
+    assert StoredCall.objects.get(pk=kept["call"]["id"]).status == "succeeded"
+    assert StoredCall.objects.get(pk=lost["call"]["id"]).cost_nano == 0
+    assert shop.balance_nano(dan) == OPEN - CALL_NANO
 
 
 def lease_of_cap(key: ApiKey, amount_nano: int) -> str:
