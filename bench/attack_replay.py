@@ -11,11 +11,8 @@ from __future__ import annotations
 
 import argparse
 import base64
-import contextlib
 import json
-import os
 import sys
-import tempfile
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,7 +24,7 @@ from bench.attack_data import SETS, Data, Row, png
 from bench.attack_kinds import ATTACKER, ATTACKS, COLLUDER, CURATORS, FIRST_ACCOUNT, Choice, Play
 from bench.attack_market import PRICE_NANO, Market, Sent
 from bench.attacks import curator_of
-from devstack.services import APP_ROLE, OWNER_ROLE, SEQUENCER_ROLE, Valkey
+from bench.books import whole_site
 
 TOTAL_OPEN = 1_000
 _FILES = {"tabular": "rows.csv", "image": "pictures.zip"}
@@ -175,8 +172,6 @@ def _input(data: Data, value: Any) -> Any:
 
 
 def main() -> None:
-    from bench.books import books
-
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("engine", choices=("linear", "neighbours"))
     parser.add_argument("set", choices=[name for name, each in SETS.items() if each.kind != "text"])
@@ -187,18 +182,9 @@ def main() -> None:
     unit = json.loads(options.state.read_text(encoding="utf-8"))["units"][
         f"{options.engine}/{options.set}/{options.attack}"
     ]
-    with contextlib.ExitStack() as ended:
-        folder = Path(ended.enter_context(tempfile.TemporaryDirectory(prefix="attack-replay-")))
-        valkey = Valkey(folder, ephemeral=True)  # doorbells ring, and nobody hears them: this process does the work
-        valkey.start()
-        ended.callback(valkey.stop)
-        environment = {"REVIEW_UNDO_S": "0", "WITNESS_QUORUM": "0", "LOG_DIR": f"{folder}/log"}
-        site = ended.enter_context(books(environment | valkey.environment()))
+    with whole_site():  # doorbells ring, and nobody hears them: this process does the work
         from tests.books import Books
 
-        # Here one process does what web, worker and sequencer do.
-        site.ask(f"GRANT {APP_ROLE}, {SEQUENCER_ROLE} TO {OWNER_ROLE}")
-        os.environ["DATABASE_APP_URL"] = site.postgres.url(APP_ROLE)
         market = Market(SETS[options.set](0), options.engine)
         found = replay(Books("openledger"), market, options.attack, unit["judged"], questions=options.questions)
     print(f"{options.attack}, {options.set}, {options.engine}: ledger {found.after / found.before:.6f}", found)

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from devstack.environment import without_servers
-from devstack.services import APP_ROLE, OWNER_ROLE, SUPERUSER, Postgres
+from devstack.services import APP_ROLE, OWNER_ROLE, SEQUENCER_ROLE, SUPERUSER, Postgres, Valkey
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -85,3 +85,19 @@ def _readable_by_pgbench(script: str) -> str:
     """With prepared statements pgbench takes every `:name` for a variable, inside quotes too: write that colon as \\x3a."""
     parts = re.split(r"('[^']*')", script)
     return "".join("E" + part.replace(":", "\\x3a") if part.startswith("'") else part for part in parts)
+
+
+@contextlib.contextmanager
+def whole_site(environment: Mapping[str, str] | None = None) -> Iterator[Books]:
+    """`books` with a Valkey, where this process does what web, worker and sequencer do, and reviews cannot be undone."""
+    with tempfile.TemporaryDirectory(prefix="bench-site-") as folder:
+        valkey = Valkey(Path(folder), ephemeral=True)
+        valkey.start()
+        try:
+            told = {"REVIEW_UNDO_S": "0", "WITNESS_QUORUM": "0", "LOG_DIR": f"{folder}/log"}
+            with books(told | valkey.environment() | dict(environment or {})) as site:
+                site.ask(f"GRANT {APP_ROLE}, {SEQUENCER_ROLE} TO {OWNER_ROLE}")
+                os.environ["DATABASE_APP_URL"] = site.postgres.url(APP_ROLE)
+                yield site
+        finally:
+            valkey.stop()

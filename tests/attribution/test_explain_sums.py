@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import uuid
 from collections import Counter
 
 import pytest
 from django.db.models import Sum
-from django.utils import timezone
 
 from attribution import bundles, explain_sums, features
 from attribution.engines import ENGINES
-from attribution.models import Cut, Epoch, Line, RecordEpoch, Trace
+from attribution.models import Epoch, Line, RecordEpoch, Trace
 from attribution.settlement import plan_epoch
 from datanets.models import Record
-from marketplace.pricing import split_charge
-from marketplace.rules import DEFAULT_PARTS
+from tests.attribution.at_once import closed_epoch
 from tests.datanets.cast import measured, person
 from tests.shop import fund, published, trained
 
@@ -24,10 +21,7 @@ CALLS, QUESTIONS = 10_000, 200
 
 @pytest.fixture
 def epoch(books, settings) -> Epoch:
-    """A planned epoch of ten thousand calls to a model on four records, at prices that leave remainders.
-
-    Its traces are written at once: one by one, as calls come, they would take minutes.
-    """
+    """A planned epoch of ten thousand calls to a model on four records, at prices that leave remainders."""
     settings.REVIEW_UNDO_S = 0
     settings.PLAN_SHARD_CALLS = CALLS
     fund(books, person("devi"), 1)
@@ -36,35 +30,7 @@ def epoch(books, settings) -> Epoch:
     asked = [{"radius": 9.0 + number / 8, "texture": 11.0 + number % 89 / 5} for number in range(QUESTIONS)]
     rows = features.transform(bundle.serving["spec"], asked)
     contexts = [ENGINES["linear"].answer(bundle.artifact, inputs).context for inputs in rows]
-    traces = []
-    for number in range(CALLS):
-        parts = split_charge(1_000 + number * 7, DEFAULT_PARTS)
-        traces.append(
-            Trace(
-                charge_id=uuid.UUID(int=number + 1),
-                model_id=version.model_id,
-                model_version_id=version.pk,
-                artifact_id=version.artifact_sha256,
-                rule_sha256="0" * 64,
-                data_nano=parts["data"],
-                curation_nano=parts["curation"],
-                status=Trace.Status.DONE,
-                context=contexts[number % QUESTIONS],
-                method="midpoint influence/1",
-                charged_at=timezone.now(),
-            )
-        )
-    Trace.objects.bulk_create(traces, batch_size=2000)
-    cut = Cut.objects.create(boundary=1, first_leaf=0, end_leaf=1)
-    closed = Epoch.objects.create(
-        id=uuid.uuid4(),
-        cut=cut,
-        model_id=version.model_id,
-        number=1,
-        first_leaf=0,
-        end_leaf=1,
-        charge_ids=[str(trace.charge_id) for trace in traces],
-    )
+    closed = closed_epoch(version, [contexts[number % QUESTIONS] for number in range(CALLS)])
     return plan_epoch(closed.pk)
 
 
