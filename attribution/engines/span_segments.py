@@ -24,6 +24,9 @@ import pydivsufsort
 WORD_BYTES = 3
 SPAN_WORDS_MIN = 6
 STEP_WORDS = 32  # how many words are compared at once beyond the first six
+SAMPLED_EVERY = (
+    1024  # of so many suffixes the first six words of one are kept apart, so that they stay in a processor's cache
+)
 PADDING_WORDS = SPAN_WORDS_MIN + STEP_WORDS  # after the last document: a phrase may be read at any place
 SEGMENT_WORDS_MAX = 1 << 24  # so that a place in a segment fits three bytes, too, and sorting one takes 320 MB
 UNKNOWN = (1 << 24) - 1  # a word of an answer that no document has; greater than any number
@@ -92,6 +95,7 @@ def joined(segments: Sequence[Segment]) -> dict[str, np.ndarray]:
         `vocabulary`: hashes, ascending, int64, shape (v,).
         `words`: three bytes each, big-endian, uint8, one segment after the other, and zeros at the end.
         `suffixes`: three bytes each, little-endian: places in their segment; uint8, and a zero at the end.
+        `samples`: the first six words of suffixes 0, `SAMPLED_EVERY`, twice that..., as in `words`; uint8.
         `buckets`: int32, shape (segments, v + 1): how many suffixes of the segment begin with an earlier word.
         `segments`: int64, shape (segments, 2): where its words and where its suffixes begin.
         `documents`: int64, shape (documents, 2): where its words begin, and whose it is.
@@ -100,7 +104,7 @@ def joined(segments: Sequence[Segment]) -> dict[str, np.ndarray]:
     vocabulary = np.unique(np.concatenate([segment.vocabulary for segment in segments] or [np.zeros(0, np.int64)]))
     if len(vocabulary) > WORDS_KNOWN_MAX:
         raise ValueError(f"An index knows {WORDS_KNOWN_MAX} different words at most.")
-    words, suffixes, buckets, table, documents = [], [], [], [], []
+    words, suffixes, sampled, buckets, table, documents = [], [], [], [], [], []
     words_before = suffixes_before = 0
     for segment in segments:
         number = np.zeros(len(segment.vocabulary) + 1, dtype=np.uint32)
@@ -109,15 +113,21 @@ def joined(segments: Sequence[Segment]) -> dict[str, np.ndarray]:
         counts = np.bincount(mine, minlength=len(vocabulary) + 1)[1:]
         words.append(packed(mine))
         suffixes.append(_packed_little(segment.suffixes))
+        sampled.append(
+            segment.suffixes[-suffixes_before % SAMPLED_EVERY :: SAMPLED_EVERY].astype(np.int64) + words_before
+        )
         buckets.append(np.concatenate([[0], np.cumsum(counts)]))
         table.append((words_before, suffixes_before))
         documents.append(segment.documents + (words_before, 0))
         words_before += len(mine)
         suffixes_before += len(segment.suffixes)
+    all_words = np.concatenate([*words, np.zeros(PADDING_WORDS * WORD_BYTES, dtype=np.uint8)])
+    sixes = np.lib.stride_tricks.sliding_window_view(all_words, SPAN_WORDS_MIN * WORD_BYTES)
     return {
         "vocabulary": vocabulary,
-        "words": np.concatenate([*words, np.zeros(PADDING_WORDS * WORD_BYTES, dtype=np.uint8)]),
+        "words": all_words,
         "suffixes": np.concatenate([*suffixes, np.zeros(WORD_BYTES + 1, dtype=np.uint8)]),
+        "samples": sixes[np.concatenate([*sampled, np.zeros(0, dtype=np.int64)]) * WORD_BYTES].reshape(-1),
         "buckets": np.array(buckets, dtype=np.int32).reshape(len(segments), len(vocabulary) + 1),
         "segments": np.array(table, dtype=np.int64).reshape(-1, 2),
         "documents": np.concatenate([*documents, np.zeros((0, 2), dtype=np.int64)]),

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from attribution.engines import from_files, spans
+from attribution.engines import from_files, span_index, span_segments, spans
 from attribution.engines.span_index import Index, Match
 from attribution.engines.span_segments import SPAN_WORDS_MIN, UNKNOWN, joined, sealed
 from attribution.engines.span_words import hashes_of, numbered, places_of, words_of
@@ -57,16 +57,25 @@ def naive(documents: list[list[str]], answer: list[str]) -> list[tuple[int, int,
     return [(start, end - start, min(holders(start, end))) for start, end in maximal]
 
 
-@settings(max_examples=60, deadline=None)
-@example(documents=[list("abcabcabc")], answer=list("abcabcabcabc"), segment_words=1)
-@example(documents=[list("abcabc"), list("abcabca")], answer=list("abcabczabcabca"), segment_words=100)
-@given(documents=texts, answer=answers, segment_words=st.integers(1, 60))
+@settings(max_examples=100, deadline=None)
+@example(documents=[list("abcabcabc")], answer=list("abcabcabcabc"), segment_words=1, sampled_every=1)
+@example(
+    documents=[list("abcabc"), list("abcabca")], answer=list("abcabczabcabca"), segment_words=100, sampled_every=1024
+)
+@example(documents=[list("a" * 60), list("ab" * 30)], answer=list("aaaaaaabababa"), segment_words=61, sampled_every=5)
+@given(
+    documents=texts, answer=answers, segment_words=st.integers(1, 60), sampled_every=st.sampled_from([1, 2, 5, 1024])
+)
 def test_what_is_found_is_what_a_naive_search_finds_however_texts_are_cut_into_segments(
-    documents, answer, segment_words
+    documents, answer, segment_words, sampled_every
 ):
-    artifact = fitted(*map(" ".join, documents), segment_words=segment_words)
+    with pytest.MonkeyPatch.context() as patch:  # so that few words have many samples, and some that are far apart
+        for module in (span_index, span_segments):
+            patch.setattr(module, "SAMPLED_EVERY", sampled_every)
+        patch.setattr(span_index, "REACH_GROWS", 2)
+        artifact = fitted(*map(" ".join, documents), segment_words=segment_words)
 
-    assert found(artifact, " ".join(answer)) == naive(documents, answer)
+        assert found(artifact, " ".join(answer)) == naive(documents, answer)
 
 
 @settings(max_examples=15, deadline=None)
