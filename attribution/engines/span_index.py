@@ -54,7 +54,7 @@ class Index:
     def __init__(self, arrays: Mapping[str, np.ndarray]) -> None:
         self.vocabulary, self.segments = arrays["vocabulary"], arrays["segments"]
         self.total = int(arrays["totals"][0])
-        self._buckets, self._documents = arrays["buckets"], arrays["documents"]
+        self._buckets, (self._begins, self._whose) = arrays["buckets"], arrays["documents"]
         self._words = np.ascontiguousarray(arrays["words"]).data
         count = len(self._words) // WORD_BYTES - PADDING_WORDS
         self._six = self._phrases(SPAN_WORDS_MIN, count + STEP_WORDS)
@@ -106,7 +106,7 @@ class Index:
         count = len(numbers) - SPAN_WORDS_MIN + 1
         if count < 1 or not len(self.segments):
             return _Looks(*(np.zeros(0, dtype=np.int64) for _ in range(4)))
-        sixes = np.lib.stride_tricks.sliding_window_view(numbers, SPAN_WORDS_MIN)
+        sixes = np.ndarray((count, SPAN_WORDS_MIN), numbers.dtype, numbers, 0, numbers.strides * 2)
         start = np.flatnonzero((sixes < UNKNOWN).all(1))
         sixes = sixes[start]
         after = sixes.copy()
@@ -244,5 +244,5 @@ class Index:
         if not excluded:
             # Documents are in the order of their owners, so the first place is the earliest owner's.
             places = places.min(keepdims=True)
-        found = self._documents[np.searchsorted(self._documents[:, 0], places, side="right") - 1, 1]
+        found = self._whose[np.searchsorted(self._begins, places, side="right") - 1]
         return min((owner for owner in set(found.tolist()) if owner not in excluded), default=None)

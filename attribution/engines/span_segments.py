@@ -98,7 +98,7 @@ def joined(segments: Sequence[Segment]) -> dict[str, np.ndarray]:
         `samples`: the first six words of suffixes 0, `SAMPLED_EVERY`, twice that..., as in `words`; uint8.
         `buckets`: int32, shape (segments, v + 1): how many suffixes of the segment begin with an earlier word.
         `segments`: int64, shape (segments, 2): where its words and where its suffixes begin.
-        `documents`: int64, shape (documents, 2): where its words begin, and whose it is.
+        `documents`: int64, shape (2, documents): where its words begin, and whose it is.
         `totals`: int64: how many words there are in all documents.
     """
     vocabulary = np.unique(np.concatenate([segment.vocabulary for segment in segments] or [np.zeros(0, np.int64)]))
@@ -130,7 +130,7 @@ def joined(segments: Sequence[Segment]) -> dict[str, np.ndarray]:
         "samples": sixes[np.concatenate([*sampled, np.zeros(0, dtype=np.int64)]) * WORD_BYTES].reshape(-1),
         "buckets": np.array(buckets, dtype=np.int32).reshape(len(segments), len(vocabulary) + 1),
         "segments": np.array(table, dtype=np.int64).reshape(-1, 2),
-        "documents": np.concatenate([*documents, np.zeros((0, 2), dtype=np.int64)]),
+        "documents": np.ascontiguousarray(np.concatenate([*documents, np.zeros((0, 2), dtype=np.int64)]).T),
         "totals": np.array([suffixes_before], dtype=np.int64),
     }
 
