@@ -34,11 +34,14 @@ DEPOSIT_NANO = 10**13
 POOL = "pool:00000000-0000-0000-0000-000000000001:calls"
 
 # Four legs: a payer, the platform, the pools of data and of curation.
-LEGS = f'"accounts":["wallet:%1$s","platform:fees","{POOL}:data","{POOL}:curation"],"amounts":[-45,5,35,5]'
+ACCOUNTS = f'"wallet:%1$s","platform:fees","{POOL}:data","{POOL}:curation"'
+BATCH = (
+    f'{{"accounts":[{ACCOUNTS}],'
+    '"postings":[{"id":"%2$s","kind":"call_charged","reference":"call:%2$s","amounts":"{-45,5,35,5}"}]}'
+)
 POST = f"""
 \\set payer random(1, {{payers}})
-SELECT ledger_post(format('[{{{{"id":"%2$s","kind":"call_charged","reference":"call:%2$s",{LEGS}}}}}]',
-                          :payer::int, id)::jsonb)
+SELECT ledger_post(format('{BATCH.replace("{", "{{").replace("}", "}}")}', :payer::int, id)::jsonb)
 FROM (SELECT gen_random_uuid() AS id) i;
 """
 # The row that this makes, into a table with the same columns and indexes, without a check or a lock.

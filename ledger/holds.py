@@ -12,6 +12,7 @@ from datetime import datetime
 from uuid import UUID
 
 from ledger import database
+from ledger.legs import batch
 from ledger.models import Hold
 from ledger.postings import Posting
 
@@ -90,7 +91,9 @@ def draw(draws: Sequence[Draw]) -> set[UUID]:
     """
     if not draws:
         return set()
-    said = database.as_json([item.posting.said() | {"hold_id": item.hold_id, "close": item.close} for item in draws])
+    said = database.as_json(
+        batch(item.posting.said() | {"hold_id": item.hold_id, "close": item.close} for item in draws)
+    )
     ids = (item.posting.id for item in draws)
     return database.new_among(ids, "SELECT ledger_draw(%s)::text", said, prepared_as="ledger_draws")
 

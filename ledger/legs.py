@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import itertools
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Any
 from uuid import UUID
 
 from ledger.chart import SUPPLY_NANO
@@ -40,3 +43,26 @@ def legs(moves: Iterable[tuple[str, str, int]], *, posting: UUID | str) -> tuple
     if payer is None or total_nano > SUPPLY_NANO:
         raise BadAmount("nothing to move, or more than the supply", posting=str(posting))
     return [payer, *received], [-total_nano, *received.values()]
+
+
+def batch(postings: Iterable[Mapping[str, Any]]) -> dict[str, list]:
+    """Postings as `ledger_post` and `ledger_draw` read them together: each account is named once.
+
+    Args:
+        postings: Each with its `accounts` and `amounts`, as `legs` returns them, and what else is said of it.
+    """
+    places: defaultdict[str, int] = defaultdict(itertools.count(1).__next__)
+    said: list[dict[str, Any]] = []
+    for posting in postings:
+        one = dict(posting)
+        one["legs"] = _array([places[code] for code in one.pop("accounts")])
+        one["amounts"] = _array(one["amounts"])
+        said.append(one)
+    if len(said) == 1:
+        del said[0]["legs"]  # they are all accounts in their order
+    return {"accounts": list(places), "postings": said}
+
+
+def _array(numbers: list[int]) -> str:
+    """As PostgreSQL reads an array."""
+    return f"{{{str(numbers)[1:-1]}}}"

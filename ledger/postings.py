@@ -10,7 +10,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from ledger import commitments, database
-from ledger.legs import legs
+from ledger.legs import batch, legs
 from ledger.models import Journal, LedgerAccount
 
 _POST = "SELECT ledger_post(%s)::text"
@@ -99,7 +99,7 @@ class Posting:
     takes_from: UUID | None = None
 
     def said(self) -> dict:
-        """The posting as the SQL functions read it. Raises BadAmount, Unbalanced, strict.Malformed."""
+        """The posting as `legs.batch` reads it. Raises BadAmount, Unbalanced, strict.Malformed."""
         accounts, amounts = legs(self.moves, posting=self.id)
         said: dict[str, object] = {
             "id": self.id,
@@ -154,14 +154,14 @@ def post(
         LotUnavailable; strict.Malformed if the log could not publish the entry.
     """
     said = Posting(id, kind, reference, moves, entry, vest_after_s, takes_from).said()
-    return bool(database.rows(_POST, database.as_json([said]), prepared_as="ledger_posts"))
+    return bool(database.rows(_POST, database.as_json(batch([said])), prepared_as="ledger_posts"))
 
 
 def post_many(postings: Sequence[Posting]) -> set[UUID]:
     """Make all these postings, or none, in one round trip. Returns the ids that are new. Raises what `post` raises."""
     if not postings:
         return set()
-    said = database.as_json([posting.said() for posting in postings])
+    said = database.as_json(batch(posting.said() for posting in postings))
     return database.new_among((posting.id for posting in postings), _POST, said, prepared_as="ledger_posts")
 
 

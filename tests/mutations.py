@@ -452,6 +452,14 @@ REMOVALS = [
         "A pending account would pay from no lot, and its lots would no longer add up to its balance.",
     ),
     Removal(
+        "plain_posting_with_legs",
+        "ledger/sql/post.sql",
+        " AND p->>'legs' IS NULL\n",
+        "\n",
+        ("tests/ledger/test_postings.py::test_legs_are_the_accounts_in_their_order_or_name_their_places",),
+        "Who is named first would pay, whoever was said to.",
+    ),
+    Removal(
         "reused_id_is_refused",
         "ledger/sql/post.sql",
         "IF coalesce(cardinality(ids), 0) <> said THEN",

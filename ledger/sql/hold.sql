@@ -115,12 +115,13 @@ BEGIN
   RETURN released;
 END $$;
 
--- Public. Post from holds, all or none: what a posting moves was set aside before, so only the hold is tested. Each is a
--- posting (see ledger_post) with "hold_id" and "close"; to close also releases the rest of the hold. Returns the ids that
+-- Public. Post from holds, all or none: what a posting moves was set aside before, so only the hold is tested. A batch as
+-- of ledger_post, each posting with "hold_id" and "close"; to close also releases the rest of the hold. Returns the ids that
 -- were new; a repeat draws nothing.
-CREATE FUNCTION ledger_draw(draws jsonb) RETURNS SETOF uuid
+CREATE FUNCTION ledger_draw(batch jsonb) RETURNS SETOF uuid
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 DECLARE
+  draws jsonb := batch->'postings';
   ids uuid[];
   holds uuid[];
   payers bigint[];
@@ -129,7 +130,7 @@ DECLARE
   r record;
 BEGIN
   IF jsonb_array_length(draws) = 1 THEN
-    r := ledger_book_plain(draws->0, (draws->0->>'hold_id')::uuid);
+    r := ledger_book_plain(batch, (draws->0->>'hold_id')::uuid);
     IF r.payer IS NOT NULL THEN
       ids := ARRAY[(draws->0->>'id')::uuid];
       holds := ARRAY[(draws->0->>'hold_id')::uuid];
@@ -138,7 +139,7 @@ BEGIN
     END IF;
   END IF;
   IF ids IS NULL THEN
-    r := ledger_book(draws, 'draw');
+    r := ledger_book(batch, 'draw');
     ids := r.ids;
     holds := r.holds;
     payers := r.payers;

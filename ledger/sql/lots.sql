@@ -6,7 +6,7 @@ CREATE FUNCTION ledger_vest(at_most int) RETURNS int
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 DECLARE
   due uuid[];
-  postings jsonb;
+  batch jsonb;
   r record;
 BEGIN
   SELECT array_agg(l.id) INTO due
@@ -23,12 +23,16 @@ BEGIN
   ), marked AS (
     UPDATE ledger_lot l SET vested_at = clock_timestamp(), vesting_id = p.vesting_id
     FROM person p WHERE l.id = ANY (due) AND l.account_id = p.account_id
+  ), numbered AS (
+    SELECT p.*, a.code, row_number() OVER () AS n, count(*) OVER () AS persons
+    FROM person p JOIN ledger_account a ON a.id = p.account_id
   )
-  SELECT jsonb_agg(jsonb_build_object('id', p.vesting_id, 'kind', 'vesting', 'reference', 'vesting:' || p.vesting_id,
-    'accounts', jsonb_build_array(a.code, replace(a.code, 'pending:', 'wallet:')),
-    'amounts', jsonb_build_array(-p.amount, p.amount)))
-  INTO postings FROM person p JOIN ledger_account a ON a.id = p.account_id;
-  r := ledger_book(postings, 'vest');
+  SELECT jsonb_build_object(
+    'accounts', jsonb_agg(n.code ORDER BY n.n) || jsonb_agg(replace(n.code, 'pending:', 'wallet:') ORDER BY n.n),
+    'postings', jsonb_agg(jsonb_build_object('id', n.vesting_id, 'kind', 'vesting', 'reference', 'vesting:' || n.vesting_id,
+      'legs', format('{%s,%s}', n.n, n.persons + n.n), 'amounts', format('{%s,%s}', -n.amount, n.amount))))
+  INTO batch FROM numbered n;
+  r := ledger_book(batch, 'vest');
   PERFORM ledger_debit_many(r.payers, r.amounts);
   RETURN cardinality(due);
 END $$;

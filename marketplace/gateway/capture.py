@@ -21,6 +21,7 @@ import psycopg2
 from psycopg2.extensions import connection as Connection
 
 from ledger import errors as ledger_errors
+from ledger import legs
 
 from . import config, failpoints, metrics
 from .database import connect, is_lost
@@ -203,7 +204,7 @@ class Capture:
             logger.warning("%s refused calls were not noted: %s", len(rows), type(error).__name__)
 
 
-def by_table(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+def by_table(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Finished calls as `capture_calls` reads them: what each table gets, in one list.
 
     Args:
@@ -222,7 +223,7 @@ def by_table(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[dict[str, Any]
         for name, table in (("content", "contents"), ("outbox", "outbox")):
             if (stored := row.get(name)) is not None:
                 batch[table].append({"call_id": call["id"], **stored})
-    return batch
+    return {**batch, "draws": legs.batch(batch["draws"]), "posts": legs.batch(batch["posts"])}
 
 
 def _as_failed(row: dict[str, Any]) -> dict[str, Any]:

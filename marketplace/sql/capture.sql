@@ -38,7 +38,7 @@ LANGUAGE sql STABLE SET search_path = public, pg_temp AS $$
 $$;
 
 -- Store a batch of finished calls: {"calls": [columns, and where there is one "free_call", "cap_id", "idempotency_key"],
--- "draws": [postings with their "hold_id"], "posts": [postings], "contents": [], "outbox": []}, by table, so that each is read
+-- "draws": a batch for ledger_draw, "posts": one for ledger_post, "contents": [], "outbox": []}, by table, so that each is read
 -- once; see marketplace/gateway/capture.py. Repeating a call changes nothing. All or none: the caller then sends the calls
 -- of a refused batch one by one. Returns the ids that were new.
 CREATE FUNCTION capture_calls(batch jsonb) RETURNS SETOF uuid
@@ -85,8 +85,8 @@ BEGIN
   IF cardinality(fresh) < jsonb_array_length(calls) THEN  -- what was stored before is done
     batch := jsonb_build_object(
       'calls', capture_only(calls, 'id', fresh),
-      'draws', capture_only(batch->'draws', 'id', fresh),
-      'posts', capture_only(batch->'posts', 'id', fresh),
+      'draws', batch->'draws' || jsonb_build_object('postings', capture_only(batch->'draws'->'postings', 'id', fresh)),
+      'posts', batch->'posts' || jsonb_build_object('postings', capture_only(batch->'posts'->'postings', 'id', fresh)),
       'contents', capture_only(batch->'contents', 'call_id', fresh),
       'outbox', capture_only(batch->'outbox', 'call_id', fresh));
     calls := batch->'calls';
@@ -114,10 +114,10 @@ BEGIN
   PERFORM gateway_count_unleased(calls);
 
   -- Money: a call is charged in the statement that inserts it, from its lease, or by its payer if the lease is gone.
-  IF batch->'draws' <> '[]' THEN
+  IF batch->'draws'->'postings' <> '[]' THEN
     PERFORM ledger_draw(batch->'draws');
   END IF;
-  IF batch->'posts' <> '[]' THEN
+  IF batch->'posts'->'postings' <> '[]' THEN
     PERFORM ledger_post(batch->'posts');
   END IF;
 

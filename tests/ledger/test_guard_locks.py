@@ -11,6 +11,7 @@ from django.db import transaction
 
 from ledger import chart, database, outbox, sequencer, verify
 from ledger import services as ledger
+from ledger.legs import batch
 from ledger.models import LedgerAccount
 from tests.datanets.races import race
 from tests.ledger.builders import ALICE, BOB, DAN, hold, payment
@@ -70,7 +71,7 @@ def test_batches_with_the_same_ids_in_another_order_wait_for_each_other(books):
         books,
         partial(ledger.post_many, [low, middle, high]),
         partial(ledger.post_many, [high, middle, low]),
-        behind=said("SELECT ledger_post('%s')", [middle.said()]),
+        behind=said("SELECT ledger_post('%s')", batch([middle.said()])),
     )
 
     assert sorted(results, key=len) == [set(), {low.id, high.id}]
@@ -156,7 +157,7 @@ def test_a_lot_that_is_being_taken_from_is_left_for_the_next_round(books):
     books.fold()
     refund = payment(chart.pending(1), DAN, 4, kind=ledger.Kind.REFUND, takes_from=earned.id)
 
-    with beside(books, said("SELECT ledger_post('%s')", [refund.said()])):
+    with beside(books, said("SELECT ledger_post('%s')", batch([refund.said()]))):
         assert sequencer.vest() == 0
 
     assert sequencer.vest() == 1

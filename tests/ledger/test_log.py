@@ -175,8 +175,9 @@ def test_a_malformed_entry_of_a_posting_does_not_stop_the_log(books):
     made = payment(DAN, ALICE, 24)
     said = made.said() | {"entry": {"type": "call.charged", "public": {"odd": 1.5}, "private": {}, "split": None}}
     from ledger import database
+    from ledger.legs import batch
 
-    database.rows("SELECT ledger_post(%s)", database.as_json([said]))
+    database.rows("SELECT ledger_post(%s)", database.as_json(batch([said])))
 
     assert books.log() == 2
     assert ledger.entry_of(made.id).type == "posting.made"

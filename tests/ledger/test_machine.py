@@ -181,7 +181,7 @@ class Machine(RuleBasedStateMachine):
         self.reserved[asked["id"]] = Lease(account, granted, granted, generation)
         return asked["id"]
 
-    @rule(lease=holds, more_nano=st.integers(-3, 20), is_longer=st.booleans())
+    @rule(lease=holds, more_nano=st.integers(-3, 20) | st.integers(150, 400), is_longer=st.booleans())
     def extend(self, lease, more_nano, is_longer):
         found = self.reserved.get(lease)
         amount_nano = max(1, (found.amount_nano if found else 30) + more_nano)

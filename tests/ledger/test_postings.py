@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from uuid import uuid4
 
 import pytest
@@ -11,6 +10,7 @@ from django.test.utils import CaptureQueriesContext
 
 from ledger import chart, database, verify
 from ledger import services as ledger
+from ledger.legs import batch
 from marketplace.errors import describe
 from tests.ledger.builders import ALICE, BOB, DAN, payment
 
@@ -213,22 +213,22 @@ def test_moves_that_make_no_sense_are_refused(books_of_module, moves, error):
 @pytest.mark.parametrize(
     ("accounts", "amounts", "error"),
     [
-        ([DAN, ALICE], "[-5, 4]", ledger.Unbalanced),
-        ([DAN, ALICE, BOB], "[-5, 5]", ledger.Unbalanced),
-        ([DAN, ALICE, ALICE], "[-5, 2, 3]", ledger.Unbalanced),
-        ([DAN, DAN], "[-5, 5]", ledger.Unbalanced),
-        ([DAN, ALICE], "[0, 0]", ledger.BadAmount),
-        ([DAN, ALICE, BOB], "[-5, 5, 0]", ledger.Unbalanced),
-        ([DAN, ALICE], "[5, -5]", ledger.BadAmount),
-        ([DAN, ALICE, BOB], "[-5, 8, -3]", ledger.BadAmount),
-        ([DAN, ALICE], "[-0.5, 0.5]", ledger.BadAmount),
-        ([DAN, ALICE], '["-5", "5"]', ledger.BadAmount),
-        ([DAN, ALICE], "[-9999999999999999999, 9999999999999999999]", ledger.BadAmount),
-        ([DAN, ALICE], "[-2000000000000000000, 2000000000000000000]", ledger.BadAmount),
-        ([DAN], "[-5]", ledger.BadAmount),
-        ([], "[]", ledger.BadAmount),
-        ([DAN, "pending:1"], "[-5, 5]", ledger.BadAmount),
-        (["pending:1", DAN], "[-5, 5]", ledger.LotUnavailable),
+        ([DAN, ALICE], "{-5,4}", ledger.Unbalanced),
+        ([DAN, ALICE, BOB], "{-5,5}", ledger.Unbalanced),
+        ([DAN, ALICE, ALICE], "{-5,2,3}", ledger.Unbalanced),
+        ([DAN, DAN], "{-5,5}", ledger.Unbalanced),
+        ([DAN, ALICE], "{0,0}", ledger.BadAmount),
+        ([DAN, ALICE, BOB], "{-5,5,0}", ledger.Unbalanced),
+        ([DAN, ALICE], "{5,-5}", ledger.BadAmount),
+        ([DAN, ALICE, BOB], "{-5,8,-3}", ledger.BadAmount),
+        ([DAN, ALICE], "{-0.5,0.5}", ledger.BadAmount),
+        ([DAN, ALICE], '{"-5","5"}', ledger.BadAmount),
+        ([DAN, ALICE], "{-9999999999999999999,9999999999999999999}", ledger.BadAmount),
+        ([DAN, ALICE], "{-2000000000000000000,2000000000000000000}", ledger.BadAmount),
+        ([DAN], "{-5}", ledger.BadAmount),
+        ([], "{}", ledger.BadAmount),
+        ([DAN, "pending:1"], "{-5,5}", ledger.BadAmount),
+        (["pending:1", DAN], "{-5,5}", ledger.LotUnavailable),
     ],
 )
 def test_the_database_refuses_by_itself_what_python_would_not_send(books_of_module, accounts, amounts, error):
@@ -236,9 +236,29 @@ def test_the_database_refuses_by_itself_what_python_would_not_send(books_of_modu
         books_of_module.deposit(DAN, 100)
     database.rows("SELECT ledger_open(%s)", [DAN, ALICE, BOB, "pending:1"])  # or no posting would be a plain one
     for beside in ([], [payment(DAN, ALICE, 1).said()]):
-        said = payment(DAN, ALICE, 1).said() | {"accounts": accounts, "amounts": json.loads(amounts)}
+        said = batch([payment(DAN, ALICE, 1).said() | {"accounts": accounts}, *beside])
+        said["postings"][0]["amounts"] = amounts
         with pytest.raises(error):
-            database.rows("SELECT ledger_post(%s)", json.dumps([said, *beside], default=str))
+            database.rows("SELECT ledger_post(%s)", database.as_json(said))
+
+
+def test_legs_are_the_accounts_in_their_order_or_name_their_places(books_of_module):
+    if not ledger.balance_nano(DAN):
+        books_of_module.deposit(DAN, 100)
+    one, other, wrong = (payment(DAN, ALICE, 1).said() for _ in range(3))
+    ways = [({"accounts": [ALICE, DAN]}, {"legs": "{2,1}"}), ({"accounts": [DAN, ALICE]}, {})]
+
+    new = []
+    for accounts, legs in ways:
+        said = {"id": one["id"], "kind": one["kind"], "reference": one["reference"], "amounts": "{-1,1}"} | legs
+        new.append(database.rows("SELECT ledger_post(%s)", database.as_json(accounts | {"postings": [said]})))
+    assert [len(ids) for ids in new] == [1, 0], "the second says the same in another way"
+    assert ledger.posting_of(one["id"]).moves == (ledger.Move(DAN, ALICE, 1),)
+    said = batch([other, wrong])
+    said["postings"][1]["legs"] = "{1,7}"
+    with pytest.raises(ledger.Unbalanced):
+        database.rows("SELECT ledger_post(%s)", database.as_json(said))
+    assert ledger.posting_of(other["id"]) is None, "all or none"
 
 
 FEES, NOBODY, PENDING = chart.FEES, "wallet:987654321", chart.pending(1)

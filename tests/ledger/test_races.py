@@ -12,6 +12,7 @@ from django.db import OperationalError, connection, transaction
 
 from ledger import chart, database, locks, sequencer, verify
 from ledger import services as ledger
+from ledger.legs import batch
 from tests.books import at_once
 from tests.ledger.builders import ALICE, BOB, DAN, hold, payment
 
@@ -73,9 +74,9 @@ def test_one_reference_under_two_ids_is_booked_once(books):
 def test_batches_with_the_same_ids_in_another_order_do_not_deadlock(books):
     books.deposit(DAN, 1000)
     books.deposit(BOB, 1000)
-    batch = [payment(account, ALICE, 1).said() for account in (DAN, BOB) for _ in range(400)]
+    postings = [payment(account, ALICE, 1).said() for account in (DAN, BOB) for _ in range(400)]
     # Written beforehand: what Python does for a batch would let the sessions start one after the other.
-    orders = [database.as_json(order) for order in (batch, batch[::-1]) * 3]
+    orders = [database.as_json(batch(order)) for order in (postings, postings[::-1]) * 3]
 
     results = at_once(*(partial(database.rows, "SELECT ledger_post(%s)", order) for order in orders))
 
@@ -208,7 +209,7 @@ def test_a_late_committer_is_not_skipped_by_the_fold(books):
         fact = ledger.Entry("rule.adopted", {"rule": "r", "parts": []})
         ledger.record_fact(id=ledger.new_id(), reference="rule:1", entry=fact)
         assert sequencer.fold() == sequencer.log() - 1 == 0, "the deposit is logged, nothing else while it is open"
-        early.cursor().execute("SELECT ledger_post(%s)", [database.as_json([payment(DAN, BOB, 20).said()])])
+        early.cursor().execute("SELECT ledger_post(%s)", [database.as_json(batch([payment(DAN, BOB, 20).said()]))])
         assert sequencer.fold() == sequencer.log() == 0
         early.commit()
     finally:

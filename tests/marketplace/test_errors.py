@@ -30,6 +30,7 @@ from ledger.errors import (
     Unbalanced,
     UnknownAccount,
 )
+from ledger.legs import batch
 from marketplace import refunds
 from marketplace.errors import AlreadyRefunded, WindowOver, describe
 from marketplace.models import Call, Refund
@@ -91,7 +92,7 @@ def _say(accounts: list[str], amounts: list[int]) -> None:
     """Ask the database itself, past what Python checks."""
     id = str(ledger.new_id())
     said = {"id": id, "kind": "adjustment", "reference": f"test:{id}", "accounts": accounts, "amounts": amounts}
-    database.value("SELECT ledger_post(%s)::text", json.dumps([said]))
+    database.value("SELECT ledger_post(%s)::text", json.dumps(batch([said])))
 
 
 def _the_same_id_twice(shop) -> None:
