@@ -23,13 +23,19 @@ class Books:
     def __init__(self, postgres: Postgres) -> None:
         self.postgres = postgres
 
-    def pgbench(self, script: str, *, clients: int, seconds: int, role: str = APP_ROLE) -> float:
-        """Run a script by prepared statements; returns transactions per second, connecting left out."""
+    def pgbench(
+        self, script: str, *, clients: int, seconds: int, role: str = APP_ROLE, per_second: int | None = None
+    ) -> float:
+        """Run a script by prepared statements; returns transactions per second, connecting left out.
+
+        per_second: At most so many in all; None: as many as they can.
+        """
         with tempfile.NamedTemporaryFile("w", suffix=".sql") as file:
             file.write(_readable_by_pgbench(script))
             file.flush()
             command = [str(self.postgres.bindir / "pgbench"), "-n", "-M", "prepared", "-c", str(clients)]
             command += ["-j", str(min(clients, 2)), "-T", str(seconds), "-f", file.name, self.postgres.url(role)]
+            command += [f"--rate={per_second}"] if per_second else []
             done = subprocess.run(command, capture_output=True, text=True)
         found = re.search(r"tps = ([0-9.]+) \(without", done.stdout)
         if done.returncode or not found:
