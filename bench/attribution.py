@@ -152,7 +152,7 @@ def _of_peers(model, questions: np.ndarray, asked: list[str]) -> tuple[dict[str,
 
 def _rank_correlation(scores: np.ndarray, masks: np.ndarray, real: np.ndarray) -> tuple[float, float]:
     """Median over questions of the rank correlation of predicted and real outputs, and the standard error of their mean."""
-    each = [linear_datamodeling_score(scores[i : i + 1], masks, real[:, i : i + 1]) for i in range(len(scores))]
+    each = [linear_datamodeling_score(scores[i : i + 1], masks, real[:, i : i + 1]).value for i in range(len(scores))]
     return statistics.median(each), statistics.stdev(each) / len(each) ** 0.5
 
 
