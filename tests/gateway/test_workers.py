@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -12,13 +14,15 @@ import requests
 from django.conf import settings
 from django.db import connection
 
+from devstack.children import free_port
 from ledger import chart
 from ledger import services as ledger
 from marketplace import keys, reaping
 from marketplace.gateway import config
 from marketplace.models import ApiKey
-from tests.gateway.conftest import Gateway, running_gateway, wait_for, wait_until
+from tests.gateway.conftest import Gateway, application_url, running_gateway, wait_for, wait_until
 from tests.gateway.shop import CALL_NANO, OPEN
+from tests.processes import ROOT
 
 # Keys are kept for so long that only a notification can tell of a revocation.
 TWO = {"GATEWAY_WORKERS": "2", "GATEWAY_KEY_CACHED_S": "3600"}
@@ -150,6 +154,30 @@ def test_each_process_keeps_to_its_connections_to_the_database(shop, gateway):
             " WHERE datname = current_database() AND application_name LIKE 'gateway %'"
         )
         assert cursor.fetchone()[0] <= 2 * config.DATABASE_CONNECTIONS
+
+
+# Told to end at the last moment before its server hears signals.
+TOLD_TOO_SOON = """
+import os, signal, sys
+from marketplace.gateway import __main__ as gateway
+
+def set_and_send(number, handler, really_set=signal.signal):
+    really_set(number, handler)
+    if number == signal.SIGINT:
+        signal.signal = really_set
+        os.kill(os.getpid(), signal.SIGTERM)
+
+signal.signal = set_and_send
+sys.exit(gateway.serve(host="127.0.0.1", port=int(sys.argv[1])))
+"""
+
+
+def test_who_is_told_to_end_before_it_serves_does_not_go_on(shop):
+    # As a worker is whose supervisor dies while it starts: it would keep the port from the next one.
+    environment = os.environ | {"DATABASE_URL": application_url(shop.books), "WITNESS_QUORUM": "0"}
+    told = [sys.executable, "-c", TOLD_TOO_SOON, str(free_port())]
+
+    assert subprocess.run(told, cwd=ROOT, env=environment, timeout=60).returncode == 0
 
 
 def test_a_worker_ends_with_its_supervisor(gateway):
