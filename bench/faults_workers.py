@@ -10,11 +10,13 @@ Clients and judgement are those of `bench.faults_gateway`.
 
 from __future__ import annotations
 
+import contextlib
 import random
 import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 from bench import report
@@ -89,11 +91,18 @@ class Supervised(Run):
             return []
 
     def kill_all(self) -> None:
-        for pid in self._workers():
-            kill(pid)
         kill(self._supervisor.pid)
         self._supervisor.wait()
+        for pid in self._everyone():  # workers of earlier supervisors too, which end in order and hold money until then
+            kill(pid)
         super().kill_all()
+
+    def _everyone(self) -> Iterator[int]:
+        """Whoever serves on our port."""
+        for file in Path("/proc").glob("[0-9]*/cmdline"):
+            with contextlib.suppress(OSError):
+                if f"--port\0{self.ports[0]}\0" in file.read_text():
+                    yield int(file.parent.name)
 
     def died(self) -> Counter[tuple[str, str]]:
         return self._killed
