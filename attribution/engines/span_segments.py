@@ -24,9 +24,7 @@ import pydivsufsort
 WORD_BYTES = 3
 SPAN_WORDS_MIN = 6
 STEP_WORDS = 32  # how many words are compared at once beyond the first six
-SAMPLED_EVERY = (
-    1024  # of so many suffixes the first six words of one are kept apart, so that they stay in a processor's cache
-)
+SAMPLED_EVERY = 1024  # of so many suffixes the first six words of one are kept apart: they stay in a processor's cache
 PADDING_WORDS = SPAN_WORDS_MIN + STEP_WORDS  # after the last document: a phrase may be read at any place
 SEGMENT_WORDS_MAX = 1 << 24  # so that a place in a segment fits three bytes, too, and sorting one takes 320 MB
 UNKNOWN = (1 << 24) - 1  # a word of an answer that no document has; greater than any number
