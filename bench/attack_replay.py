@@ -45,7 +45,7 @@ def replay(books, market: Market, name: str, choice: Choice, *, questions: int, 
     from django.db import connection
 
     from datanets import registration
-    from datanets.models import Record
+    from datanets.models import Record, Version
     from marketplace import keys, privileges, publishing
     from tests.datanets.cast import make_datanet, send
     from tests.gateway.conftest import running_gateway
@@ -71,10 +71,15 @@ def replay(books, market: Market, name: str, choice: Choice, *, questions: int, 
             identities.update(zip(mine, stored.values_list("identity", flat=True), strict=True))
         return [identities[n] for n in range(len(rows))]
 
-    def paid(curators: dict[str, int], play: Play, *, model: str) -> int:
-        """Approve, publish, train, call and settle; returns what the attacker's side got of it, less what it spent."""
+    def paid(curators: dict[str, int], play: Play, *, model: str, is_changed: bool = True) -> int:
+        """Approve, publish, train, call and settle; returns what the attacker's side got of it, less what it spent.
+
+        is_changed: False for an attack without a record, by calls only: the version there is stays the newest.
+        """
         _approve(datanet, curators)
-        version = publishing.publish_version(datanet, by=datanet.owner)
+        if is_changed:
+            publishing.publish_version(datanet, by=datanet.owner)
+        version = Version.objects.filter(datanet=datanet).latest("number")
         options = {"image_side": 8} if data.kind == "image" else {}
         trained(books, version, name=model, engine=market.engine, settings=options)
         held = _held(play)
@@ -100,7 +105,7 @@ def replay(books, market: Market, name: str, choice: Choice, *, questions: int, 
         publishing.withdraw_record(Record.objects.get(identity=honest_ids[n]), by=person(_name(data.honest[n].who)))
     added_ids = sent(play.sent.added) if play.sent.added else []
     new = {one: curator_of(row.who, play.has_curator) for one, row in zip(added_ids, play.sent.added, strict=True)}
-    after = paid(new, play, model="After")
+    after = paid(new, play, model="After", is_changed=bool(new or gone))
     nothing_is_wrong()
 
     def computed(of: Sent, identities: list[str], calls: list) -> int:
