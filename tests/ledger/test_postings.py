@@ -245,6 +245,7 @@ def test_the_database_refuses_by_itself_what_python_would_not_send(books_of_modu
 def test_legs_are_the_accounts_in_their_order_or_name_their_places(books_of_module):
     if not ledger.balance_nano(DAN):
         books_of_module.deposit(DAN, 100)
+    database.rows("SELECT ledger_open(%s)", [DAN, ALICE])  # or none would be a plain one
     one, other, wrong = (payment(DAN, ALICE, 1).said() for _ in range(3))
     ways = [({"accounts": [ALICE, DAN]}, {"legs": "{2,1}"}), ({"accounts": [DAN, ALICE]}, {})]
 
