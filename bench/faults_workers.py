@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -60,7 +61,12 @@ class Supervised(Run):
         ]
         with (self.folder / "supervisor.log").open("ab") as log:
             self._supervisor = subprocess.Popen(
-                command, cwd=ROOT, env=self._environment, preexec_fn=bound_to_parent(9), stdout=log, stderr=log
+                command,
+                cwd=ROOT,
+                env=self._environment,
+                preexec_fn=bound_to_parent(signal.SIGKILL),
+                stdout=log,
+                stderr=log,
             )
 
     def is_over(self) -> bool:

@@ -119,7 +119,7 @@ def provable(site: Books) -> None:
             load.start()
             busy = waits_for_proof(PROBES, while_=load.is_alive)
             load.join()
-            tell(f"the same while {said}", p50_and_p99(busy), "10 s" if per_second else "-")
+            tell(f"the same while {said}", p50_and_p99(busy), "10 s")
 
 
 def waits_for_proof(probes: int, *, while_: Callable[[], bool] = lambda: True) -> list[float]:
